@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * arch.h - the port contract: everything coir needs from an instruction set.
+ *
+ * A port is one folder arch/<isa>/ with port.h (types and constants named below), its assembly
+ * and port.ninja. The build's include path chooses the port; no file of core/ tests for an ISA.
+ * arch/README.md is the porting guide; tests/arch_test.c is what a port must pass.
+ *
+ * Shadow stacks (x86 CET SHSTK, AArch64 GCS): a switched stack needs a shadow stack of its own,
+ * which no port provides. arch_shadow_stack() says whether this process enforces them, and
+ * coir_open then refuses with COIR_ENOTSUP instead of dying at the first switch. Indirect branch
+ * tracking is different: every entry reached by an indirect branch has its landing pad (endbr64,
+ * bti), so those stay usable.
+ */
+#ifndef COIR_ARCH_H
+#define COIR_ARCH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "port.h"
+/*
+ * port.h defines
+ *   COIR_CACHE_LINE          bytes that two writers must not share
+ *   ARCH_GUARD_MIN           smallest guard that -fstack-clash-protection cannot step over, bytes
+ *   ARCH_FRAME_BYTES         what arch_switch leaves on a suspended stack
+ *   arch_relax()             inline; tells the core that this is a spin loop
+ *   ARCH_EXC_REG             DWARF number of the register that carries the exception to the
+ *                            landing pad (__builtin_eh_return_data_regno(0))
+ *   struct arch_frame        a suspended stack from its saved stack pointer upwards, named fields
+ */
+
+/*
+ * A frame-pointer record, at the top of every fiber stack. While the fiber runs, link and pc name
+ * the frame of the thread's home stack that it was entered from, so that a frame-pointer walk goes
+ * on from fiber to thread. While it is parked both are zero. DWARF walks end at arch_enter instead.
+ */
+struct arch_record {
+    void *link; /* frame pointer of the home stack's frame, or NULL */
+    void *pc;   /* return address into the home stack's function, or NULL */
+};
+
+/*
+ * Prepares a stack so that the first arch_switch to it calls entry(passed, arg) on it.
+ *
+ *   top        highest address of the stack, 16-byte aligned
+ *   record     receives where the stack's arch_record lies (just below top)
+ *
+ * entry must never return (the port traps if it does). The floating-point control words of the
+ * new stack are those of the calling thread. Returns the stack pointer to give to arch_switch.
+ */
+typedef void arch_entry_fn(void *passed, void *arg);
+void *arch_prepare(void *top, arch_entry_fn *entry, void *arg, struct arch_record **record);
+
+/*
+ * Suspends the running stack and resumes another.
+ *
+ *   save       receives the stack pointer of the suspended stack
+ *   load       a stack pointer from arch_prepare or from an earlier arch_switch
+ *   pass       becomes the return value of the arch_switch that resumes (or entry's first argument)
+ *
+ * Keeps every callee-saved register of the psABI and the floating-point control words.
+ * arch_switch_shared leaves the control words as they are: the stacks of a thread share them.
+ */
+void *arch_switch(void **save, void *load, void *pass);
+void *arch_switch_shared(void **save, void *load, void *pass);
+
+/*
+ * The panic boundary: calls fn(arg); returns NULL when fn returns, or the exception object
+ * (struct _Unwind_Exception *) when coir_personality chose to land here. Costs one call: the
+ * landing pad and the personality are named in the frame's unwind tables.
+ */
+void *arch_boundary(void (*fn)(void *arg), void *arg);
+
+/* Landing pad of arch_boundary: what coir_personality gives to _Unwind_SetIP. */
+extern const char arch_boundary_landing[];
+
+/* Floating-point control words, packed; restored when a panic has left them changed. */
+uint64_t arch_fp_get(void);
+void arch_fp_set(uint64_t words);
+
+/* Whether this process enforces shadow stacks. */
+bool arch_shadow_stack(void);
+
+#endif

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * port.h - x86-64, System V. The contract is arch/arch.h.
+ */
+#ifndef COIR_PORT_H
+#define COIR_PORT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define COIR_CACHE_LINE 64
+#define ARCH_GUARD_MIN 4096 /* compilers probe each page */
+#define ARCH_EXC_REG 0      /* rax */
+
+/* A suspended stack from its saved rsp upwards; drawn in switch.asm. */
+struct arch_frame {
+    uint32_t mxcsr;  /* SSE control and status */
+    uint16_t x87_cw; /* x87 control word */
+    uint16_t unused;
+    uint64_t r15, r14, r13, r12, rbx;
+    void *fp; /* rbp; with pc, a frame-pointer record */
+    void *pc; /* where arch_switch returns when resumed */
+};
+
+#define ARCH_FRAME_BYTES 64
+
+_Static_assert(sizeof(struct arch_frame) == ARCH_FRAME_BYTES, "switch.asm pushes this much");
+_Static_assert(offsetof(struct arch_frame, x87_cw) == 4, "switch.asm stores it there");
+
+static inline void arch_relax(void)
+{
+    __builtin_ia32_pause();
+}
+
+#endif
