@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * base.h - words every file of core/ uses: checks, branch hints, a spin lock, a fence, a futex.
+ *
+ * Three kinds of check, never mixed. ASSERT states our own invariant and is compiled out without
+ * COIR_DEBUG. A broken promise of the caller panics (coir_require). A fault of the world is a
+ * status. fatal() is for a state in which nothing can be promised any more: it reports and aborts.
+ */
+#ifndef COIR_BASE_H
+#define COIR_BASE_H
+
+#include <limits.h>
+#include <linux/futex.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "arch.h"
+#include "coir.h"
+
+#define LIKELY(x) __builtin_expect(!!(x), 1)
+#define UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define NOINLINE __attribute__((noinline))
+#define COLD __attribute__((noinline, cold))
+
+#define CONTAINER_OF(pointer, type, member) \
+    ((type *)(void *)((char *)(pointer) - offsetof(type, member)))
+
+/* Reports on standard error, then aborts so that a core exists. Async-signal-safe but for the
+ * formatting, which uses no allocation. */
+__attribute__((noreturn, cold, format(printf, 1, 2))) void fatal(const char *format, ...);
+
+#ifdef COIR_DEBUG
+#define ASSERT(condition)                                                                     \
+    ((condition) ? (void)0 : fatal("%s:%d: broken invariant: %s", __FILE__, __LINE__, #condition))
+#else
+#define ASSERT(condition) ((void)sizeof(condition))
+#endif
+
+/*
+ * FENCE: a full fence. ThreadSanitizer does not model fences, so its build uses a seq_cst
+ * read-modify-write of one word instead, which orders at least as much in its model.
+ */
+#if defined(__SANITIZE_THREAD__)
+#define COIR_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define COIR_TSAN 1
+#endif
+#endif
+
+#ifdef COIR_TSAN
+extern _Atomic unsigned tsan_fence_word;
+static inline void fence_full(void)
+{
+    atomic_fetch_add_explicit(&tsan_fence_word, 1, memory_order_seq_cst); /* FENCE */
+}
+#define fence_release fence_full
+#else
+static inline void fence_full(void)
+{
+    atomic_thread_fence(memory_order_seq_cst); /* FENCE */
+}
+static inline void fence_release(void)
+{
+    atomic_thread_fence(memory_order_release); /* FENCE */
+}
+#endif
+
+/* A spin lock for critical sections of a few dozen instructions that never suspend. After a while
+ * it lets another thread run: the holder may have lost its processor. */
+struct lock {
+    _Atomic uint32_t taken;
+};
+
+static inline bool lock_try(struct lock *l)
+{
+    return atomic_load_explicit(&l->taken, memory_order_relaxed) == 0 &&     /* a hint */
+           atomic_exchange_explicit(&l->taken, 1, memory_order_acquire) == 0; /* LOCK */
+}
+
+static inline void spin_pause(unsigned *turns)
+{
+    if (++*turns & 63)
+        arch_relax();
+    else
+        sched_yield();
+}
+
+static inline void lock_take(struct lock *l)
+{
+    unsigned turns = 0;
+
+    while (!lock_try(l))
+        spin_pause(&turns);
+}
+
+static inline void lock_drop(struct lock *l)
+{
+    atomic_store_explicit(&l->taken, 0, memory_order_release); /* LOCK */
+}
+
+/* Sleeps while *word == value, until woken, a signal, or the deadline. Spurious returns are legal. */
+static inline void futex_wait(_Atomic uint32_t *word, uint32_t value, int64_t deadline)
+{
+    struct timespec ts = {.tv_sec = deadline / COIR_SEC, .tv_nsec = deadline % COIR_SEC};
+
+    syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, value, deadline == COIR_NEVER ? NULL : &ts,
+            NULL, FUTEX_BITSET_MATCH_ANY);
+}
+
+/* Wakes up to n threads. The word may be gone already: the kernel looks only at its address. */
+static inline void futex_wake(_Atomic uint32_t *word, int n)
+{
+    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, n, NULL, NULL, 0);
+}
+
+/* A counter with one writer that anyone may read. */
+static inline void tally(_Atomic uint64_t *n, uint64_t by)
+{
+    uint64_t was = atomic_load_explicit(n, memory_order_relaxed);  /* own write */
+    atomic_store_explicit(n, was + by, memory_order_relaxed);      /* a figure, orders nothing */
+}
+
+static inline uint64_t tally_read(const _Atomic uint64_t *n)
+{
+    return atomic_load_explicit((_Atomic uint64_t *)(uintptr_t)n, memory_order_relaxed); /* a figure */
+}
+
+#endif

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * counter.c - one word between jobs and those who wait for them.
+ *
+ * Why a counter and not a future: a future is an allocation per job and has one owner of the
+ * result; a counter is a word in the caller's frame, and a thousand jobs can owe it.
+ *
+ * Invariants
+ *   C1  The word is settled when no unit is owed and neither WAITERS nor LOCK is set. Then nobody
+ *       but the counter's owner touches it: a wait may return and the memory go.
+ *   C2  WAITERS is set, by the CAS that takes LOCK, only while a unit is owed. So the release of the
+ *       last unit either leaves a settled word and is the last access, or sees WAITERS.
+ *   C3  Who releases the last unit with WAITERS set is the finisher. Until it has taken LOCK,
+ *       detached the list and stored the settled word, no waiter leaves: one that wants to
+ *       (deadline) finds no unit owed and waits to be released.
+ *   C4  A failure record is written once, before its job's unit is released.
+ *
+ * Orderings
+ *   SETTLE  a release of a unit (acq_rel) -> the load that finds the word settled (acquire). The
+ *           releases form one release sequence, so all jobs' work is seen, not only the last's.
+ *   LOCK    drop (release) -> take (acquire): list and nodes.
+ *   NODE    the finisher's store of released (release) -> the waiter's load (acquire): the outcome
+ *           in the node, and that the finisher is done with it.
+ *   RECORD  the store of claimed == 2 (release) -> its load (acquire): the failure record.
+ */
+#include "counter.h"
+
+/* Takes LOCK, setting `also` with it. False without it if the word has settled and also is set. */
+static bool lock(struct counter *c, uint64_t also)
+{
+    uint64_t s = atomic_load_explicit(&c->state, memory_order_acquire); /* SETTLE */
+    unsigned turns = 0;
+
+    for (;;) {
+        if (also && counter_is_settled(s))
+            return false;
+        if (s & COUNTER_LOCK) {
+            spin_pause(&turns);
+            s = atomic_load_explicit(&c->state, memory_order_acquire); /* SETTLE */
+        } else if (atomic_compare_exchange_weak_explicit(&c->state, &s, s | COUNTER_LOCK | also,
+                                                         memory_order_acquire,
+                                                         memory_order_acquire)) { /* LOCK */
+            return true;
+        }
+    }
+}
+
+static void unlock(struct counter *c, uint64_t also)
+{
+    atomic_fetch_and_explicit(&c->state, ~(COUNTER_LOCK | also), memory_order_release); /* LOCK */
+}
+
+/* The last unit has gone and there are waiters: lets them go. */
+static COLD void finish(struct counter *c)
+{
+    struct wait_node *node, *next;
+    int outcome;
+
+    lock(c, 0);
+    node = c->waiters;
+    c->waiters = NULL;
+    for (struct wait_node *n = node; n; n = n->next)
+        n->listed = false;
+    outcome = counter_outcome_of(atomic_load_explicit(&c->state, memory_order_relaxed)); /* LOCK */
+    unlock(c, COUNTER_WAITERS); /* C1: the last access */
+
+    for (; node; node = next) {
+        next = node->next;
+        node->outcome = outcome;
+        node->settled(node, outcome);
+    }
+}
+
+void counter_settle(struct counter *c, uint64_t n)
+{
+    uint64_t was = atomic_fetch_sub_explicit(&c->state, n * COUNTER_ONE,
+                                             memory_order_acq_rel); /* SETTLE */
+
+    ASSERT(was >= n * COUNTER_ONE);
+    if (UNLIKELY(was & COUNTER_WAITERS) && was < (n + 1) * COUNTER_ONE)
+        finish(c);
+}
+
+/* Keeps the first record, and the worst outcome. */
+static void note(struct counter *c, int outcome, const coir_failure *failure)
+{
+    uint64_t s = atomic_load_explicit(&c->state, memory_order_relaxed); /* rechecked by the CAS */
+    uint32_t free = 0;
+
+    if (failure && atomic_compare_exchange_strong_explicit(&c->claimed, &free, 1, memory_order_relaxed,
+                                                           memory_order_relaxed)) { /* one writer */
+        c->failure = *failure;
+        atomic_store_explicit(&c->claimed, 2, memory_order_release); /* RECORD */
+    }
+    while (counter_outcome_of(s) < outcome) {
+        uint64_t worse = (s & ~COUNTER_OUTCOME) | (uint64_t)outcome << COUNTER_OUTCOME_SHIFT;
+
+        if (atomic_compare_exchange_weak_explicit(&c->state, &s, worse, memory_order_relaxed,
+                                                  memory_order_relaxed)) /* carried by SETTLE */
+            break;
+    }
+}
+
+void counter_fail(struct counter *c, int outcome, const coir_failure *failure)
+{
+    note(c, outcome, failure);
+    counter_settle(c, 1);
+}
+
+void counter_cancel(struct counter *c)
+{
+    atomic_fetch_or_explicit(&c->state, COUNTER_CANCEL, memory_order_seq_cst); /* ASK, fiber.c */
+}
+
+bool counter_enlist(struct counter *c, struct wait_node *node)
+{
+    if (!lock(c, COUNTER_WAITERS)) /* C2 */
+        return false;
+    node->prev = NULL;
+    node->next = c->waiters;
+    if (node->next)
+        node->next->prev = node;
+    c->waiters = node;
+    node->listed = true;
+    unlock(c, 0);
+    return true;
+}
+
+static void unlink_node(struct counter *c, struct wait_node *node)
+{
+    if (node->prev)
+        node->prev->next = node->next;
+    else
+        c->waiters = node->next;
+    if (node->next)
+        node->next->prev = node->prev;
+    node->listed = false;
+}
+
+/* Drops LOCK. WAITERS goes with the last waiter, but only while a unit is owed: else the release of
+ * the last unit has seen it, and that finisher must still find an unsettled word (C3). */
+static void unlock_delisted(struct counter *c)
+{
+    uint64_t s = atomic_load_explicit(&c->state, memory_order_relaxed); /* rechecked by the CAS */
+    uint64_t gone;
+
+    do
+        gone = COUNTER_LOCK | (!c->waiters && s >= COUNTER_ONE ? COUNTER_WAITERS : 0);
+    while (!atomic_compare_exchange_weak_explicit(&c->state, &s, s & ~gone, memory_order_release,
+                                                  memory_order_relaxed)); /* LOCK */
+}
+
+void counter_delist(struct counter *c, struct wait_node *node)
+{
+    unsigned turns = 0;
+    bool owed;
+
+    if (wait_node_released(node))
+        return; /* the counter may be gone */
+    lock(c, 0);
+    owed = atomic_load_explicit(&c->state, memory_order_relaxed) >= COUNTER_ONE; /* LOCK */
+    if (node->listed && owed)
+        unlink_node(c, node);
+    else
+        owed = false; /* C3: a finisher is on its way, or has the node */
+    unlock_delisted(c);
+    while (!owed && !wait_node_released(node))
+        spin_pause(&turns);
+}
+
+/* -------------------------------------------------------------------------------- public part */
+
+void coir_counter_init(coir_counter *counter)
+{
+    static const coir_counter fresh = COIR_COUNTER_INIT;
+
+    if (counter)
+        *counter = fresh;
+}
+
+int coir_counter_failure(const coir_counter *counter, coir_failure *failure)
+{
+    struct counter *c = counter_of((coir_counter *)(uintptr_t)counter);
+
+    if (!c || !failure)
+        return COIR_EINVAL;
+    if (atomic_load_explicit(&c->claimed, memory_order_acquire) != 2) /* RECORD */
+        return COIR_ENOENT;
+    *failure = c->failure;
+    return COIR_OK;
+}

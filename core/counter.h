@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * counter.h - the word that jobs owe: units, waiters, worst outcome, first failure. See counter.c.
+ */
+#ifndef COIR_COUNTER_H
+#define COIR_COUNTER_H
+
+#include "base.h"
+
+struct job;
+
+/* One waiter on one counter. Lives in the waiter's frame, which is not left before `released`, or in
+ * a record that `settled` disposes of. */
+struct wait_node {
+    struct wait_node *next, *prev;
+    /* Called once, when the counter has settled; nothing of the counter may be touched any more.
+     * Must end its use of the node before it lets the waiter go. */
+    void (*settled)(struct wait_node *node, int outcome);
+    int outcome;
+    bool listed;           /* the counter's LOCK */
+    _Atomic bool released; /* settled has been called, and the node is the waiter's again */
+};
+
+/* What a coir_counter is. All zero is a valid, settled counter. */
+struct counter {
+    _Atomic uint64_t state;    /* units << 8 | outcome << 3 | CANCEL | WAITERS | LOCK */
+    struct wait_node *waiters; /* LOCK */
+
+    /* Of the job in whose frames the counter lies, once it has spawned on it (job.c). */
+    _Atomic(struct job *) owner;
+    struct counter *next_owned;
+
+    _Atomic(struct coir_runtime *) runtime; /* whose jobs were last spawned on it */
+    _Atomic uint32_t claimed; /* the failure record: 0 free, 1 being written, 2 valid */
+    coir_failure failure;     /* of the first job that failed */
+};
+
+_Static_assert(sizeof(struct counter) <= sizeof(coir_counter), "coir.h reserves enough");
+_Static_assert(_Alignof(struct counter) <= _Alignof(coir_counter), "coir.h aligns enough");
+_Static_assert(sizeof(coir_counter) == 192, "one hot line and an inline cold record");
+
+#define COUNTER_LOCK UINT64_C(1)
+#define COUNTER_WAITERS UINT64_C(2)
+#define COUNTER_CANCEL UINT64_C(4)
+#define COUNTER_OUTCOME_SHIFT 3
+#define COUNTER_OUTCOME (UINT64_C(7) << COUNTER_OUTCOME_SHIFT)
+#define COUNTER_ONE UINT64_C(256)
+
+static inline struct counter *counter_of(coir_counter *c)
+{
+    return (struct counter *)(void *)c;
+}
+
+static inline bool counter_is_settled(uint64_t state)
+{
+    return state < COUNTER_ONE && !(state & (COUNTER_WAITERS | COUNTER_LOCK));
+}
+
+static inline int counter_outcome_of(uint64_t state)
+{
+    return (int)((state & COUNTER_OUTCOME) >> COUNTER_OUTCOME_SHIFT);
+}
+
+/* The outcome if nothing is owed, else -1. */
+static inline int counter_look(struct counter *c)
+{
+    uint64_t s = atomic_load_explicit(&c->state, memory_order_acquire); /* SETTLE */
+
+    return counter_is_settled(s) ? counter_outcome_of(s) : -1;
+}
+
+static inline void counter_owe(struct counter *c, uint64_t n)
+{
+    /* The unit is published to whoever will release it by other means: a queue. */
+    atomic_fetch_add_explicit(&c->state, n * COUNTER_ONE, memory_order_relaxed);
+}
+
+static inline bool counter_canceled(struct counter *c)
+{
+    return atomic_load_explicit(&c->state, memory_order_seq_cst) & COUNTER_CANCEL; /* ASK, fiber.c */
+}
+
+/* The job that owns it (job.c). Only that job's answer is exact; others learn that it is not theirs. */
+static inline struct job *counter_owner(struct counter *c)
+{
+    return atomic_load_explicit(&c->owner, memory_order_relaxed); /* own write, or a mere "no" */
+}
+
+static inline void counter_set_owner(struct counter *c, struct job *j)
+{
+    atomic_store_explicit(&c->owner, j, memory_order_relaxed); /* read back by the writer */
+}
+
+/* Releases n units, all of them DONE. */
+void counter_settle(struct counter *c, uint64_t n);
+
+/* Releases one unit with an outcome worse than DONE. failure NULL: no record. */
+void counter_fail(struct counter *c, int outcome, const coir_failure *failure);
+
+/* Sets the cancel request. */
+void counter_cancel(struct counter *c);
+
+/* Adds a waiter; false: the counter has settled, the node was not used. */
+bool counter_enlist(struct counter *c, struct wait_node *node);
+
+/* Takes the waiter out, or waits until it has been released. Afterwards node->released tells which. */
+void counter_delist(struct counter *c, struct wait_node *node);
+
+static inline bool wait_node_released(struct wait_node *node)
+{
+    return atomic_load_explicit(&node->released, memory_order_acquire); /* NODE */
+}
+
+static inline void wait_node_release(struct wait_node *node)
+{
+    atomic_store_explicit(&node->released, true, memory_order_release); /* NODE */
+}
+
+#endif

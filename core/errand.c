@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * errand.c - parking until somebody else is done, come what may.
+ *
+ * Owns: the end of an errand and the order in which doer and fiber let go of its record, which lies
+ * in the fiber's frame. Knows nothing of what is done.
+ *
+ * A fiber that wants to go (deadline, cancel, close) cannot just leave: the kernel may still write into
+ * its buffer. It revokes the errand and parks again, now for nothing but the end. An errand that is
+ * done before the revoke reaches it is done: its result counts, so no byte is lost.
+ *
+ * Orderings
+ *   BEGIN  the fiber stores the first generation (release)  ->  the doer loads it (acquire). Only the
+ *          kernel lies between some begins and ends, and the memory model does not know it.
+ *   OVER   the doer exchanges waiter for ERRAND_OVER (release), its last access, and learns which park
+ *          to wake  ->  the fiber loads it (acquire), or its CAS to the next generation fails (acquire).
+ *          All are operations on one word, so one comes first: either the doer wakes the park
+ *          that waits now, or the fiber sees that it need not park.
+ */
+#include "errand.h"
+
+void errand_end(struct errand *e)
+{
+    struct fiber *f = e->fiber;
+    uint64_t generation = atomic_exchange_explicit(&e->waiter, ERRAND_OVER,
+                                                   memory_order_acq_rel); /* OVER */
+
+    worker_wake(f, generation, WAKE_EVENT);
+}
+
+/* There is no stack to park on: does this worker's share of I/O itself until the errand is over. */
+static COLD void wait_here(struct fiber *self, struct errand *e)
+{
+    unsigned turns = 0;
+
+    while (!errand_is_over(e)) {
+        const struct io_ops *io = self->runtime->io;
+
+        if (io) {
+            io->flush(worker_of(self));
+            io->poll(worker_of(self));
+        }
+        spin_pause(&turns);
+    }
+}
+
+/* Parks until it is over; neither deadline nor cancel ends this. */
+static void wait_out(struct fiber *self, struct errand *e, uint64_t generation, const char *what)
+{
+    while (!errand_is_over(e)) {
+        uint64_t before = generation;
+
+        if (!worker_park_begin(self, &generation, what, e)) {
+            wait_here(self, e);
+            return;
+        }
+        if (!atomic_compare_exchange_strong_explicit(&e->waiter, &before, generation,
+                                                     memory_order_acq_rel,
+                                                     memory_order_acquire)) /* OVER */
+            fiber_wake(self, generation, WAKE_EVENT);
+        worker_park(self);
+    }
+}
+
+int errand_run(struct fiber *self, struct errand *e, const char *what, int64_t deadline)
+{
+    struct alarm alarm;
+    uint64_t generation;
+    enum wake reason;
+
+    if (!worker_park_begin(self, &generation, what, e))
+        return COIR_ENOMEM;
+    e->fiber = self;
+    atomic_store_explicit(&e->waiter, generation, memory_order_release); /* BEGIN */
+    e->begin(e);
+    alarm_arm(&alarm, self, generation, deadline);
+    notice_cancel(self, generation);
+    reason = worker_park(self);
+    alarm_cancel(&alarm);
+    if (errand_is_over(e))
+        return COIR_OK;
+    e->revoke(e);
+    wait_out(self, e, generation, what);
+    return reason == WAKE_TIMEOUT ? COIR_ETIMEDOUT : COIR_ECANCELED;
+}

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * fault.h - telling a stack overflow from other faults, and reporting it. See fault.c.
+ */
+#ifndef COIR_FAULT_H
+#define COIR_FAULT_H
+
+#include "job.h"
+
+/* Installs the process's handler with the first runtime that asks. COIR_OK or a status. */
+int fault_open(struct coir_runtime *rt);
+void fault_close(struct coir_runtime *rt); /* with the last, the previous handlers come back */
+
+/* Each worker of such a runtime, at its start and end: an alternate stack with a guard. */
+int fault_thread_open(const struct host *host);
+void fault_thread_close(void);
+
+#endif

@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * fiber.c - states of a fiber and the switch. The only file that knows the sanitizers' fiber hooks.
+ *
+ * Orderings
+ *   STACK  what ran on a stack before it was left -> what resumes it. The state goes PARKING ->
+ *          PARKED with release (fiber_publish) after the switch away, and PARKED -> READY with
+ *          acquire (fiber_wake); the queue carries it to the worker that resumes.
+ *   ASK    a canceler sets its flag (seq_cst), then reads states (seq_cst); a fiber sets PARKING
+ *          (seq_cst), then reads the flag (seq_cst). One of them sees the other.
+ */
+#include "fiber.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ------------------------------------------------------------------------------- sanitizers */
+
+#if defined(__SANITIZE_ADDRESS__)
+#define WITH_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define WITH_ASAN 1
+#endif
+#endif
+
+#ifdef WITH_ASAN
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+#endif
+
+#ifdef COIR_TSAN
+void *__tsan_get_current_fiber(void);
+void *__tsan_create_fiber(unsigned flags);
+void __tsan_destroy_fiber(void *fiber);
+void __tsan_switch_to_fiber(void *fiber, unsigned flags);
+#define UNSANITIZED __attribute__((no_sanitize("thread")))
+#else
+#define UNSANITIZED
+#endif
+
+static void sanitizer_leave(struct fiber *from, struct fiber *to)
+{
+#ifdef WITH_ASAN
+    __sanitizer_start_switch_fiber(&from->fake_stack, to->bottom, to->bytes);
+#endif
+    (void)from;
+    (void)to;
+}
+
+static void sanitizer_arrive(struct fiber *self, struct fiber *left)
+{
+#ifdef WITH_ASAN
+    __sanitizer_finish_switch_fiber(self->fake_stack, &left->bottom, &left->bytes);
+#endif
+    (void)self;
+    (void)left;
+}
+
+/* A fresh stack in a place that held another: nothing on it is poisoned. */
+static void sanitizer_new_stack(struct fiber *f)
+{
+#ifdef WITH_ASAN
+    __asan_unpoison_memory_region(f->bottom, f->bytes);
+#endif
+#ifdef COIR_TSAN
+    if (!f->tsan)
+        f->tsan = __tsan_create_fiber(0);
+#endif
+    (void)f;
+}
+
+/* --------------------------------------------------------------------------------- the switch */
+
+extern struct eh_globals *__cxa_get_globals(void) __attribute__((weak));
+
+void fiber_prepare(struct fiber *f, struct coir_runtime *runtime, arch_entry_fn *entry)
+{
+    char *top = (char *)f; /* the header is above the stack */
+
+    f->runtime = runtime;
+    f->bottom = f->stack.low;
+    f->bytes = (size_t)(top - f->stack.low);
+    sanitizer_new_stack(f);
+    f->sp = arch_prepare(top, entry, f, &f->record);
+    /* A generation that no earlier use of this memory can have reached: time in 1.024 us units. */
+    atomic_store_explicit(&f->state, fiber_word((uint64_t)coir_now() >> 10, WAKE_NONE, FIBER_IDLE),
+                          memory_order_relaxed); /* nobody else knows it yet */
+}
+
+NOINLINE void fiber_adopt_thread(struct fiber *home, struct carrier *c)
+{
+    memset(home, 0, sizeof *home);
+    atomic_store_explicit(&home->state, FIBER_RUNNING, memory_order_relaxed); /* own */
+#ifdef COIR_TSAN
+    home->tsan = __tsan_get_current_fiber();
+#endif
+    c->eh = __cxa_get_globals ? __cxa_get_globals() : NULL;
+    c->link = *(void **)__builtin_frame_address(0); /* the caller's frame, and a place in it */
+    c->pc = __builtin_return_address(0);
+}
+
+void fiber_forget(struct fiber *f)
+{
+#ifdef COIR_TSAN
+    if (f->tsan)
+        __tsan_destroy_fiber(f->tsan);
+#endif
+    (void)f;
+}
+
+/* C++ exceptions being handled stay with the fiber that handles them. */
+static void exchange_exceptions(struct carrier *c, struct fiber *from, struct fiber *to)
+{
+    if (!c->eh)
+        return;
+    from->eh = *c->eh;
+    *c->eh = to->eh;
+}
+
+/* While it runs, a stack's top record leads on to the thread; parked, it leads nowhere. */
+static void link_frames(struct carrier *c, struct fiber *from, struct fiber *to)
+{
+    if (from->record)
+        *from->record = (struct arch_record){0};
+    if (to->record)
+        *to->record = (struct arch_record){c->link, c->pc};
+}
+
+UNSANITIZED struct carrier *fiber_switch(struct carrier *c, struct fiber *from, struct fiber *to)
+{
+    exchange_exceptions(c, from, to);
+    link_frames(c, from, to);
+    c->left = from;
+    to->carrier = c;
+    sanitizer_leave(from, to);
+#ifdef COIR_TSAN
+    __tsan_switch_to_fiber(to->tsan, 0);
+#endif
+    c = LIKELY(!c->share_fp) ? arch_switch(&from->sp, to->sp, c)
+                             : arch_switch_shared(&from->sp, to->sp, c);
+    sanitizer_arrive(from, c->left);
+    return c;
+}
+
+void fiber_arrive(struct fiber *self, struct carrier *c)
+{
+    sanitizer_arrive(self, c->left);
+}
+
+/* ----------------------------------------------------------------------------------- states */
+
+static uint64_t word(struct fiber *f)
+{
+    return atomic_load_explicit(&f->state, memory_order_relaxed); /* owner's, or rechecked by a CAS */
+}
+
+void fiber_set(struct fiber *f, enum fiber_state from, enum fiber_state to)
+{
+    uint64_t w = word(f);
+
+    ASSERT(fiber_state_of(w) == from);
+    (void)from;
+    atomic_store_explicit(&f->state, fiber_word(fiber_generation_of(w), WAKE_NONE, to),
+                          memory_order_release); /* STACK */
+}
+
+uint64_t fiber_park_begin(struct fiber *f)
+{
+    uint64_t generation = fiber_generation_of(word(f));
+
+    ASSERT(fiber_state_of(word(f)) == FIBER_RUNNING);
+    atomic_exchange_explicit(&f->state, fiber_word(generation, WAKE_NONE, FIBER_PARKING),
+                             memory_order_seq_cst); /* ASK */
+    return generation;
+}
+
+bool fiber_publish(struct fiber *f)
+{
+    uint64_t w = fiber_word(fiber_generation_of(word(f)), WAKE_NONE, FIBER_PARKING);
+    uint64_t parked = fiber_word(fiber_generation_of(w), WAKE_NONE, FIBER_PARKED);
+
+    if (atomic_compare_exchange_strong_explicit(&f->state, &w, parked, memory_order_acq_rel,
+                                                memory_order_acquire)) /* STACK */
+        return true;
+    ASSERT(fiber_state_of(w) == FIBER_NOTIFIED);
+    atomic_store_explicit(&f->state,
+                          fiber_word(fiber_generation_of(w), fiber_reason_of(w), FIBER_READY),
+                          memory_order_release); /* STACK */
+    return false;
+}
+
+bool fiber_wake(struct fiber *f, uint64_t generation, enum wake reason)
+{
+    uint64_t w = atomic_load_explicit(&f->state, memory_order_acquire); /* STACK */
+
+    for (;;) {
+        enum fiber_state s = fiber_state_of(w);
+        enum fiber_state to = s == FIBER_PARKED ? FIBER_READY : FIBER_NOTIFIED;
+
+        if (fiber_generation_of(w) != generation || (s != FIBER_PARKED && s != FIBER_PARKING))
+            return false;
+        if (atomic_compare_exchange_weak_explicit(&f->state, &w, fiber_word(generation, reason, to),
+                                                  memory_order_acq_rel,
+                                                  memory_order_acquire)) /* STACK */
+            return to == FIBER_READY;
+    }
+}
+
+bool fiber_claim_parked(struct fiber *f, uint64_t *generation)
+{
+    unsigned turns = 0;
+    uint64_t w = atomic_load_explicit(&f->state, memory_order_seq_cst); /* ASK */
+
+    for (;;) {
+        enum fiber_state s = fiber_state_of(w);
+
+        *generation = fiber_generation_of(w);
+        if (s == FIBER_PARKED &&
+            atomic_compare_exchange_weak_explicit(&f->state, &w,
+                                                  fiber_word(*generation, WAKE_NONE, FIBER_PARKING),
+                                                  memory_order_acq_rel,
+                                                  memory_order_relaxed)) /* STACK */
+            return true;
+        if (s != FIBER_PARKED && s != FIBER_PARKING)
+            return false;
+        if (s == FIBER_PARKING) /* on its way to PARKED or back; its flag check may be over */
+            spin_pause(&turns);
+        w = atomic_load_explicit(&f->state, memory_order_seq_cst); /* ASK */
+    }
+}
+
+enum wake fiber_resume(struct fiber *f)
+{
+    uint64_t w = word(f);
+
+    ASSERT(fiber_state_of(w) == FIBER_READY || fiber_state_of(w) == FIBER_NOTIFIED ||
+           fiber_state_of(w) == FIBER_IDLE || fiber_state_of(w) == FIBER_PARKING);
+    atomic_store_explicit(&f->state, fiber_word(fiber_generation_of(w) + 1, WAKE_NONE, FIBER_RUNNING),
+                          memory_order_relaxed); /* own; wakers of the old generation fail */
+    return fiber_reason_of(w);
+}

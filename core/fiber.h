@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * fiber.h - a stack that can be suspended, and who may touch it.
+ *
+ * Every stack of a runtime carries a scheduler loop in its first frame (worker.c). A job runs as a
+ * plain call of that loop; when the job blocks, the stack with loop and job is the parked fiber.
+ *
+ * States. The state is the lock on the stack: its owner alone may touch it.
+ *
+ *             take                      park_begin            left the stack
+ *     IDLE ---------> RUNNING --------------------> PARKING -----------------> PARKED
+ *       ^  <---------    ^  ^  ^                       |                          |
+ *             leave      |  |  | not switched at all   | woken first              | woken
+ *                 resume |  |  +---------- NOTIFIED <--+                          |
+ *                        |  |                  | left the stack                   |
+ *                        |  +---- READY <------+----------------------------------+
+ *                        +----------+
+ *
+ *   IDLE      a suspended loop without work: a worker's spare, a cache or the depot owns it
+ *   RUNNING   the worker in fiber->worker runs it
+ *   PARKING   still on its stack, or being published: only its worker (or a canceler that took it
+ *             from PARKED) may touch it; wakers may leave a notice
+ *   NOTIFIED  as PARKING, with a notice: it will not sleep
+ *   PARKED    nobody runs it; only a waker that names the right generation may make it READY
+ *   READY     exactly one queue holds it
+ *
+ * The word holds generation, reason of the wake-up, and state. The generation grows with each
+ * resume: a deadline, several counters and a cancel may all want to wake one wait, the first CAS
+ * wins, and late ones name a generation that is gone.
+ */
+#ifndef COIR_FIBER_H
+#define COIR_FIBER_H
+
+#include "stack.h"
+
+enum fiber_state {
+    FIBER_IDLE,
+    FIBER_RUNNING,
+    FIBER_PARKING,
+    FIBER_NOTIFIED,
+    FIBER_PARKED,
+    FIBER_READY
+};
+
+enum wake {
+    WAKE_NONE,
+    WAKE_EVENT,   /* what it waited for has happened */
+    WAKE_TIMEOUT, /* its deadline has passed */
+    WAKE_CANCEL,  /* its job, or one that waits for it on this stack, is canceled */
+    WAKE_CLOSE    /* the runtime closes and nothing else would end the wait */
+};
+
+/* C++ exception globals (Itanium C++ ABI, 2.2.2): they belong to what runs, not to the thread. */
+struct eh_globals {
+    void *caught;
+    unsigned uncaught;
+};
+
+struct fiber;
+
+/* What a thread lends to the fiber it runs. The first member of struct worker. */
+struct carrier {
+    struct fiber *left;      /* the fiber that was switched from; read on arrival */
+    void *link, *pc;         /* frame of the home stack that frame-pointer walks go on to */
+    struct eh_globals *eh;   /* the thread's, or NULL without a C++ runtime */
+    bool share_fp;           /* control words stay the thread's */
+};
+
+struct job;
+struct coir_runtime;
+
+struct fiber {
+    struct stack stack;          /* first: the stack row knows only this */
+    void *sp;                    /* saved stack pointer while not RUNNING */
+    struct arch_record *record;  /* top frame-pointer record of its stack */
+    _Atomic uint64_t state;      /* generation << 16 | enum wake << 8 | enum fiber_state */
+    struct carrier *carrier;     /* who runs it; RUNNING only */
+    struct coir_runtime *runtime;
+    struct job *job;             /* innermost job on this stack, or NULL */
+    struct eh_globals eh;        /* while not RUNNING */
+
+    /* For reports; written by the fiber before it parks. */
+    const char *waits_for;       /* what it waits for, or NULL */
+    const void *waits_on;        /* the counter, timer or operation; never followed */
+    int64_t waits_since;
+
+    /* Sanitizers. */
+    void *fake_stack;            /* ASan */
+    void *tsan;                  /* TSan's fiber */
+    const void *bottom;          /* bounds of the stack, of a home stack too */
+    size_t bytes;
+};
+
+static inline uint64_t fiber_word(uint64_t generation, enum wake reason, enum fiber_state state)
+{
+    return generation << 16 | (uint64_t)reason << 8 | (uint64_t)state;
+}
+
+static inline enum fiber_state fiber_state_of(uint64_t word)
+{
+    return (enum fiber_state)(word & 0xff);
+}
+
+static inline enum wake fiber_reason_of(uint64_t word)
+{
+    return (enum wake)(word >> 8 & 0xff);
+}
+
+static inline uint64_t fiber_generation_of(uint64_t word)
+{
+    return word >> 16;
+}
+
+/* Makes a stack ready to be switched to: entry(carrier, fiber) will be called on it. */
+void fiber_prepare(struct fiber *f, struct coir_runtime *runtime, arch_entry_fn *entry);
+
+/* The calling thread's own stack as a fiber, for switching away and back. */
+void fiber_adopt_thread(struct fiber *home, struct carrier *c);
+void fiber_forget(struct fiber *f); /* before its memory goes */
+
+/* Suspends `from` (which runs on c) and resumes `to`. Returns when somebody resumes `from`, with the
+ * carrier it then runs on, whose `left` is the fiber suspended for it. */
+struct carrier *fiber_switch(struct carrier *c, struct fiber *from, struct fiber *to);
+
+/* First thing in a fiber's entry: what fiber_switch does on arrival. */
+void fiber_arrive(struct fiber *self, struct carrier *c);
+
+/* Owner: which state it is in. */
+static inline bool fiber_is(struct fiber *f, enum fiber_state s)
+{
+    return fiber_state_of(atomic_load_explicit(&f->state, memory_order_acquire)) == s; /* STACK */
+}
+
+/* One checked edge of the drawing above, by the state's owner, keeping the generation. */
+void fiber_set(struct fiber *f, enum fiber_state from, enum fiber_state to);
+
+/* RUNNING -> PARKING; returns the generation that wakers must name. */
+uint64_t fiber_park_begin(struct fiber *f);
+
+/* Owner, after the stack was left: PARKING -> PARKED. False: NOTIFIED, now READY; queue it. */
+bool fiber_publish(struct fiber *f);
+
+/* Anyone: wakes the fiber from the wait of this generation. True: it was PARKED and is READY now, and
+ * the caller must queue it. False: a notice was left, or the wait was over. */
+bool fiber_wake(struct fiber *f, uint64_t generation, enum wake reason);
+
+/* Canceler: PARKED -> PARKING, so that the stack may be read; fiber_publish gives it back. */
+bool fiber_claim_parked(struct fiber *f, uint64_t *generation);
+
+/* Owner, resumed or never switched: -> RUNNING with the next generation. Returns the reason. */
+enum wake fiber_resume(struct fiber *f);
+
+#if defined(COIR_TSAN)
+#define FIBER_KEEPS_STACKS 1 /* TSan's fiber handle lives in the stack: no stack is given back */
+#else
+#define FIBER_KEEPS_STACKS 0
+#endif
+
+#endif

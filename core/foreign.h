@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * foreign.h - exceptions of other languages that reach a boundary: what they are, how they end.
+ */
+#ifndef COIR_FOREIGN_H
+#define COIR_FOREIGN_H
+
+#include <unwind.h>
+
+#include "base.h"
+
+/* Ends the exception as its language wants it, and says what it was. */
+void foreign_end(struct _Unwind_Exception *e, char *message, size_t bytes);
+
+/* Whether only the language itself may end it. */
+bool foreign_is_untouchable(uint64_t class);
+
+#endif

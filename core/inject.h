@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * inject.h - the runtime's shared queue: work from foreign threads, work that did not fit into a
+ * deque, and fibers made ready by foreign threads. First in, first out. See inject.c.
+ */
+#ifndef COIR_INJECT_H
+#define COIR_INJECT_H
+
+#include "deque.h"
+#include "mem.h"
+#include "ring.h"
+
+struct chunk;
+
+struct inject {
+    _Alignas(COIR_CACHE_LINE) struct lock lock; /* guards all below */
+    struct list fibers;          /* intrusive: cannot fail */
+    struct chunk *first, *last;  /* work, in chunks */
+    struct chunk *spare;         /* empty chunks kept for later */
+    size_t spare_count;
+    size_t work_max;             /* admission limit */
+    uint64_t accepted;           /* work from outside, ever */
+    bool closed;                 /* work from outside is refused */
+    const struct host *host;
+
+    /* Readable without the lock, to skip an empty queue. */
+    _Alignas(COIR_CACHE_LINE) _Atomic size_t work_count;
+    _Atomic size_t fiber_count;
+};
+
+void inject_init(struct inject *q, const struct host *host, size_t work_max);
+void inject_fini(struct inject *q); /* must be empty */
+
+/* Appends n items fn(first + i * stride), all or none.
+ * Returns COIR_OK, COIR_EAGAIN, COIR_ENOMEM, COIR_ESHUTDOWN (outside work after inject_close). */
+int inject_push(struct inject *q, const struct work *first, size_t stride, size_t n, bool outside);
+
+/* Appends one item past the limit: it was admitted before. False: no memory. */
+bool inject_push_anyway(struct inject *q, const struct work *item);
+
+/* Takes up to max of the oldest items; returns how many. */
+size_t inject_take(struct inject *q, struct work *items, size_t max);
+
+void inject_push_fiber(struct inject *q, struct link *e);
+struct link *inject_take_fiber(struct inject *q); /* NULL: none */
+
+/* Refuses work from outside from now on (or again accepts it). */
+void inject_close(struct inject *q, bool closed);
+uint64_t inject_accepted(struct inject *q);
+
+static inline bool inject_empty(struct inject *q)
+{
+    return atomic_load_explicit(&q->work_count, memory_order_relaxed) == 0 && /* a hint; SLEEP fences */
+           atomic_load_explicit(&q->fiber_count, memory_order_relaxed) == 0;  /* a hint; SLEEP fences */
+}
+
+#endif

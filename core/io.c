@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * io.c - the choice of a backend, and what is the same for all of them.
+ *
+ * An operation is an errand (errand.c): io_uring hands it to the kernel, epoll keeps it in a slot and
+ * attempts it whenever the descriptor may be ready. Either way its result is final when the fiber
+ * resumes. Some kinds are attempted before the fiber parks, as the backend says: a send nearly always
+ * finds room. A receive after a reply nearly never finds anything, so io_uring parks at once.
+ *
+ * A receive that need not park lets others that are runnable go first, now and then: a peer that
+ * sends without pause must not keep its worker to itself.
+ */
+#include "io.h"
+
+#include <errno.h>
+
+static const struct io_backend *backend_of(const struct coir_runtime *rt)
+{
+    return CONTAINER_OF(rt->io, const struct io_backend, ops);
+}
+
+/* ------------------------------------------------------------------------------ open and close */
+
+static int open_backend(struct coir_runtime *rt, const struct io_backend *b)
+{
+    int status = b->open(rt);
+
+    if (status == COIR_OK)
+        rt->io = &b->ops;
+    return status;
+}
+
+int io_open(struct coir_runtime *rt)
+{
+    int status = COIR_ENOSYS;
+
+    if (rt->options.io != COIR_IO_EPOLL)
+        status = open_backend(rt, &io_uring_backend);
+    if (status == COIR_OK || rt->options.io == COIR_IO_URING)
+        return status;
+    if (rt->options.io == COIR_IO_AUTO)
+        host_log(&rt->host, COIR_LOG_INFO, "I/O uses epoll");
+    return open_backend(rt, &io_epoll_backend);
+}
+
+void io_close(struct coir_runtime *rt)
+{
+    backend_of(rt)->close(rt);
+    rt->io = NULL;
+}
+
+void io_worker_start(struct worker *w)
+{
+    backend_of(w->runtime)->worker_start(w);
+}
+
+void io_worker_stop(struct worker *w)
+{
+    w->io = NULL; /* what it points to goes with io_close: other workers may be looking at it */
+}
+
+int io_kind(const struct coir_runtime *rt)
+{
+    return (int)backend_of(rt)->kind;
+}
+
+/* ---------------------------------------------------------------------------------- operations */
+
+static int64_t attempt_connect(const struct io_op *op)
+{
+    if (connect(op->fd, op->address, (socklen_t)op->bytes) == 0 || errno == EISCONN)
+        return 0;
+    return errno == EINPROGRESS || errno == EALREADY ? -EAGAIN : -errno;
+}
+
+int64_t io_attempt(const struct io_op *op)
+{
+    int64_t result = 0;
+
+    do {
+        switch (op->kind) {
+        case IO_RECV:
+            result = recv(op->fd, op->in, op->bytes, MSG_DONTWAIT);
+            break;
+        case IO_SEND:
+            result = send(op->fd, op->out, op->bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
+            break;
+        case IO_ACCEPT:
+            result = accept4(op->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+            break;
+        case IO_CONNECT:
+            return attempt_connect(op);
+        }
+    } while (result < 0 && errno == EINTR);
+    return result < 0 ? -errno : result;
+}
+
+/* The fiber had no reason to park: others may go first. */
+static void be_fair(struct fiber *self)
+{
+    if (worker_others_wait(worker_of(self)))
+        worker_yield(self);
+}
+
+int64_t io_do(struct fiber *self, struct io_op *op, int64_t deadline)
+{
+    static const char *const what[] = {"recv", "send", "accept", "connect"};
+    const struct io_backend *b = backend_of(self->runtime);
+    int status;
+
+    if (b->at_once & 1u << op->kind) {
+        int64_t result = io_attempt(op);
+
+        if (result != -EAGAIN) {
+            if (op->kind == IO_RECV)
+                be_fair(self);
+            return result;
+        }
+    }
+    op->errand.begin = b->begin;
+    op->errand.revoke = b->revoke;
+    status = errand_run(self, &op->errand, what[op->kind], deadline);
+    if (status == COIR_ENOMEM)
+        return status;
+    return status != COIR_OK && op->result == -ECANCELED ? status : op->result;
+}
+
+int io_close_fd(int fd)
+{
+    /* Wakes what waits in the kernel, which may be any io_uring of the process. Not connected, not a
+     * socket: then nothing can wait. */
+    shutdown(fd, SHUT_RDWR);
+    return io_epoll_close_fd(fd);
+}

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * io.h - how the runtime opens, feeds and closes its I/O; the backends behind it. See io.c.
+ */
+#ifndef COIR_IO_H
+#define COIR_IO_H
+
+#include <sys/socket.h>
+
+#include "errand.h"
+
+/* ------------------------------------------------------------------------------ for the runtime */
+
+/* Chooses the backend that options.io asks for. COIR_OK, COIR_ENOSYS (not to be had), COIR_ENOMEM. */
+int io_open(struct coir_runtime *rt);
+void io_close(struct coir_runtime *rt); /* workers have ended */
+
+/* On each worker's own thread, before its first job and after its last. */
+void io_worker_start(struct worker *w);
+void io_worker_stop(struct worker *w);
+
+/* enum coir_io in use. */
+int io_kind(const struct coir_runtime *rt);
+
+/* ---------------------------------------------------------------------------------- operations */
+
+enum io_kind { IO_RECV, IO_SEND, IO_ACCEPT, IO_CONNECT };
+
+/* One operation on a descriptor. Lives in the frame of the fiber that waits for it. */
+struct io_op {
+    struct errand errand;
+    enum io_kind kind;
+    int fd;
+    union {
+        void *in;                       /* RECV */
+        const void *out;                /* SEND */
+        const struct sockaddr *address; /* CONNECT */
+    };
+    size_t bytes;   /* of what is above; at most IO_BYTES_MAX */
+    int64_t result; /* when it is over: 0 or more (ACCEPT: the connection), or -errno */
+    void *home;     /* where the backend keeps it meanwhile */
+};
+
+#define IO_BYTES_MAX ((size_t)1 << 30)
+
+/* Does the operation for the calling fiber. Returns op->result, or COIR_ETIMEDOUT, COIR_ECANCELED,
+ * COIR_ENOMEM (then it was not done). */
+int64_t io_do(struct fiber *self, struct io_op *op, int64_t deadline);
+
+/* Tries the operation without waiting: its result, or -EAGAIN. */
+int64_t io_attempt(const struct io_op *op);
+
+/* Ends operations that wait for fd, which the caller will close with io_close_fd. Any thread. */
+int io_close_fd(int fd);
+
+/* ------------------------------------------------------------------------------------- backends */
+
+struct io_backend {
+    struct io_ops ops; /* what the worker's loop calls */
+    enum coir_io kind;
+    unsigned at_once;  /* bit 1 << enum io_kind: attempted before the fiber parks */
+    void (*begin)(struct errand *e);  /* as in struct errand, for the errand of a struct io_op */
+    void (*revoke)(struct errand *e);
+
+    int (*open)(struct coir_runtime *rt); /* sets rt->io_shared; COIR_ENOSYS, COIR_ENOMEM */
+    void (*close)(struct coir_runtime *rt);
+    void (*worker_start)(struct worker *w);
+};
+
+extern const struct io_backend io_uring_backend; /* io_uring.c, or io_uring_none.c */
+extern const struct io_backend io_epoll_backend;
+
+/* Ends, as COIR_ECANCELED, what waits for fd in any epoll backend of the process, and closes fd. */
+int io_epoll_close_fd(int fd);
+
+static inline struct io_op *io_op_of(struct errand *e)
+{
+    return CONTAINER_OF(e, struct io_op, errand);
+}
+
+#endif

@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * job.c - runs one call inside the boundary and settles everything it owes, however it ends.
+ *
+ * Owns: the record of a running job, its deferred handlers, the counters that lie in its frames.
+ * Does not know how a panic is raised (panic.c) or how a wait parks (wait.c).
+ *
+ * Invariants
+ *   B1  Each piece of work releases exactly one unit: by job_run on return, panic or foreign
+ *       exception, or by job_drop if it never ran.
+ *   B2  No frame is torn down while jobs owe a counter in it that its job spawned on: a panic
+ *       settles them before it unwinds (panic.c), a return is checked here.
+ *   B3  The job's record lies in the frame that called the boundary, above all frames of the job.
+ */
+#include "job.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "foreign.h"
+#include "report.h"
+
+static __thread struct job *thread_job; /* innermost coir_try of a plain thread */
+
+NOINLINE struct job **job_slot(void)
+{
+    struct worker *w = worker_here();
+
+    return w ? &w->current->job : &thread_job;
+}
+
+/* ------------------------------------------------------------------------------- asking a job */
+
+uint64_t job_id(struct job *j)
+{
+    while (j->is_try && j->outer)
+        j = j->outer;
+    if (!j->id && !j->is_try) {
+        struct worker *w = worker_here();
+
+        j->id = ++w->job_ids << 8 | w->index;
+    }
+    return j->id;
+}
+
+bool job_canceled(struct coir_runtime *rt, const struct job *j)
+{
+    for (; j; j = j->outer)
+        if (j->owed_to && counter_canceled(j->owed_to))
+            return true;
+    return atomic_load_explicit(&rt->canceling, memory_order_seq_cst); /* ASK, fiber.c */
+}
+
+void job_failure(struct job *j, coir_failure *f, int outcome, enum coir_kind kind)
+{
+    static _Atomic uint64_t ids;
+    struct worker *w = worker_here();
+
+    *f = (coir_failure){
+        .id = atomic_fetch_add_explicit(&ids, 1, memory_order_relaxed) + 1, /* unique, no more */
+        .job = j ? job_id(j) : 0,
+        .time = coir_now(),
+        .kind = (int)kind,
+        .outcome = outcome,
+        .worker = w ? (int)w->index : -1,
+    };
+}
+
+/* ---------------------------------------------------------------- counters in the job's frames */
+
+/* The job in whose frames an address lies; frame is an address below them all. A coir_try shares
+ * the stack with the job around it. */
+static struct job *job_around(struct job *j, uintptr_t address, uintptr_t frame)
+{
+    for (; j; j = j->is_try ? j->outer : NULL) {
+        if (address >= frame && address < (uintptr_t)j)
+            return j;
+        frame = (uintptr_t)j;
+    }
+    return NULL;
+}
+
+void job_adopt(struct job *j, struct counter *c, struct coir_runtime *rt, uintptr_t frame)
+{
+    struct job *owner = job_around(j, (uintptr_t)c, frame);
+
+    atomic_store_explicit(&c->runtime, rt, memory_order_relaxed); /* for cancels of the owner */
+    if (!owner || counter_owner(c) == owner)
+        return;
+    counter_set_owner(c, owner);
+    c->next_owned = owner->owned;
+    owner->owned = c;
+}
+
+bool job_owns(const struct job *j, struct counter *c)
+{
+    for (; j; j = j->is_try ? j->outer : NULL)
+        if (counter_owner(c) == j)
+            return true;
+    return false;
+}
+
+void job_disown(struct job *j, struct counter *c)
+{
+    struct job *owner = counter_owner(c);
+
+    if (!owner || !job_owns(j, c))
+        return; /* another job's: it forgets it itself */
+    for (struct counter **at = &owner->owned; *at; at = &(*at)->next_owned)
+        if (*at == c) {
+            *at = c->next_owned;
+            break;
+        }
+    counter_set_owner(c, NULL);
+    c->next_owned = NULL;
+}
+
+static __attribute__((noreturn, cold)) void lost_counter(void)
+{
+    fatal("a counter left its frame while jobs were spawned on it and before a wait ended it");
+}
+
+void job_settle_owned(struct job *j, uintptr_t frame)
+{
+    struct counter *c;
+
+    for (c = j->owned; c; c = c->next_owned) {
+        struct coir_runtime *rt = atomic_load_explicit(&c->runtime, memory_order_relaxed); /* own write */
+
+        if ((uintptr_t)c < frame || (uintptr_t)c >= (uintptr_t)j || counter_owner(c) != j)
+            lost_counter();
+        if (counter_look(c) < 0)
+            rt->cancel(rt, c);
+    }
+    while ((c = j->owned)) {
+        struct coir_runtime *rt = atomic_load_explicit(&c->runtime, memory_order_relaxed); /* own write */
+
+        rt->join(c);
+        job_disown(j, c);
+    }
+}
+
+/* The lowest counter the job still owns. Inlined into a caller that makes no call before it has
+ * moved its stack pointer below: the counters lie in frames that have been left. */
+static inline __attribute__((always_inline)) uintptr_t lowest_owned(const struct job *j)
+{
+    uintptr_t lowest = (uintptr_t)j;
+
+    for (struct counter *c = j->owned; c; c = c->next_owned) {
+        if (counter_owner(c) != j)
+            lost_counter();
+        lowest = (uintptr_t)c < lowest ? (uintptr_t)c : lowest;
+    }
+    return lowest;
+}
+
+/* ----------------------------------------------------------------------------- how a job ends */
+
+/* Runs the deferred handlers, last in, first out. One that panics makes the job panic. */
+static COLD int run_deferred(struct job *j, int outcome)
+{
+    struct coir_runtime *rt = coir_current();
+
+    while (j->defer_count || j->more) {
+        struct defer_block *b = j->more;
+        struct defer d = b ? b->handler[--b->count] : j->handler[--j->defer_count];
+        coir_failure f;
+
+        if (b && !b->count) {
+            j->more = b->older;
+            if (rt)
+                mem_free(&rt->host, b);
+            else
+                free(b);
+        }
+        if (job_try(d.fn, d.arg, &f) == COIR_DONE)
+            continue;
+        if (outcome == COIR_DONE)
+            j->failure = f;
+        outcome = COIR_PANICKED;
+    }
+    return outcome;
+}
+
+/* The job returned while jobs owe a counter of frames that are gone. */
+static COLD int returned_owing(struct job *j, uintptr_t frame)
+{
+    struct worker *w = worker_here();
+    struct coir_runtime *rt = w ? w->runtime : NULL;
+    bool owed = false;
+
+    for (struct counter *c = j->owned; c; c = c->next_owned)
+        owed |= counter_look(c) < 0;
+    job_settle_owned(j, frame);
+    if (!owed)
+        return COIR_DONE;
+    job_failure(j, &j->failure, COIR_PANICKED, COIR_KIND_OWED);
+    snprintf(j->failure.message, sizeof j->failure.message,
+             "returned while jobs it spawned still owed a counter in its frame");
+    report_failure(rt, &j->failure);
+    return COIR_PANICKED;
+}
+
+/* An exception has landed at the boundary. */
+static COLD int caught(struct job *j, void *exception)
+{
+    struct worker *w = worker_here();
+
+    if (!j->outer && w)
+        arch_fp_set(w->fp); /* nobody below on this stack had set others */
+    if (exception == &j->exception) {
+        j->raising = false; /* its record was written when it was raised */
+        return COIR_PANICKED;
+    }
+    job_failure(j, &j->failure, COIR_PANICKED, COIR_KIND_FOREIGN);
+    foreign_end(exception, j->failure.message, sizeof j->failure.message);
+    if (w)
+        tally(&w->panics, 1);
+    report_failure(w ? w->runtime : NULL, &j->failure);
+    return COIR_PANICKED;
+}
+
+/* Everything that most jobs do not need: a panic that landed, owed counters, deferred handlers. */
+static COLD int end_slowly(struct job *j, void *exception, uintptr_t frame)
+{
+    int outcome = COIR_DONE;
+
+    if (exception)
+        outcome = caught(j, exception);
+    if (j->owned) {
+        int owing = returned_owing(j, frame);
+
+        outcome = owing > outcome ? owing : outcome;
+    }
+    return run_deferred(j, outcome);
+}
+
+/* Calls the job in its boundary. Kept apart from the settling so that its frame is the job's. */
+static inline __attribute__((always_inline)) int call(struct job *j, struct job **slot)
+{
+    void *exception;
+    int outcome = COIR_DONE;
+
+    *slot = j;
+    exception = arch_boundary(j->fn, j->arg);
+    if (UNLIKELY(exception || j->owned || j->defer_count)) {
+        uintptr_t low = lowest_owned(j), here = (uintptr_t)__builtin_frame_address(0);
+
+        if (UNLIKELY(low < here)) { /* steps below them: their memory must stay what it is */
+            volatile char *gap = __builtin_alloca(here - low);
+
+            (void)gap;
+        }
+        outcome = end_slowly(j, exception, low);
+    }
+    *slot = j->outer;
+    return outcome;
+}
+
+/* Sets what must be set; the rest is written by failures before they read it. */
+static inline void open_job(struct job *j, coir_fn *fn, void *arg, struct counter *owed_to,
+                            struct job *outer, bool is_try)
+{
+    j->fn = fn;
+    j->arg = arg;
+    j->owed_to = owed_to;
+    j->outer = outer;
+    j->owned = NULL;
+    j->name = NULL;
+    j->id = 0;
+    j->defer_count = 0;
+    j->is_try = is_try;
+    j->raising = false;
+    j->told = false;
+    j->more = NULL;
+}
+
+static COLD void release_failed(struct worker *w, struct counter *c, int outcome, coir_failure *f)
+{
+    if (c)
+        counter_fail(c, outcome, f);
+    else
+        tally(&w->unobserved, 1);
+}
+
+void job_drop(struct coir_runtime *rt, const struct work *item, enum coir_kind kind)
+{
+    struct worker *w = worker_here();
+    coir_failure f;
+
+    job_failure(NULL, &f, COIR_CANCELED, kind);
+    snprintf(f.message, sizeof f.message, "%s",
+             kind == COIR_KIND_SHUTDOWN     ? "the runtime closed before it started"
+             : kind == COIR_KIND_DEPENDENCY ? "a job it was to run after did not end as COIR_DONE"
+                                            : "canceled before it started");
+    if (w && w->runtime == rt) {
+        tally(&w->ended[COIR_CANCELED], 1);
+        tally(&w->dropped, kind == COIR_KIND_SHUTDOWN);
+    } else {
+        atomic_fetch_add_explicit(&rt->ended_outside, 1, memory_order_relaxed); /* a figure */
+    }
+    if (item->owed)
+        counter_fail(item->owed, COIR_CANCELED, &f);
+}
+
+/* Whether the work is to be dropped instead of run. */
+static bool unwanted(struct worker *w, const struct work *item)
+{
+    struct counter *c = item->owed;
+
+    if (UNLIKELY(atomic_load_explicit(&w->runtime->canceling, memory_order_relaxed))) { /* CLOSE */
+        job_drop(w->runtime, item, COIR_KIND_SHUTDOWN);
+        return true;
+    }
+    if (c && UNLIKELY(atomic_load_explicit(&c->state, memory_order_relaxed) & /* a request, no order */
+                      COUNTER_CANCEL)) {
+        job_drop(w->runtime, item, COIR_KIND_SKIPPED);
+        return true;
+    }
+    return false;
+}
+
+/* Runs the work; releases its unit unless it ended DONE. True: DONE. */
+static inline __attribute__((always_inline)) bool run(struct fiber *self, const struct work *item,
+                                                      struct counter *owed)
+{
+    struct worker *w = worker_of(self);
+    struct job j;
+    int outcome;
+
+    if (unwanted(w, item))
+        return false;
+    open_job(&j, item->fn, item->arg, owed, self->job, false);
+    outcome = call(&j, &self->job);
+    w = worker_of(self); /* it may have moved */
+    tally(&w->ended[outcome], 1);
+    if (LIKELY(outcome == COIR_DONE))
+        return true;
+    release_failed(w, owed, outcome, &j.failure);
+    return false;
+}
+
+void job_run(struct fiber *self, const struct work *item)
+{
+    struct counter *owed = item->owed;
+
+    if (run(self, item, owed) && owed)
+        counter_settle(owed, 1);
+}
+
+bool job_run_in_place(struct fiber *self, const struct work *item)
+{
+    return run(self, item, item->owed);
+}
+
+int job_try(coir_fn *fn, void *arg, coir_failure *failure)
+{
+    struct job **slot = job_slot(); /* stays: it belongs to the fiber, or to this thread */
+    struct job j;
+    int outcome;
+
+    open_job(&j, fn, arg, NULL, *slot, true);
+    outcome = call(&j, slot);
+    if (outcome != COIR_DONE && failure)
+        *failure = j.failure;
+    return outcome;
+}

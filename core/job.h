@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * job.h - one running call inside its boundary: who is owed its end, what it must clean up.
+ *
+ * Identity belongs to the job, not to the fiber: a fiber may carry a waiter and, on the same stack,
+ * a child of it that runs in place. The jobs of a stack form a chain, innermost first.
+ */
+#ifndef COIR_JOB_H
+#define COIR_JOB_H
+
+#include <unwind.h>
+
+#include "counter.h"
+#include "worker.h"
+
+struct defer {
+    coir_fn *fn;
+    void *arg;
+};
+
+/* Handlers past the inline ones, newest block first. */
+struct defer_block {
+    struct defer_block *older;
+    unsigned count;
+    struct defer handler[COIR_DEFER_INLINE];
+};
+
+/* Lives in the frame below which the job's own frames lie, so it outlives them all. */
+struct job {
+    coir_fn *fn;              /* for reports */
+    void *arg;
+    struct counter *owed_to;  /* who is owed this job's end; NULL: nobody, or a coir_try */
+    struct job *outer;        /* the job (or thread) below on this stack, or NULL */
+    struct counter *owned;    /* counters in its frames that it spawned on; linked by next_owned */
+    const char *name;         /* coir_job_name, or NULL */
+    uint64_t id;              /* 0: not asked for yet */
+    uint32_t defer_count;     /* inline handlers in use */
+    bool is_try;              /* a coir_try: same job, a boundary of its own */
+    bool raising;             /* a panic is on its way to this boundary */
+    bool told;                /* COIR_ECANCELED has been returned once */
+    struct defer_block *more; /* further handlers */
+
+    /* Touched by failures only. */
+    struct defer handler[COIR_DEFER_INLINE];
+    struct _Unwind_Exception exception; /* what travels; outside every frame that it unwinds */
+    coir_failure failure;
+};
+
+/* Where the calling thread or fiber keeps its innermost job. */
+struct job **job_slot(void);
+
+/* Runs one piece of work on the caller's stack and releases its unit; runtime->run. */
+void job_run(struct fiber *self, const struct work *item);
+
+/* The same, but a unit that ended DONE is left for the caller to release; true: it is. */
+bool job_run_in_place(struct fiber *self, const struct work *item);
+
+/* Ends a piece of work that will not run, as CANCELED. */
+void job_drop(struct coir_runtime *rt, const struct work *item, enum coir_kind kind);
+
+/* Runs fn(arg) in a boundary of its own. COIR_DONE, or COIR_PANICKED with *failure filled. */
+int job_try(coir_fn *fn, void *arg, coir_failure *failure);
+
+/* Whether the job, one that waits for it on this stack, or the runtime is asked to stop. */
+bool job_canceled(struct coir_runtime *rt, const struct job *j);
+
+uint64_t job_id(struct job *j);
+
+/* Remembers that the running job spawns on c: for cancels, and if c lies in the job's frames so that
+ * these are not torn down under the children. frame: an address below those frames. */
+void job_adopt(struct job *j, struct counter *c, struct coir_runtime *rt, uintptr_t frame);
+
+/* The wait for c is over: forgets it. */
+void job_disown(struct job *j, struct counter *c);
+
+/* Whether c is one that j (or the job around this coir_try) spawned on in its frames. */
+bool job_owns(const struct job *j, struct counter *c);
+
+/* A fresh failure record for the running job. */
+void job_failure(struct job *j, coir_failure *f, int outcome, enum coir_kind kind);
+
+/* Cancels and waits for what the job still owns. frame: an address below its live frames. */
+void job_settle_owned(struct job *j, uintptr_t frame);
+
+#define JOB_EXCEPTION_CLASS UINT64_C(0x434f495250414e43) /* "COIRPANC" */
+
+#endif

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * park.c - an event count with a list of sleepers.
+ *
+ * SLEEP. A publisher of work and a worker about to sleep must not miss each other.
+ *
+ *   publisher                          worker
+ *   1 publish the work                 1 announce: sleeping += 1 (and searching -= 1)
+ *   2 fence                            2 fence
+ *   3 read counts; wake one            3 look at every queue once more, then sleep
+ *
+ * One fence comes first. If the publisher's: the worker's look sees the work. If the worker's: the
+ * publisher sees a sleeper, and sees no searcher that has already given up looking. Either way
+ * the work is seen. A publisher that meets a searcher leaves the waking to it: the searcher has not
+ * announced yet, so its own look (3) comes after the publisher's fence.
+ *
+ * The worker's fence is membarrier(PRIVATE_EXPEDITED) where the kernel has it: it makes every
+ * running thread of the process pass a full fence, so the publisher, which is the hot side, needs
+ * only keep its program order. Sleeping costs microseconds anyway; a fence per spawn would cost
+ * more than the spawn.
+ *
+ * TOKEN. A waker takes a sleeper off the list under the lock, counts it as searching, and exchanges
+ * its word for WOKEN (release); the sleeper reads it (acquire). The exchange tells the waker how the
+ * sleeper sleeps: on the word, or AWAY, which the sleeper sets by CAS. A sleeper that leaves by itself
+ * does so under the lock, so it knows whether a token is on its way, and then waits for it.
+ *
+ * At most one searcher wakes others: a worker that ends its search with work in hand, as the last
+ * one, wakes the next if there is more (worker.c).
+ */
+#include "park.h"
+
+#include <linux/membarrier.h>
+
+#define ONE_SLEEPING (UINT64_C(1) << 32)
+#define ONE_SEARCHING UINT64_C(1)
+
+static long membarrier(int command)
+{
+    return syscall(SYS_membarrier, command, 0, 0);
+}
+
+void park_init(struct park *p)
+{
+#ifndef COIR_TSAN /* TSan sees no membarrier */
+    p->asymmetric = membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED) == 0 &&
+                    membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) == 0;
+#endif
+}
+
+void park_search_begin(struct park *p)
+{
+    atomic_fetch_add_explicit(&p->counts, ONE_SEARCHING, memory_order_relaxed); /* only throttles */
+}
+
+bool park_search_end(struct park *p)
+{
+    uint64_t was = atomic_fetch_sub_explicit(&p->counts, ONE_SEARCHING,
+                                             memory_order_relaxed); /* the caller has work */
+
+    return park_searching(was) == 1;
+}
+
+static void list_sleeper(struct park *p, struct parker *self)
+{
+    self->prev = NULL;
+    self->next = p->sleepers;
+    if (self->next)
+        self->next->prev = self;
+    p->sleepers = self;
+    self->listed = true;
+}
+
+static void unlist_sleeper(struct park *p, struct parker *self)
+{
+    if (self->prev)
+        self->prev->next = self->next;
+    else
+        p->sleepers = self->next;
+    if (self->next)
+        self->next->prev = self->prev;
+    self->listed = false;
+}
+
+void park_announce(struct park *p, struct parker *self, bool searching)
+{
+    atomic_store_explicit(&self->word, PARKER_ASLEEP, memory_order_relaxed); /* before the lock */
+    lock_take(&p->lock);
+    list_sleeper(p, self);
+    lock_drop(&p->lock);
+    atomic_fetch_add_explicit(&p->counts, ONE_SLEEPING - (searching ? ONE_SEARCHING : 0),
+                              memory_order_seq_cst); /* SLEEP */
+    if (!p->asymmetric || membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) != 0)
+        fence_full(); /* SLEEP */
+}
+
+/* Waits for the token of a waker that has taken us off the list. */
+static void take_token(struct parker *self)
+{
+    unsigned turns = 0;
+
+    while (!parker_woken(self))
+        spin_pause(&turns);
+}
+
+bool park_retract(struct park *p, struct parker *self)
+{
+    bool listed;
+
+    lock_take(&p->lock);
+    listed = self->listed;
+    if (listed) {
+        unlist_sleeper(p, self);
+        atomic_fetch_sub_explicit(&p->counts, ONE_SLEEPING, memory_order_relaxed); /* only throttles */
+    }
+    lock_drop(&p->lock);
+    if (!listed)
+        take_token(self);
+    atomic_store_explicit(&self->word, PARKER_AWAKE, memory_order_relaxed); /* own again */
+    return !listed;
+}
+
+bool park_sleep(struct park *p, struct parker *self, int64_t deadline)
+{
+    while (!parker_woken(self)) {
+        futex_wait(&self->word, PARKER_ASLEEP, deadline);
+        if (deadline != COIR_NEVER && coir_now() >= deadline)
+            break;
+    }
+    return park_retract(p, self);
+}
+
+/* Lock held. */
+static struct parker *pop_sleeper(struct park *p)
+{
+    struct parker *s = p->sleepers;
+
+    if (s) {
+        unlist_sleeper(p, s);
+        atomic_fetch_sub_explicit(&p->counts, ONE_SLEEPING - ONE_SEARCHING,
+                                  memory_order_relaxed); /* counted before it runs: throttles others */
+    }
+    return s;
+}
+
+/* Nothing of the sleeper is touched after the exchange, for it may be on its way out of the runtime,
+ * unless it is AWAY: then it waits for its kick. */
+static void hand_token(struct parker *s)
+{
+    if (atomic_exchange_explicit(&s->word, PARKER_WOKEN, memory_order_acq_rel) == PARKER_AWAY) /* TOKEN */
+        s->kick(s);
+    else
+        futex_wake(&s->word, 1);
+}
+
+void park_wake_one(struct park *p)
+{
+    struct parker *s = NULL;
+
+    lock_take(&p->lock);
+    if (!park_searching(atomic_load_explicit(&p->counts, memory_order_relaxed))) /* under lock */
+        s = pop_sleeper(p);
+    lock_drop(&p->lock);
+    if (s)
+        hand_token(s);
+}
+
+void park_wake_all(struct park *p)
+{
+    struct parker *s;
+
+    do {
+        lock_take(&p->lock);
+        s = pop_sleeper(p);
+        lock_drop(&p->lock);
+        if (s)
+            hand_token(s);
+    } while (s);
+}

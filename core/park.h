@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * park.h - sleeping and waking of workers without lost or needless wake-ups. See park.c.
+ */
+#ifndef COIR_PARK_H
+#define COIR_PARK_H
+
+#include "base.h"
+
+/* One worker's place to sleep. */
+struct parker {
+    _Atomic uint32_t word;       /* enum parker_state; a futex */
+    struct parker *next, *prev;  /* in the list of sleepers */
+    bool listed;                 /* park->lock held */
+    void (*kick)(struct parker *p); /* ends a sleep that is AWAY; set by the I/O row */
+};
+
+enum parker_state {
+    PARKER_AWAKE,  /* its worker is not in the list of sleepers */
+    PARKER_ASLEEP, /* announced: asleep on the futex, or about to be */
+    PARKER_AWAY,   /* announced: asleep where only kick reaches it, or about to be */
+    PARKER_WOKEN   /* taken from the list by a waker, who counted it as searching */
+};
+
+struct park {
+    /* Sleeping and searching workers in one word, so that a notifier needs one load. */
+    _Alignas(COIR_CACHE_LINE) _Atomic uint64_t counts; /* sleeping << 32 | searching */
+    bool asymmetric; /* membarrier works: sleepers pay for the fence, notifiers do not */
+
+    _Alignas(COIR_CACHE_LINE) struct lock lock; /* guards the list */
+    struct parker *sleepers;                    /* the latest first: its cache is the warmest */
+};
+
+void park_init(struct park *p);
+
+/* Publisher of work: wakes one sleeper unless someone is searching already. */
+static inline void park_notify(struct park *p);
+
+/* A worker without work looks around. end says whether it was the last one looking. */
+void park_search_begin(struct park *p);
+bool park_search_end(struct park *p);
+
+/* Worker: announces that it will sleep. Afterwards it must look at every queue once more, and
+ * then either retract or sleep. A worker that searches stops to. */
+void park_announce(struct park *p, struct parker *self, bool searching);
+
+/* Worker: takes the announcement back. True: it had been woken meanwhile and counts as searching. */
+bool park_retract(struct park *p, struct parker *self);
+
+/* Worker: sleeps until woken or the deadline, then retracts. Result as park_retract. */
+bool park_sleep(struct park *p, struct parker *self, int64_t deadline);
+
+/* Whether the announced worker has been woken; for those who sleep by other means. */
+static inline bool parker_woken(struct parker *self)
+{
+    return atomic_load_explicit(&self->word, memory_order_acquire) == PARKER_WOKEN; /* TOKEN */
+}
+
+/* The announced worker, before it sleeps where the futex does not reach it: its waker, if there is to
+ * be one, will kick it, exactly once, and it must wait for that kick. False: woken already, no kick. */
+static inline bool parker_go_away(struct parker *self)
+{
+    uint32_t asleep = PARKER_ASLEEP;
+
+    return atomic_compare_exchange_strong_explicit(&self->word, &asleep, PARKER_AWAY,
+                                                   memory_order_acq_rel,
+                                                   memory_order_acquire); /* TOKEN */
+}
+
+void park_wake_one(struct park *p);
+void park_wake_all(struct park *p);
+
+static inline unsigned park_sleeping(uint64_t counts)
+{
+    return (unsigned)(counts >> 32);
+}
+
+static inline unsigned park_searching(uint64_t counts)
+{
+    return (unsigned)counts;
+}
+
+static inline void park_notify(struct park *p)
+{
+    uint64_t counts;
+
+    if (!p->asymmetric)
+        fence_full(); /* SLEEP */
+    else
+        atomic_signal_fence(memory_order_seq_cst); /* SLEEP: the sleeper's membarrier is the fence */
+    counts = atomic_load_explicit(&p->counts, memory_order_relaxed); /* SLEEP: after the fence */
+    if (UNLIKELY(park_sleeping(counts) && !park_searching(counts)))
+        park_wake_one(p);
+}
+
+#endif

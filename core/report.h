@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * report.h - panics told to the host's log as they happen, at most ten a second for each place.
+ */
+#ifndef COIR_REPORT_H
+#define COIR_REPORT_H
+
+#include "worker.h"
+
+/* rt NULL: a plain thread's coir_try; standard error. */
+void report_failure(struct coir_runtime *rt, const coir_failure *f);
+
+#endif

@@ -1,0 +1,523 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * runtime.c - opening a runtime, closing it with a receipt, and its figures.
+ *
+ * Owns: the options, the worker threads, the order of start and stop.
+ *
+ * BOOKS. Each accepted job is counted once by whoever accepted it (worker->spawned, inject.accepted)
+ * and each job that ended once (worker->ended). All sums only grow, and ended <= accepted at any
+ * moment. coir_close reads all that ended first and all that were accepted second: if the two are
+ * equal, nothing was unfinished between the readings. A worker that runs out of work passes a full
+ * fence and looks at draining; coir_close sets draining, passes a full fence and reads the books. So
+ * either the worker wakes the closer, or the closer has seen what the worker ended.
+ *
+ * CLOSE. The flags are stored with release and read with acquire: who sees one sees what was
+ * done before it was set.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "cpus.h"
+#include "fault.h"
+#include "io.h"
+#include "offload.h"
+#include "wait.h"
+
+#define CANCEL_BUDGET_NS (100 * COIR_MS)
+#define SPIN_DEFAULT_NS (50 * COIR_US)
+
+/* ------------------------------------------------------------------------------------ options */
+
+/* Takes as much of the caller's struct as it has; what it does not have is zero. */
+static int copy_options(const coir_options *given, coir_options *o)
+{
+    const char *bytes = (const char *)given;
+
+    memset(o, 0, sizeof *o);
+    if (!given)
+        return COIR_OK;
+    if (given->size < sizeof given->size)
+        return COIR_EINVAL;
+    for (size_t i = sizeof *o; i < given->size; i++)
+        if (bytes[i])
+            return COIR_EINVAL; /* asks for something this library does not know */
+    memcpy(o, given, given->size < sizeof *o ? given->size : sizeof *o);
+    return !o->alloc == !o->free ? COIR_OK : COIR_EINVAL;
+}
+
+/* One option and its range; 0 means the default. */
+struct range {
+    const char *name;
+    uint64_t value, least, most;
+};
+
+static int check_options(const struct host *host, const coir_options *o)
+{
+    const struct range range[] = {
+        {"workers", o->workers, 1, WORKERS_MAX},
+        {"pin", o->pin, 0, 1},
+        {"stack_bytes", o->stack_bytes, 16 << 10, 64 << 20},
+        {"stacks_max", o->stacks_max, 1, 16 << 20},
+        {"prefault", o->prefault, 0, 16 << 20},
+        {"jobs_max", o->jobs_max, 1, UINT64_C(1) << 40},
+        {"share_fp", o->share_fp, 0, 1},
+        {"offload_threads", o->offload_threads, 1, 256},
+        {"faults", o->faults, 0, COIR_FAULTS_REPORT},
+        {"io", o->io, 0, COIR_IO_EPOLL},
+        {"name (bytes)", o->name ? strlen(o->name) : 0, 1, 11},
+    };
+
+    for (size_t i = 0; i < sizeof range / sizeof *range; i++) {
+        const struct range *r = &range[i];
+
+        if (r->value && (r->value < r->least || r->value > r->most)) {
+            host_log(host, COIR_LOG_ERROR, "options.%s is %llu; it must be 0 or from %llu to %llu",
+                     r->name, (unsigned long long)r->value, (unsigned long long)r->least,
+                     (unsigned long long)r->most);
+            return COIR_ERANGE;
+        }
+    }
+    return COIR_OK;
+}
+
+static void fill_defaults(coir_options *o)
+{
+    if (!o->workers)
+        o->workers = cpus_usable() < WORKERS_MAX ? cpus_usable() : WORKERS_MAX;
+    if (!o->stack_bytes)
+        o->stack_bytes = 64 << 10;
+    if (!o->stacks_max)
+        o->stacks_max = 1000000;
+    if (!o->jobs_max)
+        o->jobs_max = 1 << 20;
+    if (!o->spin_ns)
+        o->spin_ns = o->workers > cpus_usable() ? -1 : SPIN_DEFAULT_NS; /* nobody to spin beside */
+    if (!o->offload_threads)
+        o->offload_threads = 4;
+    if (!o->name)
+        o->name = "coir";
+}
+
+/* -------------------------------------------------------------------------------------- start */
+
+/* Workers leave signals that are meant for the process to the host's threads. */
+static void block_signals(sigset_t *before)
+{
+    sigset_t all;
+
+    sigfillset(&all);
+    for (size_t i = 0; i < 6; i++)
+        sigdelset(&all, (const int[]){SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGPROF}[i]);
+    pthread_sigmask(SIG_BLOCK, &all, before);
+}
+
+static void announce_started(struct coir_runtime *rt)
+{
+    atomic_fetch_add_explicit(&rt->started, 1, memory_order_acq_rel); /* START */
+    atomic_fetch_add_explicit(&rt->books, 1, memory_order_release);   /* START */
+    futex_wake(&rt->books, 1);
+}
+
+static void *thread_main(void *arg)
+{
+    struct worker *w = arg;
+    struct coir_runtime *rt = w->runtime;
+    int old;
+
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &old);
+    io_worker_start(w);
+    if (rt->options.worker_start)
+        rt->options.worker_start(w->index, rt->options.worker_start_arg);
+    announce_started(rt);
+    worker_main(w);
+    io_worker_stop(w);
+    fault_thread_close();
+    return NULL;
+}
+
+static void *thread_entry(void *arg)
+{
+    struct worker *w = arg;
+    struct coir_runtime *rt = w->runtime;
+
+    if (rt->options.faults != COIR_FAULTS_NONE)
+        w->start_status = fault_thread_open(&rt->host);
+    if (w->start_status == COIR_OK)
+        return thread_main(w);
+    announce_started(rt);
+    return NULL;
+}
+
+static int start_thread(struct worker *w)
+{
+    struct coir_runtime *rt = w->runtime;
+    pthread_attr_t attributes;
+    sigset_t before;
+    char name[16];
+    int error;
+
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, 256 << 10);
+    block_signals(&before);
+    error = pthread_create(&w->thread, &attributes, thread_entry, w);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+    if (error) {
+        host_log(&rt->host, COIR_LOG_ERROR, "worker %u could not be started: %s", w->index,
+                 strerror(error));
+        return COIR_EAGAIN;
+    }
+    w->has_thread = true;
+    snprintf(name, sizeof name, "%.11s/%u", rt->options.name, w->index);
+    pthread_setname_np(w->thread, name);
+    if (rt->options.pin && cpus_pin(w->thread, w->index) != COIR_OK)
+        host_log(&rt->host, COIR_LOG_WARNING, "worker %u could not be pinned", w->index);
+    return COIR_OK;
+}
+
+static int add_worker(struct coir_runtime *rt, unsigned i)
+{
+    struct worker *w = mem_alloc(&rt->host, sizeof *w);
+
+    if (!w)
+        return COIR_ENOMEM;
+    w->runtime = rt;
+    w->index = i;
+    w->random = 0x9e3779b97f4a7c15u * (i + 1);
+    w->carrier.share_fp = rt->options.share_fp;
+    timers_init(&w->timers);
+    rt->worker[i] = w;
+    rt->worker_count = i + 1;
+    return worker_prepare(w) ? COIR_OK : COIR_ENOMEM;
+}
+
+static int start_workers(struct coir_runtime *rt)
+{
+    unsigned n = rt->options.workers, started;
+    int status = COIR_OK;
+
+    for (unsigned i = 0; i < n && status == COIR_OK; i++)
+        status = add_worker(rt, i);
+    for (unsigned i = 0; i < n && status == COIR_OK; i++)
+        status = start_thread(rt->worker[i]);
+    if (status != COIR_OK)
+        return status;
+    do {
+        uint32_t seen = atomic_load_explicit(&rt->books, memory_order_acquire); /* START */
+
+        started = atomic_load_explicit(&rt->started, memory_order_acquire); /* START */
+        if (started < n)
+            futex_wait(&rt->books, seen, COIR_NEVER);
+    } while (started < n);
+    for (unsigned i = 0; i < n && status == COIR_OK; i++)
+        status = rt->worker[i]->start_status;
+    return status;
+}
+
+/* Ends the threads that run and frees the workers that exist. */
+static void stop_workers(struct coir_runtime *rt)
+{
+    atomic_store_explicit(&rt->stopping, true, memory_order_release); /* CLOSE */
+    fence_full(); /* SLEEP: the flag is work */
+    park_wake_all(&rt->park);
+    for (unsigned i = 0; i < rt->worker_count; i++) {
+        if (rt->worker[i]->has_thread)
+            pthread_join(rt->worker[i]->thread, NULL);
+    }
+    worker_each_fiber(rt, worker_forget_fiber, NULL);
+    for (unsigned i = 0; i < rt->worker_count; i++)
+        mem_free(&rt->host, rt->worker[i]);
+}
+
+/* Prefaulted stacks are made by the first worker's cache and end up in the depot. */
+static int prefault(struct coir_runtime *rt)
+{
+    struct stack_cache made = {0};
+    struct stack_cache none = {0};
+
+    for (size_t i = 0; i < rt->options.prefault; i++) {
+        struct stack *s = stack_take(&rt->stacks, &none);
+
+        if (!s)
+            break;
+        list_push(&made.list, &s->link);
+    }
+    stack_cache_flush(&rt->stacks, &made);
+    return COIR_OK;
+}
+
+static void free_runtime(struct coir_runtime *rt)
+{
+    struct host host = rt->host;
+
+    mem_free(&host, rt->worker);
+    mem_free(&host, rt);
+}
+
+static int set_up(struct coir_runtime *rt)
+{
+    int status = stacks_init(&rt->stacks, &rt->host, &rt->options, sizeof(struct fiber));
+
+    if (status != COIR_OK)
+        return status;
+    park_init(&rt->park);
+    inject_init(&rt->inject, &rt->host, rt->options.jobs_max);
+    rt->spin_ns = rt->options.spin_ns < 0 ? 0 : rt->options.spin_ns;
+    rt->run = job_run;
+    rt->cancel = wait_cancel;
+    rt->join = wait_join;
+    status = fault_open(rt);
+    if (status != COIR_OK)
+        goto fini_stacks;
+    status = io_open(rt);
+    if (status != COIR_OK)
+        goto close_fault;
+    status = offload_open(rt);
+    if (status != COIR_OK)
+        goto close_io;
+    prefault(rt);
+    status = start_workers(rt);
+    if (status == COIR_OK)
+        return COIR_OK;
+
+    stop_workers(rt);
+    offload_close(rt);
+close_io:
+    io_close(rt);
+close_fault:
+    fault_close(rt);
+fini_stacks:
+    inject_fini(&rt->inject);
+    stacks_fini(&rt->stacks);
+    return status;
+}
+
+static void on_idle(struct coir_runtime *rt)
+{
+    atomic_fetch_add_explicit(&rt->books, 1, memory_order_release); /* BOOKS */
+    futex_wake(&rt->books, 1);
+}
+
+static int allocate(const coir_options *options, struct coir_runtime **out)
+{
+    struct host host;
+    struct coir_runtime *rt;
+
+    host_init(&host, options);
+    rt = mem_alloc(&host, sizeof *rt);
+    if (!rt)
+        return COIR_ENOMEM;
+    rt->host = host;
+    rt->options = *options;
+    rt->idle = on_idle;
+    rt->worker = mem_alloc(&host, options->workers * sizeof(struct worker *));
+    if (!rt->worker) {
+        mem_free(&host, rt);
+        return COIR_ENOMEM;
+    }
+    *out = rt;
+    return COIR_OK;
+}
+
+int coir_open(const coir_options *options, coir_runtime **runtime)
+{
+    struct host host;
+    coir_options o;
+    int status;
+
+    if (!runtime)
+        return COIR_EINVAL;
+    *runtime = NULL;
+    status = copy_options(options, &o);
+    if (status != COIR_OK)
+        return status;
+    host_init(&host, &o);
+    status = check_options(&host, &o);
+    if (status == COIR_OK && arch_shadow_stack()) {
+        host_log(&host, COIR_LOG_ERROR, "shadow stacks are enabled in this process; fibers need "
+                 "one for each stack, which coir does not provide");
+        status = COIR_ENOTSUP;
+    }
+    if (status != COIR_OK)
+        return status;
+    fill_defaults(&o);
+    status = allocate(&o, runtime);
+    if (status != COIR_OK)
+        return status;
+    status = set_up(*runtime);
+    if (status != COIR_OK) {
+        free_runtime(*runtime);
+        *runtime = NULL;
+    }
+    return status;
+}
+
+/* -------------------------------------------------------------------------------------- close */
+
+static uint64_t sum_ended(struct coir_runtime *rt, uint64_t by_outcome[COIR_PANICKED + 1])
+{
+    uint64_t outside = atomic_load_explicit(&rt->ended_outside, memory_order_relaxed); /* a figure */
+    uint64_t sum = outside;
+
+    memset(by_outcome, 0, (COIR_PANICKED + 1) * sizeof *by_outcome);
+    by_outcome[COIR_CANCELED] = outside;
+    for (unsigned i = 0; i < rt->worker_count; i++)
+        for (int o = 0; o <= COIR_PANICKED; o++) {
+            uint64_t n = tally_read(&rt->worker[i]->ended[o]);
+
+            by_outcome[o] += n;
+            sum += n;
+        }
+    return sum;
+}
+
+static uint64_t sum_accepted(struct coir_runtime *rt)
+{
+    uint64_t sum = inject_accepted(&rt->inject);
+
+    for (unsigned i = 0; i < rt->worker_count; i++)
+        sum += tally_read(&rt->worker[i]->spawned);
+    return sum;
+}
+
+/* Jobs that have been accepted and have not ended; 0 is exact (BOOKS). */
+static uint64_t unfinished(struct coir_runtime *rt)
+{
+    uint64_t by_outcome[COIR_PANICKED + 1], ended = sum_ended(rt, by_outcome);
+
+    atomic_thread_fence(memory_order_acquire); /* BOOKS: ended is read before accepted */
+    return sum_accepted(rt) - ended;
+}
+
+/* Waits until nothing is unfinished; false: the deadline came first. */
+static bool drain(struct coir_runtime *rt, int64_t deadline)
+{
+    for (;;) {
+        uint32_t seen = atomic_load_explicit(&rt->books, memory_order_acquire); /* BOOKS */
+
+        fence_full(); /* BOOKS */
+        if (unfinished(rt) == 0)
+            return true;
+        if (coir_now() >= deadline)
+            return false;
+        futex_wait(&rt->books, seen, deadline);
+    }
+}
+
+static void set_draining(struct coir_runtime *rt, bool on)
+{
+    inject_close(&rt->inject, on);
+    atomic_store_explicit(&rt->draining, on, memory_order_release); /* CLOSE */
+    if (on)
+        park_wake_all(&rt->park); /* workers that sleep look at the flag */
+}
+
+/* Cancels everything, and gives it a little time. */
+static bool cancel_all(struct coir_runtime *rt, coir_receipt *receipt)
+{
+    int64_t end = coir_now() + CANCEL_BUDGET_NS;
+
+    atomic_store_explicit(&rt->canceling, true, memory_order_seq_cst); /* ASK, fiber.c; CLOSE */
+    receipt->canceled += wait_wake_canceled(rt);
+    if (drain(rt, end - CANCEL_BUDGET_NS / 2))
+        return true;
+    receipt->canceled += wait_wake_all(rt); /* waits that their counter alone would have ended */
+    return drain(rt, end);
+}
+
+static void fill_receipt(struct coir_runtime *rt, coir_receipt *receipt, int64_t begin)
+{
+    sum_ended(rt, receipt->ended);
+    receipt->running = unfinished(rt);
+    receipt->drain_ns = coir_now() - begin;
+    for (unsigned i = 0; i < rt->worker_count; i++)
+        receipt->dropped += tally_read(&rt->worker[i]->dropped);
+}
+
+static int64_t deadline_after(int64_t begin, int64_t ns)
+{
+    return ns < 0 || ns > COIR_NEVER - begin ? COIR_NEVER : begin + ns;
+}
+
+int coir_close(coir_runtime *rt, int64_t drain_ns, coir_receipt *receipt)
+{
+    int64_t begin = coir_now();
+    coir_receipt own;
+    bool drained;
+
+    if (!rt)
+        return COIR_EINVAL;
+    if (worker_here())
+        return COIR_EPERM;
+    if (atomic_exchange_explicit(&rt->closing, true, memory_order_acquire)) /* CLOSE */
+        return COIR_EBUSY;
+    receipt = receipt ? receipt : &own;
+    memset(receipt, 0, sizeof *receipt);
+
+    set_draining(rt, true);
+    drained = drain(rt, deadline_after(begin, drain_ns)) || cancel_all(rt, receipt);
+    fill_receipt(rt, receipt, begin);
+    if (!drained) {
+        atomic_store_explicit(&rt->closing, false, memory_order_release); /* CLOSE */
+        return COIR_ETIMEDOUT;
+    }
+    stop_workers(rt);
+    offload_close(rt);
+    io_close(rt);
+    fault_close(rt);
+    inject_fini(&rt->inject);
+    stacks_fini(&rt->stacks);
+    free_runtime(rt);
+    return COIR_OK;
+}
+
+int coir_run(const coir_options *options, coir_fn *fn, void *arg)
+{
+    coir_counter first = COIR_COUNTER_INIT;
+    coir_runtime *rt;
+    int status, outcome;
+
+    if (!fn)
+        return COIR_EINVAL;
+    status = coir_open(options, &rt);
+    if (status != COIR_OK)
+        return status;
+    status = coir_submit(rt, &first, fn, arg);
+    outcome = status == COIR_OK ? coir_wait(&first) : status;
+    status = coir_close(rt, -1, NULL);
+    return status == COIR_OK ? outcome : status;
+}
+
+/* ------------------------------------------------------------------------------------ figures */
+
+int coir_stats_read(coir_runtime *rt, coir_stats *s)
+{
+    uint64_t parks = 0, unparks = 0;
+
+    if (!rt || !s)
+        return COIR_EINVAL;
+    memset(s, 0, sizeof *s);
+    sum_ended(rt, s->ended);
+    s->spawned = sum_accepted(rt);
+    for (unsigned i = 0; i < rt->worker_count; i++) {
+        struct worker *w = rt->worker[i];
+
+        s->panics += tally_read(&w->panics);
+        s->swallowed += tally_read(&w->swallowed);
+        s->unobserved += tally_read(&w->unobserved);
+        s->switches += tally_read(&w->switches);
+        s->steals += tally_read(&w->steals);
+        s->sleeps += tally_read(&w->sleeps);
+        unparks += tally_read(&w->unparks);
+        parks += tally_read(&w->parks);
+    }
+    s->parked = parks > unparks ? parks - unparks : 0;
+    s->stacks = atomic_load_explicit(&rt->stacks.created, memory_order_relaxed); /* a figure */
+    s->stacks_limit = rt->stacks.limit;
+    s->workers = rt->worker_count;
+    s->io = io_kind(rt);
+    return COIR_OK;
+}

@@ -1,0 +1,431 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * wait.c - waiting: in place, parked, on a plain thread; deadlines and cancels.
+ *
+ * What a waiter may run on its own stack: only jobs that have not started, of the very counter it
+ * waits for, from its own deque, and only in a wait without deadline, while half of the stack is
+ * left. Anything else on a waiter's stack can end up waiting for the waiter below it (other
+ * runtimes had to learn that). Their units are released together, in one step, when it stops.
+ *
+ * A wait on several things (counters, a deadline, a cancel) hands out one generation; the first to
+ * wake it wins (fiber.h). All its nodes are out of every list before the frame is left.
+ */
+#include "wait.h"
+
+#include <time.h>
+
+/* ---------------------------------------------------------------------------------- deadlines */
+
+static void on_alarm(struct timer *t)
+{
+    struct alarm *a = CONTAINER_OF(t, struct alarm, timer);
+
+    worker_wake(a->fiber, a->generation, WAKE_TIMEOUT);
+}
+
+void alarm_arm(struct alarm *a, struct fiber *self, uint64_t generation, int64_t deadline)
+{
+    a->heap = deadline == COIR_NEVER ? NULL : &worker_of(self)->timers;
+    a->fiber = self;
+    a->generation = generation;
+    a->timer.deadline = deadline;
+    a->timer.fire = on_alarm;
+    if (a->heap)
+        timer_arm(a->heap, &a->timer);
+}
+
+void alarm_cancel(struct alarm *a)
+{
+    if (a->heap)
+        timer_cancel(a->heap, &a->timer);
+}
+
+/* ----------------------------------------------------------------------------------- in place */
+
+static bool stack_is_low(const struct fiber *self)
+{
+    return (uintptr_t)__builtin_frame_address(0) - (uintptr_t)self->bottom < self->bytes / 2;
+}
+
+/* Runs c's jobs that this worker has queued last. Exceptions that the waiter is handling are hidden
+ * from them, and its floating-point control words come back if one of them panics. */
+static void run_children(struct fiber *self, struct counter *c)
+{
+    struct worker *w = worker_of(self);
+    struct eh_globals eh = {0};
+    struct work item;
+    uint64_t done = 0, fp;
+
+    if (stack_is_low(self) || !deque_pop_owed(&w->deque, c, &item))
+        return;
+    fp = arch_fp_get();
+    if (w->carrier.eh) {
+        eh = *w->carrier.eh;
+        *w->carrier.eh = (struct eh_globals){0};
+    }
+    do {
+        if (job_run_in_place(self, &item))
+            done++;
+        else
+            arch_fp_set(fp);
+        w = worker_of(self); /* the child may have parked, and this stack moved */
+    } while (!worker_others_wait(w) && deque_pop_owed(&w->deque, c, &item));
+    if (w->carrier.eh)
+        *w->carrier.eh = eh;
+    if (done)
+        counter_settle(c, done);
+}
+
+/* ------------------------------------------------------------------------------------- parked */
+
+/* One of a fiber's nodes. */
+struct fiber_node {
+    struct wait_node node;
+    struct fiber *fiber;
+    uint64_t generation;
+};
+
+static void on_settled_fiber(struct wait_node *node, int outcome)
+{
+    struct fiber_node *n = CONTAINER_OF(node, struct fiber_node, node);
+    struct fiber *f = n->fiber;
+    uint64_t generation = n->generation;
+
+    (void)outcome;
+    wait_node_release(node); /* the last use: a waiter whose deadline passed may go now */
+    worker_wake(f, generation, WAKE_EVENT);
+}
+
+static struct wait_node fresh_node(void (*settled)(struct wait_node *, int))
+{
+    return (struct wait_node){.settled = settled};
+}
+
+/* The lowest counter found settled: its outcome, and its index in *which. -1: none. */
+static int first_settled(struct counter *const *c, struct wait_node *const *node, size_t n,
+                         size_t enlisted, size_t *which)
+{
+    for (*which = 0; *which < n; ++*which) {
+        struct wait_node *w = *which < enlisted ? node[*which] : NULL;
+        int outcome = w && wait_node_released(w) ? w->outcome : w ? -1 : counter_look(c[*which]);
+
+        if (outcome >= 0)
+            return outcome;
+    }
+    return -1;
+}
+
+/* What a fiber waits with. */
+struct wait {
+    struct counter *const *counter;
+    struct fiber_node *node; /* n of them */
+    size_t n;
+    int64_t deadline;
+    bool heed;               /* a cancel ends the wait */
+};
+
+/* Parks once on all of the counters. Returns an outcome and *which; or -1 and why in *reason; or
+ * COIR_ENOMEM. */
+static int park_on(struct fiber *self, const struct wait *wait, size_t *which, enum wake *reason)
+{
+    struct wait_node *node[COIR_WAIT_ANY_MAX];
+    struct alarm alarm;
+    uint64_t generation;
+    size_t enlisted = 0;
+
+    if (!worker_park_begin(self, &generation, "counter", wait->counter[0]))
+        return COIR_ENOMEM;
+    for (; enlisted < wait->n; enlisted++) {
+        struct fiber_node *n = &wait->node[enlisted];
+
+        *n = (struct fiber_node){fresh_node(on_settled_fiber), self, generation};
+        node[enlisted] = &n->node;
+        if (!counter_enlist(wait->counter[enlisted], &n->node)) {
+            fiber_wake(self, generation, WAKE_EVENT);
+            break;
+        }
+    }
+    alarm_arm(&alarm, self, generation, wait->deadline);
+    if (wait->heed)
+        notice_cancel(self, generation);
+    *reason = worker_park(self);
+    alarm_cancel(&alarm);
+    for (size_t i = 0; i < enlisted; i++)
+        counter_delist(wait->counter[i], node[i]);
+    return first_settled(wait->counter, node, wait->n, enlisted, which);
+}
+
+/* A fiber waits. forward: the counter is of the job's own frames and there is no deadline, so its
+ * jobs are canceled with it and waited for. */
+static int fiber_wait(struct fiber *self, struct wait *wait, bool forward, size_t *which)
+{
+    struct job *j = self->job;
+    enum wake reason = WAKE_NONE;
+
+    wait->heed = forward || !j->told;
+    for (;;) {
+        int outcome = park_on(self, wait, which, &reason);
+
+        if (outcome != -1)
+            return outcome;
+        if (reason == WAKE_TIMEOUT)
+            return COIR_ETIMEDOUT;
+        if (reason == WAKE_CANCEL && forward) {
+            wait->heed = forward = false;
+            wait_cancel(self->runtime, wait->counter[0]);
+        } else if (reason == WAKE_CLOSE || (reason == WAKE_CANCEL && wait->heed)) {
+            j->told = true;
+            return COIR_ECANCELED;
+        }
+    }
+}
+
+void wait_join(struct counter *c)
+{
+    struct fiber *self = fiber_self();
+    struct fiber_node node;
+    struct wait wait = {&c, &node, 1, COIR_NEVER, false};
+    enum wake reason;
+    unsigned turns = 0;
+    size_t which;
+
+    while (counter_look(c) < 0) {
+        coir_counter *public = (coir_counter *)(void *)c;
+
+        if (!self)
+            (void)!coir_wait_until(public, COIR_NEVER);
+        else if (park_on(self, &wait, &which, &reason) == COIR_ENOMEM)
+            spin_pause(&turns); /* no stack to park on: others finish the jobs */
+        else if (counter_look(c) >= 0)
+            return;
+    }
+}
+
+/* ----------------------------------------------------------------------------- plain threads */
+
+/* One of a thread's nodes; word counts what has settled. */
+struct thread_node {
+    struct wait_node node;
+    _Atomic uint32_t *word;
+};
+
+static void on_settled_thread(struct wait_node *node, int outcome)
+{
+    struct thread_node *n = CONTAINER_OF(node, struct thread_node, node);
+
+    (void)outcome;
+    atomic_fetch_add_explicit(n->word, 1, memory_order_release); /* WORD */
+    futex_wake(n->word, 1);
+    wait_node_release(node); /* the last use: word and node are in the waiter's frame */
+}
+
+static int thread_wait(struct counter *const *c, struct thread_node *n, size_t count,
+                       int64_t deadline, size_t *which)
+{
+    struct wait_node *node[COIR_WAIT_ANY_MAX];
+    _Atomic uint32_t word = 0;
+    size_t enlisted = 0;
+    int outcome;
+
+    for (; enlisted < count; enlisted++) {
+        n[enlisted] = (struct thread_node){fresh_node(on_settled_thread), &word};
+        node[enlisted] = &n[enlisted].node;
+        if (!counter_enlist(c[enlisted], node[enlisted])) {
+            atomic_store_explicit(&word, 1, memory_order_relaxed); /* own: do not sleep */
+            break;
+        }
+    }
+    while (!atomic_load_explicit(&word, memory_order_acquire)) { /* WORD */
+        if (deadline != COIR_NEVER && coir_now() >= deadline)
+            break;
+        futex_wait(&word, 0, deadline);
+    }
+    for (size_t i = 0; i < enlisted; i++)
+        counter_delist(c[i], node[i]);
+    outcome = first_settled(c, node, count, enlisted, which);
+    return outcome == -1 ? COIR_ETIMEDOUT : outcome;
+}
+
+/* ------------------------------------------------------------------------------------ cancels */
+
+/* Looks at one fiber; its stack may be read while it is held in PARKING. */
+struct wake_visit {
+    enum wake reason;
+    size_t woken;
+};
+
+static void wake_one(struct fiber *f, void *arg)
+{
+    struct wake_visit *v = arg;
+    uint64_t generation;
+
+    if (!fiber_claim_parked(f, &generation))
+        return;
+    if (v->reason == WAKE_CLOSE || job_canceled(f->runtime, f->job)) {
+        fiber_wake(f, generation, v->reason);
+        v->woken++;
+    }
+    if (!fiber_publish(f))
+        worker_ready(f);
+}
+
+size_t wait_wake_canceled(struct coir_runtime *rt)
+{
+    struct wake_visit v = {.reason = WAKE_CANCEL};
+
+    worker_each_fiber(rt, wake_one, &v);
+    return v.woken;
+}
+
+size_t wait_wake_all(struct coir_runtime *rt)
+{
+    struct wake_visit v = {.reason = WAKE_CLOSE};
+
+    worker_each_fiber(rt, wake_one, &v);
+    return v.woken;
+}
+
+void wait_cancel(struct coir_runtime *rt, struct counter *c)
+{
+    counter_cancel(c);
+    wait_wake_canceled(rt);
+}
+
+/* -------------------------------------------------------------------------------- public part */
+
+int coir_wait_until(coir_counter *counter, int64_t deadline)
+{
+    struct counter *c = counter_of(counter);
+    struct fiber *self;
+    bool owned;
+    size_t which;
+    int outcome;
+
+    if (!c)
+        return COIR_EINVAL;
+    outcome = counter_look(c);
+    self = fiber_self();
+    owned = counter_owner(c) && job_owns(*job_slot(), c);
+    if (outcome < 0 && self && deadline == COIR_NEVER) {
+        run_children(self, c);
+        outcome = counter_look(c);
+    }
+    if (outcome < 0 && self) {
+        struct fiber_node node;
+        struct wait wait = {&c, &node, 1, deadline, false};
+
+        outcome = fiber_wait(self, &wait, owned && deadline == COIR_NEVER, &which);
+    } else if (outcome < 0) {
+        struct thread_node node;
+
+        outcome = thread_wait(&c, &node, 1, deadline, &which);
+    }
+    if (outcome >= 0 && owned)
+        job_disown(*job_slot(), c);
+    return outcome;
+}
+
+int coir_wait(coir_counter *counter)
+{
+    return coir_wait_until(counter, COIR_NEVER);
+}
+
+static int wait_any(struct counter *const *c, size_t n, int64_t deadline, size_t *which)
+{
+    struct fiber *self = fiber_self();
+    int outcome = first_settled(c, NULL, n, 0, which);
+
+    if (outcome >= 0)
+        return outcome;
+    if (self) {
+        struct fiber_node node[COIR_WAIT_ANY_MAX];
+        struct wait wait = {c, node, n, deadline, false};
+
+        return fiber_wait(self, &wait, false, which);
+    } else {
+        struct thread_node node[COIR_WAIT_ANY_MAX];
+
+        return thread_wait(c, node, n, deadline, which);
+    }
+}
+
+int coir_wait_any(coir_counter *const *counters, size_t n, int64_t deadline, size_t *which)
+{
+    struct counter *c[COIR_WAIT_ANY_MAX];
+    size_t index;
+    int outcome;
+
+    if (!counters || n < 1 || n > COIR_WAIT_ANY_MAX)
+        return COIR_EINVAL;
+    for (size_t i = 0; i < n; i++)
+        if (!(c[i] = counter_of(counters[i])))
+            return COIR_EINVAL;
+    outcome = wait_any(c, n, deadline, &index);
+    if (outcome >= 0) {
+        if (job_owns(*job_slot(), c[index]))
+            job_disown(*job_slot(), c[index]);
+        if (which)
+            *which = index;
+    }
+    return outcome;
+}
+
+int coir_counter_cancel(coir_counter *counter)
+{
+    struct counter *c = counter_of(counter);
+    struct coir_runtime *rt;
+
+    if (!c)
+        return COIR_EINVAL;
+    rt = atomic_load_explicit(&c->runtime, memory_order_relaxed); /* the caller knows of the spawns */
+    counter_cancel(c);
+    if (rt)
+        wait_wake_canceled(rt);
+    return COIR_OK;
+}
+
+int coir_canceled(void)
+{
+    struct fiber *self = fiber_self();
+
+    return self && self->job && job_canceled(self->runtime, self->job);
+}
+
+static int thread_sleep(int64_t deadline)
+{
+    struct timespec ts = {.tv_sec = deadline / COIR_SEC, .tv_nsec = deadline % COIR_SEC};
+
+    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ts, NULL) != 0)
+        ; /* a signal: the deadline stays */
+    return COIR_OK;
+}
+
+int coir_sleep_until(int64_t deadline)
+{
+    struct fiber *self = fiber_self();
+    struct alarm alarm;
+    uint64_t generation;
+    enum wake reason;
+
+    if (deadline <= coir_now())
+        return COIR_OK;
+    if (!self)
+        return thread_sleep(deadline);
+    if (!worker_park_begin(self, &generation, "sleep", NULL))
+        return COIR_ENOMEM;
+    alarm_arm(&alarm, self, generation, deadline);
+    notice_cancel(self, generation);
+    reason = worker_park(self);
+    alarm_cancel(&alarm);
+    return reason == WAKE_TIMEOUT ? COIR_OK : COIR_ECANCELED;
+}
+
+void coir_yield(void)
+{
+    struct fiber *self = fiber_self();
+
+    if (self)
+        worker_yield(self);
+    else
+        sched_yield();
+}

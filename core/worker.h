@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * worker.h - the loop that finds work and runs it, and how a fiber suspends.
+ *
+ * Also the one place that holds what a runtime is: its workers and what they share.
+ */
+#ifndef COIR_WORKER_H
+#define COIR_WORKER_H
+
+#include <pthread.h>
+
+#include "deque.h"
+#include "fiber.h"
+#include "inject.h"
+#include "park.h"
+#include "stack.h"
+#include "timer.h"
+
+#define WORKERS_MAX 256
+
+/* What the loop does about the fiber it left, on arrival. */
+enum left { LEFT_NOTHING, LEFT_LOOP, LEFT_PARKING, LEFT_READY };
+
+struct counter;
+
+struct worker {
+    struct carrier carrier;   /* first: fiber_switch hands it over */
+    struct coir_runtime *runtime;
+    struct fiber *current;    /* the fiber that runs */
+    struct fiber *spare;      /* a suspended loop to go on with when current blocks, or NULL */
+    enum left left;           /* what to do with carrier.left */
+    unsigned index;
+    uint64_t tick;            /* turns of the loop and direct switches */
+    unsigned jobs_left;       /* of this round's budget: jobs before fibers get their turn */
+    unsigned fibers_left;     /* and fibers before jobs get theirs */
+    unsigned io_queued;       /* operations prepared and not yet given to the kernel */
+    bool searching;           /* counted as searching in runtime->park */
+    bool look_outside;        /* the next turn looks at timers, I/O and the injector first */
+    bool polling;             /* fibers it readies are its own to run: it wakes others itself */
+    uint64_t random;          /* where to start stealing */
+    uint64_t job_ids;         /* ids given out */
+    uint64_t fp;              /* the thread's floating-point control words as it started */
+    struct stack_cache stacks;
+    void *io;                 /* the I/O row's state of this worker, or NULL */
+    struct fiber home;        /* the thread's own stack */
+    pthread_t thread;
+    bool has_thread;          /* thread was started */
+    int start_status;         /* what its start met; read after runtime->started */
+
+    /* Figures; one writer. */
+    _Atomic uint64_t spawned, ended[COIR_PANICKED + 1], panics, swallowed, unobserved;
+    _Atomic uint64_t dropped, parks, unparks, switches, steals, sleeps;
+    _Atomic uint64_t busy_tick; /* tick while it runs, 0 while it sleeps: is it stuck in a job? */
+
+    struct parker parker;
+    struct timers timers;
+    struct ring ring;
+    struct deque deque;
+};
+
+/* What the I/O row gives the loop; all are called on a worker, outside any job. */
+struct io_ops {
+    bool (*poll)(struct worker *w);  /* readies what has completed; true: something was */
+    void (*flush)(struct worker *w); /* gives prepared operations to the kernel */
+    /* Sleeps like park_sleep, but completions end it too. Returns as park_sleep. */
+    bool (*sleep)(struct worker *w, int64_t deadline);
+};
+
+struct coir_runtime {
+    struct host host;
+    coir_options options;      /* defaults filled in */
+    struct worker **worker;    /* worker_count of them */
+    unsigned worker_count;
+    int64_t spin_ns;           /* 0: sleep at once */
+    const struct io_ops *io;   /* NULL: no I/O row */
+    void *io_shared;           /* its state of this runtime */
+    void *offload;             /* the offload row's state of this runtime */
+
+    /* Set by rows above, called by rows below them. */
+    void (*run)(struct fiber *self, const struct work *item); /* runs one job, in its boundary */
+    void (*idle)(struct coir_runtime *rt); /* a worker found nothing to do while draining */
+    void (*cancel)(struct coir_runtime *rt, struct counter *c); /* asks its jobs to stop */
+    void (*join)(struct counter *c);       /* waits for it, uninterrupted */
+
+    _Alignas(COIR_CACHE_LINE) _Atomic bool stopping; /* workers go home */
+    _Atomic bool canceling;    /* every job is canceled; those not started end so */
+    _Atomic bool draining;     /* coir_close watches the books */
+    _Atomic uint32_t books;    /* futex: bumped when the books may balance */
+    _Atomic bool closing;      /* one coir_close at a time */
+    _Atomic unsigned started;  /* workers that run */
+    _Atomic uint64_t ended_outside; /* jobs dropped by threads that are no workers */
+
+    struct stacks stacks;
+    struct inject inject;
+    struct park park;
+};
+
+/* The worker of this thread, or NULL. Only for functions that do not suspend in between: after a
+ * suspend the fiber may be on another thread, and a compiler may have kept the address. */
+extern __thread struct worker *worker_tls;
+static inline struct worker *worker_here(void)
+{
+    return worker_tls;
+}
+
+/* The same for functions that suspend. */
+struct worker *worker_self(void);
+
+/* The worker that runs `self`, which is the caller. */
+static inline struct worker *worker_of(const struct fiber *self)
+{
+    return (struct worker *)(void *)self->carrier;
+}
+
+/* The calling fiber, or NULL on a plain thread. */
+static inline struct fiber *fiber_self(void)
+{
+    struct worker *w = worker_self();
+
+    return w ? w->current : NULL;
+}
+
+/* Gives a new worker the stack of its first loop. False: none to be had. */
+bool worker_prepare(struct worker *w);
+
+/* For worker_each_fiber, when no worker runs any more. */
+void worker_forget_fiber(struct fiber *f, void *unused);
+
+/* Thread entry: runs loops until runtime->stopping. */
+void worker_main(struct worker *w);
+
+/*
+ * Parks the calling fiber in three steps:
+ *   1 worker_park_begin makes it PARKING and returns the generation in *generation;
+ *   2 the caller gives (fiber, generation) to whatever shall wake it, with fiber_wake;
+ *   3 worker_park switches away, unless a notice has come already, and returns why it woke.
+ * Between 2 and 3 the caller must not fail. After 3 it takes its nodes out of every list, before
+ * its frame goes. False from step 1: there is no stack to go on with (COIR_ENOMEM).
+ */
+bool worker_park_begin(struct fiber *self, uint64_t *generation, const char *what, const void *on);
+enum wake worker_park(struct fiber *self);
+
+/* Makes the fiber runnable: queues a fiber that is READY. Any thread. */
+void worker_ready(struct fiber *f);
+
+/* fiber_wake, and worker_ready if that is due. */
+static inline void worker_wake(struct fiber *f, uint64_t generation, enum wake reason)
+{
+    if (fiber_wake(f, generation, reason))
+        worker_ready(f);
+}
+
+/* A turn of a caller that runs jobs by itself: now and then looks at timers and I/O. True: fibers or
+ * injected work wait for this worker, so the caller should let the loop have it. */
+bool worker_others_wait(struct worker *w);
+
+/* Puts the calling fiber behind everything that is runnable on its worker. */
+void worker_yield(struct fiber *self);
+
+/* Queues new work of this worker's current job. COIR_OK, COIR_EAGAIN, COIR_ENOMEM. */
+int worker_push(struct worker *w, const struct work *first, size_t stride, size_t n);
+
+/* Calls visit(f, arg) for every fiber of the runtime that ever existed. */
+void worker_each_fiber(struct coir_runtime *rt, void (*visit)(struct fiber *f, void *arg), void *arg);
+
+#endif
