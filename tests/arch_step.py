@@ -1,0 +1,117 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""arch_step.py PROGRAM - unwinds at every instruction of the x86-64 port, under gdb.
+
+Stops at each instruction of the port's assembly while arch_test runs every_step_can_be_taken. gdb
+reads the tables that every unwinder reads. At each stop it must find the callers with the registers
+that it found at the first instruction of the call that the stack is in, and after them the end.
+At a ret gdb looks at the stack instead of the tables; arch_test's signals cover that instruction.
+"""
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+FUNCTIONS = ["arch_switch", "arch_switch_shared", "arch_enter", "arch_boundary"]
+REGISTERS = ["rip", "rsp", "rbp", "rbx", "r12", "r13", "r14", "r15"]
+UNREACHED = ["nop", "ud2"]      # before and after the call in arch_enter
+
+
+def main(program):
+    debugger = shutil.which("gdb")
+    if not debugger:
+        print("skipped: there is no gdb")
+        return 0
+    command = [debugger, "--batch", "-nx", "-x", os.path.abspath(__file__),
+               "--args", program, "every_step_can_be_taken"]
+    return subprocess.run(command, stdin=subprocess.DEVNULL, timeout=60, check=False).returncode
+
+
+def instructions():
+    """Of all functions: address to (function, offset, mnemonic)."""
+    found = {}
+    for function in FUNCTIONS:
+        text = gdb.execute("disassemble " + function, to_string=True)
+        start = int(gdb.parse_and_eval("(long)&" + function))
+        for line in re.finditer(r"(0x\w+) <\+\d+>:\s+(\w+)", text):
+            address = int(line[1], 16)
+            found[address] = (function, address - start, line[2])
+    return found
+
+
+def callers():
+    """Function and registers of each frame beyond the newest, and why the walk ended."""
+    found = []
+    frame = gdb.newest_frame()
+    while frame.older() and len(found) < 32:
+        frame = frame.older()
+        found.append((frame.name(), [int(frame.read_register(r)) for r in REGISTERS]))
+    return found, gdb.frame_stop_reason_string(frame.unwind_stop_reason())
+
+
+class Checker:
+    """Knows what each stack's callers are while its call into the port lasts."""
+
+    def __init__(self):
+        self.low = int(gdb.parse_and_eval("(long)&fiber_stack"))
+        self.high = self.low + int(gdb.parse_and_eval("sizeof fiber_stack"))
+        enter = int(gdb.parse_and_eval("(long)&arch_enter"))
+        self.first = ["arch_enter", enter + 1]
+        self.known = {}             # (on the fiber's stack?, call) to callers
+        self.wrong = 0
+
+    def expect(self, call, offset, found):
+        """The callers that should be found in a call of either switch, or of the boundary."""
+        on_fiber = self.low <= int(gdb.parse_and_eval("(long)$rsp")) < self.high
+        stack = (on_fiber, call)
+        if offset == 0:
+            self.known[stack] = found
+            root = found[-1][0]
+            if root != ("arch_enter" if on_fiber else "main"):
+                self.fail("the walk ends in %s" % root)
+        if stack not in self.known:     # never run so far: prepared to return into arch_enter
+            if [found[0][0], found[0][1][0]] == self.first and len(found) == 1:
+                self.known[stack] = found
+        return self.known.get(stack)
+
+    def check(self, function, offset):
+        found, end = callers()
+        expected = [] if function == "arch_enter" else self.expect(function[:8], offset, found)
+        if found != expected:
+            self.fail("at %s+%d: found %s, not %s" % (function, offset, found, expected))
+        if end not in ("no reason", "outermost"):
+            self.fail("at %s+%d: %s" % (function, offset, end))
+
+    def fail(self, text):
+        self.wrong += 1
+        print(text)
+
+
+def run():
+    gdb.execute("set pagination off")
+    gdb.execute("set confirm off")
+    gdb.execute("start", to_string=True)
+    code = instructions()
+    for address in code:
+        gdb.Breakpoint("*%d" % address, internal=True).silent = True
+    checker, seen, stops = Checker(), set(), 0
+    gdb.execute("continue", to_string=True)
+    while gdb.selected_inferior().pid:
+        place = gdb.newest_frame().pc()
+        checker.check(*code[place][:2])
+        seen.add(place)
+        stops += 1
+        gdb.execute("continue", to_string=True)
+    missed = [c for a, c in code.items() if a not in seen and c[2] not in UNREACHED]
+    if missed:
+        checker.fail("never reached: %s" % missed)
+    print("%d instructions, %d stops, %d wrong" % (len(seen), stops, checker.wrong))
+    return 1 if checker.wrong else 0
+
+
+try:
+    import gdb
+except ImportError:
+    sys.exit(main(sys.argv[1]))
+gdb.execute("quit %d" % run())

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * check.h - the test harness; C and C++. One file, one program, one case per sentence:
+ *
+ *     static void pop_returns_the_newest_item(void) { CHECK_EQ(deque_pop(&d), &b); }
+ *     CHECK_MAIN(CASE(pop_returns_the_newest_item), ...)
+ *
+ * A program runs all its cases, or those named as arguments. It prints what failed and, last,
+ * `N passed, N failed`; it exits 1 if a case failed, 2 if there is no such case. A case that takes
+ * longer than CHECK_SECONDS is named and the process aborts, so that a core shows where it hangs.
+ *
+ * Checks may be made on any thread and any fiber; they do not end the case. They are expressions,
+ * true when they hold: `if (!CHECK(p)) return;`. SIGALRM belongs to the harness.
+ */
+#ifndef COIR_CHECK_H
+#define COIR_CHECK_H
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#ifndef CHECK_SECONDS
+#define CHECK_SECONDS 60
+#endif
+
+#define CHECK(condition) check_that(!!(condition), __FILE__, __LINE__, #condition)
+
+/* For a place that must not be reached. */
+#define CHECK_NEVER(why) check_that(0, __FILE__, __LINE__, why)
+
+/* Integers or pointers; prints both. */
+#define CHECK_EQ(a, b)                                                                             \
+    check_equal((long long)(a), (long long)(b), __FILE__, __LINE__, #a " == " #b)
+
+/* Strings; prints both. */
+#define CHECK_STR(a, b) check_string((a), (b), __FILE__, __LINE__, #a " == " #b)
+
+struct check_case {
+    const char *name;
+    void (*run)(void);
+};
+
+#define CASE(name) {#name, name}
+
+#define CHECK_MAIN(...)                                                                            \
+    int main(int argc, char **argv)                                                                \
+    {                                                                                              \
+        static const struct check_case cases[] = {__VA_ARGS__};                                    \
+        return check_main(cases, sizeof cases / sizeof cases[0], argc, argv);                      \
+    }
+
+static const char *check_current = ""; /* the case that runs */
+static int check_failures;             /* of that case; atomic */
+
+static inline void check_failed(const char *file, int line, const char *text)
+{
+    __atomic_fetch_add(&check_failures, 1, __ATOMIC_RELAXED); /* a count, orders nothing */
+    fprintf(stderr, "%s:%d: %s: not true: %s\n", file, line, check_current, text);
+}
+
+static inline int check_that(int holds, const char *file, int line, const char *text)
+{
+    if (!holds)
+        check_failed(file, line, text);
+    return holds;
+}
+
+static inline int check_equal(long long a, long long b, const char *file, int line,
+                              const char *text)
+{
+    if (a == b)
+        return 1;
+    check_failed(file, line, text);
+    fprintf(stderr, "    left  %lld (0x%llx)\n    right %lld (0x%llx)\n", a, (unsigned long long)a,
+            b, (unsigned long long)b);
+    return 0;
+}
+
+static inline int check_string(const char *a, const char *b, const char *file, int line,
+                               const char *text)
+{
+    if (a && b && strcmp(a, b) == 0)
+        return 1;
+    check_failed(file, line, text);
+    fprintf(stderr, "    left  %s\n    right %s\n", a ? a : "NULL", b ? b : "NULL");
+    return 0;
+}
+
+static void check_timeout(int signal)
+{
+    static const char text[] = ": takes too long\n";
+
+    (void)signal;
+    if (write(2, check_current, strlen(check_current)) < 0 || write(2, text, sizeof text - 1) < 0)
+        _exit(1);
+    abort();
+}
+
+static int check_selected(const char *name, int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], name) == 0)
+            return 1;
+    return argc < 2;
+}
+
+static int check_run(const struct check_case *one)
+{
+    check_current = one->name;
+    __atomic_store_n(&check_failures, 0, __ATOMIC_RELAXED); /* no other thread checks yet */
+    alarm(CHECK_SECONDS);
+    one->run();
+    alarm(0);
+    if (__atomic_load_n(&check_failures, __ATOMIC_RELAXED) == 0) /* the case has joined its threads */
+        return 1;
+    fprintf(stderr, "failed: %s\n", one->name);
+    return 0;
+}
+
+static int check_main(const struct check_case *cases, size_t count, int argc, char **argv)
+{
+    int passed = 0, failed = 0;
+
+    signal(SIGALRM, check_timeout);
+    for (size_t i = 0; i < count; i++) {
+        if (!check_selected(cases[i].name, argc, argv))
+            continue;
+        if (check_run(&cases[i]))
+            passed++;
+        else
+            failed++;
+    }
+    printf("%d passed, %d failed\n", passed, failed);
+    return passed + failed == 0 ? 2 : failed != 0;
+}
+
+#endif

@@ -1,0 +1,853 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""kv_test.py - coir-kv from outside, as its clients and its operator see it.
+
+    tests/kv_test.py [--server PATH] [CASE...]
+
+A case is a function whose name is a sentence that is true when it passes. Those marked with
+@each run once on every kind of server (io_uring and epoll, one worker and two). The last line is
+`N passed, N failed`; exits 1 if a case failed.
+"""
+
+import contextlib
+import os
+import pty
+import random
+import re
+import resource
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+import traceback
+import urllib.error
+import urllib.request
+
+TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+BINARY = os.path.join(TOP, "build", "bin", "coir-kv")
+PATIENCE = 20  # seconds; the bound of every wait in here
+SLOW = 5  # seconds; a case that takes longer is named with its time
+
+KINDS = [(io, workers) for io in ("uring", "epoll") for workers in (1, 2)]
+CASES = []
+
+
+def case(function):
+    CASES.append((function.__name__, function))
+    return function
+
+
+def each(function):
+    for io, workers in KINDS:
+        def run(io=io, workers=workers):
+            with Server("--io", io, "--workers", str(workers)) as server:
+                function(server)
+        CASES.append((f"{function.__name__} ({io}, workers {workers})", run))
+    return function
+
+
+def each_io(function):
+    for io in ("uring", "epoll"):
+        def run(io=io):
+            with Server("--io", io, "--workers", "2") as server:
+                function(server)
+        CASES.append((f"{function.__name__} ({io})", run))
+    return function
+
+
+def equal(got, wanted):
+    if got != wanted:
+        raise AssertionError(f"got {got!r:.300}, wanted {wanted!r:.300}")
+
+
+def within(low, value, high):
+    if not low <= value <= high:
+        raise AssertionError(f"{value!r} is not within {low!r} and {high!r}")
+
+
+def until(condition, what):
+    """Waits for a condition, PATIENCE seconds at the most."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError(f"never happened: {what}")
+        select.select([], [], [], 0.005)
+
+
+def percentile(values, share):
+    return sorted(values)[min(len(values) - 1, int(len(values) * share))]
+
+
+# ------------------------------------------------------------------------------------ the server
+
+class Server:
+    """A coir-kv on free ports; leaving the block stops it and demands a clean end."""
+
+    def __init__(self, *options):
+        self.command = [BINARY, "--port", "0", "--metrics-port", "0", *options]
+
+    def __enter__(self):
+        self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE, text=True)
+        self.printed, self.log = [], []
+        self.readers = [threading.Thread(target=self._read, args=pair, daemon=True)
+                        for pair in ((self.process.stdout, self.printed),
+                                     (self.process.stderr, self.log))]
+        for reader in self.readers:
+            reader.start()
+        try:
+            until(lambda: len(self.printed) == 2 or self.process.poll() is not None, "two lines")
+            self.port = self._port("listening on 127.0.0.1:", 0)
+            self.metrics_port = self._port("metrics on 127.0.0.1:", 1)
+        except BaseException as error:
+            self.__exit__(type(error))
+            raise
+        return self
+
+    @staticmethod
+    def _read(stream, lines):
+        for line in stream:
+            lines.append(line.rstrip("\n"))
+
+    def _port(self, prefix, line):
+        if len(self.printed) <= line or not self.printed[line].startswith(prefix):
+            raise AssertionError(f"the server printed {self.printed}")
+        return int(self.printed[line][len(prefix):])
+
+    def __exit__(self, kind, *_):
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            code = self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            code = "killed: it did not end by itself"
+        for reader in self.readers:
+            reader.join(PATIENCE)
+        self.process.stdout.close()
+        self.process.stderr.close()
+        if kind is None:
+            equal(code, 0)
+        elif self.log:
+            print("    the server's log:", *self.log[-5:], sep="\n        ")
+
+    def client(self):
+        return Client(self.port)
+
+    def resident(self):
+        with open(f"/proc/{self.process.pid}/status") as status:
+            return int(re.search(r"VmRSS:\s+(\d+)", status.read())[1]) * 1024
+
+    def http(self, path, method="GET"):
+        request = urllib.request.Request(f"http://127.0.0.1:{self.metrics_port}{path}",
+                                         method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    def metrics(self):
+        status, text = self.http("/metrics")
+        equal(status, 200)
+        return {name: float(value) for name, value in
+                (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))}
+
+    def connections(self):
+        return self.metrics()["coir_kv_connections"]
+
+
+# ------------------------------------------------------------------------------------ the client
+
+class Error(str):
+    """An error reply, without its dash."""
+
+
+def encode(*arguments):
+    out = [b"*%d\r\n" % len(arguments)]
+    for a in arguments:
+        a = a if isinstance(a, bytes) else str(a).encode()
+        out.append(b"$%d\r\n%s\r\n" % (len(a), a))
+    return b"".join(out)
+
+
+class Client:
+    def __init__(self, port):
+        self.socket = socket.create_connection(("127.0.0.1", port), PATIENCE)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.file = self.socket.makefile("rb")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        self.file.close()
+        self.socket.close()
+
+    def reset(self):
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close()
+
+    def send(self, data):
+        self.socket.sendall(data)
+
+    def reply(self):
+        line = self.file.readline()
+        if not line:
+            raise EOFError("the server closed the connection")
+        kind, rest = line[:1], line[1:-2].decode()
+        if kind == b"+":
+            return rest
+        if kind == b"-":
+            return Error(rest)
+        if kind == b":":
+            return int(rest)
+        if kind == b"*":
+            return [self.reply() for _ in range(int(rest))]
+        assert kind == b"$", line
+        if rest == "-1":
+            return None
+        data = self.file.read(int(rest) + 2)
+        equal(data[-2:], b"\r\n")
+        return data[:-2]
+
+    def __call__(self, *arguments):
+        self.send(encode(*arguments))
+        return self.reply()
+
+    def fails(self, error, *arguments):
+        got = self(*arguments)
+        equal(isinstance(got, Error), True)
+        equal(got, error)
+
+    def is_closed(self):
+        equal(self.file.read(), b"")
+
+
+WRONG_NUMBER = "ERR wrong number of arguments for '%s' command"
+NOT_INTEGER = "ERR value is not an integer or out of range"
+
+
+# ---------------------------------------------------------------------------------- the commands
+
+@each
+def every_command_replies_as_redis_does(server):
+    with server.client() as c:
+        equal(c("PING"), "PONG")
+        equal(c("ping", "hi"), b"hi")
+        equal(c("ECHO", "hello"), b"hello")
+        equal(c("SET", "k", "v"), "OK")
+        equal(c("GET", "k"), b"v")
+        equal(c("GET", "absent"), None)
+        equal(c("EXISTS", "k", "absent", "k"), 2)
+        equal(c("DEL", "k", "absent"), 1)
+        equal(c("EXISTS", "k"), 0)
+        equal(c("INCR", "n"), 1)
+        equal(c("INCRBY", "n", "41"), 42)
+        equal(c("INCRBY", "n", "-50"), -8)
+        equal(c("DECR", "n"), -9)
+        equal(c("GET", "n"), b"-9")
+        equal(c("MSET", "a", "1", "b", "2"), "OK")
+        equal(c("MGET", "a", "absent", "b"), [b"1", None, b"2"])
+        equal(c("DBSIZE"), 3)
+        equal(c("FLUSHALL"), "OK")
+        equal(c("DBSIZE"), 0)
+        equal(c("COMMAND"), [])
+        equal(c("COMMAND", "DOCS"), [])
+        within(20, c("COMMAND", "COUNT"), 40)
+        equal(c("CONFIG", "GET", "save"), [b"save", b""])
+        equal(c("CONFIG", "GET", "appendonly"), [b"appendonly", b"no"])
+        equal(c("CONFIG", "GET", "nothing"), [])
+        equal(c("DEBUG", "SLEEP", "1"), "OK")
+        equal(c("DEBUG", "LOOP", "1"), "OK")
+        equal(c("QUIT"), "OK")
+        c.is_closed()
+
+
+@each
+def info_tells_of_server_and_keys(server):
+    with server.client() as c:
+        c("MSET", "a", "1", "b", "2")
+        text = c("INFO").decode()
+        for line in (f"tcp_port:{server.port}", f"process_id:{server.process.pid}",
+                     "connected_clients:1", "db0:keys=2", "panics:0"):
+            equal(line in text.split("\r\n"), True)
+
+
+@each
+def options_of_set_are_obeyed(server):
+    with server.client() as c:
+        equal(c("SET", "k", "1", "XX"), None)
+        equal(c("SET", "k", "1", "NX"), "OK")
+        equal(c("SET", "k", "2", "nx"), None)
+        equal(c("SET", "k", "3", "xx", "ex", "100"), "OK")
+        equal(c("GET", "k"), b"3")
+        within(99, c("TTL", "k"), 100)
+        equal(c("SET", "k", "4", "PX", "50000", "XX"), "OK")
+        within(49, c("TTL", "k"), 50)
+        equal(c("SET", "k", "5"), "OK")
+        equal(c("TTL", "k"), -1)
+        for bad in (["EX"], ["EX", "1", "PX", "1"], ["NX", "XX"], ["NX", "NX"], ["FOO"], ["EX", "5", "x"]):
+            c.fails("ERR syntax error", "SET", "k", "v", *bad)
+        for bad in ("0", "-1", str(2**63 - 1), str(2**62)):
+            c.fails("ERR invalid expire time in 'set' command", "SET", "k", "v", "EX", bad)
+        c.fails(NOT_INTEGER, "SET", "k", "v", "PX", "1.5")
+        equal(c("GET", "k"), b"5")
+
+
+@each
+def keys_expire_when_asked_for_and_when_not(server):
+    with server.client() as c:
+        equal(c("TTL", "k"), -2)
+        equal(c("EXPIRE", "k", "10"), 0)
+        c("SET", "k", "v")
+        equal(c("EXPIRE", "k", "10"), 1)
+        within(9, c("TTL", "k"), 10)
+        equal(c("INCR", "n"), 1)
+        equal(c("EXPIRE", "n", "100"), 1)
+        equal(c("INCR", "n"), 2)
+        within(99, c("TTL", "n"), 100)
+        equal(c("EXPIRE", "n", "-1"), 1)
+        equal(c("EXISTS", "n"), 0)
+        c.fails("ERR invalid expire time in 'expire' command", "EXPIRE", "k", str(2**62))
+        c.fails(NOT_INTEGER, "EXPIRE", "k", "soon")
+        start = time.monotonic()
+        c("SET", "soon", "v", "PX", "100")
+        until(lambda: c("GET", "soon") is None, "expiry")
+        within(0.1, time.monotonic() - start, PATIENCE)
+        c("FLUSHALL")
+        for i in range(1000):
+            c.send(encode("SET", f"key{i}", "v", "PX", "1"))
+        for i in range(1000):
+            equal(c.reply(), "OK")
+        until(lambda: c("DBSIZE") == 0, "the sweep of keys nobody asks for")
+
+
+@each
+def errors_say_what_is_wrong(server):
+    with server.client() as c:
+        for command in ("get", "echo", "incr", "decr", "del", "exists", "mget", "debug"):
+            c.fails(WRONG_NUMBER % command, command)
+        for command in ("set", "incrby", "expire", "mset"):
+            c.fails(WRONG_NUMBER % command, command.upper(), "k")
+        c.fails(WRONG_NUMBER % "get", "get", "a", "b")
+        c.fails(WRONG_NUMBER % "ping", "ping", "a", "b")
+        c.fails(WRONG_NUMBER % "dbsize", "dbsize", "a")
+        c.fails(WRONG_NUMBER % "mset", "mset", "a", "1", "b")
+        c.fails("ERR unknown command 'FOO'", "FOO", "bar")
+        c.fails("ERR unknown command 'a  +OK'", "a\r\n+OK")
+        c.fails("ERR unknown command ''", "")
+        equal(len(c("x" * 100000)) < 300, True)
+        c.fails("ERR DEBUG knows PANIC, SLEEP ms and LOOP ms", "DEBUG", "SEGFAULT")
+        c.fails("ERR milliseconds must be 0 to 60000", "DEBUG", "SLEEP", "-1")
+        c.fails("ERR milliseconds must be 0 to 60000", "DEBUG", "LOOP", "60001")
+        c.fails(NOT_INTEGER, "DEBUG", "SLEEP", "x")
+        c.fails("ERR syntax error", "DEBUG", "SLEEP")
+        c.fails("ERR only CONFIG GET is supported", "CONFIG", "SET", "save")
+        equal(c("PING"), "PONG")
+
+
+@each
+def increments_stay_within_64_bits(server):
+    with server.client() as c:
+        c("SET", "n", str(2**63 - 1))
+        c.fails("ERR increment or decrement would overflow", "INCR", "n")
+        equal(c("GET", "n"), str(2**63 - 1).encode())
+        c("SET", "n", str(-2**63))
+        c.fails("ERR increment or decrement would overflow", "DECR", "n")
+        c.fails(NOT_INTEGER, "INCRBY", "n", str(2**63))
+        for value in ("abc", "", " 1", "1.0", "01"):
+            c("SET", "n", value)
+            c.fails(NOT_INTEGER, "INCR", "n")
+            equal(c("GET", "n"), value.encode())
+
+
+@each
+def keys_and_values_hold_any_byte(server):
+    every = bytes(range(256))
+    with server.client() as c:
+        for key in (every, b"", b"\0", b"\r\n", b"k" * 1000):
+            value = every + key
+            equal(c("SET", key, value), "OK")
+            equal(c("GET", key), value)
+        equal(c("SET", "empty", ""), "OK")
+        equal(c("GET", "empty"), b"")
+
+
+@each
+def large_values_come_back_whole(server):
+    rng = random.Random(1)
+    with server.client() as c:
+        for size in (1, 16383, 16384, 65536, 1 << 20, 8 << 20):
+            value = rng.randbytes(size)
+            equal(c("SET", "k", value), "OK")
+            equal(c("GET", "k") == value, True)
+
+
+@each
+def many_keys_are_all_found(server):
+    count = 50000
+    with server.client() as c:
+        for start in range(0, count, 1000):
+            keys = range(start, start + 1000)
+            c.send(b"".join(encode("SET", f"key:{i}", i) for i in keys))
+            equal([c.reply() for _ in keys], ["OK"] * 1000)
+        equal(c("DBSIZE"), count)
+        keys = random.Random(2).sample(range(count), 1000)
+        equal(c("MGET", *(f"key:{i}" for i in keys)), [b"%d" % i for i in keys])
+        equal(c("DEL", *(f"key:{i}" for i in range(count))), count)
+        equal(c("DBSIZE"), 0)
+
+
+@each
+def increments_from_many_clients_are_all_counted(server):
+    def count():
+        with server.client() as c:
+            c.send(encode("INCR", "n") * 2000)
+            for _ in range(2000):
+                c.reply()
+    threads = [threading.Thread(target=count) for _ in range(8)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join(PATIENCE)
+    with server.client() as c:
+        equal(c("GET", "n"), b"16000")
+
+
+# ----------------------------------------------------------------------------------- the protocol
+
+@each
+def pipelined_requests_are_answered_in_order(server):
+    with server.client() as c:
+        c.send(b"".join(encode("ECHO", i) for i in range(5000)))
+        equal([c.reply() for _ in range(5000)], [b"%d" % i for i in range(5000)])
+
+
+@each
+def inline_commands_work(server):
+    with server.client() as c:
+        c.send(b"PING\r\nSET k \"a \\x41 b\"\r\nGET k\n\r\necho 'it''s'\r\n")
+        equal([c.reply() for _ in range(3)], ["PONG", "OK", b"a A b"])
+        equal(c.reply(), Error("ERR Protocol error: unbalanced quotes in request"))
+        c.is_closed()
+
+
+@each
+def a_request_may_come_in_any_pieces(server):
+    request = encode("SET", "key", "some value") + encode("GET", "key")
+    with server.client() as c, server.client() as other:
+        for cut in range(1, len(request)):
+            c.send(request[:cut])
+            if cut % 8 == 0:
+                equal(other("PING"), "PONG")
+            c.send(request[cut:])
+            equal([c.reply(), c.reply()], ["OK", b"some value"])
+        for i in range(len(request)):
+            c.send(request[i:i + 1])
+        equal([c.reply(), c.reply()], ["OK", b"some value"])
+
+
+@each
+def a_client_that_leaves_in_mid_request_is_forgotten(server):
+    with server.client() as other:
+        for leave in (Client.close, Client.reset):
+            for data in (b"", b"*2\r\n$3\r\nGET\r\n$100\r\nabc", b"PI", encode("DEBUG", "SLEEP", 50)):
+                c = server.client()
+                c.send(data)
+                leave(c)
+        equal(other("PING"), "PONG")
+        until(lambda: server.connections() == 1, "the clients that left are gone")
+
+
+@each
+def an_unsound_stream_is_refused_and_closed(server):
+    for data, error in (
+            (b"*x\r\n", "invalid multibulk length"),
+            (b"*1000000\r\n", "invalid multibulk length"),
+            (b"*1\r\n$-5\r\n", "invalid bulk length"),
+            (b"*1\r\n$9999999999999999999999\r\n", "invalid bulk length"),
+            (b"*1\r\nPING\r\n", "expected '$', got 'P'"),
+            (b"*1\r\n$4\r\nPINGPONG", "expected CRLF after bulk"),
+            (b"a" * 70000, "too big inline request"),
+            (b"PING \"\r\n", "unbalanced quotes in request")):
+        with server.client() as c, server.client() as other:
+            c.send(encode("PING") + data)
+            equal(c.reply(), "PONG")
+            equal(c.reply(), Error("ERR Protocol error: " + error))
+            c.is_closed()
+            equal(other("PING"), "PONG")
+
+
+@each
+def random_bytes_harm_nobody(server):
+    rng = random.Random(3)
+    with server.client() as other:
+        for i in range(200):
+            with server.client() as c:
+                noise = rng.randbytes(rng.randrange(1, 400))
+                with contextlib.suppress(ConnectionError):
+                    c.send(b"*3\r\n$" * (i % 2) + noise.replace(b"*", b"$"))
+        equal(other("PING"), "PONG")
+
+
+@each_io
+def a_promise_of_512_megabytes_costs_nothing(server):
+    clients = [server.client() for _ in range(50)]
+    before = server.resident()
+    for c in clients:
+        c.send(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$536870912\r\n")
+        equal(c.reply(), Error("ERR Protocol error: invalid bulk length"))
+        c.close()
+    patient = [server.client() for _ in range(50)]  # a length that is allowed, and never comes
+    for c in patient:
+        c.send(b"*65536\r\n$3\r\nSET\r\n$1\r\nk\r\n$8388608\r\nx")
+    with server.client() as c:
+        equal(c("PING"), "PONG")
+    within(0, server.resident() - before, 8 << 20)
+    for c in patient:
+        c.close()
+
+
+@each_io
+def a_client_that_never_reads_costs_little_and_stalls_nobody(server):
+    with server.client() as c, server.client() as deaf:
+        c("SET", "big", b"x" * (1 << 20))
+        before = server.resident()
+        deaf.send(encode("MGET", *["big"] * 2000) + encode("GET", "big") * 2000)
+        waits = []
+        for _ in range(500):
+            start = time.monotonic()
+            equal(c("PING"), "PONG")
+            waits.append(time.monotonic() - start)
+            select.select([], [], [], 0.001)
+        within(0, server.resident() - before, 32 << 20)
+        within(0, percentile(waits, 0.99), 0.05)
+    until(lambda: server.connections() == 0, "the deaf client is gone")
+
+
+# --------------------------------------------------------------------------------------- failures
+
+@each
+def a_panic_ends_one_connection_and_is_told_once(server):
+    with server.client() as other:
+        for i in range(20):
+            with server.client() as c:
+                c.send(encode("SET", "k", i) + encode("DEBUG", "PANIC") + encode("SET", "k", "no"))
+                equal(c.reply(), "OK")
+                equal(c.reply(), Error("ERR internal: DEBUG PANIC asked for by a client"))
+                c.is_closed()
+            equal(other("GET", "k"), b"%d" % i)
+        until(lambda: len(server.log) >= 20, "a line in the log for each panic")
+        equal(server.metrics()["coir_panics_total"], 20)
+        until(lambda: server.connections() == 1, "the slots are free again")
+    equal(len([line for line in server.log if "DEBUG PANIC" in line and "command.c" in line]), 20)
+    equal(len(server.log), 20)
+
+
+@each_io
+def panics_under_load_lose_no_other_connection(server):
+    stop = threading.Event()
+    broken = []
+
+    def load():
+        try:
+            with server.client() as c:
+                while not stop.is_set():
+                    c.send(encode("INCR", "n") * 16)
+                    for _ in range(16):
+                        equal(type(c.reply()), int)
+        except Exception as error:  # whatever it is, the case must fail by it
+            broken.append(error)
+
+    threads = [threading.Thread(target=load) for _ in range(4)]
+    for t in threads:
+        t.start()
+    for _ in range(500):
+        with server.client() as c:
+            equal(c("DEBUG", "PANIC"), Error("ERR internal: DEBUG PANIC asked for by a client"))
+    stop.set()
+    for t in threads:
+        t.join(PATIENCE)
+    equal(broken, [])
+    equal(server.metrics()["coir_panics_total"], 500)
+
+
+@each_io
+def a_busy_request_does_not_delay_the_others(server):
+    stop = threading.Event()
+    waits = []
+
+    def ask():
+        with server.client() as c:
+            while not stop.is_set():
+                start = time.monotonic()
+                c("GET", "k")
+                waits.append(time.monotonic() - start)
+                select.select([], [], [], 0.001)
+
+    asker = threading.Thread(target=ask)
+    asker.start()
+    with server.client() as c:
+        for _ in range(5):
+            start = time.monotonic()
+            equal(c("DEBUG", "LOOP", "200"), "OK")
+            within(0.2, time.monotonic() - start, PATIENCE)
+    stop.set()
+    asker.join(PATIENCE)
+    within(100, len(waits), 100000)
+    within(0, percentile(waits, 0.99), 0.05)
+
+
+@each
+def sleeping_requests_keep_no_worker(server):
+    sleepers = [server.client() for _ in range(100)]
+    start = time.monotonic()
+    for c in sleepers:
+        c.send(encode("DEBUG", "SLEEP", "300"))
+    with server.client() as c:
+        equal(c("PING"), "PONG")
+        within(0, time.monotonic() - start, 0.25)
+    for c in sleepers:
+        equal(c.reply(), "OK")
+        c.close()
+    within(0.3, time.monotonic() - start, 3)
+
+
+# --------------------------------------------------------------------------------------- clients
+
+@each
+def redis_cli_is_content(server):
+    out = subprocess.run(["redis-cli", "-p", str(server.port)], text=True, capture_output=True,
+                         input="set k v\nget k\nmget k nothing\nincr k\ninfo\n", timeout=PATIENCE)
+    equal(out.returncode, 0)
+    equal(out.stdout.split("\n")[:6], ["OK", "v", "v", "", f"ERR {NOT_INTEGER[4:]}", ""])
+    equal("connected_clients:1" in out.stdout, True)
+
+
+@each_io
+def redis_cli_is_content_at_a_terminal(server):
+    terminal, inside = pty.openpty()
+    process = subprocess.Popen(["redis-cli", "-p", str(server.port)], stdin=inside, stdout=inside,
+                               stderr=inside, env={**os.environ, "TERM": "dumb"})
+    os.close(inside)
+    os.write(terminal, b"set k 'a b'\nget k\nfoo\nquit\n")
+    text = b""
+    with contextlib.suppress(OSError):  # EIO: the other end is closed
+        while select.select([terminal], [], [], PATIENCE)[0]:
+            text += os.read(terminal, 4096)
+    os.close(terminal)
+    equal(process.wait(PATIENCE), 0)
+    for part in (b"OK", b'"a b"', b"(error) ERR unknown command"):
+        equal(part in text, True)
+
+
+@each
+def redis_cli_pipe_loads_ten_thousand_keys(server):
+    data = b"".join(encode("SET", f"key{i}", f"value{i}") for i in range(10000))
+    out = subprocess.run(["redis-cli", "-p", str(server.port), "--pipe"], input=data,
+                         capture_output=True, timeout=PATIENCE)
+    equal(out.returncode, 0)
+    equal(b"errors: 0, replies: 10000" in out.stdout, True)
+    with server.client() as c:
+        equal(c("DBSIZE"), 10000)
+
+
+@each
+def redis_benchmark_is_content(server):
+    for pipeline in ("1", "16"):
+        out = subprocess.run(["redis-benchmark", "-p", str(server.port), "-P", pipeline, "-c", "50",
+                              "-t", "ping,set,get,incr,mset", "-n", "20000", "-q"], text=True,
+                             capture_output=True, timeout=60)
+        equal(out.returncode, 0)
+        equal(out.stderr, "")
+        equal(re.findall("(?i)error|warn", out.stdout), [])
+        equal(len(re.findall(r"requests per second, p50", out.stdout)), 6)
+
+
+@each_io
+def ten_thousand_idle_connections_behave(server):
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    count = min(9990, hard - 200)
+    before = server.resident()
+    clients = [socket.create_connection(("127.0.0.1", server.port), PATIENCE) for _ in range(count)]
+    until(lambda: server.connections() == count, "all are served")
+    for s in clients[::10]:
+        s.sendall(b"PING\r\n")
+    for s in clients[::10]:
+        equal(s.recv(100), b"+PONG\r\n")
+    each_costs = (server.resident() - before) // count
+    print(f"    {count} connections, {each_costs} bytes resident each")
+    within(0, each_costs, 64 << 10)
+    for s in clients:
+        s.close()
+    until(lambda: server.connections() == 0, "all are gone")
+
+
+# --------------------------------------------------------------------------------------- metrics
+
+@each_io
+def metrics_please_promtool(server):
+    with server.client() as c:
+        for _ in range(10):
+            c("PING")
+        _, text = server.http("/metrics")
+        for name in ("coir_kv_connections 1", "coir_kv_commands_total 10", "coir_kv_keys 0"):
+            equal(name in text.split("\n"), True)
+    for name in ("jobs_ended_total{outcome=\"panicked\"}", "panics_total", "fibers_parked",
+                 "stacks", "switches_total", "steals_total", "sleeps_total"):
+        equal(f"coir_{name} " in text, True)
+    within(1 << 20, server.metrics()["coir_kv_resident_bytes"], 1 << 33)
+    out = subprocess.run(["promtool", "check", "metrics"], input=text, text=True,
+                         capture_output=True, timeout=PATIENCE)
+    equal((out.returncode, out.stdout + out.stderr), (0, ""))
+
+
+@each_io
+def the_metrics_port_speaks_http(server):
+    equal(server.http("/healthz"), (200, "ok\n"))
+    equal(server.http("/")[0], 404)
+    equal(server.http("/metrics", method="DELETE")[0], 405)
+    with Client(server.metrics_port) as c:
+        with contextlib.suppress(ConnectionError):
+            c.send(b"GET /" + b"x" * 100000)
+            c.file.read()
+    with Client(server.metrics_port) as silent:  # holds the responder, but not for long
+        equal(server.http("/healthz"), (200, "ok\n"))
+        silent.is_closed()
+
+
+# ---------------------------------------------------------------------------------- the process
+
+@each
+def shutdown_ends_the_server_in_good_order(server):
+    idle = server.client()
+    with server.client() as c:
+        c.send(encode("SHUTDOWN", "NOSAVE"))
+        c.is_closed()
+    idle.is_closed()
+    idle.close()
+    equal(server.process.wait(PATIENCE), 0)
+
+
+@each
+def a_signal_ends_the_server_whatever_its_clients_do(server):
+    clients = [server.client() for _ in range(5)]
+    clients[0].send(b"*2\r\n$3\r\nGET")
+    clients[1].send(encode("DEBUG", "SLEEP", "60000"))
+    clients[2].send(encode("SET", "big", b"x" * (1 << 20)) + encode("GET", "big") * 500)
+    until(lambda: server.metrics()["coir_kv_keys"] == 1, "they are at it")
+    clients[3].send(encode("DEBUG", "LOOP", "60000"))
+    start = time.monotonic()
+    server.process.send_signal(signal.SIGINT)
+    equal(server.process.wait(PATIENCE), 0)
+    within(0, time.monotonic() - start, 5)
+    for c in clients:
+        c.close()
+
+
+@case
+def clients_beyond_the_limit_are_told_so():
+    with Server("--max-clients", "3") as server:
+        clients = [server.client() for _ in range(3)]
+        for c in clients:
+            equal(c("PING"), "PONG")
+        with server.client() as c:
+            equal(c.reply(), Error("ERR max number of clients reached"))
+            c.is_closed()
+        equal(server.metrics()["coir_kv_connections_refused_total"], 1)
+        clients.pop().close()
+        until(lambda: server.connections() == 2, "a slot is free")
+        with server.client() as c:
+            equal(c("PING"), "PONG")
+        for c in clients:
+            c.close()
+
+
+@case
+def a_server_out_of_descriptors_goes_on():
+    with Server("--max-clients", "1000") as server:
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (40, 40))
+        clients = [server.client() for _ in range(60)]
+        equal(clients[0]("PING"), "PONG")
+        clients[0].close()
+        for c in clients[1:]:
+            c.send(encode("PING"))
+        for c in clients[1:]:  # each that leaves makes room for one that waits
+            equal(c.reply(), "PONG")
+            c.close()
+
+
+def fails(code, *options):
+    out = subprocess.run([BINARY, *options], text=True, capture_output=True, timeout=PATIENCE)
+    equal((out.returncode, out.stdout), (code, ""))
+    equal(len(out.stderr.splitlines()), 1)
+    equal("coir-kv" in out.stderr, True)
+    return out.stderr
+
+
+@case
+def bad_options_give_one_line_and_exit_2():
+    for options in (["--nothing"], ["--port"], ["--port", "70000"], ["--port", "x"],
+                    ["--port", "-1"], ["--workers", "0"], ["--workers", "257"], ["--io", "select"],
+                    ["--metrics-port", "1e3"], ["--max-clients", "0"], ["extra"]):
+        fails(2, *options)
+
+
+@case
+def an_address_that_cannot_be_had_gives_one_line_and_exit_1():
+    with Server() as server:
+        equal("in use" in fails(1, "--port", str(server.port)), True)
+        equal("in use" in fails(1, "--port", "0", "--metrics-port", str(server.port)), True)
+    fails(1, "--port", "0", "--bind", "not-an-address")
+
+
+@case
+def help_names_every_option():
+    out = subprocess.run([BINARY, "--help"], text=True, capture_output=True, timeout=PATIENCE)
+    equal((out.returncode, out.stderr), (0, ""))
+    for option in ("port", "bind", "workers", "io", "poll", "metrics-port", "max-clients", "help"):
+        equal(f"--{option}" in out.stdout, True)
+
+
+@case
+def poll_mode_serves():
+    with Server("--poll", "--workers", "1") as server, server.client() as c:
+        equal(c("PING"), "PONG")
+
+
+def main():
+    global BINARY
+    sys.stdout.reconfigure(line_buffering=True)
+    wanted = sys.argv[1:]
+    if wanted[:1] == ["--server"]:
+        BINARY = os.path.abspath(wanted[1])
+        wanted = wanted[2:]
+    passed = failed = 0
+    for name, run in CASES:
+        if wanted and not any(w in name for w in wanted):
+            continue
+        start = time.monotonic()
+        try:
+            run()
+            passed += 1
+        except Exception:
+            failed += 1
+            print(f"failed: {name}\n{traceback.format_exc()}", flush=True)
+        if time.monotonic() - start > SLOW:
+            print(f"    {name}: {time.monotonic() - start:.1f} s", flush=True)
+    print(f"{passed} passed, {failed} failed")
+    sys.exit(1 if failed or not passed else 0)
+
+
+main()

@@ -1,0 +1,403 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * resp_test.c - tools/kv/resp.c: requests come out the same however the stream is cut, no stream
+ * of bytes does harm or costs memory in advance, and replies are what RESP2 says.
+ */
+#include "check.h"
+
+#include "../tools/kv/resp.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+
+#define STREAM_MAX 4096
+
+/* Writes one complete request as [argument|argument]. */
+static void describe(const struct request *r, struct buffer *out)
+{
+    buffer_print(out, "[");
+    for (size_t i = 0; i < r->count; i++) {
+        buffer_append(out, (struct bytes){"|", i > 0});
+        buffer_append(out, request_argument(r, i));
+    }
+    buffer_print(out, "]");
+}
+
+/*
+ * Parses a stream that arrives in `first` bytes and then in pieces of `step`, and describes what
+ * comes out; a broken stream ends with !ERROR. Each call sees a block of its own, of exactly the
+ * bytes that are there: bytes move between calls, and a sanitizer sees a look beyond the end.
+ */
+static void parse_in_pieces(const char *stream, size_t length, size_t first, size_t step,
+                            struct buffer *out)
+{
+    struct request r = {0};
+    size_t start = 0, there = first;
+    enum parse parse = PARSE_DONE;
+
+    while (parse != PARSE_BROKEN && (parse != PARSE_MORE || there < length)) {
+        char *data;
+
+        if (parse == PARSE_MORE)
+            there = length - there < step ? length : there + step;
+        data = malloc(there - start);
+        memcpy(data, stream + start, there - start);
+        parse = request_parse(&r, data, there - start);
+        if (parse == PARSE_DONE) {
+            describe(&r, out);
+            start += r.at;
+        }
+        free(data);
+    }
+    if (parse == PARSE_BROKEN)
+        buffer_print(out, "!%s", r.error);
+    request_free(&r);
+}
+
+/* What a stream means, terminated; the same whether whole or cut at any place or into bytes. */
+static struct buffer meaning_of(const char *stream, size_t length)
+{
+    struct buffer whole = {0};
+
+    parse_in_pieces(stream, length, length, 1, &whole);
+    for (size_t cut = 0; cut <= length; cut++) {
+        struct buffer pieces = {0};
+
+        parse_in_pieces(stream, length, cut, cut % 3 ? length : 1, &pieces);
+        if (CHECK_EQ(pieces.used, whole.used) && whole.used > 0)
+            CHECK(memcmp(pieces.data, whole.data, whole.used) == 0);
+        buffer_free(&pieces);
+    }
+    buffer_append(&whole, (struct bytes){"", 1});
+    return whole;
+}
+
+static void means(const char *stream, const char *expected)
+{
+    struct buffer meaning = meaning_of(stream, strlen(stream));
+
+    CHECK_STR(meaning.data, expected);
+    buffer_free(&meaning);
+}
+
+/* -------------------------------------------------------------------------------- requests */
+
+static void an_array_gives_its_arguments(void)
+{
+    means("*1\r\n$4\r\nPING\r\n", "[PING]");
+    means("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$0\r\n\r\n", "[SET|k|]");
+    means("*2\r\n$3\r\nGET\r\n$4\r\n\r\n\r\n\r\n", "[GET|\r\n\r\n]");
+}
+
+static void pipelined_requests_come_one_by_one(void)
+{
+    means("*1\r\n$1\r\na\r\n*1\r\n$1\r\nb\r\nPING\r\n*1\r\n$1\r\nc\r\n", "[a][b][PING][c]");
+}
+
+static void an_unfinished_request_is_no_request(void)
+{
+    means("", "");
+    means("*", "");
+    means("*2\r\n$3\r\nGET\r\n", "");
+    means("*1\r\n$4\r\nPING\r", "");
+    means("PING", "");
+}
+
+static void an_empty_request_asks_for_nothing(void)
+{
+    means("*0\r\n*-1\r\n\r\n  \r\nPING\r\n", "[][][][][PING]");
+}
+
+static void arguments_hold_any_byte(void)
+{
+    static const char stream[] = "*1\r\n$5\r\n\0\r\n\xff\0\r\n";
+    struct buffer meaning = meaning_of(stream, sizeof stream - 1);
+
+    CHECK_EQ(meaning.used, 8);
+    CHECK(memcmp(meaning.data, "[\0\r\n\xff\0]", 8) == 0);
+    buffer_free(&meaning);
+}
+
+static void an_inline_line_is_split_into_words(void)
+{
+    means("SET  key\tvalue\r\n", "[SET|key|value]");
+    means("PING\n", "[PING]");
+}
+
+static void quotes_in_a_line_work_as_in_redis(void)
+{
+    means("SET k \"a b\"\r\n", "[SET|k|a b]");
+    means("ECHO 'a \"b\" \\'c\\' \\n'\r\n", "[ECHO|a \"b\" 'c' \\n]");
+    means("ECHO \"\\x41\\x4a\\n\\t\\\"\\\\\\q\\xzz\"\r\n", "[ECHO|AJ\n\t\"\\qxzz]");
+    means("ECHO \"\" ''\r\n", "[ECHO||]");
+    means("ECHO a\"b c\"\r\n", "[ECHO|ab c]");
+}
+
+static void unbalanced_quotes_break_the_stream(void)
+{
+    means("ECHO \"a\r\n", "!unbalanced quotes in request");
+    means("ECHO 'a\r\n", "!unbalanced quotes in request");
+    means("ECHO \"a\"b\r\n", "!unbalanced quotes in request");
+    means("ECHO \"a\\\r\n", "!unbalanced quotes in request");
+    means("ECHO \"a\\x4\r\n", "!unbalanced quotes in request");
+}
+
+static void a_bad_count_breaks_the_stream(void)
+{
+    means("*x\r\n", "!invalid multibulk length");
+    means("*\r\n", "!invalid multibulk length");
+    means("*1\n", "!invalid multibulk length");
+    means("*+1\r\n", "!invalid multibulk length");
+    means("*1 \r\n", "!invalid multibulk length");
+    means("*65537\r\n", "!invalid multibulk length");
+    means("*99999999999999999999\r\n", "!invalid multibulk length");
+    means("*00000000000000000000000000000000000000000000001\r\n", "!invalid multibulk length");
+    means("*-9223372036854775808\r\nPING\r\n", "[][PING]");
+}
+
+static void a_bad_length_breaks_the_stream(void)
+{
+    means("*1\r\n$x\r\n", "!invalid bulk length");
+    means("*1\r\n$-1\r\n", "!invalid bulk length");
+    means("*1\r\n$536870912\r\n", "!invalid bulk length");
+    means("*1\r\n$8388609\r\n", "!invalid bulk length");
+    means("*1\r\n$18446744073709551615\r\n", "!invalid bulk length");
+    means("*1\r\n$8388608\r\n", "");
+    means("*1\r\n:1\r\n", "!expected '$', got ':'");
+    means("*1\r\n\x01", "!expected '$', got '?'");
+}
+
+static void a_missing_line_end_breaks_the_stream(void)
+{
+    means("*1\r\n$4\r\nPINGxx", "!expected CRLF after bulk");
+    means("*1\r\n$4\r\nPING\rx", "!expected CRLF after bulk");
+    means("*1\r\n$4\r\nPINGPONG\r\n", "!expected CRLF after bulk");
+}
+
+static void an_endless_line_breaks_the_stream(void)
+{
+    size_t length = REQUEST_INLINE_BYTES_MAX + 1;
+    char *line = malloc(length);
+    struct buffer out = {0};
+
+    memset(line, 'a', length);
+    parse_in_pieces(line, length, 1000, 1000, &out);
+    buffer_append(&out, (struct bytes){"", 1});
+    CHECK_STR(out.data, "!too big inline request");
+    buffer_free(&out);
+    free(line);
+}
+
+static void a_request_beyond_the_limit_breaks_the_stream(void)
+{
+    static const char header[] = "*3\r\n$8388608\r\n", next[] = "\r\n$8388608\r\n";
+    size_t length = sizeof header - 1 + REQUEST_ARGUMENT_BYTES_MAX + sizeof next - 1;
+    char *stream = calloc(1, length);
+    struct request r = {0};
+
+    memcpy(stream, header, sizeof header - 1);
+    memcpy(stream + length - (sizeof next - 1), next, sizeof next - 1);
+    CHECK_EQ(request_parse(&r, stream, length - (sizeof next - 1)), PARSE_MORE);
+    CHECK_EQ(request_parse(&r, stream, length), PARSE_BROKEN);
+    CHECK_STR(r.error, "too big request");
+    request_free(&r);
+    free(stream);
+}
+
+/* The array of spans follows what has arrived. */
+static void a_large_count_allocates_nothing_in_advance(void)
+{
+    char stream[] = "*65536\r\n$1\r\na\r\n";
+    struct request r = {0};
+
+    CHECK_EQ(request_parse(&r, stream, sizeof stream - 1), PARSE_MORE);
+    CHECK(r.room <= 8);
+    request_free(&r);
+}
+
+static void as_many_arguments_as_allowed_are_read(void)
+{
+    struct buffer stream = {0};
+    struct request r = {0};
+
+    buffer_print(&stream, "*%d\r\n", REQUEST_ARGUMENTS_MAX);
+    for (int i = 0; i < REQUEST_ARGUMENTS_MAX; i++)
+        buffer_print(&stream, "$1\r\n%d\r\n", i % 10);
+    CHECK_EQ(request_parse(&r, stream.data, stream.used), PARSE_DONE);
+    CHECK_EQ(r.count, REQUEST_ARGUMENTS_MAX);
+    CHECK_EQ(r.at, stream.used);
+    CHECK_EQ(*request_argument(&r, 12345).data, '5');
+    request_free(&r);
+    buffer_free(&stream);
+}
+
+static void as_many_words_as_fit_a_line_are_read(void)
+{
+    char *line = malloc(REQUEST_INLINE_BYTES_MAX + 1);
+    struct request r = {0};
+
+    for (size_t i = 0; i < REQUEST_INLINE_BYTES_MAX; i++)
+        line[i] = i % 2 ? ' ' : 'w';
+    line[REQUEST_INLINE_BYTES_MAX] = '\n';
+    CHECK_EQ(request_parse(&r, line, REQUEST_INLINE_BYTES_MAX + 1), PARSE_DONE);
+    CHECK_EQ(r.count, REQUEST_INLINE_BYTES_MAX / 2);
+    request_free(&r);
+    free(line);
+}
+
+/* xorshift64: the same bytes in every run. */
+static uint64_t next_random(uint64_t *state)
+{
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    return *state ^= *state << 17;
+}
+
+static void random_streams_mean_the_same_however_cut(void)
+{
+    static const char alphabet[] = "*$0123456789-\r\n\r\n\r\n\"'\\x ab";
+    uint64_t seed = 88172645463325252;
+
+    for (int round = 0; round < 3000; round++) {
+        char stream[48];
+        size_t length = next_random(&seed) % sizeof stream;
+        struct buffer meaning;
+
+        for (size_t i = 0; i < length; i++)
+            stream[i] = round % 4 ? alphabet[next_random(&seed) % (sizeof alphabet - 1)]
+                                  : (char)next_random(&seed);
+        if (round % 2 && length > 0)
+            stream[0] = '*';
+        meaning = meaning_of(stream, length);
+        buffer_free(&meaning);
+    }
+}
+
+/* Sound requests with one byte changed: near misses find more than noise. */
+static void spoiled_requests_do_no_harm(void)
+{
+    static const char sound[] =
+        "*3\r\n$3\r\nSET\r\n$2\r\nab\r\n$12\r\nhello world!\r\nPING 'a'\r\n";
+    uint64_t seed = 2463534242;
+
+    for (size_t i = 0; i < sizeof sound - 1; i++) {
+        for (int round = 0; round < 16; round++) {
+            char stream[sizeof sound];
+            struct buffer meaning;
+
+            memcpy(stream, sound, sizeof sound);
+            stream[i] = (char)next_random(&seed);
+            meaning = meaning_of(stream, sizeof sound - 1);
+            buffer_free(&meaning);
+        }
+    }
+}
+
+/* -------------------------------------------------------------------------------- integers */
+
+static bool is_integer(const char *text, int64_t *value)
+{
+    return bytes_integer((struct bytes){text, strlen(text)}, value);
+}
+
+static void integers_have_one_form(void)
+{
+    static const char *const bad[] = {"",   "-",  "+1",  "01",  "-0",  "1 ",
+                                      " 1", "1a", "--1", "1-1", "0x1", "123456789012345678901"};
+    int64_t value = 0;
+
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        CHECK(!is_integer(bad[i], &value));
+    CHECK(is_integer("0", &value) && value == 0);
+    CHECK(is_integer("-12", &value) && value == -12);
+}
+
+static void integers_reach_their_limits_and_no_further(void)
+{
+    int64_t value = 0;
+
+    CHECK(is_integer("9223372036854775807", &value) && value == INT64_MAX);
+    CHECK(is_integer("-9223372036854775808", &value) && value == INT64_MIN);
+    CHECK(!is_integer("9223372036854775808", &value));
+    CHECK(!is_integer("-9223372036854775809", &value));
+}
+
+static void integers_are_written_as_they_are_read(void)
+{
+    static const int64_t values[] = {0, 1, -1, 10, -10, 1234567890, INT64_MAX, INT64_MIN};
+
+    for (size_t i = 0; i < sizeof values / sizeof values[0]; i++) {
+        char text[BYTES_INTEGER_MAX];
+        int64_t value = 0;
+
+        CHECK(bytes_integer((struct bytes){text, bytes_from_integer(text, values[i])}, &value));
+        CHECK_EQ(value, values[i]);
+    }
+}
+
+/* --------------------------------------------------------------------------------- replies */
+
+static void replies_are_resp2(void)
+{
+    struct buffer out = {0};
+
+    reply_status(&out, "OK");
+    reply_integer(&out, -7);
+    reply_bulk(&out, (struct bytes){"a\0b", 3});
+    reply_bulk(&out, (struct bytes){"", 0});
+    reply_null(&out);
+    reply_array(&out, 2);
+    CHECK_EQ(out.used, 5 + 5 + 9 + 6 + 5 + 4);
+    CHECK(memcmp(out.data, "+OK\r\n:-7\r\n$3\r\na\0b\r\n$0\r\n\r\n$-1\r\n*2\r\n", out.used) == 0);
+    buffer_free(&out);
+}
+
+static void an_error_is_one_line_whatever_the_client_sent(void)
+{
+    struct buffer out = {0};
+
+    reply_error(&out, "ERR unknown command '%s'", "a\r\n+OK\r\n");
+    buffer_append(&out, (struct bytes){"", 1});
+    CHECK_STR(out.data, "-ERR unknown command 'a  +OK  '\r\n");
+    buffer_free(&out);
+}
+
+static void a_long_error_is_cut_and_stays_a_line(void)
+{
+    char name[STREAM_MAX];
+    struct buffer out = {0};
+
+    memset(name, 'x', sizeof name - 1);
+    name[sizeof name - 1] = '\0';
+    reply_error(&out, "ERR %s", name);
+    CHECK(out.used < 512);
+    CHECK(!out.failed && memcmp(out.data + out.used - 2, "\r\n", 2) == 0);
+    buffer_free(&out);
+}
+
+static void a_large_buffer_is_given_back(void)
+{
+    struct buffer out = {0};
+
+    CHECK(buffer_reserve(&out, 100000) != NULL);
+    buffer_clear(&out, 200000);
+    CHECK(out.room >= 100000);
+    buffer_clear(&out, 65536);
+    CHECK_EQ(out.room, 0);
+    CHECK(out.data == NULL);
+}
+
+CHECK_MAIN(CASE(an_array_gives_its_arguments), CASE(pipelined_requests_come_one_by_one),
+           CASE(an_unfinished_request_is_no_request), CASE(an_empty_request_asks_for_nothing),
+           CASE(arguments_hold_any_byte), CASE(an_inline_line_is_split_into_words),
+           CASE(quotes_in_a_line_work_as_in_redis), CASE(unbalanced_quotes_break_the_stream),
+           CASE(a_bad_count_breaks_the_stream), CASE(a_bad_length_breaks_the_stream),
+           CASE(a_missing_line_end_breaks_the_stream), CASE(an_endless_line_breaks_the_stream),
+           CASE(a_request_beyond_the_limit_breaks_the_stream),
+           CASE(a_large_count_allocates_nothing_in_advance),
+           CASE(as_many_arguments_as_allowed_are_read), CASE(as_many_words_as_fit_a_line_are_read),
+           CASE(random_streams_mean_the_same_however_cut), CASE(spoiled_requests_do_no_harm),
+           CASE(integers_have_one_form), CASE(integers_reach_their_limits_and_no_further),
+           CASE(integers_are_written_as_they_are_read), CASE(replies_are_resp2),
+           CASE(an_error_is_one_line_whatever_the_client_sent),
+           CASE(a_long_error_is_cut_and_stays_a_line), CASE(a_large_buffer_is_given_back))

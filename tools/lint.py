@@ -1,0 +1,267 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""lint.py - the rules of this code base that no compiler checks.
+
+usage: tools/lint.py [ROOT]     prints FILE:LINE: MESSAGE for each finding; exit 1 if there is any
+
+Each rule is a function below; its docstring is the rule. tests/lint_test.py plants a violation of
+each and sees it found.
+"""
+import pathlib
+import re
+import sys
+
+TOP = set(""".ci .clang-format .editorconfig .git .gitignore CHANGELOG.md LICENSE README.md
+    arch build build.ninja core include perf tests tools""".split())
+NOT_OURS = {".git", "build", "__pycache__"}
+LINES_MAX, LINES_WARN = 600, 500
+LINES_FREE = {"include/coir.h"}  # the whole public interface, by design in one file
+C = {".c", ".h", ".cc"}
+ASM = {".asm", ".S", ".inc"}
+NOT_CODE = re.compile(r"""/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])+'""", re.S)
+NASM_SYMBOL = re.compile(r":\s*(function|data)\s+((hidden|internal|protected)\s+)?(?!hidden\b)[\w.]")
+
+
+class Source:
+    """A text file of the product."""
+
+    def __init__(self, root, path):
+        self.path = path
+        self.name = path.relative_to(root).as_posix()
+        self.text = path.read_text(encoding="utf-8")
+        self.lines = self.text.split("\n")
+        self.suffix = path.suffix
+
+    def code(self):
+        """The text of a C file with comments and strings blanked; lines stay where they are."""
+        return NOT_CODE.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), self.text)
+
+    def script(self):
+        return self.suffix in {".py", ".sh"} or self.text.startswith("#!")
+
+
+def line_of(text, offset):
+    return text.count("\n", 0, offset) + 1
+
+
+class Lint:
+    def __init__(self, root):
+        self.root = root
+        self.findings = 0
+        paths = (p for p in sorted(root.rglob("*")) if p.is_file() and not p.is_symlink()
+                 and not NOT_OURS & set(p.relative_to(root).parts))
+        self.sources = [Source(root, p) for p in paths]
+
+    def find(self, name, line, message):
+        self.findings += 1
+        print(f"{name}:{line}: {message}")
+
+    def under(self, folder, suffixes):
+        return [s for s in self.sources if s.name.startswith(folder) and s.suffix in suffixes]
+
+    # ------------------------------------------------------------------------------- rules
+
+    def rows(self):
+        """A file of core/ includes its own header, coir.h, arch.h and headers of lower rows."""
+        row = self.read_rows()
+        for s in self.under("core/", C) if row else ():
+            own = s.path.stem
+            if own not in row:
+                self.find(s.name, 1, "is in no row of core/HACKING.md")
+                continue
+            for number, line in enumerate(s.lines, 1):
+                include = re.match(r'\s*#\s*include\s*"([^"]+)"', line)
+                if not include or include[1] in {own + ".h", "coir.h", "arch.h"}:
+                    continue
+                other = include[1].removesuffix(".h")
+                if other not in row:
+                    self.find(s.name, number, f"includes {include[1]}, which is in no row")
+                elif row[other] >= row[own]:
+                    self.find(s.name, number, f"row {row[own]} includes {include[1]} of row "
+                              f"{row[other]}: includes point down only")
+
+    def read_rows(self):
+        """The block ```rows of core/HACKING.md, lines `N name name ...`, as name -> row."""
+        path = self.root / "core/HACKING.md"
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        block = re.search(r"^```rows\n(.*?)^```", text, re.S | re.M)
+        row = {}
+        if not block:
+            self.find("core/HACKING.md", 1, "has no block ```rows")
+            return row
+        for number, line in enumerate(block[1].splitlines(), line_of(text, block.start(1))):
+            words = line.split()
+            if words and words[0].isdigit():
+                row |= {name.removesuffix(".h"): int(words[0]) for name in words[1:]}
+            elif words:
+                self.find("core/HACKING.md", number, "is not a row: N name name ...")
+        return row
+
+    def atomics(self):
+        """Atomic operations in core/ have an explicit order and a comment that names the edge."""
+        for s in self.under("core/", C):
+            code = s.code()
+            for call in re.finditer(r"\b(atomic_\w+|__atomic_\w+|__sync_\w+)\s*\(", code):
+                operation, number = call[1], line_of(code, call.start())
+                end = closing(code, call.end() - 1)
+                fence = operation in {"atomic_thread_fence", "atomic_signal_fence"}
+                if operation == "atomic_init" or s.lines[number - 1].lstrip().startswith("#define"):
+                    continue
+                if not fence and not re.fullmatch(r"atomic_\w+_explicit", operation):
+                    self.find(s.name, number, f"{operation} has no explicit order")
+                elif "memory_order" not in code[call.end():end] and fence:
+                    self.find(s.name, number, f"{operation} has no explicit order")
+                elif not commented(s.lines, code.split("\n"), number, line_of(code, end)):
+                    self.find(s.name, number, f"{operation} has no comment that names its edge")
+
+    def asm(self):
+        """Assembly says where the stack pointer moves, and what its symbols are."""
+        for s in self.under("", {".asm", ".S"}):
+            self.asm_moves(s)
+            self.asm_symbols(s)
+            depth = 0
+            for number, line in enumerate(s.lines, 1):
+                word = instruction(line).split(" ")[0]
+                depth += (word == ".cfi_startproc") - (word == ".cfi_endproc")
+                if depth not in (0, 1):
+                    self.find(s.name, number, f"{word} does not match the one before")
+                    depth = max(0, min(1, depth))
+            if depth:
+                self.find(s.name, len(s.lines), ".cfi_startproc without .cfi_endproc")
+
+    def asm_moves(self, s):
+        moves = re.compile(r"(push|pop)\w*\b|(add|sub|lea)\s+[re]?sp\b|(add|sub)\s+sp,"
+                           r"|(stp|ldp|str|ldr)\b.*\[sp.*\]!|(stp|ldp|str|ldr)\b.*\[sp\],")
+        for number, line in enumerate(s.lines, 1):
+            if not moves.match(instruction(line)) or re.search(r"(;|//|@|#) *cfi: *\S", line):
+                continue
+            following = next(filter(None, map(instruction, s.lines[number:])), "")
+            if not following.startswith(".cfi_"):
+                self.find(s.name, number, "moves the stack pointer, and no .cfi_ line follows")
+
+    def asm_symbols(self, s):
+        text = self.with_includes(s)
+        if ".note.GNU-stack" not in text:
+            self.find(s.name, 1, "has no .note.GNU-stack")
+        for number, line in enumerate(s.lines, 1):
+            code = instruction(line)
+            if name := re.match(r"global\s+([\w.$@]+)\s*(.*)", code) if s.suffix == ".asm" else None:
+                if not NASM_SYMBOL.match(name[2]):
+                    self.find(s.name, number, f"global {name[1]} has no type or no size")
+            elif name := re.match(r"\.glob[a]?l\s+(\S+)", code):
+                for directive in (".type", ".size"):
+                    if not re.search(rf"{re.escape(directive)}\s+{re.escape(name[1])}\s*,", text):
+                        self.find(s.name, number, f"global {name[1]} has no {directive}")
+
+    def with_includes(self, s):
+        names = re.findall(r'^\s*[%#.]\s*include\s*"([^"]+)"', s.text, re.M)
+        files = [s.path.parent / name for name in names]
+        return "\n".join([s.text] + [f.read_text() for f in files if f.is_file()])
+
+    def public_header(self):
+        """Each COIR_API function has a comment above it, which says what it returns."""
+        for s in self.under("include/coir.h", C):
+            for api in re.finditer(r"^COIR_API\b[^;]*;", s.code(), re.M):
+                number = line_of(s.text, api.start())
+                declaration = " ".join(api.group().split())
+                name = re.search(r"(\w+)\s*\(", re.sub(r"__attribute__ *\(\(.*?\)\) ", "", declaration))
+                above = re.search(r"/\*((?:(?!\*/).)*)\*/\n\Z", s.text[:api.start()], re.S)
+                if not above:
+                    self.find(s.name, number, f"{name[1]} has no comment directly above it")
+                elif returns_something(declaration) and not re.search(
+                        r"^ \* Returns |[Oo]therwise as coir_|^ coir_\w+ with COIR_NEVER\. $",
+                        above[1], re.M):
+                    self.find(s.name, number, f"{name[1]} does not say what it returns")
+
+    def form(self):
+        """Files are short; SPDX comes first; no tabs in C, no trailing blanks, no notes to self."""
+        notes = re.compile(r"\b(" + "|".join(["TO" + "DO", "FIX" + "ME", "X" * 3]) + r")\b")
+        for s in self.sources:
+            length = s.text.count("\n")
+            if length > LINES_MAX and s.name not in LINES_FREE:
+                self.find(s.name, LINES_MAX, f"has {length} lines; {LINES_MAX} is the limit")
+            elif length > LINES_WARN and s.name not in LINES_FREE:
+                print(f"{s.name}:{LINES_WARN}: warning: has {length} lines", file=sys.stderr)
+            if s.suffix in C | ASM or s.script():
+                first = s.lines[s.text.startswith("#!")]
+                if "SPDX-License-Identifier: MIT" not in first:
+                    self.find(s.name, 1, "does not begin with its SPDX line")
+            for number, line in enumerate(s.lines, 1):
+                if "\t" in line and s.suffix in C:
+                    self.find(s.name, number, "has a tab")
+                if line != line.rstrip():
+                    self.find(s.name, number, "has trailing blanks")
+                if note := notes.search(line):
+                    self.find(s.name, number, f"has a note to self: {note[1]}")
+
+    def sleeps(self):
+        """Tests in C do not sleep: a sleep hides a race or wastes time."""
+        for s in self.under("tests/", {".c"}):
+            code = s.code()
+            for call in re.finditer(r"\b(usleep|sleep|nanosleep)\s*\(", code):
+                self.find(s.name, line_of(code, call.start()), f"calls {call[1]}")
+
+    def top(self):
+        """The top level holds what it should and nothing else."""
+        for path in sorted(self.root.iterdir()):
+            if path.name not in TOP:
+                self.find(path.name, 1, "is not one of the entries of the top level")
+
+    def named_tests(self):
+        """Each test that README.md or tests/README.md names exists."""
+        names = {p.name for p in (self.root / "tests").glob("*")}
+        units = {n.split(".")[0].removesuffix("_test") for n in names} | {"all", "core", "programs"}
+        wanted = re.compile(r"tests/(\w+\.\w+)|\b(\w+_test\.\w+)"
+                            r"|\b(?:ninja (?:test|clang|asan|tsan|aarch64)/|tools/test |(?=\w+_test\b))"
+                            r"(\w+)")
+        suites = {"native", "clang", "asan", "tsan", "aarch64", "scripts", "lint"}
+        for s in self.sources:
+            if s.name not in {"README.md", "tests/README.md"}:
+                continue
+            for number, line in enumerate(s.lines, 1):
+                for match in wanted.finditer(line):
+                    file, unit = match[1] or match[2], (match[3] or "").removesuffix("_test")
+                    if file and file not in names and not file.startswith("NAME"):
+                        self.find(s.name, number, f"names tests/{file}, which does not exist")
+                    elif unit and unit not in units | suites and unit != "NAME":
+                        self.find(s.name, number, f"names the test {unit}, which does not exist")
+
+    def run(self):
+        for rule in (self.rows, self.atomics, self.asm, self.public_header, self.form, self.sleeps,
+                     self.top, self.named_tests):
+            rule()
+        return self.findings
+
+
+def closing(code, start):
+    """Offset of the parenthesis that closes the one at start."""
+    depth = 0
+    for at in range(start, len(code)):
+        depth += (code[at] == "(") - (code[at] == ")")
+        if depth == 0:
+            return at
+    return len(code)
+
+
+def commented(lines, code, first, last):
+    """Whether a line of first..last has a comment, or the one above is nothing but a comment."""
+    above = first >= 2 and lines[first - 2].strip() and not code[first - 2].strip()
+    return above or any(re.search(r"/\*|\*/|//", line) for line in lines[first - 1:last])
+
+
+def instruction(line):
+    """A line of assembly without label, comment and the blanks around."""
+    line = re.sub(r"(;|//|/\*).*", "", line).strip()
+    return re.sub(r"^[\w.$@]+:\s*", "", line)
+
+
+def returns_something(declaration):
+    """Whether a declaration returns a value that its name alone does not explain."""
+    if "noreturn" in declaration or declaration.endswith("(void);"):
+        return False
+    return not re.sub(r"COIR_\w+ |__attribute__ *\(\(.*?\)\) ", "", declaration).startswith("void ")
+
+
+if __name__ == "__main__":
+    root = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else __file__).resolve()
+    sys.exit(Lint(root if root.is_dir() else root.parent.parent).run() > 0)
