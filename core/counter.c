@@ -170,14 +170,6 @@ void counter_delist(struct counter *c, struct wait_node *node)
 
 /* -------------------------------------------------------------------------------- public part */
 
-void coir_counter_init(coir_counter *counter)
-{
-    static const coir_counter fresh = COIR_COUNTER_INIT;
-
-    if (counter)
-        *counter = fresh;
-}
-
 int coir_counter_failure(const coir_counter *counter, coir_failure *failure)
 {
     struct counter *c = counter_of((coir_counter *)(uintptr_t)counter);

@@ -77,6 +77,19 @@ bool deque_push(struct deque *d, const struct work *item)
     return true;
 }
 
+void deque_push_many(struct deque *d, const struct work *first, size_t stride, size_t n)
+{
+    int64_t b = atomic_load_explicit(&d->bottom, memory_order_relaxed); /* own write */
+    struct work item = *first;
+
+    for (size_t i = 0; i < n; i++) {
+        put(slot(d, b + (int64_t)i), &item);
+        item.arg = (char *)item.arg + stride;
+    }
+    fence_release();                                                            /* PUB */
+    atomic_store_explicit(&d->bottom, b + (int64_t)n, memory_order_release);    /* PUB */
+}
+
 /* The last item is contested: whoever moves top has it. */
 static bool pop_last(struct deque *d, int64_t b, int64_t t)
 {

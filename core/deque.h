@@ -42,6 +42,9 @@ enum steal { STEAL_OK, STEAL_EMPTY, STEAL_LOST }; /* LOST: a race, worth trying 
 
 bool deque_push(struct deque *d, const struct work *item); /* owner; false: full */
 bool deque_pop(struct deque *d, struct work *item);        /* owner; false: empty */
+
+/* Owner: pushes n items fn(arg + i * stride), which deque_room has found room for, in one step. */
+void deque_push_many(struct deque *d, const struct work *first, size_t stride, size_t n);
 enum steal deque_steal(struct deque *d, struct work *item); /* anyone */
 
 /* Owner: pops the newest item if its owed word is `owed`. */
@@ -50,7 +53,7 @@ bool deque_pop_owed(struct deque *d, const void *owed, struct work *item);
 /* Owner: items a push is sure to find room for. */
 size_t deque_room(struct deque *d);
 
-/* Owner: items that are there; thieves can only have made it fewer. */
+/* Items that are there: thieves can only have made it fewer for the owner; a hint for others. */
 unsigned deque_count(struct deque *d);
 
 /* Anyone: whether there seemed to be nothing. Exact for the owner when it says true. */

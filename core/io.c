@@ -73,7 +73,8 @@ static int64_t attempt_connect(const struct io_op *op)
     return errno == EINPROGRESS || errno == EALREADY ? -EAGAIN : -errno;
 }
 
-int64_t io_attempt(const struct io_op *op)
+/* Not inlined: errno's address must not be kept across a suspend. */
+NOINLINE int64_t io_attempt(const struct io_op *op)
 {
     int64_t result = 0;
 
@@ -122,7 +123,9 @@ int64_t io_do(struct fiber *self, struct io_op *op, int64_t deadline)
     status = errand_run(self, &op->errand, what[op->kind], deadline);
     if (status == COIR_ENOMEM)
         return status;
-    return status != COIR_OK && op->result == -ECANCELED ? status : op->result;
+    if (status != COIR_OK && (op->result == -ECANCELED || op->result == -EINTR))
+        return status; /* the revoke came first */
+    return op->result;
 }
 
 int io_close_fd(int fd)

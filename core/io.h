@@ -11,7 +11,8 @@
 
 /* ------------------------------------------------------------------------------ for the runtime */
 
-/* Chooses the backend that options.io asks for. COIR_OK, COIR_ENOSYS (not to be had), COIR_ENOMEM. */
+/* Chooses the backend that options.io asks for. COIR_OK; COIR_ENOSYS (not to be had); COIR_ENOMEM,
+ * COIR_EMFILE. */
 int io_open(struct coir_runtime *rt);
 void io_close(struct coir_runtime *rt); /* workers have ended */
 
@@ -62,7 +63,7 @@ struct io_backend {
     void (*begin)(struct errand *e);  /* as in struct errand, for the errand of a struct io_op */
     void (*revoke)(struct errand *e);
 
-    int (*open)(struct coir_runtime *rt); /* sets rt->io_shared; COIR_ENOSYS, COIR_ENOMEM */
+    int (*open)(struct coir_runtime *rt); /* sets rt->io_shared; status as io_open */
     void (*close)(struct coir_runtime *rt);
     void (*worker_start)(struct worker *w);
 };

@@ -101,19 +101,17 @@ bool job_owns(const struct job *j, struct counter *c)
     return false;
 }
 
+/* By address only: the counter may be memory that was never written (coir_counter_init). */
 void job_disown(struct job *j, struct counter *c)
 {
-    struct job *owner = counter_owner(c);
-
-    if (!owner || !job_owns(j, c))
-        return; /* another job's: it forgets it itself */
-    for (struct counter **at = &owner->owned; *at; at = &(*at)->next_owned)
-        if (*at == c) {
-            *at = c->next_owned;
-            break;
-        }
-    counter_set_owner(c, NULL);
-    c->next_owned = NULL;
+    for (; j; j = j->is_try ? j->outer : NULL)
+        for (struct counter **at = &j->owned; *at; at = &(*at)->next_owned)
+            if (*at == c) {
+                *at = c->next_owned;
+                counter_set_owner(c, NULL);
+                c->next_owned = NULL;
+                return;
+            }
 }
 
 static __attribute__((noreturn, cold)) void lost_counter(void)
@@ -341,12 +339,19 @@ static inline __attribute__((always_inline)) bool run(struct fiber *self, const 
     return false;
 }
 
+/* Jobs of one counter that follow each other release their units together: the counter cannot settle
+ * before the last of them anyway, and its line is the one that workers fight for. */
 void job_run(struct fiber *self, const struct work *item)
 {
     struct counter *owed = item->owed;
+    uint64_t done = run(self, item, owed);
+    struct work next;
 
-    if (run(self, item, owed) && owed)
-        counter_settle(owed, 1);
+    while (owed && !worker_others_wait(worker_of(self)) &&
+           deque_pop_owed(&worker_of(self)->deque, owed, &next))
+        done += run(self, &next, owed);
+    if (owed && done)
+        counter_settle(owed, done);
 }
 
 bool job_run_in_place(struct fiber *self, const struct work *item)

@@ -7,7 +7,7 @@
 
 #include "base.h"
 
-#define RING_CAP 256
+#define RING_CAP 2048
 
 /* What a queue needs of an element. */
 struct link {

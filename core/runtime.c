@@ -407,6 +407,15 @@ static bool drain(struct coir_runtime *rt, int64_t deadline)
     }
 }
 
+/* Threads that woke the last jobs may still be on their way out. */
+static void await_visitors(struct coir_runtime *rt)
+{
+    unsigned turns = 0;
+
+    while (atomic_load_explicit(&rt->visitors, memory_order_acquire)) /* VISIT */
+        spin_pause(&turns);
+}
+
 static void set_draining(struct coir_runtime *rt, bool on)
 {
     inject_close(&rt->inject, on);
@@ -464,6 +473,7 @@ int coir_close(coir_runtime *rt, int64_t drain_ns, coir_receipt *receipt)
         atomic_store_explicit(&rt->closing, false, memory_order_release); /* CLOSE */
         return COIR_ETIMEDOUT;
     }
+    await_visitors(rt);
     stop_workers(rt);
     offload_close(rt);
     io_close(rt);

@@ -21,6 +21,14 @@ static inline void owe(struct job *j, struct counter *c, struct coir_runtime *rt
     counter_owe(c, n);
 }
 
+/* The queue has refused: the units go, and with the last of them the counter is its job's no more. */
+static COLD void give_up(struct job *j, struct counter *c, size_t n)
+{
+    counter_settle(c, n);
+    if (counter_look(c) >= 0)
+        job_disown(j, c);
+}
+
 static int spawn(coir_counter *counter, const struct work *first, size_t stride, size_t n,
                  uintptr_t frame)
 {
@@ -35,7 +43,7 @@ static int spawn(coir_counter *counter, const struct work *first, size_t stride,
     owe(j, first->owed, w->runtime, n, frame);
     status = worker_push(w, first, stride, n);
     if (UNLIKELY(status != COIR_OK) && counter)
-        counter_settle(first->owed, n);
+        give_up(j, first->owed, n);
     return status;
 }
 
@@ -58,16 +66,19 @@ int coir_spawn_many(coir_counter *counter, coir_fn *fn, void *first, size_t stri
 int coir_submit(coir_runtime *rt, coir_counter *counter, coir_fn *fn, void *arg)
 {
     struct work item = {fn, arg, counter};
+    bool visiting;
     int status;
 
     if (!rt || !fn)
         return COIR_EINVAL;
+    visiting = runtime_visit(rt);
     owe(*job_slot(), item.owed, rt, 1, (uintptr_t)__builtin_frame_address(0));
     status = inject_push(&rt->inject, &item, 0, 1, true);
     if (status == COIR_OK)
         park_notify(&rt->park);
     else if (counter)
-        counter_settle(item.owed, 1);
+        give_up(*job_slot(), item.owed, 1);
+    runtime_leave(rt, visiting);
     return status;
 }
 
@@ -85,10 +96,10 @@ static void start_after(struct after *a, int outcome)
 {
     struct coir_runtime *rt = a->rt;
     struct work work = a->work;
-    struct worker *w = worker_here();
+    bool visiting = runtime_visit(rt);
+    struct worker *w = visiting ? NULL : worker_here();
 
     mem_free(&rt->host, a);
-    w = w && w->runtime == rt ? w : NULL;
     if (outcome != COIR_DONE) {
         job_drop(rt, &work, COIR_KIND_DEPENDENCY);
     } else if ((w && deque_push(&w->deque, &work)) || /* else the injector, past its limit: */
@@ -97,6 +108,7 @@ static void start_after(struct after *a, int outcome)
     } else {
         job_drop(rt, &work, COIR_KIND_SKIPPED);
     }
+    runtime_leave(rt, visiting);
 }
 
 static void on_settled_after(struct wait_node *node, int outcome)
@@ -126,6 +138,16 @@ int coir_spawn_after(coir_counter *after, coir_counter *done, coir_fn *fn, void 
 }
 
 /* ------------------------------------------------------------------------------ units by hand */
+
+void coir_counter_init(coir_counter *counter)
+{
+    static const coir_counter fresh = COIR_COUNTER_INIT;
+
+    if (!counter)
+        return;
+    job_disown(*job_slot(), counter_of(counter));
+    *counter = fresh;
+}
 
 void coir_counter_add(coir_counter *counter, long n)
 {

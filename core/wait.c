@@ -89,11 +89,14 @@ static void on_settled_fiber(struct wait_node *node, int outcome)
 {
     struct fiber_node *n = CONTAINER_OF(node, struct fiber_node, node);
     struct fiber *f = n->fiber;
+    struct coir_runtime *rt = f->runtime;
     uint64_t generation = n->generation;
+    bool visiting = runtime_visit(rt);
 
     (void)outcome;
     wait_node_release(node); /* the last use: a waiter whose deadline passed may go now */
     worker_wake(f, generation, WAKE_EVENT);
+    runtime_leave(rt, visiting);
 }
 
 static struct wait_node fresh_node(void (*settled)(struct wait_node *, int))
@@ -180,6 +183,37 @@ static int fiber_wait(struct fiber *self, struct wait *wait, bool forward, size_
     }
 }
 
+/* Ends or passes on one piece of work that this worker holds. False: no memory to pass it on. */
+static bool drop_or_inject(struct coir_runtime *rt, const struct work *item)
+{
+    struct counter *owed = item->owed;
+
+    if (!owed || !counter_canceled(owed))
+        return inject_push_anyway(&rt->inject, item);
+    job_drop(rt, item, COIR_KIND_SKIPPED);
+    return true;
+}
+
+/* There is no stack to park on, so no loop can run here: canceled work is ended without one. What else
+ * this worker has queued goes where others find it. */
+static void drop_canceled(struct fiber *self)
+{
+    struct worker *w = worker_of(self);
+    struct inject *q = &w->runtime->inject;
+    size_t n = deque_count(&w->deque) +
+               atomic_load_explicit(&q->work_count, memory_order_relaxed); /* a hint */
+    struct work item;
+
+    while (deque_pop(&w->deque, &item))
+        if (!drop_or_inject(w->runtime, &item)) {
+            deque_push(&w->deque, &item);
+            return;
+        }
+    while (n-- > 0 && inject_take(q, &item, 1))
+        if (!drop_or_inject(w->runtime, &item))
+            deque_push(&w->deque, &item);
+}
+
 void wait_join(struct counter *c)
 {
     struct fiber *self = fiber_self();
@@ -194,10 +228,10 @@ void wait_join(struct counter *c)
 
         if (!self)
             (void)!coir_wait_until(public, COIR_NEVER);
-        else if (park_on(self, &wait, &which, &reason) == COIR_ENOMEM)
-            spin_pause(&turns); /* no stack to park on: others finish the jobs */
-        else if (counter_look(c) >= 0)
-            return;
+        else if (park_on(self, &wait, &which, &reason) == COIR_ENOMEM) {
+            drop_canceled(self);
+            spin_pause(&turns); /* others finish the jobs that run */
+        }
     }
 }
 
@@ -379,8 +413,12 @@ int coir_counter_cancel(coir_counter *counter)
         return COIR_EINVAL;
     rt = atomic_load_explicit(&c->runtime, memory_order_relaxed); /* the caller knows of the spawns */
     counter_cancel(c);
-    if (rt)
+    if (rt && counter_look(c) < 0) { /* what is owed keeps its runtime open */
+        bool visiting = runtime_visit(rt);
+
         wait_wake_canceled(rt);
+        runtime_leave(rt, visiting);
+    }
     return COIR_OK;
 }
 

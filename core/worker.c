@@ -29,6 +29,7 @@
 #define ROUND_JOBS 16    /* new jobs, then fibers, before the others get their turn */
 #define ROUND_FIBERS 16
 #define INJECT_BATCH 32  /* injected jobs taken at once; thieves share them */
+#define STEAL_BATCH 32   /* jobs stolen at once */
 #define IO_BATCH 32      /* prepared I/O operations that are given to the kernel at once */
 #define OTHERS_SLACK_NS (100 * COIR_US)
 #define WATCH_BUSY_NS (COIR_MS / 2)  /* for each worker of the runtime */
@@ -170,18 +171,32 @@ static uint64_t next_random(struct worker *w)
     return w->random;
 }
 
-static bool steal_from(struct worker *victim, struct next *n)
+static bool steal_job(struct worker *victim, struct work *work)
 {
     enum steal s;
 
+    do
+        s = deque_steal(&victim->deque, work);
+    while (s == STEAL_LOST);
+    return s == STEAL_OK;
+}
+
+/* A ready fiber, or the oldest job and up to half of the others: small jobs would otherwise cost
+ * the two workers a cache line each. What is not run at once can be stolen again. */
+static bool steal_from(struct worker *w, struct worker *victim, struct next *n)
+{
+    struct work more;
+
     if (!ring_empty(&victim->ring) && take_fiber(n, ring_steal(&victim->ring)))
         return true;
-    if (deque_empty(&victim->deque))
+    if (deque_empty(&victim->deque) || !steal_job(victim, &n->work))
         return false;
-    do
-        s = deque_steal(&victim->deque, &n->work);
-    while (s == STEAL_LOST);
-    return n->has_work = s == STEAL_OK;
+    for (unsigned i = 1; i < STEAL_BATCH && i < deque_count(&victim->deque); i++) {
+        if (!steal_job(victim, &more))
+            break;
+        deque_push(&w->deque, &more); /* it was empty: there is room */
+    }
+    return n->has_work = true;
 }
 
 static bool find_stolen(struct worker *w, struct next *n)
@@ -195,7 +210,7 @@ static bool find_stolen(struct worker *w, struct next *n)
     for (unsigned i = 0; i < count; i++) {
         struct worker *victim = rt->worker[(first + i) % count];
 
-        if (victim != w && steal_from(victim, n)) {
+        if (victim != w && steal_from(w, victim, n)) {
             tally(&w->steals, 1);
             return true;
         }
@@ -452,7 +467,7 @@ enum wake worker_park(struct fiber *self)
     struct worker *w = worker_of(self);
 
     if (LIKELY(fiber_is(self, FIBER_PARKING))) {
-        struct fiber *to = next_directly(w);
+        struct fiber *to = w->spare && !fiber_is(w->spare, FIBER_IDLE) ? NULL : next_directly(w);
 
         if (!to)
             to = take_spare(w);
@@ -508,7 +523,7 @@ bool worker_others_wait(struct worker *w)
 /* ----------------------------------------------------------------------------------- new work */
 
 /* More than the deque has room for: the injector takes the rest, or all is refused. */
-static COLD int push_many(struct worker *w, struct work item, size_t stride, size_t n)
+static int push_many(struct worker *w, struct work item, size_t stride, size_t n)
 {
     size_t room = deque_room(&w->deque), here = n < room ? n : room;
     struct work rest = item;
@@ -517,22 +532,22 @@ static COLD int push_many(struct worker *w, struct work item, size_t stride, siz
     rest.arg = (char *)item.arg + here * stride;
     if (here < n)
         status = inject_push(&w->runtime->inject, &rest, stride, n - here, false);
-    for (size_t i = 0; status == COIR_OK && i < here; i++) {
-        deque_push(&w->deque, &item);
-        item.arg = (char *)item.arg + stride;
-    }
+    if (status == COIR_OK)
+        deque_push_many(&w->deque, &item, stride, here);
     return status;
 }
 
 int worker_push(struct worker *w, const struct work *first, size_t stride, size_t n)
 {
+    tally(&w->spawned, n); /* BOOKS, runtime.c: before anybody can end it */
     if (UNLIKELY(n != 1 || !deque_push(&w->deque, first))) {
         int status = push_many(w, *first, stride, n);
 
-        if (status != COIR_OK)
+        if (status != COIR_OK) {
+            tally(&w->spawned, -n);
             return status;
+        }
     }
-    tally(&w->spawned, n);
     park_notify(&w->runtime->park);
     return COIR_OK;
 }

@@ -89,6 +89,7 @@ struct coir_runtime {
     _Atomic bool closing;      /* one coir_close at a time */
     _Atomic unsigned started;  /* workers that run */
     _Atomic uint64_t ended_outside; /* jobs dropped by threads that are no workers */
+    _Atomic unsigned visitors; /* threads that are no workers and are about to wake something */
 
     struct stacks stacks;
     struct inject inject;
@@ -142,6 +143,23 @@ enum wake worker_park(struct fiber *self);
 
 /* Makes the fiber runnable: queues a fiber that is READY. Any thread. */
 void worker_ready(struct fiber *f);
+
+/* VISIT. A foreign thread that lets a job go on may find the runtime closed before it has finished
+ * its wake-up. So it registers while the job still holds the runtime open, and coir_close waits
+ * for it: leaving (release) is its last access, which the closer reads (acquire). */
+static inline bool runtime_visit(struct coir_runtime *rt)
+{
+    if (LIKELY(worker_here() && worker_here()->runtime == rt))
+        return false;
+    atomic_fetch_add_explicit(&rt->visitors, 1, memory_order_relaxed); /* the job keeps it open */
+    return true;
+}
+
+static inline void runtime_leave(struct coir_runtime *rt, bool visiting)
+{
+    if (visiting)
+        atomic_fetch_sub_explicit(&rt->visitors, 1, memory_order_release); /* VISIT */
+}
 
 /* fiber_wake, and worker_ready if that is due. */
 static inline void worker_wake(struct fiber *f, uint64_t generation, enum wake reason)

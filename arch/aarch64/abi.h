@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * abi.h - AArch64: what tests/arch_test.c must know of the port by name. abi.S is its other half.
+ * abi.h - AArch64: what tests/arch_fixture.h must know of the port by name. See abi.S.
  */
 #ifndef COIR_ABI_H
 #define COIR_ABI_H

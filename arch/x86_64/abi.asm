@@ -1,11 +1,11 @@
 ; SPDX-License-Identifier: MIT
 ;
-; abi.asm - x86-64: what tests/arch_test.c cannot say in C. Linked to that test only.
+; abi.asm - x86-64: what tests/arch_*.c cannot say in C. Linked to those tests only.
 
 %include "cfi.inc"
 %include "notes.inc"
 
-; struct abi_call in arch_test.c
+; struct abi_call in arch_fixture.h
 %define FN      0
 %define ARGS    8               ; three
 %define RESULT  32
@@ -72,13 +72,12 @@ abi_call:
 .size equ $ - abi_call
 
 ; void abi_entry(void *passed, void *arg);
-; An arch_entry_fn: goes on in abi_entered(passed, arg, sp), sp being the caller's.
-extern abi_entered
+; An arch_entry_fn: goes on in (*arg)(passed, arg, sp), sp being the caller's.
 global abi_entry:function hidden abi_entry.size
 abi_entry:
     .cfi_startproc
     endbr64
     lea     rdx, [rsp + 8]
-    jmp     abi_entered
+    jmp     [rsi]
     .cfi_endproc
 .size equ $ - abi_entry

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * abi.h - x86-64: what tests/arch_test.c must know of the port by name. abi.asm is its other half.
+ * abi.h - x86-64: what tests/arch_fixture.h must know of the port by name. See abi.asm.
  */
 #ifndef COIR_ABI_H
 #define COIR_ABI_H

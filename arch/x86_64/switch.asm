@@ -110,7 +110,7 @@ arch_switch:
 .size equ $ - arch_switch
 
 ; void *arch_switch_shared(void **save, void *load, void *pass);
-; The control words are left as they are, and stored all the same: arch_switch may resume this stack.
+; The control words stay as they are. They are stored all the same: arch_switch may resume it.
 global arch_switch_shared:function hidden arch_switch_shared.size
 align 32
 arch_switch_shared:

@@ -1,0 +1,466 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * io_uring.c - operations handed to the kernel, one ring per worker.
+ *
+ * Owns: the rings. A worker prepares operations in its own ring and gives them to the kernel in
+ * batches; they complete in that ring, whoever reaps it.
+ *
+ * A worker that is stuck in a long job must not keep its completions from others. So rings are set up
+ * without SINGLE_ISSUER and DEFER_TASKRUN, and a worker that finds nothing in its own ring submits and
+ * reaps what lies in the rings of others that are awake (one that sleeps is woken by its own ring). With
+ * DEFER_TASKRUN a long job hides the completions for its whole length.
+ *
+ * Locks
+ *   sq   the submission side of a ring: preparing and submitting. Others than the owner only try it,
+ *        but for revokes.
+ *   cq   the completion side. Nobody but the owner, when it waits for its kick, does more than try it.
+ *
+ * Sleeping. A worker with operations in its ring sleeps in that ring, where a completion wakes it; one
+ * without sleeps on its futex, which is cheaper to wake. The ring holds a read of an eventfd, the kick:
+ *
+ *   waker (park.c)                     sleeper
+ *   1 exchange word for WOKEN          1 the read is armed; CAS word from ASLEEP to AWAY
+ *   2 it was AWAY: write the eventfd   2 while the word is not WOKEN and no completion lies there:
+ *                                        wait in the kernel for a completion
+ *
+ * Both are operations on one word. If the exchange came first, the CAS fails and the sleeper does not
+ * sleep. Else the waker sees AWAY and writes, and the read completes. That completion stays in the ring
+ * until the owner takes it (K1), so the sleeper finds it however late it goes to the kernel; and a
+ * sleeper that was woken waits for it, so the waker is done with the worker before the worker goes on.
+ *
+ * Invariants
+ *   K1  Nobody but the owner consumes the kick's completion: others stop reaping in front of it.
+ *   K2  armed - completed operations are in the ring. Each has exactly one completion; the kernel keeps
+ *       those that do not fit (IORING_FEAT_NODROP), and peeking fetches them.
+ *   K3  An operation's revoke has been executed when revoke returns. So none is ever late and hits a
+ *       later operation in the same frame.
+ */
+#include "io.h"
+
+#include <errno.h>
+#include <liburing.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+#define SQ_ENTRIES 256
+#define CQ_ENTRIES 4096
+#define REAP_BATCH 64
+#define STALE_NS (100 * COIR_US) /* operations not submitted for so long: their owner is stuck */
+
+/* user_data that is no operation. */
+#define TAG_REVOKE 1
+#define TAG_KICK 2
+
+struct ring_state {
+    /* Submission. */
+    _Alignas(COIR_CACHE_LINE) struct lock sq;
+    _Atomic unsigned queued;      /* prepared, not submitted; written under sq, a hint for others */
+    _Atomic int64_t queued_since; /* when it became more than 0; same */
+    _Atomic uint64_t armed;       /* operations ever prepared; written by the owner */
+
+    /* Completion. */
+    _Alignas(COIR_CACHE_LINE) struct lock cq;
+    _Atomic uint64_t completed;   /* operations ever completed; written under cq */
+
+    /* The kick. */
+    int kick_fd;
+    uint64_t kick_value;          /* the kernel writes it */
+    bool kick_armed;              /* owner's */
+
+    struct io_uring uring;
+};
+
+struct rings {
+    unsigned count;
+    struct ring_state ring[];
+};
+
+static struct rings *rings_of(const struct coir_runtime *rt)
+{
+    return rt->io_shared;
+}
+
+/* Statuses of the kernel that leave nothing to hold on to. */
+static COLD void give_up(const char *what, int error)
+{
+    fatal("%s: %s", what, strerror(-error));
+}
+
+/* ----------------------------------------------------------------------------------- completion */
+
+/* Consumes one completion; false: it is the owner's alone. cq held. */
+static bool consume(struct ring_state *r, const struct io_uring_cqe *cqe, bool own)
+{
+    struct io_op *op = io_uring_cqe_get_data(cqe);
+
+    switch (cqe->user_data) {
+    case TAG_REVOKE:
+        return true;
+    case TAG_KICK:
+        if (own)
+            r->kick_armed = false;
+        return own; /* K1 */
+    default:
+        tally(&r->completed, 1);
+        errand_receive(&op->errand);
+        op->result = cqe->res;
+        errand_end(&op->errand);
+        return true;
+    }
+}
+
+/* Takes a batch of completions; returns how many it consumed. cq held. */
+static unsigned reap_locked(struct ring_state *r, bool own)
+{
+    struct io_uring_cqe *cqe[REAP_BATCH];
+    unsigned n = io_uring_peek_batch_cqe(&r->uring, cqe, REAP_BATCH), taken = 0;
+
+    while (taken < n && consume(r, cqe[taken], own))
+        taken++;
+    io_uring_cq_advance(&r->uring, taken);
+    return taken;
+}
+
+/* Whether there is something to reap; anyone, a hint. */
+static bool completions_lie_there(struct ring_state *r)
+{
+    struct io_uring_cq *cq = &r->uring.cq;
+
+    return io_uring_smp_load_acquire(cq->ktail) != io_uring_smp_load_acquire(cq->khead) ||
+           io_uring_cq_has_overflow(&r->uring);
+}
+
+static unsigned reap(struct ring_state *r, bool own)
+{
+    unsigned taken;
+
+    if (!completions_lie_there(r) || !lock_try(&r->cq))
+        return 0;
+    taken = reap_locked(r, own);
+    lock_drop(&r->cq);
+    return taken;
+}
+
+static bool in_flight(struct ring_state *r)
+{
+    return tally_read(&r->armed) != tally_read(&r->completed);
+}
+
+/* ----------------------------------------------------------------------------------- submission */
+
+static void set_queued(struct ring_state *r)
+{
+    atomic_store_explicit(&r->queued, io_uring_sq_ready(&r->uring), memory_order_relaxed); /* a hint */
+}
+
+static unsigned queued(struct ring_state *r)
+{
+    return atomic_load_explicit(&r->queued, memory_order_relaxed); /* a hint; exact under sq */
+}
+
+/* Gives what is prepared to the kernel. False: it took nothing, for the completions must be reaped
+ * first, or for want of memory. sq held. */
+static bool submit(struct ring_state *r)
+{
+    int n;
+
+    do
+        n = io_uring_submit(&r->uring);
+    while (n > 0 && io_uring_sq_ready(&r->uring));
+    set_queued(r);
+    if (n < 0 && n != -EBUSY && n != -EAGAIN && n != -EINTR)
+        give_up("io_uring_enter", n);
+    return n >= 0;
+}
+
+/* The same, until all is submitted. sq held. */
+static void submit_all(struct ring_state *r, bool own)
+{
+    unsigned turns = 0;
+
+    while (!submit(r)) {
+        reap(r, own);
+        spin_pause(&turns);
+    }
+}
+
+/* A free submission entry. sq held. */
+static struct io_uring_sqe *take_sqe(struct ring_state *r, bool own)
+{
+    struct io_uring_sqe *sqe = io_uring_get_sqe(&r->uring);
+
+    if (UNLIKELY(!sqe)) {
+        submit_all(r, own);
+        sqe = io_uring_get_sqe(&r->uring);
+    }
+    if (!queued(r))
+        atomic_store_explicit(&r->queued_since, coir_now(), memory_order_relaxed); /* a hint */
+    return sqe;
+}
+
+static void prepare(struct io_uring_sqe *sqe, const struct io_op *op)
+{
+    switch (op->kind) {
+    case IO_RECV:
+        io_uring_prep_recv(sqe, op->fd, op->in, op->bytes, 0);
+        break;
+    case IO_SEND:
+        io_uring_prep_send(sqe, op->fd, op->out, op->bytes, MSG_NOSIGNAL);
+        break;
+    case IO_ACCEPT:
+        io_uring_prep_accept(sqe, op->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        break;
+    case IO_CONNECT:
+        io_uring_prep_connect(sqe, op->fd, op->address, (socklen_t)op->bytes);
+        break;
+    }
+}
+
+static void begin_op(struct errand *e)
+{
+    struct io_op *op = io_op_of(e);
+    struct worker *w = worker_of(e->fiber);
+    struct ring_state *r = w->io;
+    struct io_uring_sqe *sqe;
+
+    op->home = r;
+    lock_take(&r->sq);
+    sqe = take_sqe(r, true);
+    prepare(sqe, op);
+    io_uring_sqe_set_data(sqe, op);
+    tally(&r->armed, 1);
+    set_queued(r);
+    lock_drop(&r->sq);
+    w->io_queued++;
+}
+
+static void revoke_op(struct errand *e)
+{
+    struct io_op *op = io_op_of(e);
+    struct ring_state *r = op->home;
+    bool own = worker_of(e->fiber)->io == r;
+    struct io_uring_sqe *sqe;
+
+    lock_take(&r->sq);
+    sqe = take_sqe(r, own);
+    io_uring_prep_cancel(sqe, op, 0);
+    io_uring_sqe_set_data64(sqe, TAG_REVOKE);
+    submit_all(r, own); /* K3 */
+    lock_drop(&r->sq);
+}
+
+/* --------------------------------------------------------------------------------- for the loop */
+
+static void flush_ring(struct worker *w)
+{
+    struct ring_state *r = w->io;
+
+    lock_take(&r->sq);
+    if (!submit(r))
+        reap(r, true);
+    w->io_queued = queued(r);
+    lock_drop(&r->sq);
+}
+
+/* Submits for a worker that does not come to it. */
+static void flush_stale(struct ring_state *r)
+{
+    if (!queued(r) ||
+        coir_now() - atomic_load_explicit(&r->queued_since, memory_order_relaxed) < STALE_NS || /* a hint */
+        !lock_try(&r->sq))
+        return;
+    submit(r);
+    lock_drop(&r->sq);
+}
+
+static bool sleeps(struct worker *w)
+{
+    return atomic_load_explicit(&w->busy_tick, memory_order_relaxed) == 0; /* a hint */
+}
+
+/* Own ring first. */
+static bool poll_rings(struct worker *w)
+{
+    struct rings *all = rings_of(w->runtime);
+    unsigned taken = reap(w->io, true);
+
+    for (unsigned i = 1; i < all->count && !taken; i++) {
+        unsigned other = (w->index + i) % all->count;
+
+        if (sleeps(w->runtime->worker[other]))
+            continue;
+        flush_stale(&all->ring[other]);
+        taken = reap(&all->ring[other], false);
+    }
+    return taken > 0;
+}
+
+/* ------------------------------------------------------------------------------------- sleeping */
+
+static void kick(struct parker *p)
+{
+    struct worker *w = CONTAINER_OF(p, struct worker, parker);
+    int fd = ((struct ring_state *)w->io)->kick_fd;
+    uint64_t one = 1;
+
+    if (write(fd, &one, sizeof one) != sizeof one)
+        fatal("the eventfd that wakes a worker cannot be written");
+}
+
+/* Waits in the kernel until something lies in the ring. False: the deadline came. */
+static bool wait_for_completion(struct ring_state *r, int64_t deadline)
+{
+    int64_t left = deadline - coir_now();
+    struct __kernel_timespec ts = {.tv_sec = left / COIR_SEC, .tv_nsec = left % COIR_SEC};
+    struct io_uring_getevents_arg arg = {
+        .sigmask_sz = _NSIG / 8,
+        .ts = deadline == COIR_NEVER ? 0 : (uint64_t)(uintptr_t)&ts,
+    };
+    int status;
+
+    if (left <= 0)
+        return false;
+    status = io_uring_enter2((unsigned)r->uring.ring_fd, 0, 1,
+                             IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, (sigset_t *)(void *)&arg,
+                             sizeof arg);
+    if (status < 0 && status != -ETIME && status != -EINTR && status != -EBUSY)
+        give_up("waiting in io_uring_enter", status); /* EBADR: completions were lost */
+    return status != -ETIME;
+}
+
+static void arm_kick(struct worker *w)
+{
+    struct ring_state *r = w->io;
+    struct io_uring_sqe *sqe;
+
+    lock_take(&r->sq);
+    if (!r->kick_armed) {
+        sqe = take_sqe(r, true);
+        io_uring_prep_read(sqe, r->kick_fd, &r->kick_value, sizeof r->kick_value, 0);
+        io_uring_sqe_set_data64(sqe, TAG_KICK);
+        r->kick_armed = true;
+    }
+    submit_all(r, true);
+    w->io_queued = 0;
+    lock_drop(&r->sq);
+}
+
+/* The waker has taken us off the list: its kick is here, or about to be. */
+static void take_kick(struct ring_state *r)
+{
+    while (r->kick_armed) {
+        lock_take(&r->cq);
+        reap_locked(r, true);
+        lock_drop(&r->cq);
+        if (r->kick_armed)
+            wait_for_completion(r, COIR_NEVER);
+    }
+}
+
+static bool sleep_in_ring(struct worker *w, int64_t deadline)
+{
+    struct park *park = &w->runtime->park;
+    struct ring_state *r = w->io;
+    bool away, woken;
+
+    if (!in_flight(r) && !queued(r))
+        return park_sleep(park, &w->parker, deadline);
+    arm_kick(w);
+    away = parker_go_away(&w->parker);
+    while (away && !parker_woken(&w->parker) && !completions_lie_there(r) &&
+           wait_for_completion(r, deadline))
+        ;
+    woken = park_retract(park, &w->parker);
+    if (away && woken)
+        take_kick(r);
+    return woken;
+}
+
+/* ------------------------------------------------------------------------------- open and close */
+
+/* What every operation here needs. A kernel that has zero-copy sends (6.0) also waits on descriptors
+ * that are non-blocking, instead of giving up on them. */
+static bool kernel_is_good_enough(struct io_uring *uring)
+{
+    static const int needed[] = {IORING_OP_RECV,   IORING_OP_SEND,         IORING_OP_ACCEPT,
+                                 IORING_OP_CONNECT, IORING_OP_ASYNC_CANCEL, IORING_OP_READ,
+                                 IORING_OP_SEND_ZC};
+    const unsigned features = IORING_FEAT_NODROP | IORING_FEAT_EXT_ARG | IORING_FEAT_FAST_POLL;
+    struct io_uring_probe *probe = io_uring_get_probe_ring(uring);
+    bool good = probe && (uring->features & features) == features;
+
+    for (size_t i = 0; good && i < sizeof needed / sizeof *needed; i++)
+        good = io_uring_opcode_supported(probe, needed[i]);
+    io_uring_free_probe(probe);
+    return good;
+}
+
+static int open_ring(struct ring_state *r)
+{
+    struct io_uring_params params = {
+        .flags = IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE | IORING_SETUP_SUBMIT_ALL,
+        .cq_entries = CQ_ENTRIES,
+    };
+    int status;
+
+    r->kick_fd = eventfd(0, EFD_CLOEXEC);
+    if (r->kick_fd < 0)
+        return -errno;
+    status = io_uring_queue_init_params(SQ_ENTRIES, &r->uring, &params);
+    if (status == 0 && !kernel_is_good_enough(&r->uring)) {
+        io_uring_queue_exit(&r->uring);
+        status = COIR_ENOSYS;
+    }
+    if (status != 0)
+        close(r->kick_fd);
+    return status;
+}
+
+static void close_rings(struct coir_runtime *rt)
+{
+    struct rings *all = rings_of(rt);
+
+    for (unsigned i = 0; i < all->count; i++) {
+        io_uring_queue_exit(&all->ring[i].uring);
+        close(all->ring[i].kick_fd);
+    }
+    mem_free(&rt->host, all);
+    rt->io_shared = NULL;
+}
+
+static int open_rings(struct coir_runtime *rt)
+{
+    unsigned n = rt->options.workers;
+    struct rings *all = mem_alloc(&rt->host, sizeof *all + n * sizeof *all->ring);
+
+    if (!all)
+        return COIR_ENOMEM;
+    rt->io_shared = all;
+    for (; all->count < n; all->count++) {
+        int status = open_ring(&all->ring[all->count]);
+
+        if (status != COIR_OK) {
+            host_log(&rt->host, COIR_LOG_INFO, "io_uring is not to be had: %s", strerror(-status));
+            close_rings(rt);
+            return status == -ENOMEM || status == -EMFILE ? status : COIR_ENOSYS;
+        }
+    }
+    return COIR_OK;
+}
+
+static void start_worker(struct worker *w)
+{
+    w->io = &rings_of(w->runtime)->ring[w->index];
+    w->parker.kick = kick;
+}
+
+const struct io_backend io_uring_backend = {
+    .ops = {.poll = poll_rings, .flush = flush_ring, .sleep = sleep_in_ring},
+    .kind = COIR_IO_URING,
+    .at_once = 1u << IO_SEND,
+    .begin = begin_op,
+    .revoke = revoke_op,
+    .open = open_rings,
+    .close = close_rings,
+    .worker_start = start_worker,
+};
