@@ -46,14 +46,28 @@ void inject_fini(struct inject *q)
     free_chain(q, q->spare);
 }
 
+/* Lock held. J3. */
+static void free_spares(struct inject *q)
+{
+    while (q->spare_count > SPARE_MAX) {
+        struct chunk *c = q->spare;
+
+        q->spare = c->next;
+        q->spare_count--;
+        mem_free(q->host, c);
+    }
+}
+
 /* Lock held. Makes sure that `count` empty chunks are at hand. */
 static bool reserve(struct inject *q, size_t count)
 {
     while (q->spare_count < count) {
         struct chunk *c = mem_alloc(q->host, sizeof *c);
 
-        if (!c)
+        if (!c) {
+            free_spares(q);
             return false;
+        }
         c->next = q->spare;
         q->spare = c;
         q->spare_count++;
@@ -140,13 +154,10 @@ static void retire(struct inject *q)
     q->first = c->next;
     if (!q->first)
         q->last = NULL;
-    if (q->spare_count >= SPARE_MAX) {
-        mem_free(q->host, c);
-        return;
-    }
     c->next = q->spare;
     q->spare = c;
     q->spare_count++;
+    free_spares(q);
 }
 
 size_t inject_take(struct inject *q, struct work *items, size_t max)

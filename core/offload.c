@@ -24,7 +24,7 @@ struct call {
     struct pool *pool;
     coir_fn *fn;
     void *arg;
-    int outcome;              /* when it is over */
+    int outcome;              /* when it is over; COIR_ECANCELED, COIR_EAGAIN: not called */
     bool queued;              /* pool->lock */
     struct call *next, *prev; /* pool->lock; queued only */
 };
@@ -136,19 +136,6 @@ static void start_thread(struct pool *p)
     p->threads++;
 }
 
-/* Sees to it that one more call will find a thread. False: there is none at all. */
-static bool provide_thread(struct pool *p)
-{
-    bool any;
-
-    pthread_mutex_lock(&p->lock);
-    if (p->idle <= p->waiting && p->threads < p->most)
-        start_thread(p);
-    any = p->threads > 0;
-    pthread_mutex_unlock(&p->lock);
-    return any;
-}
-
 /* ---------------------------------------------------------------------------------------- calls */
 
 static void begin_call(struct errand *e)
@@ -156,10 +143,21 @@ static void begin_call(struct errand *e)
     struct call *c = CONTAINER_OF(e, struct call, errand);
     struct pool *p = c->pool;
 
+    bool taken;
+
     pthread_mutex_lock(&p->lock);
     queue_call(p, c);
+    if (p->idle < p->waiting && p->threads < p->most)
+        start_thread(p);
+    taken = p->threads > 0;
+    if (!taken)
+        unqueue_call(p, c);
     pthread_cond_signal(&p->wanted);
-    pthread_mutex_unlock(&p->lock); /* of p, not of c: the call may be over, but the runtime is not */
+    pthread_mutex_unlock(&p->lock);
+    if (!taken) {
+        c->outcome = COIR_EAGAIN;
+        errand_end(e);
+    }
 }
 
 static void revoke_call(struct errand *e)
@@ -174,7 +172,7 @@ static void revoke_call(struct errand *e)
     pthread_mutex_unlock(&c->pool->lock);
     if (!queued)
         return;
-    c->outcome = COIR_ECANCELED; /* not called */
+    c->outcome = COIR_ECANCELED;
     errand_end(e);
 }
 
@@ -189,8 +187,6 @@ int coir_offload_until(coir_fn *fn, void *arg, int64_t deadline)
     if (!fn)
         return COIR_EINVAL;
     c.pool = self->runtime->offload;
-    if (!provide_thread(c.pool))
-        return COIR_EAGAIN;
     status = errand_run(self, &c.errand, "offload", deadline);
     return status == COIR_ENOMEM || c.outcome == COIR_ECANCELED ? status : c.outcome;
 }
