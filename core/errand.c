@@ -5,17 +5,17 @@
  * Owns: the end of an errand and the order in which doer and fiber let go of its record, which lies
  * in the fiber's frame. Knows nothing of what is done.
  *
- * A fiber that wants to go (deadline, cancel, close) cannot just leave: the kernel may still write into
- * its buffer. It revokes the errand and parks again, now for nothing but the end. An errand that is
- * done before the revoke reaches it is done: its result counts, so no byte is lost.
+ * A fiber that wants to go (deadline, cancel, close) cannot just leave: the kernel may still write
+ * into its buffer. It revokes the errand and parks again, now for nothing but the end. An errand
+ * that is done before the revoke reaches it is done: its result counts, so no byte is lost.
  *
  * Orderings
- *   BEGIN  the fiber stores the first generation (release)  ->  the doer loads it (acquire). Only the
+ *   BEGIN  the fiber stores the first generation (release) -> the doer loads it (acquire). Only the
  *          kernel lies between some begins and ends, and the memory model does not know it.
- *   OVER   the doer exchanges waiter for ERRAND_OVER (release), its last access, and learns which park
- *          to wake  ->  the fiber loads it (acquire), or its CAS to the next generation fails (acquire).
- *          All are operations on one word, so one comes first: either the doer wakes the park
- *          that waits now, or the fiber sees that it need not park.
+ *   OVER   the doer exchanges waiter for ERRAND_OVER (release), its last access, and learns which
+ *          park to wake -> the fiber loads it (acquire), or its CAS to the next generation fails
+ *          (acquire). All are operations on one word, so one comes first: either the doer wakes the
+ *          park that waits now, or the fiber sees that it need not park.
  */
 #include "errand.h"
 
@@ -28,31 +28,28 @@ void errand_end(struct errand *e)
     worker_wake(f, generation, WAKE_EVENT);
 }
 
-/* There is no stack to park on: does this worker's share of I/O itself until the errand is over. */
-static COLD void wait_here(struct fiber *self, struct errand *e)
+/* There is no stack to go on with: a turn of the worker's I/O, which may end the errand or ready a
+ * fiber whose stack will do. */
+static COLD void turn_here(struct fiber *self, unsigned *turns)
 {
-    unsigned turns = 0;
+    const struct io_ops *io = self->runtime->io;
 
-    while (!errand_is_over(e)) {
-        const struct io_ops *io = self->runtime->io;
-
-        if (io) {
-            io->flush(worker_of(self));
-            io->poll(worker_of(self));
-        }
-        spin_pause(&turns);
-    }
+    io->flush(worker_of(self));
+    io->poll(worker_of(self));
+    spin_pause(turns);
 }
 
 /* Parks until it is over; neither deadline nor cancel ends this. */
 static void wait_out(struct fiber *self, struct errand *e, uint64_t generation, const char *what)
 {
+    unsigned turns = 0;
+
     while (!errand_is_over(e)) {
         uint64_t before = generation;
 
         if (!worker_park_begin(self, &generation, what, e)) {
-            wait_here(self, e);
-            return;
+            turn_here(self, &turns);
+            continue;
         }
         if (!atomic_compare_exchange_strong_explicit(&e->waiter, &before, generation,
                                                      memory_order_acq_rel,

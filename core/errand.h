@@ -22,11 +22,12 @@ struct errand {
 #define ERRAND_OVER UINT64_MAX
 
 /*
- * Runs an errand of the calling fiber: begins it and parks until it is over. The deadline or a cancel
- * of the job revokes it, and it is waited for all the same: the doer owns the fiber's frame till then.
+ * Runs an errand of the calling fiber: begins it and parks until it is over. The deadline or a
+ * cancel of the job revokes it, and it is waited for all the same: the doer owns the fiber's frame
+ * till then.
  *
- * COIR_OK: it was never revoked. COIR_ETIMEDOUT or COIR_ECANCELED: it was, for that reason; whether it
- * was done before that is for the record to say. COIR_ENOMEM: no stack to park on, not begun.
+ * COIR_OK: it was never revoked. COIR_ETIMEDOUT or COIR_ECANCELED: it was, for that reason; whether
+ * it was done before that is for the record to say. COIR_ENOMEM: no stack to park on, not begun.
  */
 int errand_run(struct fiber *self, struct errand *e, const char *what, int64_t deadline);
 

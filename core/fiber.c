@@ -74,6 +74,11 @@ static void sanitizer_new_stack(struct fiber *f)
 
 extern struct eh_globals *__cxa_get_globals(void) __attribute__((weak));
 
+struct eh_globals *thread_exceptions(void)
+{
+    return __cxa_get_globals ? __cxa_get_globals() : NULL;
+}
+
 void fiber_prepare(struct fiber *f, struct coir_runtime *runtime, arch_entry_fn *entry)
 {
     char *top = (char *)f; /* the header is above the stack */
@@ -95,7 +100,7 @@ NOINLINE void fiber_adopt_thread(struct fiber *home, struct carrier *c)
 #ifdef COIR_TSAN
     home->tsan = __tsan_get_current_fiber();
 #endif
-    c->eh = __cxa_get_globals ? __cxa_get_globals() : NULL;
+    c->eh = thread_exceptions();
     c->link = *(void **)__builtin_frame_address(0); /* the caller's frame, and a place in it */
     c->pc = __builtin_return_address(0);
 }
@@ -141,6 +146,21 @@ UNSANITIZED struct carrier *fiber_switch(struct carrier *c, struct fiber *from, 
                              : arch_switch_shared(&from->sp, to->sp, c);
     sanitizer_arrive(from, c->left);
     return c;
+}
+
+void fiber_prefetch_header(const struct fiber *f)
+{
+    __builtin_prefetch(f, 1);
+    __builtin_prefetch((const char *)f - COIR_CACHE_LINE, 1); /* the top frame-pointer record */
+}
+
+/* Reads a stack pointer that may be another's by now: then the lines are of no use, and no harm. */
+UNSANITIZED void fiber_prefetch_stack(const struct fiber *f)
+{
+    const char *sp = f->sp;
+
+    for (int line = 0; line < 5; line++)
+        __builtin_prefetch(sp + line * COIR_CACHE_LINE, 1);
 }
 
 void fiber_arrive(struct fiber *self, struct carrier *c)

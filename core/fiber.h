@@ -82,7 +82,6 @@ struct fiber {
     /* For reports; written by the fiber before it parks. */
     const char *waits_for;       /* what it waits for, or NULL */
     const void *waits_on;        /* the counter, timer or operation; never followed */
-    int64_t waits_since;
 
     /* Sanitizers. */
     void *fake_stack;            /* ASan */
@@ -114,6 +113,9 @@ static inline uint64_t fiber_generation_of(uint64_t word)
 /* Makes a stack ready to be switched to: entry(carrier, fiber) will be called on it. */
 void fiber_prepare(struct fiber *f, struct coir_runtime *runtime, arch_entry_fn *entry);
 
+/* The thread's C++ exception globals, or NULL without a C++ runtime. */
+struct eh_globals *thread_exceptions(void);
+
 /* The calling thread's own stack as a fiber, for switching away and back. */
 void fiber_adopt_thread(struct fiber *home, struct carrier *c);
 void fiber_forget(struct fiber *f); /* before its memory goes */
@@ -121,6 +123,10 @@ void fiber_forget(struct fiber *f); /* before its memory goes */
 /* Suspends `from` (which runs on c) and resumes `to`. Returns when somebody resumes `from`, with the
  * carrier it then runs on, whose `left` is the fiber suspended for it. */
 struct carrier *fiber_switch(struct carrier *c, struct fiber *from, struct fiber *to);
+
+/* Brings what a switch to the fiber will touch into the cache, in two steps some time apart. */
+void fiber_prefetch_header(const struct fiber *f);
+void fiber_prefetch_stack(const struct fiber *f);
 
 /* First thing in a fiber's entry: what fiber_switch does on arrival. */
 void fiber_arrive(struct fiber *self, struct carrier *c);

@@ -2,10 +2,11 @@
 /*
  * io.c - the choice of a backend, and what is the same for all of them.
  *
- * An operation is an errand (errand.c): io_uring hands it to the kernel, epoll keeps it in a slot and
- * attempts it whenever the descriptor may be ready. Either way its result is final when the fiber
- * resumes. Some kinds are attempted before the fiber parks, as the backend says: a send nearly always
- * finds room. A receive after a reply nearly never finds anything, so io_uring parks at once.
+ * An operation is an errand (errand.c): io_uring hands it to the kernel, epoll keeps it in a slot
+ * and attempts it whenever the descriptor may be ready. Either way its result is final when the
+ * fiber resumes. Some kinds are attempted before the fiber parks, as the backend says: a send
+ * nearly always finds room. A receive after a reply nearly never finds anything, so io_uring parks
+ * at once.
  *
  * A receive that need not park lets others that are runnable go first, now and then: a peer that
  * sends without pause must not keep its worker to itself.
@@ -73,7 +74,8 @@ static int64_t attempt_connect(const struct io_op *op)
     return errno == EINPROGRESS || errno == EALREADY ? -EAGAIN : -errno;
 }
 
-/* Not inlined: errno's address must not be kept across a suspend. */
+/* Not inlined: errno's address must not be kept across a suspend. Not libc's send and recv: they
+ * use the frame pointer as a scratch register, and profiles of a server would end there. */
 NOINLINE int64_t io_attempt(const struct io_op *op)
 {
     int64_t result = 0;
@@ -81,10 +83,11 @@ NOINLINE int64_t io_attempt(const struct io_op *op)
     do {
         switch (op->kind) {
         case IO_RECV:
-            result = recv(op->fd, op->in, op->bytes, MSG_DONTWAIT);
+            result = syscall(SYS_recvfrom, op->fd, op->in, op->bytes, MSG_DONTWAIT, NULL, NULL);
             break;
         case IO_SEND:
-            result = send(op->fd, op->out, op->bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
+            result = syscall(SYS_sendto, op->fd, op->out, op->bytes, MSG_DONTWAIT | MSG_NOSIGNAL,
+                             NULL, 0);
             break;
         case IO_ACCEPT:
             result = accept4(op->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -130,8 +133,8 @@ int64_t io_do(struct fiber *self, struct io_op *op, int64_t deadline)
 
 int io_close_fd(int fd)
 {
-    /* Wakes what waits in the kernel, which may be any io_uring of the process. Not connected, not a
-     * socket: then nothing can wait. */
+    /* Wakes what waits in the kernel, which may be any io_uring of the process. Not connected, not
+     * a socket: then nothing can wait. */
     shutdown(fd, SHUT_RDWR);
     return io_epoll_close_fd(fd);
 }

@@ -6,21 +6,22 @@
  * reads and one that writes. A descriptor is registered when first waited for, one event at a time
  * (EPOLLONESHOT), and closing it takes it out.
  *
- * Whoever takes an event attempts the slot's operations under the slot's lock, and ends those that are
- * done. So a descriptor that coir_socket_close has taken the operations from is never touched on their
- * behalf again, though its number may be in use anew; an event of the old one is just a vain attempt.
+ * Whoever takes an event attempts the slot's operations under the slot's lock, and ends those that
+ * are done. So a descriptor that coir_socket_close has taken the operations from is never touched
+ * on their behalf again, though its number may be in use anew; an event of the old one is just a
+ * vain attempt.
  *
  * Sleeping. The first worker that goes to sleep while operations wait becomes the poller and sleeps
- * in epoll_wait; others sleep on their futex. An eventfd in the set ends the poller's sleep, the kick:
+ * in epoll_wait; others sleep on their futex. The kick, an eventfd in the set, ends its sleep:
  *
  *   waker (park.c)                     poller
  *   1 exchange word for WOKEN          1 CAS word from ASLEEP to AWAY
  *   2 it was AWAY: write the eventfd   2 epoll_wait, which sees the eventfd until it is read
  *
- * Both are operations on one word. If the exchange came first, the CAS fails and the poller does not
- * sleep; else the waker sees AWAY and writes. A poller that was woken reads the eventfd, waiting for
- * the write if need be, before it gives the role away: so one kick never ends another's sleep, and the
- * waker is done with the worker before the worker goes on.
+ * Both are operations on one word. If the exchange came first, the CAS fails and the poller does
+ * not sleep; else the waker sees AWAY and writes. A poller that was woken reads the eventfd,
+ * waiting for the write if need be, before it gives the role away: so one kick never ends another's
+ * sleep, and the waker is done with the worker before the worker goes on.
  *
  * Locks, outer first: epolls_lock, a slot's, those of the rows below. poller is only ever tried.
  */
@@ -78,8 +79,10 @@ static _Atomic(struct slot *) *page_of(struct epoll *ep, int fd)
 static struct slot *find_slot(struct epoll *ep, int fd)
 {
     _Atomic(struct slot *) *at = page_of(ep, fd);
-    struct slot *page = at ? atomic_load_explicit(at, memory_order_acquire) : NULL; /* PAGE: zeroed */
+    struct slot *page = NULL;
 
+    if (at)
+        page = atomic_load_explicit(at, memory_order_acquire); /* PAGE: zeroed */
     return page ? &page[fd % PAGE_SLOTS] : NULL;
 }
 
@@ -288,7 +291,7 @@ static void take_kick(struct epoll *ep)
             fatal("the eventfd that wakes a worker cannot be read: %s", strerror(errno));
 }
 
-/* Waits for events until the deadline. As epoll_wait; less than 0 is an interruption. poller held. */
+/* Waits for events until the deadline. Returns as epoll_wait; -1: a signal. poller held. */
 static int wait_for_events(struct epoll *ep, struct epoll_event *event, int64_t deadline)
 {
     int64_t left = deadline - coir_now();

@@ -5,35 +5,37 @@
  * Owns: the rings. A worker prepares operations in its own ring and gives them to the kernel in
  * batches; they complete in that ring, whoever reaps it.
  *
- * A worker that is stuck in a long job must not keep its completions from others. So rings are set up
- * without SINGLE_ISSUER and DEFER_TASKRUN, and a worker that finds nothing in its own ring submits and
- * reaps what lies in the rings of others that are awake (one that sleeps is woken by its own ring). With
- * DEFER_TASKRUN a long job hides the completions for its whole length.
+ * A worker that is stuck in a long job must not keep its completions from others. So rings are set
+ * up without SINGLE_ISSUER and DEFER_TASKRUN, and a worker that finds nothing in its own ring
+ * submits and reaps what lies in the rings of others that are awake (one that sleeps is woken by
+ * its own ring). With DEFER_TASKRUN a long job hides the completions for its whole length.
  *
  * Locks
- *   sq   the submission side of a ring: preparing and submitting. Others than the owner only try it,
- *        but for revokes.
- *   cq   the completion side. Nobody but the owner, when it waits for its kick, does more than try it.
+ *   sq   the submission side of a ring: preparing and submitting. Others than the owner only try
+ *        it, but for revokes.
+ *   cq   the completion side. All but the owner, when it waits for its kick, only try it.
  *
- * Sleeping. A worker with operations in its ring sleeps in that ring, where a completion wakes it; one
- * without sleeps on its futex, which is cheaper to wake. The ring holds a read of an eventfd, the kick:
+ * Sleeping. A worker with operations in its ring sleeps in that ring, where a completion wakes it;
+ * one without sleeps on its futex, which is cheaper to wake. The ring holds a read of an eventfd,
+ * the kick:
  *
  *   waker (park.c)                     sleeper
  *   1 exchange word for WOKEN          1 the read is armed; CAS word from ASLEEP to AWAY
  *   2 it was AWAY: write the eventfd   2 while the word is not WOKEN and no completion lies there:
  *                                        wait in the kernel for a completion
  *
- * Both are operations on one word. If the exchange came first, the CAS fails and the sleeper does not
- * sleep. Else the waker sees AWAY and writes, and the read completes. That completion stays in the ring
- * until the owner takes it (K1), so the sleeper finds it however late it goes to the kernel; and a
- * sleeper that was woken waits for it, so the waker is done with the worker before the worker goes on.
+ * Both are operations on one word. If the exchange came first, the CAS fails and the sleeper does
+ * not sleep. Else the waker sees AWAY and writes, and the read completes. That completion stays in
+ * the ring until the owner takes it (K1), so the sleeper finds it however late it goes to the
+ * kernel; and a sleeper that was woken waits for it, so the waker is done with the worker before
+ * the worker goes on.
  *
  * Invariants
  *   K1  Nobody but the owner consumes the kick's completion: others stop reaping in front of it.
- *   K2  armed - completed operations are in the ring. Each has exactly one completion; the kernel keeps
- *       those that do not fit (IORING_FEAT_NODROP), and peeking fetches them.
- *   K3  An operation's revoke has been executed when revoke returns. So none is ever late and hits a
- *       later operation in the same frame.
+ *   K2  armed - completed operations are in the ring. Each has exactly one completion; the kernel
+ *       keeps those that do not fit (IORING_FEAT_NODROP), and peeking fetches them.
+ *   K3  An operation's revoke has been executed when revoke returns. So none is ever late and hits
+ *       a later operation in the same frame.
  */
 #include "io.h"
 
@@ -62,7 +64,8 @@ struct ring_state {
     _Alignas(COIR_CACHE_LINE) struct lock cq;
     _Atomic uint64_t completed;   /* operations ever completed; written under cq */
 
-    /* The kick. */
+    /* Sleeping. */
+    _Atomic bool asleep;          /* a completion will wake the owner; written by it, a hint */
     int kick_fd;
     uint64_t kick_value;          /* the kernel writes it */
     bool kick_armed;              /* owner's */
@@ -150,7 +153,9 @@ static bool in_flight(struct ring_state *r)
 
 static void set_queued(struct ring_state *r)
 {
-    atomic_store_explicit(&r->queued, io_uring_sq_ready(&r->uring), memory_order_relaxed); /* a hint */
+    unsigned n = io_uring_sq_ready(&r->uring);
+
+    atomic_store_explicit(&r->queued, n, memory_order_relaxed); /* a hint */
 }
 
 static unsigned queued(struct ring_state *r)
@@ -265,17 +270,17 @@ static void flush_ring(struct worker *w)
 /* Submits for a worker that does not come to it. */
 static void flush_stale(struct ring_state *r)
 {
-    if (!queued(r) ||
-        coir_now() - atomic_load_explicit(&r->queued_since, memory_order_relaxed) < STALE_NS || /* a hint */
-        !lock_try(&r->sq))
+    int64_t since = atomic_load_explicit(&r->queued_since, memory_order_relaxed); /* a hint */
+
+    if (!queued(r) || coir_now() - since < STALE_NS || !lock_try(&r->sq))
         return;
     submit(r);
     lock_drop(&r->sq);
 }
 
-static bool sleeps(struct worker *w)
+static bool owner_sleeps(struct ring_state *r)
 {
-    return atomic_load_explicit(&w->busy_tick, memory_order_relaxed) == 0; /* a hint */
+    return atomic_load_explicit(&r->asleep, memory_order_relaxed); /* a hint */
 }
 
 /* Own ring first. */
@@ -285,12 +290,12 @@ static bool poll_rings(struct worker *w)
     unsigned taken = reap(w->io, true);
 
     for (unsigned i = 1; i < all->count && !taken; i++) {
-        unsigned other = (w->index + i) % all->count;
+        struct ring_state *r = &all->ring[(w->index + i) % all->count];
 
-        if (sleeps(w->runtime->worker[other]))
+        if (owner_sleeps(r))
             continue;
-        flush_stale(&all->ring[other]);
-        taken = reap(&all->ring[other], false);
+        flush_stale(r);
+        taken = reap(r, false);
     }
     return taken > 0;
 }
@@ -321,8 +326,8 @@ static bool wait_for_completion(struct ring_state *r, int64_t deadline)
     if (left <= 0)
         return false;
     status = io_uring_enter2((unsigned)r->uring.ring_fd, 0, 1,
-                             IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, (sigset_t *)(void *)&arg,
-                             sizeof arg);
+                             IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG,
+                             (sigset_t *)(void *)&arg, sizeof arg);
     if (status < 0 && status != -ETIME && status != -EINTR && status != -EBUSY)
         give_up("waiting in io_uring_enter", status); /* EBADR: completions were lost */
     return status != -ETIME;
@@ -357,6 +362,11 @@ static void take_kick(struct ring_state *r)
     }
 }
 
+static void set_asleep(struct ring_state *r, bool asleep)
+{
+    atomic_store_explicit(&r->asleep, asleep, memory_order_relaxed); /* a hint */
+}
+
 static bool sleep_in_ring(struct worker *w, int64_t deadline)
 {
     struct park *park = &w->runtime->park;
@@ -366,10 +376,12 @@ static bool sleep_in_ring(struct worker *w, int64_t deadline)
     if (!in_flight(r) && !queued(r))
         return park_sleep(park, &w->parker, deadline);
     arm_kick(w);
+    set_asleep(r, true);
     away = parker_go_away(&w->parker);
     while (away && !parker_woken(&w->parker) && !completions_lie_there(r) &&
            wait_for_completion(r, deadline))
         ;
+    set_asleep(r, false);
     woken = park_retract(park, &w->parker);
     if (away && woken)
         take_kick(r);
@@ -378,8 +390,8 @@ static bool sleep_in_ring(struct worker *w, int64_t deadline)
 
 /* ------------------------------------------------------------------------------- open and close */
 
-/* What every operation here needs. A kernel that has zero-copy sends (6.0) also waits on descriptors
- * that are non-blocking, instead of giving up on them. */
+/* What every operation here needs. A kernel that has zero-copy sends (6.0) also waits on
+ * descriptors that are non-blocking, instead of giving up on them. */
 static bool kernel_is_good_enough(struct io_uring *uring)
 {
     static const int needed[] = {IORING_OP_RECV,   IORING_OP_SEND,         IORING_OP_ACCEPT,

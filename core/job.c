@@ -200,6 +200,23 @@ static COLD int returned_owing(struct job *j, uintptr_t frame)
     return COIR_PANICKED;
 }
 
+static struct eh_globals *exceptions_here(void)
+{
+    struct worker *w = worker_here();
+
+    return w ? w->carrier.eh : thread_exceptions();
+}
+
+/* The C++ runtime's books as they were when the call began: frames that were unwound while they
+ * rethrew have left counts behind. */
+static void reset_exceptions(const struct job *j)
+{
+    struct eh_globals *eh = exceptions_here();
+
+    if (eh)
+        *eh = j->is_try ? j->eh : (struct eh_globals){0};
+}
+
 /* An exception has landed at the boundary. */
 static COLD int caught(struct job *j, void *exception)
 {
@@ -209,10 +226,12 @@ static COLD int caught(struct job *j, void *exception)
         arch_fp_set(w->fp); /* nobody below on this stack had set others */
     if (exception == &j->exception) {
         j->raising = false; /* its record was written when it was raised */
+        reset_exceptions(j);
         return COIR_PANICKED;
     }
     job_failure(j, &j->failure, COIR_PANICKED, COIR_KIND_FOREIGN);
     foreign_end(exception, j->failure.message, sizeof j->failure.message);
+    reset_exceptions(j);
     if (w)
         tally(&w->panics, 1);
     report_failure(w ? w->runtime : NULL, &j->failure);
@@ -366,6 +385,8 @@ int job_try(coir_fn *fn, void *arg, coir_failure *failure)
     int outcome;
 
     open_job(&j, fn, arg, NULL, *slot, true);
+    if (exceptions_here())
+        j.eh = *exceptions_here();
     outcome = call(&j, slot);
     if (outcome != COIR_DONE && failure)
         *failure = j.failure;

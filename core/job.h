@@ -39,6 +39,7 @@ struct job {
     bool raising;             /* a panic is on its way to this boundary */
     bool told;                /* COIR_ECANCELED has been returned once */
     struct defer_block *more; /* further handlers */
+    struct eh_globals eh;     /* C++ exception globals at its entry; coir_try's only, else zero */
 
     /* Touched by failures only. */
     struct defer handler[COIR_DEFER_INLINE];

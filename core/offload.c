@@ -2,9 +2,9 @@
 /*
  * offload.c - calls that block, made on threads of their own while the fiber is parked.
  *
- * Owns: the pool's threads and the queue of calls that wait for one. A call is an errand (errand.c) and
- * lies in the fiber's frame, so queueing cannot fail. A thread is started when a call comes and all
- * threads have something to do; they stay until the runtime closes.
+ * Owns: the pool's threads and the queue of calls that wait for one. A call is an errand (errand.c)
+ * and lies in the fiber's frame, so queueing cannot fail. A thread is started when a call comes and
+ * all threads have something to do; they stay until the runtime closes.
  *
  * A call that waits can be revoked; one that has begun is waited for: nobody can stop a thread.
  */
@@ -128,8 +128,8 @@ static void start_thread(struct pool *p)
     error = pthread_create(&p->thread[p->threads], NULL, thread_main, p);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (error) {
-        host_log(p->host, COIR_LOG_WARNING, "offload thread %u could not be started: %s", p->threads,
-                 strerror(error));
+        host_log(p->host, COIR_LOG_WARNING, "offload thread %u could not be started: %s",
+                 p->threads, strerror(error));
         return;
     }
     name_thread(p, p->thread[p->threads], p->threads);

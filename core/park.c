@@ -44,6 +44,8 @@ void park_init(struct park *p)
 #ifndef COIR_TSAN /* TSan sees no membarrier */
     p->asymmetric = membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED) == 0 &&
                     membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) == 0;
+#else
+    (void)p;
 #endif
 }
 

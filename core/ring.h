@@ -7,7 +7,7 @@
 
 #include "base.h"
 
-#define RING_CAP 2048
+#define RING_CAP 16384
 
 /* What a queue needs of an element. */
 struct link {
@@ -70,6 +70,16 @@ static inline bool ring_empty(struct ring *r)
 
     return h >= t &&
            atomic_load_explicit(&r->over_count, memory_order_relaxed) == 0; /* a hint; SLEEP fences */
+}
+
+/* Owner: the element that will be taken after `ahead` others, or NULL; a hint for prefetching. */
+static inline struct link *ring_peek(struct ring *r, int64_t ahead)
+{
+    int64_t i = atomic_load_explicit(&r->head, memory_order_relaxed) + ahead; /* a hint */
+
+    if (i >= atomic_load_explicit(&r->tail, memory_order_relaxed)) /* own write */
+        return NULL;
+    return atomic_load_explicit(&r->slot[i & (RING_CAP - 1)], memory_order_relaxed); /* a hint */
 }
 
 /* Owner: whether there is more than it can run itself at once. */

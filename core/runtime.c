@@ -2,7 +2,7 @@
 /*
  * runtime.c - opening a runtime, closing it with a receipt, and its figures.
  *
- * Owns: the options, the worker threads, the order of start and stop.
+ * Owns: the worker threads, the order of start and stop, the books.
  *
  * BOOKS. Each accepted job is counted once by whoever accepted it (worker->spawned, inject.accepted)
  * and each job that ended once (worker->ended). All sums only grow, and ended <= accepted at any
@@ -24,82 +24,10 @@
 #include "fault.h"
 #include "io.h"
 #include "offload.h"
+#include "options.h"
 #include "wait.h"
 
 #define CANCEL_BUDGET_NS (100 * COIR_MS)
-#define SPIN_DEFAULT_NS (50 * COIR_US)
-
-/* ------------------------------------------------------------------------------------ options */
-
-/* Takes as much of the caller's struct as it has; what it does not have is zero. */
-static int copy_options(const coir_options *given, coir_options *o)
-{
-    const char *bytes = (const char *)given;
-
-    memset(o, 0, sizeof *o);
-    if (!given)
-        return COIR_OK;
-    if (given->size < sizeof given->size)
-        return COIR_EINVAL;
-    for (size_t i = sizeof *o; i < given->size; i++)
-        if (bytes[i])
-            return COIR_EINVAL; /* asks for something this library does not know */
-    memcpy(o, given, given->size < sizeof *o ? given->size : sizeof *o);
-    return !o->alloc == !o->free ? COIR_OK : COIR_EINVAL;
-}
-
-/* One option and its range; 0 means the default. */
-struct range {
-    const char *name;
-    uint64_t value, least, most;
-};
-
-static int check_options(const struct host *host, const coir_options *o)
-{
-    const struct range range[] = {
-        {"workers", o->workers, 1, WORKERS_MAX},
-        {"pin", o->pin, 0, 1},
-        {"stack_bytes", o->stack_bytes, 16 << 10, 64 << 20},
-        {"stacks_max", o->stacks_max, 1, 16 << 20},
-        {"prefault", o->prefault, 0, 16 << 20},
-        {"jobs_max", o->jobs_max, 1, UINT64_C(1) << 40},
-        {"share_fp", o->share_fp, 0, 1},
-        {"offload_threads", o->offload_threads, 1, 256},
-        {"faults", o->faults, 0, COIR_FAULTS_REPORT},
-        {"io", o->io, 0, COIR_IO_EPOLL},
-        {"name (bytes)", o->name ? strlen(o->name) : 0, 1, 11},
-    };
-
-    for (size_t i = 0; i < sizeof range / sizeof *range; i++) {
-        const struct range *r = &range[i];
-
-        if (r->value && (r->value < r->least || r->value > r->most)) {
-            host_log(host, COIR_LOG_ERROR, "options.%s is %llu; it must be 0 or from %llu to %llu",
-                     r->name, (unsigned long long)r->value, (unsigned long long)r->least,
-                     (unsigned long long)r->most);
-            return COIR_ERANGE;
-        }
-    }
-    return COIR_OK;
-}
-
-static void fill_defaults(coir_options *o)
-{
-    if (!o->workers)
-        o->workers = cpus_usable() < WORKERS_MAX ? cpus_usable() : WORKERS_MAX;
-    if (!o->stack_bytes)
-        o->stack_bytes = 64 << 10;
-    if (!o->stacks_max)
-        o->stacks_max = 1000000;
-    if (!o->jobs_max)
-        o->jobs_max = 1 << 20;
-    if (!o->spin_ns)
-        o->spin_ns = o->workers > cpus_usable() ? -1 : SPIN_DEFAULT_NS; /* nobody to spin beside */
-    if (!o->offload_threads)
-        o->offload_threads = 4;
-    if (!o->name)
-        o->name = "coir";
-}
 
 /* -------------------------------------------------------------------------------------- start */
 
@@ -331,11 +259,11 @@ int coir_open(const coir_options *options, coir_runtime **runtime)
     if (!runtime)
         return COIR_EINVAL;
     *runtime = NULL;
-    status = copy_options(options, &o);
+    status = options_copy(options, &o);
     if (status != COIR_OK)
         return status;
     host_init(&host, &o);
-    status = check_options(&host, &o);
+    status = options_check(&host, &o);
     if (status == COIR_OK && arch_shadow_stack()) {
         host_log(&host, COIR_LOG_ERROR, "shadow stacks are enabled in this process; fibers need "
                  "one for each stack, which coir does not provide");
@@ -343,7 +271,7 @@ int coir_open(const coir_options *options, coir_runtime **runtime)
     }
     if (status != COIR_OK)
         return status;
-    fill_defaults(&o);
+    options_fill(&o);
     status = allocate(&o, runtime);
     if (status != COIR_OK)
         return status;

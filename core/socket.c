@@ -44,8 +44,8 @@ static int open_socket(const union address *a)
     return fd < 0 ? -errno : fd;
 }
 
-/* Small messages must not wait for the acknowledgement of earlier ones. A socket that is not TCP has
- * no such delay, and refuses: just as well. */
+/* Small messages must not wait for the acknowledgement of earlier ones. A socket that is not TCP
+ * has no such delay, and refuses: just as well. */
 static void send_at_once(int fd)
 {
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
@@ -89,7 +89,7 @@ int coir_socket_close(int socket)
     return socket < 0 ? COIR_EBADF : io_close_fd(socket);
 }
 
-/* ---------------------------------------------------------------------------- accept and connect */
+/* --------------------------------------------------------------------------- accept and connect */
 
 int coir_socket_accept_until(int listener, int64_t deadline)
 {
@@ -140,7 +140,7 @@ int coir_socket_connect(const char *address, uint16_t port)
     return coir_socket_connect_until(address, port, COIR_NEVER);
 }
 
-/* ------------------------------------------------------------------------------ receive and send */
+/* ----------------------------------------------------------------------------- receive and send */
 
 static size_t at_most(size_t bytes)
 {

@@ -37,7 +37,6 @@
 #define MADV_GUARD_REMOVE 103
 #endif
 
-#define PAGE ((size_t)4096)
 #define GUARD_BYTES ((size_t)65536)
 #define CHUNK_BYTES ((size_t)8 << 20)
 #define COLOURS 16
@@ -49,6 +48,11 @@
 #define MAPS_RESERVE 4096   /* mappings left to the rest of the process */
 
 _Static_assert(GUARD_BYTES >= ARCH_GUARD_MIN, "a probed frame could step over the guard");
+
+static size_t page_bytes(void)
+{
+    return (size_t)sysconf(_SC_PAGESIZE);
+}
 
 /* ------------------------------------------------------------------ what this machine can hold */
 
@@ -98,14 +102,15 @@ static size_t capacity(const struct stacks *s, const char **why)
  * refuse to read a path from it. */
 static bool advice_works(void)
 {
-    char *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    const size_t bytes = page_bytes();
+    char *page = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     bool works = false;
 
     if (page == MAP_FAILED)
         return false;
-    if (madvise(page, PAGE, MADV_GUARD_INSTALL) == 0)
+    if (madvise(page, bytes, MADV_GUARD_INSTALL) == 0)
         works = syscall(SYS_faccessat, AT_FDCWD, page, F_OK) == -1 && errno == EFAULT;
-    munmap(page, PAGE);
+    munmap(page, bytes);
     return works;
 }
 
@@ -173,7 +178,7 @@ int stacks_init(struct stacks *s, const struct host *host, const coir_options *o
     size_t able;
 
     s->host = host;
-    s->usable = (options->stack_bytes + PAGE - 1) & ~(PAGE - 1);
+    s->usable = (options->stack_bytes + page_bytes() - 1) & ~(page_bytes() - 1);
     s->guard = GUARD_BYTES;
     s->header = (header + COIR_CACHE_LINE - 1) & ~(size_t)(COIR_CACHE_LINE - 1);
     s->guard_by_advice = advice_works();
@@ -217,8 +222,9 @@ void stacks_fini(struct stacks *s)
 /* A chunk from the host: page aligned, the original pointer in the word before it. */
 static char *host_chunk(struct stacks *s)
 {
-    char *raw = s->host->alloc(s->per_chunk * stride(s) + 2 * PAGE, s->host->alloc_arg);
-    uintptr_t base = ((uintptr_t)raw + 2 * PAGE - 1) & ~(uintptr_t)(PAGE - 1);
+    const size_t page = page_bytes();
+    char *raw = s->host->alloc(s->per_chunk * stride(s) + 2 * page, s->host->alloc_arg);
+    uintptr_t base = ((uintptr_t)raw + 2 * page - 1) & ~(uintptr_t)(page - 1);
 
     if (!raw)
         return NULL;

@@ -78,16 +78,17 @@ static void run_children(struct fiber *self, struct counter *c)
 
 /* ------------------------------------------------------------------------------------- parked */
 
-/* One of a fiber's nodes. */
-struct fiber_node {
+/* A waiter's node at one counter. */
+struct watch {
     struct wait_node node;
-    struct fiber *fiber;
+    struct fiber *fiber;     /* a fiber's */
     uint64_t generation;
+    _Atomic uint32_t *word;  /* a plain thread's: counts what has settled */
 };
 
 static void on_settled_fiber(struct wait_node *node, int outcome)
 {
-    struct fiber_node *n = CONTAINER_OF(node, struct fiber_node, node);
+    struct watch *n = CONTAINER_OF(node, struct watch, node);
     struct fiber *f = n->fiber;
     struct coir_runtime *rt = f->runtime;
     uint64_t generation = n->generation;
@@ -99,18 +100,20 @@ static void on_settled_fiber(struct wait_node *node, int outcome)
     runtime_leave(rt, visiting);
 }
 
-static struct wait_node fresh_node(void (*settled)(struct wait_node *, int))
+static int outcome_of(struct counter *c, struct watch *w)
 {
-    return (struct wait_node){.settled = settled};
+    if (!w)
+        return counter_look(c);
+    return wait_node_released(&w->node) ? w->node.outcome : -1;
 }
 
-/* The lowest counter found settled: its outcome, and its index in *which. -1: none. */
-static int first_settled(struct counter *const *c, struct wait_node *const *node, size_t n,
-                         size_t enlisted, size_t *which)
+/* The lowest counter found settled: its outcome, and its index in *which. -1: none. The first
+ * `enlisted` have a watch, which tells; such a counter may be gone. */
+static int first_settled(struct counter *const *c, struct watch *watch, size_t n, size_t enlisted,
+                         size_t *which)
 {
     for (*which = 0; *which < n; ++*which) {
-        struct wait_node *w = *which < enlisted ? node[*which] : NULL;
-        int outcome = w && wait_node_released(w) ? w->outcome : w ? -1 : counter_look(c[*which]);
+        int outcome = outcome_of(c[*which], *which < enlisted ? &watch[*which] : NULL);
 
         if (outcome >= 0)
             return outcome;
@@ -121,7 +124,7 @@ static int first_settled(struct counter *const *c, struct wait_node *const *node
 /* What a fiber waits with. */
 struct wait {
     struct counter *const *counter;
-    struct fiber_node *node; /* n of them */
+    struct watch *watch;     /* n of them */
     size_t n;
     int64_t deadline;
     bool heed;               /* a cancel ends the wait */
@@ -131,7 +134,6 @@ struct wait {
  * COIR_ENOMEM. */
 static int park_on(struct fiber *self, const struct wait *wait, size_t *which, enum wake *reason)
 {
-    struct wait_node *node[COIR_WAIT_ANY_MAX];
     struct alarm alarm;
     uint64_t generation;
     size_t enlisted = 0;
@@ -139,11 +141,10 @@ static int park_on(struct fiber *self, const struct wait *wait, size_t *which, e
     if (!worker_park_begin(self, &generation, "counter", wait->counter[0]))
         return COIR_ENOMEM;
     for (; enlisted < wait->n; enlisted++) {
-        struct fiber_node *n = &wait->node[enlisted];
+        struct watch *w = &wait->watch[enlisted];
 
-        *n = (struct fiber_node){fresh_node(on_settled_fiber), self, generation};
-        node[enlisted] = &n->node;
-        if (!counter_enlist(wait->counter[enlisted], &n->node)) {
+        *w = (struct watch){{.settled = on_settled_fiber}, self, generation, NULL};
+        if (!counter_enlist(wait->counter[enlisted], &w->node)) {
             fiber_wake(self, generation, WAKE_EVENT);
             break;
         }
@@ -154,8 +155,8 @@ static int park_on(struct fiber *self, const struct wait *wait, size_t *which, e
     *reason = worker_park(self);
     alarm_cancel(&alarm);
     for (size_t i = 0; i < enlisted; i++)
-        counter_delist(wait->counter[i], node[i]);
-    return first_settled(wait->counter, node, wait->n, enlisted, which);
+        counter_delist(wait->counter[i], &wait->watch[i].node);
+    return first_settled(wait->counter, wait->watch, wait->n, enlisted, which);
 }
 
 /* A fiber waits. forward: the counter is of the job's own frames and there is no deadline, so its
@@ -217,8 +218,8 @@ static void drop_canceled(struct fiber *self)
 void wait_join(struct counter *c)
 {
     struct fiber *self = fiber_self();
-    struct fiber_node node;
-    struct wait wait = {&c, &node, 1, COIR_NEVER, false};
+    struct watch watch;
+    struct wait wait = {&c, &watch, 1, COIR_NEVER, false};
     enum wake reason;
     unsigned turns = 0;
     size_t which;
@@ -237,15 +238,9 @@ void wait_join(struct counter *c)
 
 /* ----------------------------------------------------------------------------- plain threads */
 
-/* One of a thread's nodes; word counts what has settled. */
-struct thread_node {
-    struct wait_node node;
-    _Atomic uint32_t *word;
-};
-
 static void on_settled_thread(struct wait_node *node, int outcome)
 {
-    struct thread_node *n = CONTAINER_OF(node, struct thread_node, node);
+    struct watch *n = CONTAINER_OF(node, struct watch, node);
 
     (void)outcome;
     atomic_fetch_add_explicit(n->word, 1, memory_order_release); /* WORD */
@@ -253,18 +248,16 @@ static void on_settled_thread(struct wait_node *node, int outcome)
     wait_node_release(node); /* the last use: word and node are in the waiter's frame */
 }
 
-static int thread_wait(struct counter *const *c, struct thread_node *n, size_t count,
-                       int64_t deadline, size_t *which)
+static int thread_wait(struct counter *const *c, struct watch *watch, size_t count, int64_t deadline,
+                       size_t *which)
 {
-    struct wait_node *node[COIR_WAIT_ANY_MAX];
     _Atomic uint32_t word = 0;
     size_t enlisted = 0;
     int outcome;
 
     for (; enlisted < count; enlisted++) {
-        n[enlisted] = (struct thread_node){fresh_node(on_settled_thread), &word};
-        node[enlisted] = &n[enlisted].node;
-        if (!counter_enlist(c[enlisted], node[enlisted])) {
+        watch[enlisted] = (struct watch){{.settled = on_settled_thread}, NULL, 0, &word};
+        if (!counter_enlist(c[enlisted], &watch[enlisted].node)) {
             atomic_store_explicit(&word, 1, memory_order_relaxed); /* own: do not sleep */
             break;
         }
@@ -275,8 +268,8 @@ static int thread_wait(struct counter *const *c, struct thread_node *n, size_t c
         futex_wait(&word, 0, deadline);
     }
     for (size_t i = 0; i < enlisted; i++)
-        counter_delist(c[i], node[i]);
-    outcome = first_settled(c, node, count, enlisted, which);
+        counter_delist(c[i], &watch[i].node);
+    outcome = first_settled(c, watch, count, enlisted, which);
     return outcome == -1 ? COIR_ETIMEDOUT : outcome;
 }
 
@@ -344,15 +337,12 @@ int coir_wait_until(coir_counter *counter, int64_t deadline)
         run_children(self, c);
         outcome = counter_look(c);
     }
-    if (outcome < 0 && self) {
-        struct fiber_node node;
-        struct wait wait = {&c, &node, 1, deadline, false};
+    if (outcome < 0) {
+        struct watch watch;
+        struct wait wait = {&c, &watch, 1, deadline, false};
 
-        outcome = fiber_wait(self, &wait, owned && deadline == COIR_NEVER, &which);
-    } else if (outcome < 0) {
-        struct thread_node node;
-
-        outcome = thread_wait(&c, &node, 1, deadline, &which);
+        outcome = self ? fiber_wait(self, &wait, owned && deadline == COIR_NEVER, &which)
+                       : thread_wait(&c, &watch, 1, deadline, &which);
     }
     if (outcome >= 0 && owned)
         job_disown(*job_slot(), c);
@@ -367,20 +357,13 @@ int coir_wait(coir_counter *counter)
 static int wait_any(struct counter *const *c, size_t n, int64_t deadline, size_t *which)
 {
     struct fiber *self = fiber_self();
+    struct watch watch[COIR_WAIT_ANY_MAX];
+    struct wait wait = {c, watch, n, deadline, false};
     int outcome = first_settled(c, NULL, n, 0, which);
 
     if (outcome >= 0)
         return outcome;
-    if (self) {
-        struct fiber_node node[COIR_WAIT_ANY_MAX];
-        struct wait wait = {c, node, n, deadline, false};
-
-        return fiber_wait(self, &wait, false, which);
-    } else {
-        struct thread_node node[COIR_WAIT_ANY_MAX];
-
-        return thread_wait(c, node, n, deadline, which);
-    }
+    return self ? fiber_wait(self, &wait, false, which) : thread_wait(c, watch, n, deadline, which);
 }
 
 int coir_wait_any(coir_counter *const *counters, size_t n, int64_t deadline, size_t *which)

@@ -30,6 +30,8 @@
 #define ROUND_FIBERS 16
 #define INJECT_BATCH 32  /* injected jobs taken at once; thieves share them */
 #define STEAL_BATCH 32   /* jobs stolen at once */
+#define PREFETCH_HEADER 12
+#define PREFETCH_STACK 6
 #define IO_BATCH 32      /* prepared I/O operations that are given to the kernel at once */
 #define OTHERS_SLACK_NS (100 * COIR_US)
 #define WATCH_BUSY_NS (COIR_MS / 2)  /* for each worker of the runtime */
@@ -130,6 +132,21 @@ static bool take_fiber(struct next *n, struct link *e)
     return e != NULL;
 }
 
+/* The oldest ready fiber. Of a long queue the next ones are fetched ahead: their stacks have left the
+ * cache, and a switch would wait for line after line. */
+static bool take_ready(struct worker *w, struct next *n)
+{
+    struct link *far = ring_peek(&w->ring, PREFETCH_HEADER), *near;
+
+    if (far) {
+        near = ring_peek(&w->ring, PREFETCH_STACK);
+        fiber_prefetch_header(CONTAINER_OF(far, struct fiber, stack.link));
+        if (near)
+            fiber_prefetch_stack(CONTAINER_OF(near, struct fiber, stack.link));
+    }
+    return take_fiber(n, ring_take(&w->ring));
+}
+
 /* Own queues, in rounds. */
 static bool find_local(struct worker *w, struct next *n)
 {
@@ -138,7 +155,7 @@ static bool find_local(struct worker *w, struct next *n)
             w->jobs_left--;
             return n->has_work = true;
         }
-        if (w->fibers_left && take_fiber(n, ring_take(&w->ring))) {
+        if (w->fibers_left && take_ready(w, n)) {
             w->fibers_left--;
             return true;
         }
@@ -148,8 +165,9 @@ static bool find_local(struct worker *w, struct next *n)
     return false;
 }
 
-/* A batch of injected work: the oldest to run now, the rest where thieves find it. */
-static bool find_injected(struct worker *w, struct next *n)
+/* A batch of injected work: the oldest to run now, the rest where thieves find it. Not inlined: the
+ * batch would lie in the loop's frame, below every parked job. */
+static NOINLINE bool find_injected(struct worker *w, struct next *n)
 {
     struct work batch[INJECT_BATCH];
     size_t count;
@@ -411,6 +429,7 @@ NOINLINE void worker_main(struct worker *w)
     fiber_adopt_thread(&w->home, &w->carrier);
     w->current = &w->home;
     w->fp = arch_fp_get();
+    atomic_store_explicit(&w->busy_tick, 1, memory_order_relaxed); /* a hint: awake from the start */
     switch_to(w, &w->home, take_spare(w), LEFT_NOTHING);
     worker_tls = NULL;
 }
@@ -429,7 +448,7 @@ static struct fiber *next_directly(struct worker *w)
     }
     if (jobs && (w->jobs_left || !w->fibers_left))
         return NULL;
-    if (take_fiber(&n, ring_take(&w->ring)) && jobs)
+    if (take_ready(w, &n) && jobs)
         w->fibers_left--;
     return n.fiber;
 }

@@ -16,8 +16,6 @@
 #include "stack.h"
 #include "timer.h"
 
-#define WORKERS_MAX 256
-
 /* What the loop does about the fiber it left, on arrival. */
 enum left { LEFT_NOTHING, LEFT_LOOP, LEFT_PARKING, LEFT_READY };
 

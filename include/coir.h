@@ -305,6 +305,10 @@ COIR_API int coir_stats_read(coir_runtime *runtime, coir_stats *stats);
  * It is ended only by a wait that returns an outcome: after COIR_ETIMEDOUT or COIR_ECANCELED jobs
  * still owe it, so wait again before its memory goes. After an outcome the memory may be reused
  * or freed at once. The outcome stays until coir_counter_init.
+ *
+ * A counter that is a local variable of a job, and that this job has spawned on, is known to the
+ * job: a panic settles it first, and a return while it is owed is a panic. So this very job must wait for
+ * it, or coir_counter_init it, before it leaves the block in which the variable lives.
  */
 typedef struct coir_counter {
     uint64_t opaque[24];
@@ -366,9 +370,9 @@ COIR_API int coir_counter_cancel(coir_counter *counter);
  *   counter    borrowed for the call
  *   deadline   see COIR_NEVER
  *
- * A wait without deadline passes the caller's own cancellation on to the counter's jobs and
- * returns when they have settled. It may run jobs of this very counter in place, on the caller's
- * stack, as nested calls.
+ * A wait without deadline may run jobs of this very counter in place, on the caller's stack, as
+ * nested calls. If the counter is a local variable that the calling job has spawned on, such a wait
+ * passes a cancel of the caller on to the counter's jobs and returns when they have settled.
  *
  * Returns     COIR_DONE..COIR_PANICKED, the worst outcome. Or, with jobs still owed:
  *             COIR_ETIMEDOUT; COIR_ECANCELED (the caller is canceled; its next wait is not

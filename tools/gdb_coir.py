@@ -23,6 +23,7 @@ import gdb.unwinder
 
 STATE_MASK = 0xff
 GAP = "  "
+WORDS = (gdb.TYPE_CODE_INT, gdb.TYPE_CODE_PTR)
 REAL_NAMES = {"fp": ("rbp", "x29"), "pc": ("rip", "pc"), "sp": ("rsp", "sp")}
 
 
@@ -218,22 +219,23 @@ class Parked:
         saved = fiber.value["sp"].cast(struct("arch_frame").pointer()).dereference()
         self.below = self.place(frame)
         self.id = FrameId(int(saved.address), int(saved["pc"]))
-        self.registers = dict(self.general_registers(frame.architecture(), saved))
+        self.registers = dict(self.general_registers(frame, saved))
 
     @staticmethod
     def place(frame):
         return [int(frame.read_register(r)) for r in ("sp", "pc")]
 
     @staticmethod
-    def general_registers(machine, saved):
+    def general_registers(frame, saved):
         """What a struct arch_frame says of the registers that unwinding needs, by gdb's names."""
-        word = gdb.lookup_type("void").pointer()
-        values = {f.name: saved[f.name] for f in saved.type.fields() if f.type.sizeof == word.sizeof}
-        values["sp"] = (saved.address + 1).cast(word)
+        values = {field.name: saved[field.name] for field in saved.type.fields()}
+        values["sp"] = (saved.address + 1).cast(gdb.lookup_type("void").pointer())
         for field, value in values.items():
             for name in REAL_NAMES.get(field, (field,)):
-                if machine.registers("general").find(name):
-                    yield name, value
+                if frame.architecture().registers().find(name):
+                    kind = frame.read_register(name).type
+                    if kind.code in WORDS and kind.sizeof == value.type.sizeof:
+                        yield name, value
 
     def newest_frame(self):
         frame = gdb.newest_frame()

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * options.c - the options of a runtime: old and new sizes, ranges, defaults.
+ *
+ * The struct only ever grows, and zero always means the default. So a shorter struct is an old
+ * caller's, and what a longer one has beyond ours is understood only while it is zero.
+ */
+#include "options.h"
+
+#include <string.h>
+
+#include "cpus.h"
+
+#define WORKERS_MAX 256
+#define SPIN_DEFAULT_NS (50 * COIR_US)
+
+int options_copy(const coir_options *given, coir_options *o)
+{
+    const char *bytes = (const char *)given;
+
+    memset(o, 0, sizeof *o);
+    if (!given)
+        return COIR_OK;
+    if (given->size < sizeof given->size)
+        return COIR_EINVAL;
+    for (size_t i = sizeof *o; i < given->size; i++)
+        if (bytes[i])
+            return COIR_EINVAL; /* asks for something this library does not know */
+    memcpy(o, given, given->size < sizeof *o ? given->size : sizeof *o);
+    return !o->alloc == !o->free ? COIR_OK : COIR_EINVAL;
+}
+
+/* One option and its range; 0 means the default. */
+struct range {
+    const char *name;
+    uint64_t value, least, most;
+};
+
+int options_check(const struct host *host, const coir_options *o)
+{
+    const struct range range[] = {
+        {"workers", o->workers, 1, WORKERS_MAX},
+        {"pin", o->pin, 0, 1},
+        {"stack_bytes", o->stack_bytes, 16 << 10, 64 << 20},
+        {"stacks_max", o->stacks_max, 1, 16 << 20},
+        {"prefault", o->prefault, 0, 16 << 20},
+        {"jobs_max", o->jobs_max, 1, UINT64_C(1) << 40},
+        {"share_fp", o->share_fp, 0, 1},
+        {"offload_threads", o->offload_threads, 1, 256},
+        {"faults", o->faults, 0, COIR_FAULTS_REPORT},
+        {"io", o->io, 0, COIR_IO_EPOLL},
+        {"name (bytes)", o->name ? strlen(o->name) : 0, 1, 11},
+    };
+
+    for (size_t i = 0; i < sizeof range / sizeof *range; i++) {
+        const struct range *r = &range[i];
+
+        if (r->value && (r->value < r->least || r->value > r->most)) {
+            host_log(host, COIR_LOG_ERROR, "options.%s is %llu; it must be 0 or from %llu to %llu",
+                     r->name, (unsigned long long)r->value, (unsigned long long)r->least,
+                     (unsigned long long)r->most);
+            return COIR_ERANGE;
+        }
+    }
+    return COIR_OK;
+}
+
+void options_fill(coir_options *o)
+{
+    if (!o->workers)
+        o->workers = cpus_usable() < WORKERS_MAX ? cpus_usable() : WORKERS_MAX;
+    if (!o->stack_bytes)
+        o->stack_bytes = 64 << 10;
+    if (!o->stacks_max)
+        o->stacks_max = 1000000;
+    if (!o->jobs_max)
+        o->jobs_max = 1 << 20;
+    if (!o->spin_ns)
+        o->spin_ns = o->workers > cpus_usable() ? -1 : SPIN_DEFAULT_NS; /* nobody to spin beside */
+    if (!o->offload_threads)
+        o->offload_threads = 4;
+    if (!o->name)
+        o->name = "coir";
+}

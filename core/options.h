@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * options.h - reading, checking and completing a caller's options. See options.c.
+ */
+#ifndef COIR_OPTIONS_H
+#define COIR_OPTIONS_H
+
+#include "mem.h"
+
+/* Takes as much of the caller's struct as it has; NULL: all defaults. COIR_OK, COIR_EINVAL. */
+int options_copy(const coir_options *given, coir_options *o);
+
+/* COIR_OK, or COIR_ERANGE with the option's name in the log. */
+int options_check(const struct host *host, const coir_options *o);
+
+/* Replaces each zero by its default. */
+void options_fill(coir_options *o);
+
+#endif

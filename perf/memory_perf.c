@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * memory_perf.c - claims: a parked, guarded fiber costs at most 4,400 bytes, resident and page
+ * tables, with 100,000 of them; a job that blocks gets its stack from the cache, parks, is woken
+ * and ends within 150 ns. Rulers: for that lease, stack_take + stack_give alone; for a fiber on
+ * memory that was never touched, a raw guard and first touch of as many stacks.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "kit.h"
+#include "worker.h"
+
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
+#endif
+
+#define PARKED 100000
+#define FRESH 10000
+#define LEASES 32    /* fibers leased at once: what a worker's cache holds */
+#define SPAWN_MAX 256 /* jobs queued at once: queues must not grow while memory is measured */
+
+/* ---------------------------------------------------------------------------- fibers that park */
+
+/* One worker: plain fields. */
+struct crowd {
+    struct bench *b;
+    coir_counter gate; /* held until all may go */
+    coir_counter all;
+    uint64_t arrived;
+};
+
+static void blocker(void *arg)
+{
+    struct crowd *c = arg;
+
+    c->arrived++;
+    if (coir_wait(&c->gate) != COIR_DONE)
+        c->b->error = "a wait was interrupted";
+}
+
+/* Until n fibers are parked at the gate. */
+static void gather(struct crowd *c, uint64_t n)
+{
+    uint64_t spawned = 0;
+
+    c->arrived = 0;
+    coir_counter_init(&c->all);
+    coir_counter_init(&c->gate);
+    coir_counter_add(&c->gate, 1);
+    while (spawned < n) {
+        uint64_t more = n - spawned < SPAWN_MAX ? n - spawned : SPAWN_MAX;
+
+        if (coir_spawn_many(&c->all, blocker, c, 0, more) != COIR_OK) {
+            c->b->error = "a spawn was refused";
+            return;
+        }
+        spawned += more;
+        while (c->arrived < spawned)
+            coir_yield();
+    }
+}
+
+static void scatter(struct crowd *c)
+{
+    coir_counter_done(&c->gate, COIR_DONE);
+    if (coir_wait(&c->all) != COIR_DONE)
+        c->b->error = "a job failed";
+}
+
+/* --------------------------------------------------------------------------------------- bytes */
+
+/* Resident memory and page tables, bytes; 0: not to be had. */
+static double memory_in_use(void)
+{
+    FILE *f = fopen("/proc/self/status", "re");
+    unsigned long rss = 0, pte = 0;
+    char line[256];
+
+    while (f && fgets(line, sizeof line, f)) {
+        if (sscanf(line, "VmRSS: %lu kB", &rss) != 1)
+            sscanf(line, "VmPTE: %lu kB", &pte);
+    }
+    if (f)
+        fclose(f);
+    return (double)(rss + pte) * 1024;
+}
+
+static void park_and_weigh(void *arg)
+{
+    struct crowd *c = arg;
+    double before = memory_in_use();
+    int64_t start = coir_now();
+
+    gather(c, c->b->n);
+    c->b->ns = coir_now() - start;
+    c->b->figure = (memory_in_use() - before) / (double)c->b->n;
+    if (before <= 0)
+        c->b->error = "/proc/self/status cannot be read";
+    scatter(c);
+}
+
+static void weigh(struct bench *b, const void *arg)
+{
+    struct crowd c = {.b = b};
+    coir_options options = kit_options(1);
+
+    (void)arg;
+    kit_run(b, &options, park_and_weigh, &c);
+}
+
+/* ---------------------------------------------------------------------------------------- cold */
+
+static void raw_guards(struct bench *b, const void *arg)
+{
+    const size_t guard = 65536, stride = guard + 65536, bytes = b->n * stride;
+    char *arena = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    int64_t start = coir_now();
+
+    (void)arg;
+    if (arena == MAP_FAILED) {
+        b->error = "no address space";
+        return;
+    }
+    madvise(arena, bytes, MADV_NOHUGEPAGE);
+    for (char *s = arena; s < arena + bytes; s += stride) {
+        if (madvise(s, guard, MADV_GUARD_INSTALL) != 0 && mprotect(s, guard, PROT_NONE) != 0)
+            b->error = "a guard was refused";
+        s[stride - 1] = 1;
+    }
+    b->ns = coir_now() - start;
+    munmap(arena, bytes);
+}
+
+/* -------------------------------------------------------------------------------------- leases */
+
+static void lease_rounds(void *arg)
+{
+    struct crowd *c = arg;
+    uint64_t rounds = c->b->n / LEASES + 1;
+    int64_t start;
+
+    gather(c, LEASES); /* warms the cache */
+    scatter(c);
+    start = coir_now();
+    for (uint64_t i = 0; i < rounds; i++) {
+        gather(c, LEASES);
+        scatter(c);
+    }
+    c->b->ns = coir_now() - start;
+    c->b->done = rounds * LEASES;
+}
+
+static void lease(struct bench *b, const void *arg)
+{
+    struct crowd c = {.b = b};
+    coir_options options = kit_options(1);
+
+    (void)arg;
+    kit_run(b, &options, lease_rounds, &c);
+}
+
+static void take_and_give(void *arg)
+{
+    struct bench *b = arg;
+    struct worker *w = worker_here();
+    struct stacks *stacks = &w->runtime->stacks;
+    struct stack *s = stack_take(stacks, &w->stacks);
+    int64_t start = coir_now();
+
+    for (uint64_t i = 0; s && i < b->n; i++) {
+        stack_give(stacks, &w->stacks, s);
+        s = stack_take(stacks, &w->stacks);
+    }
+    b->ns = coir_now() - start;
+    if (s)
+        stack_give(stacks, &w->stacks, s);
+    else
+        b->error = "no stack";
+}
+
+static void bare_lease(struct bench *b, const void *arg)
+{
+    coir_options options = kit_options(1);
+
+    (void)arg;
+    kit_run(b, &options, take_and_give, b);
+}
+
+/* ------------------------------------------------------------------------------ open and close */
+
+static void open_close(struct bench *b, const void *arg)
+{
+    coir_options options = kit_options(2);
+    int64_t start = coir_now();
+
+    (void)arg;
+    for (uint64_t i = 0; i < b->n && !b->error; i++) {
+        coir_runtime *runtime;
+        int status = coir_open(&options, &runtime);
+
+        if (status == COIR_OK)
+            status = coir_close(runtime, -1, NULL);
+        if (status != COIR_OK)
+            b->error = coir_status_name(status);
+    }
+    b->ns = coir_now() - start;
+}
+
+static const struct bench_row rows[] = {
+    {"memory/parked", "parked fiber, 100,000 of them", weigh, NULL, PARKED, BENCH_BYTES, NULL,
+     BENCH_AT_MOST, 4400},
+    {"memory/cold", "fiber on new memory: spawn, park", weigh, NULL, FRESH, BENCH_NS,
+     "memory/touch", BENCH_NO_GOAL, 0},
+    {"memory/touch", "ruler: raw guard and first touch", raw_guards, NULL, FRESH, BENCH_NS, NULL,
+     BENCH_NO_GOAL, 0},
+    {"memory/lease", "fiber from the cache: spawn, park, wake, end", lease, NULL, 0, BENCH_NS,
+     "memory/take", BENCH_AT_MOST, 150},
+    {"memory/take", "ruler: stack_take + stack_give", bare_lease, NULL, 0, BENCH_NS, NULL,
+     BENCH_NO_GOAL, 0},
+    {"memory/open", "open and close of a runtime, 2 workers", open_close, NULL, 0, BENCH_NS, NULL,
+     BENCH_NO_GOAL, 0},
+};
+
+BENCH_SUITE(memory, rows);

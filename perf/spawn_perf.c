@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * spawn_perf.c - claims, per job that could block but does not: spawn + run + join of empty jobs in
+ * batches of 1000 costs at most 7 ns on one worker and 25 ns on two; fib(32) by spawn + wait, no
+ * cut-off, at most 10 and 5.2 ns per call of fib; two foreign threads submit at least 8 million
+ * jobs a second to two workers (125 ns). Rulers: none here; the packaged peers' figures are goals.
+ */
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+
+#include "kit.h"
+
+#define BATCH 1000
+#define FIB 32
+#define FIB_CALLS 7049155 /* of fib, to compute fib(FIB) */
+
+struct spawning {
+    struct bench *b;
+    bool many; /* coir_spawn_many instead of coir_spawn */
+};
+
+struct shape {
+    unsigned workers;
+    bool many;
+};
+
+static void empty(void *arg)
+{
+    (void)arg;
+}
+
+/* ------------------------------------------------------------------------------------- batches */
+
+static bool spawn_batch(coir_counter *counter, bool many)
+{
+    if (many)
+        return coir_spawn_many(counter, empty, NULL, 0, BATCH) == COIR_OK;
+    for (int i = 0; i < BATCH; i++)
+        if (coir_spawn(counter, empty, NULL) != COIR_OK)
+            return false;
+    return true;
+}
+
+static void batches(void *arg)
+{
+    struct spawning *s = arg;
+    uint64_t count = (s->b->n + BATCH - 1) / BATCH;
+    int64_t start = coir_now();
+
+    for (uint64_t i = 0; i < count; i++) {
+        coir_counter counter = COIR_COUNTER_INIT;
+
+        if (!spawn_batch(&counter, s->many))
+            s->b->error = "a spawn was refused";
+        if (coir_wait(&counter) != COIR_DONE)
+            s->b->error = "a job failed";
+    }
+    s->b->ns = coir_now() - start;
+    s->b->done = count * BATCH;
+}
+
+static void spawn_join(struct bench *b, const void *arg)
+{
+    const struct shape *shape = arg;
+    struct spawning s = {b, shape->many};
+    coir_options options = kit_options(shape->workers);
+
+    kit_run(b, &options, batches, &s);
+}
+
+/* ----------------------------------------------------------------------------------- fork-join */
+
+static long fib(long n);
+
+static void fib_job(void *arg)
+{
+    long *n = arg;
+
+    *n = fib(*n);
+}
+
+/* One spawn and one wait for two calls. A spawn that was refused would show in the sum. */
+static long fib(long n)
+{
+    coir_counter counter = COIR_COUNTER_INIT;
+    long left = n - 1, right;
+
+    if (n < 2)
+        return n;
+    coir_spawn(&counter, fib_job, &left);
+    right = fib(n - 2);
+    return coir_wait(&counter) == COIR_DONE ? left + right : -1;
+}
+
+static void fork_join(void *arg)
+{
+    struct bench *b = arg;
+    uint64_t count = (b->n + FIB_CALLS - 1) / FIB_CALLS;
+    int64_t start = coir_now();
+
+    for (uint64_t i = 0; i < count; i++)
+        if (fib(FIB) != 2178309)
+            b->error = "fib(32) came out wrong";
+    b->ns = coir_now() - start;
+    b->done = count * FIB_CALLS;
+}
+
+static void fibs(struct bench *b, const void *arg)
+{
+    coir_options options = kit_options(((const struct shape *)arg)->workers);
+
+    kit_run(b, &options, fork_join, b);
+}
+
+/* -------------------------------------------------------------------------------- from outside */
+
+struct submitting {
+    coir_runtime *runtime;
+    coir_counter *counter;
+    uint64_t jobs;
+    _Atomic int *refused; /* a status other than COIR_EAGAIN */
+};
+
+static void *submitter(void *arg)
+{
+    struct submitting *s = arg;
+
+    for (uint64_t i = 0; i < s->jobs; i++) {
+        int status;
+
+        while ((status = coir_submit(s->runtime, s->counter, empty, NULL)) == COIR_EAGAIN)
+            sched_yield();
+        if (status != COIR_OK)
+            atomic_store(s->refused, status);
+    }
+    return NULL;
+}
+
+/* The counter is held meanwhile: foreign threads add to it. */
+static void submit_from_two(struct bench *b, coir_runtime *runtime)
+{
+    coir_counter counter = COIR_COUNTER_INIT;
+    _Atomic int refused = COIR_OK;
+    struct submitting s = {runtime, &counter, b->n / 2 + 1, &refused};
+    pthread_t thread[2];
+    int64_t start = coir_now();
+    int started = 0;
+
+    while (started < 2 && pthread_create(&thread[started], NULL, submitter, &s) == 0)
+        started++;
+    for (int i = 0; i < started; i++)
+        pthread_join(thread[i], NULL);
+    if (coir_wait(&counter) != COIR_DONE || refused != COIR_OK || started < 2)
+        b->error = "not all jobs could be submitted";
+    b->ns = coir_now() - start;
+    b->done = s.jobs * 2;
+}
+
+static void submits(struct bench *b, const void *arg)
+{
+    coir_options options = kit_options(((const struct shape *)arg)->workers);
+    coir_runtime *runtime;
+    int status = coir_open(&options, &runtime);
+
+    if (status == COIR_OK) {
+        submit_from_two(b, runtime);
+        status = coir_close(runtime, -1, NULL);
+    }
+    if (status != COIR_OK)
+        b->error = coir_status_name(status);
+}
+
+#define ONE &(const struct shape){1, false}
+#define TWO &(const struct shape){2, false}
+#define ONE_MANY &(const struct shape){1, true}
+#define TWO_MANY &(const struct shape){2, true}
+
+static const struct bench_row rows[] = {
+    {"spawn/1", "spawn + run + join, 1 worker", spawn_join, ONE, 0, BENCH_NS, NULL,
+     BENCH_AT_MOST, 7},
+    {"spawn/2", "spawn + run + join, 2 workers", spawn_join, TWO, 0, BENCH_NS, NULL,
+     BENCH_AT_MOST, 25},
+    {"spawn/many/1", "spawn_many + run + join, 1 worker", spawn_join, ONE_MANY, 0, BENCH_NS, NULL,
+     BENCH_AT_MOST, 7},
+    {"spawn/many/2", "spawn_many + run + join, 2 workers", spawn_join, TWO_MANY, 0, BENCH_NS, NULL,
+     BENCH_AT_MOST, 25},
+    {"spawn/fib/1", "fib(32), per call, 1 worker", fibs, ONE, FIB_CALLS, BENCH_NS, NULL,
+     BENCH_AT_MOST, 10},
+    {"spawn/fib/2", "fib(32), per call, 2 workers", fibs, TWO, FIB_CALLS, BENCH_NS, NULL,
+     BENCH_AT_MOST, 5.2},
+    {"spawn/submit", "submit, 2 foreign threads, 2 workers", submits, TWO, 0, BENCH_NS, NULL,
+     BENCH_AT_MOST, 125},
+};
+
+BENCH_SUITE(spawn, rows);

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * switch_perf.c - claim: a switch through the runtime's one switch site (fiber_switch) costs at
+ * most 3.0 ns between two fibers that keep their floating-point control words and 1.5 ns between
+ * two that share them; 4.5 and 3.0 ns among 10,000. Ruler: an empty call through a pointer.
+ *
+ * The fibers stand in a circle and each switches to the next, the thread's own stack among them.
+ * Who is next is known to the carrier, as it is to a worker: were it read from the stack that is
+ * switched to, each switch would wait for the cache misses of the one before. All run the same
+ * loop, as fibers in coir_wait do, so that returns are predicted as they are there.
+ *
+ * The rows named arch_switch leave out what fiber_switch does beside the assembly: frame records,
+ * C++ exception globals (this program has a C++ runtime), the carrier.
+ */
+#include <stdlib.h>
+
+#include "fiber.h"
+#include "kit.h"
+
+struct rider;
+typedef void ride_fn(struct rider *r, uint64_t turns);
+
+struct rider {
+    struct carrier carrier; /* first, as in a worker: a switch hands it on */
+    struct fiber **at;      /* in [first, end): the fiber that runs */
+    struct fiber **first, **end;
+    ride_fn *ride;
+};
+
+struct circle {
+    size_t contexts;
+    bool share_fp;
+    ride_fn *ride;
+};
+
+/* ----------------------------------------------------------------- three ways round the circle */
+
+static inline struct fiber *next(struct rider *r)
+{
+    if (++r->at == r->end)
+        r->at = r->first;
+    return *r->at;
+}
+
+static NOINLINE void ride_runtime(struct rider *r, uint64_t turns)
+{
+    while (turns--) {
+        struct fiber *self = *r->at;
+
+        r = (void *)fiber_switch(&r->carrier, self, next(r));
+    }
+}
+
+static NOINLINE void ride_arch(struct rider *r, uint64_t turns)
+{
+    while (turns--) {
+        struct fiber *self = *r->at;
+
+        r = arch_switch(&self->sp, next(r)->sp, r);
+    }
+}
+
+static NOINLINE void ride_arch_shared(struct rider *r, uint64_t turns)
+{
+    while (turns--) {
+        struct fiber *self = *r->at;
+
+        r = arch_switch_shared(&self->sp, next(r)->sp, r);
+    }
+}
+
+static void entry(void *passed, void *arg)
+{
+    struct rider *r = passed;
+
+    if (r->ride == ride_runtime)
+        fiber_arrive(arg, passed);
+    r->ride(r, UINT64_MAX);
+    abort(); /* nobody rides that long */
+}
+
+/* ------------------------------------------------------------------------------- the measuring */
+
+/* The first of the circle is the thread's own stack. False: no stack. */
+static bool gather(struct rider *r, struct stacks *stacks, struct fiber *home)
+{
+    struct stack_cache none = {{NULL, NULL, 0}};
+
+    *r->first = home;
+    for (struct fiber **f = r->first + 1; f < r->end; f++) {
+        struct stack *s = stack_take(stacks, &none);
+
+        if (!s)
+            return false;
+        *f = CONTAINER_OF(s, struct fiber, stack);
+        fiber_prepare(*f, NULL, entry);
+    }
+    return true;
+}
+
+static void ride(struct bench *b, struct rider *r)
+{
+    uint64_t contexts = (uint64_t)(r->end - r->first), turns = b->n / contexts + 1;
+    int64_t start;
+
+    r->ride(r, 1); /* the first touch of every stack */
+    start = coir_now();
+    r->ride(r, turns);
+    b->ns = coir_now() - start;
+    b->done = turns * contexts;
+}
+
+static void go_round(struct bench *b, const void *arg)
+{
+    const struct circle *circle = arg;
+    coir_options options = kit_options(1);
+    struct fiber **fiber = calloc(circle->contexts, sizeof *fiber);
+    struct rider r = {
+        .at = fiber, .first = fiber, .end = fiber + circle->contexts, .ride = circle->ride};
+    struct stacks stacks = {0};
+    struct fiber home;
+    struct host host;
+
+    options.stack_bytes = 65536;
+    options.stacks_max = circle->contexts;
+    host_init(&host, &options);
+    b->error = "no memory";
+    if (!fiber || stacks_init(&stacks, &host, &options, sizeof(struct fiber)) != COIR_OK)
+        goto free_fibers;
+    fiber_adopt_thread(&home, &r.carrier);
+    r.carrier.share_fp = circle->share_fp;
+    if (gather(&r, &stacks, &home)) {
+        ride(b, &r);
+        b->error = NULL;
+    }
+    stacks_fini(&stacks);
+free_fibers:
+    free(fiber);
+}
+
+/* ----------------------------------------------------------------------------------- the ruler */
+
+static NOINLINE void nothing(void)
+{
+    __asm__ volatile("");
+}
+
+static void call(struct bench *b, const void *arg)
+{
+    void (*volatile pointer)(void) = nothing;
+    int64_t start = coir_now();
+
+    (void)arg;
+    for (uint64_t i = 0; i < b->n; i++)
+        pointer();
+    b->ns = coir_now() - start;
+}
+
+#define CALL "switching/call"
+#define CIRCLE(...) go_round, &(const struct circle){__VA_ARGS__}, 0, BENCH_NS, CALL
+
+static const struct bench_row rows[] = {
+    {"switching/2", "2 fibers, own control words", CIRCLE(2, false, ride_runtime),
+     BENCH_AT_MOST, 3.0},
+    {"switching/2/shared", "2 fibers, shared control words", CIRCLE(2, true, ride_runtime),
+     BENCH_AT_MOST, 1.5},
+    {"switching/10000", "10,000 fibers, own control words", CIRCLE(10000, false, ride_runtime),
+     BENCH_AT_MOST, 4.5},
+    {"switching/10000/shared", "10,000 fibers, shared control words",
+     CIRCLE(10000, true, ride_runtime), BENCH_AT_MOST, 3.0},
+    {"switching/arch/2", "arch_switch alone, 2 stacks", CIRCLE(2, false, ride_arch),
+     BENCH_NO_GOAL, 0},
+    {"switching/arch/2/shared", "arch_switch_shared alone, 2 stacks",
+     CIRCLE(2, true, ride_arch_shared), BENCH_NO_GOAL, 0},
+    {"switching/arch/10000", "arch_switch alone, 10,000 stacks", CIRCLE(10000, false, ride_arch),
+     BENCH_NO_GOAL, 0},
+    {CALL, "ruler: empty call through a pointer", call, NULL, 0, BENCH_NS, NULL, BENCH_NO_GOAL, 0},
+};
+
+BENCH_SUITE(switching, rows);
