@@ -70,6 +70,16 @@ static void sanitizer_new_stack(struct fiber *f)
     (void)f;
 }
 
+NOINLINE void fiber_forget_frames(const void *high)
+{
+#ifdef WITH_ASAN
+    const char *low = __builtin_frame_address(0);
+
+    __asan_unpoison_memory_region(low, (size_t)((const char *)high - low));
+#endif
+    (void)high;
+}
+
 /* --------------------------------------------------------------------------------- the switch */
 
 extern struct eh_globals *__cxa_get_globals(void) __attribute__((weak));

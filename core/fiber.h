@@ -128,6 +128,9 @@ struct carrier *fiber_switch(struct carrier *c, struct fiber *from, struct fiber
 void fiber_prefetch_header(const struct fiber *f);
 void fiber_prefetch_stack(const struct fiber *f);
 
+/* Before a forced unwind: sanitizers do not see how the frames below `high` will go. */
+void fiber_forget_frames(const void *high);
+
 /* First thing in a fiber's entry: what fiber_switch does on arrival. */
 void fiber_arrive(struct fiber *self, struct carrier *c);
 

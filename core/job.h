@@ -43,6 +43,7 @@ struct job {
 
     /* Touched by failures only. */
     struct defer handler[COIR_DEFER_INLINE];
+    char no_cxx_header[80]; /* zero: some C++ runtimes read the header of their own exceptions here */
     struct _Unwind_Exception exception; /* what travels; outside every frame that it unwinds */
     coir_failure failure;
 };

@@ -77,6 +77,8 @@ void options_fill(coir_options *o)
         o->jobs_max = 1 << 20;
     if (!o->spin_ns)
         o->spin_ns = o->workers > cpus_usable() ? -1 : SPIN_DEFAULT_NS; /* nobody to spin beside */
+    if (o->spin_ns > COIR_SEC)
+        o->spin_ns = COIR_NEVER; /* who spins a second polls */
     if (!o->offload_threads)
         o->offload_threads = 4;
     if (!o->name)

@@ -100,6 +100,8 @@ void coir_panic_at(const char *file, int line, const char *format, ...)
     job_settle_owned(j, (uintptr_t)__builtin_frame_address(0)); /* P1; may suspend */
     j->exception = (struct _Unwind_Exception){.exception_class = JOB_EXCEPTION_CLASS,
                                               .exception_cleanup = on_swallowed};
+    memset(j->no_cxx_header, 0, sizeof j->no_cxx_header);
+    fiber_forget_frames(j);
     code = _Unwind_ForcedUnwind(&j->exception, on_frame, j);
     fatal("the unwinder gave up (%d) on a panic: %s:%d: %s", (int)code, file ? file : "?", line,
           j->failure.message);

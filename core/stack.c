@@ -341,21 +341,36 @@ void stack_cache_flush(struct stacks *s, struct stack_cache *cache)
     lock_drop(&s->lock);
 }
 
-bool stacks_trim(struct stacks *s)
+/* Takes a few of the longest idle stacks out of the depot. */
+static int take_idle(struct stacks *s, struct stack *idle[TRIM_BATCH])
 {
     struct link *e;
+    int n = 0;
 
-    if (atomic_load_explicit(&s->depot_count, memory_order_relaxed) <= DEPOT_WARM) /* a hint */
-        return false;
-    lock_take(&s->lock);
-    for (int i = 0; i < TRIM_BATCH && s->depot.count > DEPOT_WARM && (e = list_take(&s->depot)); i++) {
-        struct stack *stack = CONTAINER_OF(e, struct stack, link);
-        uint32_t index = stack->index;
-
-        madvise(stack->low, s->usable, MADV_DONTNEED);
-        s->cold[s->cold_count++] = index;
-    }
+    if (atomic_load_explicit(&s->depot_count, memory_order_relaxed) <= DEPOT_WARM || /* a hint */
+        !lock_try(&s->lock))
+        return 0;
+    while (n < TRIM_BATCH && s->depot.count > DEPOT_WARM && (e = list_take(&s->depot)))
+        idle[n++] = CONTAINER_OF(e, struct stack, link);
     publish_depot(s);
     lock_drop(&s->lock);
-    return atomic_load_explicit(&s->depot_count, memory_order_relaxed) > DEPOT_WARM; /* a hint */
+    return n;
+}
+
+/* The memory goes outside the lock: each piece costs a round of interrupts to the other processors. */
+bool stacks_trim(struct stacks *s)
+{
+    struct stack *idle[TRIM_BATCH];
+    uint32_t index[TRIM_BATCH];
+    int n = take_idle(s, idle);
+
+    for (int i = 0; i < n; i++) {
+        index[i] = idle[i]->index;
+        madvise(idle[i]->low, s->usable, MADV_DONTNEED);
+    }
+    lock_take(&s->lock);
+    for (int i = 0; i < n; i++)
+        s->cold[s->cold_count++] = index[i];
+    lock_drop(&s->lock);
+    return n > 0;
 }

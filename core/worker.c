@@ -341,7 +341,7 @@ static void sleep_announced(struct worker *w)
 static void idle(struct worker *w)
 {
     struct coir_runtime *rt = w->runtime;
-    int64_t until = rt->spin_ns ? coir_now() + rt->spin_ns : 0;
+    int64_t until = rt->spin_ns < COIR_SEC ? coir_now() + rt->spin_ns : COIR_NEVER;
     unsigned turns = 0;
 
     if (rt->io && w->io_queued)
@@ -355,12 +355,13 @@ static void idle(struct worker *w)
     while (rt->spin_ns && !flag(&rt->stopping)) {
         if (work_in_sight(rt) || poll_events(w, true))
             return;
-        if (rt->spin_ns != COIR_NEVER && coir_now() >= until)
+        if (coir_now() >= until)
             break;
         spin_pause(&turns);
     }
     atomic_store_explicit(&w->busy_tick, 0, memory_order_relaxed); /* a hint */
-    while (!FIBER_KEEPS_STACKS && stacks_trim(&rt->stacks) && !work_in_sight(rt))
+    while (!FIBER_KEEPS_STACKS && !flag(&rt->draining) && !work_in_sight(rt) &&
+           stacks_trim(&rt->stacks))
         ;
     park_announce(&rt->park, &w->parker, true);
     w->searching = false;
@@ -408,6 +409,8 @@ static void loop_entry(void *passed, void *arg)
     fiber_arrive(self, passed);
     arrive(passed);
     fiber_resume(self);
+    if (!self->carrier->share_fp) /* a new stack begins with the words of whoever needed it */
+        arch_fp_set(worker_of(self)->fp);
     loop(self);
 }
 
