@@ -184,8 +184,6 @@ static COLD int run_deferred(struct job *j, int outcome)
 /* The job returned while jobs owe a counter of frames that are gone. */
 static COLD int returned_owing(struct job *j, uintptr_t frame)
 {
-    struct worker *w = worker_here();
-    struct coir_runtime *rt = w ? w->runtime : NULL;
     bool owed = false;
 
     for (struct counter *c = j->owned; c; c = c->next_owned)
@@ -196,7 +194,7 @@ static COLD int returned_owing(struct job *j, uintptr_t frame)
     job_failure(j, &j->failure, COIR_PANICKED, COIR_KIND_OWED);
     snprintf(j->failure.message, sizeof j->failure.message,
              "returned while jobs it spawned still owed a counter in its frame");
-    report_failure(rt, &j->failure);
+    report_failure(runtime_here(), &j->failure);
     return COIR_PANICKED;
 }
 
@@ -234,7 +232,7 @@ static COLD int caught(struct job *j, void *exception)
     reset_exceptions(j);
     if (w)
         tally(&w->panics, 1);
-    report_failure(w ? w->runtime : NULL, &j->failure);
+    report_failure(runtime_here(), &j->failure);
     return COIR_PANICKED;
 }
 

@@ -30,8 +30,7 @@ struct call {
 };
 
 struct pool {
-    const struct host *host;
-    const char *name;        /* the runtime's */
+    struct coir_runtime *rt;
     unsigned most;           /* threads there may be */
 
     pthread_mutex_t lock;    /* guards all below */
@@ -97,6 +96,7 @@ static void *thread_main(void *arg)
     struct pool *p = arg;
     struct call *c;
 
+    runtime_adopt_thread(p->rt);
     pthread_mutex_lock(&p->lock);
     while ((c = next_call(p))) {
         pthread_mutex_unlock(&p->lock);
@@ -113,7 +113,7 @@ static void name_thread(const struct pool *p, pthread_t thread, unsigned i)
     char suffix[8], name[16];
     int bytes = snprintf(suffix, sizeof suffix, "/io%u", i % 1000);
 
-    snprintf(name, sizeof name, "%.*s%s", (int)sizeof name - 1 - bytes, p->name, suffix);
+    snprintf(name, sizeof name, "%.*s%s", (int)sizeof name - 1 - bytes, p->rt->options.name, suffix);
     pthread_setname_np(thread, name);
 }
 
@@ -128,7 +128,7 @@ static void start_thread(struct pool *p)
     error = pthread_create(&p->thread[p->threads], NULL, thread_main, p);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (error) {
-        host_log(p->host, COIR_LOG_WARNING, "offload thread %u could not be started: %s",
+        host_log(&p->rt->host, COIR_LOG_WARNING, "offload thread %u could not be started: %s",
                  p->threads, strerror(error));
         return;
     }
@@ -205,8 +205,7 @@ int offload_open(struct coir_runtime *rt)
 
     if (!p)
         return COIR_ENOMEM;
-    p->host = &rt->host;
-    p->name = rt->options.name;
+    p->rt = rt;
     p->most = most;
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->wanted, NULL);

@@ -95,7 +95,7 @@ void coir_panic_at(const char *file, int line, const char *format, ...)
     j->raising = true;
     if (w)
         tally(&w->panics, 1);
-    report_failure(w ? w->runtime : NULL, &j->failure);
+    report_failure(runtime_here(), &j->failure);
 
     job_settle_owned(j, (uintptr_t)__builtin_frame_address(0)); /* P1; may suspend */
     j->exception = (struct _Unwind_Exception){.exception_class = JOB_EXCEPTION_CLASS,

@@ -5,7 +5,7 @@
 #ifndef COIR_REPORT_H
 #define COIR_REPORT_H
 
-#include "worker.h"
+#include "state.h"
 
 /* rt NULL: a plain thread's coir_try; standard error. */
 void report_failure(struct coir_runtime *rt, const coir_failure *f);

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * find.c - the order in which a worker takes work.
+ *
+ * New jobs run newest first, for fork-join; ready fibers oldest first, for fairness between
+ * requests. They take turns in rounds of a small budget, so neither starves the other; the
+ * injector, timers and I/O are looked at every POLL_TURNS turns even when there is other work.
+ *
+ * SLEEP (park.c): the look at every queue after park_announce is find_quietly.
+ */
+#include "find.h"
+
+#define ROUND_JOBS 16    /* new jobs, then fibers, before the others get their turn */
+#define ROUND_FIBERS 16
+#define INJECT_BATCH 32  /* injected jobs taken at once; thieves share them */
+#define STEAL_BATCH 32   /* jobs stolen at once */
+#define PREFETCH_HEADER 12
+#define PREFETCH_STACK 6
+
+static struct fiber *fiber_at(struct link *e)
+{
+    return CONTAINER_OF(e, struct fiber, stack.link);
+}
+
+/* Of a long queue the next fibers are fetched ahead: their stacks have left the cache, and a switch
+ * would wait for line after line. */
+struct fiber *find_ready(struct worker *w)
+{
+    struct link *far = ring_peek(&w->ring, PREFETCH_HEADER), *near;
+
+    if (far) {
+        near = ring_peek(&w->ring, PREFETCH_STACK);
+        fiber_prefetch_header(fiber_at(far));
+        if (near)
+            fiber_prefetch_stack(fiber_at(near));
+    }
+    far = ring_take(&w->ring);
+    return far ? fiber_at(far) : NULL;
+}
+
+/* Own queues, in rounds. */
+static bool find_local(struct worker *w, struct next *n)
+{
+    for (int round = 0; round < 2; round++) {
+        if (w->jobs_left && deque_pop(&w->deque, &n->work)) {
+            w->jobs_left--;
+            return n->has_work = true;
+        }
+        if (w->fibers_left && (n->fiber = find_ready(w))) {
+            w->fibers_left--;
+            return true;
+        }
+        w->jobs_left = ROUND_JOBS;
+        w->fibers_left = ROUND_FIBERS;
+    }
+    return false;
+}
+
+/* A batch of injected work: the oldest to run now, the rest where thieves find it. Not inlined: the
+ * batch would lie in the loop's frame, below every parked job. */
+static NOINLINE bool find_injected(struct worker *w, struct next *n)
+{
+    struct link *e = inject_take_fiber(&w->runtime->inject);
+    struct work batch[INJECT_BATCH];
+    size_t count;
+
+    if (e) {
+        n->fiber = fiber_at(e);
+        return true;
+    }
+    count = inject_take(&w->runtime->inject, batch, deque_empty(&w->deque) ? INJECT_BATCH : 1);
+    for (size_t i = count; i > 1; i--)
+        deque_push(&w->deque, &batch[i - 1]); /* an empty deque has room for a batch */
+    n->work = batch[0];
+    return n->has_work = count > 0;
+}
+
+static uint64_t next_random(struct worker *w)
+{
+    w->random ^= w->random << 13; /* xorshift64 (Marsaglia, 2003) */
+    w->random ^= w->random >> 7;
+    w->random ^= w->random << 17;
+    return w->random;
+}
+
+static bool steal_job(struct worker *victim, struct work *work)
+{
+    enum steal s;
+
+    do
+        s = deque_steal(&victim->deque, work);
+    while (s == STEAL_LOST);
+    return s == STEAL_OK;
+}
+
+/* A ready fiber, or the oldest job and up to half of the others: small jobs would otherwise cost
+ * the two workers a cache line each. What is not run at once can be stolen again. */
+static bool steal_from(struct worker *w, struct worker *victim, struct next *n)
+{
+    struct link *e = ring_empty(&victim->ring) ? NULL : ring_steal(&victim->ring);
+    struct work more;
+
+    if (e) {
+        n->fiber = fiber_at(e);
+        return true;
+    }
+    if (deque_empty(&victim->deque) || !steal_job(victim, &n->work))
+        return false;
+    for (unsigned i = 1; i < STEAL_BATCH && i < deque_count(&victim->deque); i++) {
+        if (!steal_job(victim, &more))
+            break;
+        deque_push(&w->deque, &more); /* it was empty: there is room */
+    }
+    return n->has_work = true;
+}
+
+static bool find_stolen(struct worker *w, struct next *n)
+{
+    struct coir_runtime *rt = w->runtime;
+    unsigned count = rt->worker_count, first;
+
+    if (count == 1)
+        return false;
+    first = (unsigned)(next_random(w) % count);
+    for (unsigned i = 0; i < count; i++) {
+        struct worker *victim = rt->worker[(first + i) % count];
+
+        if (victim != w && steal_from(w, victim, n)) {
+            tally(&w->steals, 1);
+            return true;
+        }
+    }
+    return false;
+}
+
+bool find_events(struct worker *w, bool all)
+{
+    struct coir_runtime *rt = w->runtime;
+    int64_t now = coir_now();
+    bool any = false;
+
+    w->polling = true;
+    for (unsigned i = 0; i < rt->worker_count; i++)
+        if (all || rt->worker[i] == w)
+            any |= timers_expire(&rt->worker[i]->timers, now) > 0;
+    if (rt->io)
+        any |= rt->io->poll(w);
+    w->polling = false;
+    if (any && ring_several(&w->ring))
+        park_notify(&rt->park);
+    return any;
+}
+
+bool find_next(struct worker *w, struct next *n)
+{
+    *n = (struct next){0};
+    if (UNLIKELY(++w->tick % POLL_TURNS == 0 || w->look_outside)) {
+        w->look_outside = false;
+        atomic_store_explicit(&w->busy_tick, w->tick | 1, memory_order_relaxed); /* a hint */
+        find_events(w, false);
+        if (!inject_empty(&w->runtime->inject) && find_injected(w, n))
+            return true;
+    }
+    if (find_local(w, n) || find_injected(w, n) || find_stolen(w, n))
+        return true;
+    return find_events(w, true) && find_local(w, n);
+}
+
+bool find_quietly(struct coir_runtime *rt)
+{
+    if (!inject_empty(&rt->inject))
+        return true;
+    for (unsigned i = 0; i < rt->worker_count; i++)
+        if (!ring_empty(&rt->worker[i]->ring) || !deque_empty(&rt->worker[i]->deque))
+            return true;
+    return false;
+}

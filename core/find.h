@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * find.h - what a worker does next: its own queues, the injector, others' queues, timers, I/O.
+ */
+#ifndef COIR_FIND_H
+#define COIR_FIND_H
+
+#include "state.h"
+
+#define POLL_TURNS 61    /* prime, so that it beats with no regular pattern of work */
+
+/* What a turn of the loop does: one of the two. */
+struct next {
+    struct fiber *fiber; /* to resume */
+    bool has_work;
+    struct work work;    /* to run */
+};
+
+/* Finds something to do; false: there was nothing. */
+bool find_next(struct worker *w, struct next *n);
+
+/* The oldest ready fiber of the worker's own queue, or NULL. */
+struct fiber *find_ready(struct worker *w);
+
+/* Fires timers and readies completed I/O: the worker's own timers, or all. True: something was. */
+bool find_events(struct worker *w, bool all);
+
+/* Whether anything is runnable anywhere, by looking only. */
+bool find_quietly(struct coir_runtime *rt);
+
+#endif
