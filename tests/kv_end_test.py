@@ -1,0 +1,243 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""kv_end_test.py - coir-kv from outside: failures, metrics, its start and end.
+
+    tests/kv_end_test.py [--server PATH] [CASE...]
+
+A case is a function whose name is a sentence that is true when it passes. Those marked with
+@each run once on every kind of server (io_uring and epoll, one worker and two).
+"""
+
+import contextlib
+import resource
+import select
+import signal
+import subprocess
+import threading
+import time
+
+import kv_kit
+from kv_kit import (Client, Error, PATIENCE, Server, case, each, each_io, encode, equal, main,
+                    percentile, until, within)
+
+# --------------------------------------------------------------------------------------- failures
+
+@each
+def a_panic_ends_one_connection_and_is_told_once(server):
+    with server.client() as other:
+        for i in range(5):
+            with server.client() as c:
+                c.send(encode("SET", "k", i) + encode("DEBUG", "PANIC") + encode("SET", "k", "no"))
+                equal(c.reply(), "OK")
+                equal(c.reply(), Error("ERR internal: DEBUG PANIC asked for by a client"))
+                c.is_closed()
+            equal(other("GET", "k"), b"%d" % i)
+        until(lambda: len(server.log) >= 5, "a line in the log for each panic")
+        equal(server.metrics()["coir_panics_total"], 5)
+        until(lambda: server.connections() == 1, "the slots are free again")
+    equal(len([line for line in server.log if "DEBUG PANIC" in line and "command.c" in line]), 5)
+    equal(len(server.log), 5)
+
+
+@each_io
+def panics_under_load_lose_no_other_connection(server):
+    stop = threading.Event()
+    broken = []
+
+    def load():
+        try:
+            with server.client() as c:
+                while not stop.is_set():
+                    c.send(encode("INCR", "n") * 16)
+                    for _ in range(16):
+                        equal(type(c.reply()), int)
+        except Exception as error:  # whatever it is, the case must fail by it
+            broken.append(error)
+
+    threads = [threading.Thread(target=load) for _ in range(4)]
+    for t in threads:
+        t.start()
+    for _ in range(500):
+        with server.client() as c:
+            equal(c("DEBUG", "PANIC"), Error("ERR internal: DEBUG PANIC asked for by a client"))
+    stop.set()
+    for t in threads:
+        t.join(PATIENCE)
+    equal(broken, [])
+    equal(server.metrics()["coir_panics_total"], 500)
+
+
+@each_io
+def a_busy_request_does_not_delay_the_others(server):
+    stop = threading.Event()
+    waits = []
+
+    def ask():
+        with server.client() as c:
+            while not stop.is_set():
+                start = time.monotonic()
+                c("GET", "k")
+                waits.append(time.monotonic() - start)
+                select.select([], [], [], 0.001)
+
+    asker = threading.Thread(target=ask)
+    asker.start()
+    with server.client() as c:
+        for _ in range(5):
+            start = time.monotonic()
+            equal(c("DEBUG", "LOOP", "200"), "OK")
+            within(0.2, time.monotonic() - start, PATIENCE)
+    stop.set()
+    asker.join(PATIENCE)
+    within(100, len(waits), 100000)
+    within(0, percentile(waits, 0.99), 0.05)
+
+
+@each
+def sleeping_requests_keep_no_worker(server):
+    sleepers = [server.client() for _ in range(100)]
+    start = time.monotonic()
+    for c in sleepers:
+        c.send(encode("DEBUG", "SLEEP", "300"))
+    with server.client() as c:
+        equal(c("PING"), "PONG")
+        within(0, time.monotonic() - start, 0.25)
+    for c in sleepers:
+        equal(c.reply(), "OK")
+        c.close()
+    within(0.3, time.monotonic() - start, 3)
+
+
+# --------------------------------------------------------------------------------------- metrics
+
+@each_io
+def metrics_please_promtool(server):
+    with server.client() as c:
+        for _ in range(10):
+            c("PING")
+        _, text = server.http("/metrics")
+        for name in ("coir_kv_connections 1", "coir_kv_commands_total 10", "coir_kv_keys 0"):
+            equal(name in text.split("\n"), True)
+    for name in ("jobs_ended_total{outcome=\"panicked\"}", "panics_total", "fibers_parked",
+                 "stacks", "switches_total", "steals_total", "sleeps_total"):
+        equal(f"coir_{name} " in text, True)
+    within(1 << 20, server.metrics()["coir_kv_resident_bytes"], 1 << 33)
+    out = subprocess.run(["promtool", "check", "metrics"], input=text, text=True,
+                         capture_output=True, timeout=PATIENCE)
+    equal((out.returncode, out.stdout + out.stderr), (0, ""))
+
+
+@each_io
+def the_metrics_port_speaks_http(server):
+    equal(server.http("/healthz"), (200, "ok\n"))
+    equal(server.http("/")[0], 404)
+    equal(server.http("/metrics", method="DELETE")[0], 405)
+    with Client(server.metrics_port) as c:
+        with contextlib.suppress(ConnectionError):
+            c.send(b"GET /" + b"x" * 100000)
+            c.file.read()
+    with Client(server.metrics_port) as silent:  # holds the responder, but not for long
+        equal(server.http("/healthz"), (200, "ok\n"))
+        silent.is_closed()
+
+
+# ---------------------------------------------------------------------------------- the process
+
+@each
+def shutdown_ends_the_server_in_good_order(server):
+    idle = server.client()
+    with server.client() as c:
+        c.send(encode("SHUTDOWN", "NOSAVE"))
+        c.is_closed()
+    idle.is_closed()
+    idle.close()
+    equal(server.process.wait(PATIENCE), 0)
+
+
+@each
+def a_signal_ends_the_server_whatever_its_clients_do(server):
+    clients = [server.client() for _ in range(5)]
+    clients[0].send(b"*2\r\n$3\r\nGET")
+    clients[1].send(encode("DEBUG", "SLEEP", "60000"))
+    clients[2].send(encode("SET", "big", b"x" * (1 << 20)) + encode("GET", "big") * 500)
+    until(lambda: server.metrics()["coir_kv_keys"] == 1, "they are at it")
+    clients[3].send(encode("DEBUG", "LOOP", "60000"))
+    start = time.monotonic()
+    server.process.send_signal(signal.SIGINT)
+    equal(server.process.wait(PATIENCE), 0)
+    within(0, time.monotonic() - start, 5)
+    for c in clients:
+        c.close()
+
+
+@case
+def clients_beyond_the_limit_are_told_so():
+    with Server("--max-clients", "3") as server:
+        clients = [server.client() for _ in range(3)]
+        for c in clients:
+            equal(c("PING"), "PONG")
+        with server.client() as c:
+            equal(c.reply(), Error("ERR max number of clients reached"))
+            c.is_closed()
+        equal(server.metrics()["coir_kv_connections_refused_total"], 1)
+        clients.pop().close()
+        until(lambda: server.connections() == 2, "a slot is free")
+        with server.client() as c:
+            equal(c("PING"), "PONG")
+        for c in clients:
+            c.close()
+
+
+@case
+def a_server_out_of_descriptors_goes_on():
+    with Server("--max-clients", "1000") as server:
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (40, 40))
+        clients = [server.client() for _ in range(60)]
+        equal(clients[0]("PING"), "PONG")
+        clients[0].close()
+        for c in clients[1:]:
+            c.send(encode("PING"))
+        for c in clients[1:]:  # each that leaves makes room for one that waits
+            equal(c.reply(), "PONG")
+            c.close()
+
+
+def fails(code, *options):
+    out = subprocess.run([kv_kit.BINARY, *options], text=True, capture_output=True, timeout=PATIENCE)
+    equal((out.returncode, out.stdout), (code, ""))
+    equal(len(out.stderr.splitlines()), 1)
+    equal("coir-kv" in out.stderr, True)
+    return out.stderr
+
+
+@case
+def bad_options_give_one_line_and_exit_2():
+    for options in (["--nothing"], ["--port"], ["--port", "70000"], ["--port", "x"],
+                    ["--port", "-1"], ["--workers", "0"], ["--workers", "257"], ["--io", "select"],
+                    ["--metrics-port", "1e3"], ["--max-clients", "0"], ["extra"]):
+        fails(2, *options)
+
+
+@case
+def an_address_that_cannot_be_had_gives_one_line_and_exit_1():
+    with Server() as server:
+        equal("in use" in fails(1, "--port", str(server.port)), True)
+        equal("in use" in fails(1, "--port", "0", "--metrics-port", str(server.port)), True)
+    fails(1, "--port", "0", "--bind", "not-an-address")
+
+
+@case
+def help_names_every_option():
+    out = subprocess.run([kv_kit.BINARY, "--help"], text=True, capture_output=True, timeout=PATIENCE)
+    equal((out.returncode, out.stderr), (0, ""))
+    for option in ("port", "bind", "workers", "io", "poll", "metrics-port", "max-clients", "help"):
+        equal(f"--{option}" in out.stdout, True)
+
+
+@case
+def poll_mode_serves():
+    with Server("--poll", "--workers", "1") as server, server.client() as c:
+        equal(c("PING"), "PONG")
+
+
+main()
