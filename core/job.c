@@ -263,9 +263,9 @@ static inline __attribute__((always_inline)) int call(struct job *j, struct job 
         uintptr_t low = lowest_owned(j), here = (uintptr_t)__builtin_frame_address(0);
 
         if (UNLIKELY(low < here)) { /* steps below them: their memory must stay what it is */
-            volatile char *gap = __builtin_alloca(here - low);
+            void *gap = __builtin_alloca(here - low);
 
-            (void)gap;
+            __asm__ volatile("" : : "r"(gap) : "memory"); /* not to be optimized away */
         }
         outcome = end_slowly(j, exception, low);
     }

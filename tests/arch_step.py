@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: MIT
 """arch_step.py PROGRAM - unwinds at every instruction of the x86-64 port, under gdb.
 
-Stops at each instruction of the port's assembly while arch_test runs every_step_can_be_taken. gdb
-reads the tables that every unwinder reads. At each stop it must find the callers with the registers
-that it found at the first instruction of the call that the stack is in, and after them the end.
-At a ret gdb looks at the stack instead of the tables; arch_test's signals cover that instruction.
+Stops at each instruction of the port's assembly while arch_walk_test runs every_step_can_be_taken.
+gdb reads the tables that every unwinder reads. At each stop it must find the callers with the
+registers that it found at the first instruction of the call that the stack is in, and then the end.
+At a ret gdb looks at the stack and not at the tables; the signals of arch_walk_test cover that.
 """
 import os
 import re

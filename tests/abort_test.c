@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * abort_test.c - what cannot be contained ends the process with a report, and never goes on.
+ *
+ * Each case runs in a child. A noexcept frame is in abort_cxx_test.cc.
+ */
+#include "base.h"
+#include "child.h"
+
+#include <pthread.h>
+
+#define CLEANUP(f) __attribute__((cleanup(f), unused))
+
+/* Runs fn as a job; the report must come although the log is quiet. */
+static void in_job(void *arg)
+{
+    coir_options o = run_options(2);
+    coir_fn **fn = arg;
+
+    if (coir_run(&o, *fn, NULL) >= COIR_DONE)
+        _exit(0);
+}
+
+static void in_try(void *arg)
+{
+    coir_fn **fn = arg;
+
+    if (coir_try(*fn, NULL, NULL) >= COIR_DONE)
+        _exit(0);
+}
+
+#define BOTH_DIE(fn, ...)                                                                          \
+    do {                                                                                           \
+        coir_fn *of = (fn);                                                                        \
+                                                                                                   \
+        CHILD_DIES(in_job, &of, SIGABRT, __VA_ARGS__);                                             \
+        CHILD_DIES(in_try, &of, SIGABRT, __VA_ARGS__);                                             \
+    } while (0)
+
+/* ------------------------------------------------------------------------------ no boundary */
+
+static void raise_outside(void *unused)
+{
+    (void)unused;
+    coir_panic("nobody is %s", "here");
+}
+
+static void add_nothing(void *unused)
+{
+    coir_counter c = COIR_COUNTER_INIT;
+
+    (void)unused;
+    coir_counter_add(&c, 0);
+}
+
+static void start_hook(unsigned worker, void *unused)
+{
+    (void)unused;
+    coir_panic("in the hook of worker %u", worker);
+}
+
+static void raise_in_hook(void *unused)
+{
+    coir_options o = run_options(1);
+    coir_runtime *rt;
+
+    (void)unused;
+    o.worker_start = start_hook;
+    if (coir_open(&o, &rt) == COIR_OK)
+        _exit(0);
+}
+
+static void a_panic_outside_any_boundary_aborts(void)
+{
+    CHILD_DIES(raise_outside, NULL, SIGABRT, "panic outside any boundary", "abort_test.c",
+               "nobody is here");
+    CHILD_DIES(add_nothing, NULL, SIGABRT, "panic outside any boundary", "coir_counter_add");
+    CHILD_DIES(raise_in_hook, NULL, SIGABRT, "panic outside any boundary",
+               "in the hook of worker 0");
+}
+
+/* ---------------------------------------------------------------------------- double panic */
+
+static void raise_again(int *unused)
+{
+    (void)unused;
+    coir_panic("second");
+}
+
+static void raise_twice(void *unused)
+{
+    int n CLEANUP(raise_again) = 0;
+
+    (void)unused;
+    coir_panic("first");
+}
+
+static void yield_and_raise_again(int *unused)
+{
+    coir_yield();
+    raise_again(unused);
+}
+
+static void raise_twice_with_a_pause(void *unused)
+{
+    int n CLEANUP(yield_and_raise_again) = 0;
+
+    (void)unused;
+    coir_panic("first");
+}
+
+static void a_panic_while_another_unwinds_aborts(void)
+{
+    BOTH_DIE(raise_twice, "panic while an earlier one unwinds", "second", "abort_test.c");
+    BOTH_DIE(raise_twice_with_a_pause, "panic while an earlier one unwinds", "second");
+}
+
+/* ----------------------------------------------------------------------------- no unwind tables */
+
+/* Calls fn(NULL) from a frame that unwinders know nothing about: the assembler writes tables for
+ * what is between .cfi_startproc and .cfi_endproc only. */
+void call_without_tables(coir_fn *fn);
+
+#if defined(__x86_64__)
+__asm__(".pushsection .text\n"
+        ".type call_without_tables, @function\n"
+        "call_without_tables:\n"
+        "    push %rbp\n"
+        "    mov %rdi, %rax\n"
+        "    xor %edi, %edi\n"
+        "    call *%rax\n"
+        "    pop %rbp\n"
+        "    ret\n"
+        ".size call_without_tables, . - call_without_tables\n"
+        ".popsection\n");
+#elif defined(__aarch64__)
+__asm__(".pushsection .text\n"
+        ".type call_without_tables, %function\n"
+        "call_without_tables:\n"
+        "    stp x29, x30, [sp, #-16]!\n"
+        "    mov x9, x0\n"
+        "    mov x0, xzr\n"
+        "    blr x9\n"
+        "    ldp x29, x30, [sp], #16\n"
+        "    ret\n"
+        ".size call_without_tables, . - call_without_tables\n"
+        ".popsection\n");
+#endif
+
+static void raise_under(void *unused)
+{
+    (void)unused;
+    coir_panic("under a bare frame");
+}
+
+static void raise_through_bare_frame(void *unused)
+{
+    (void)unused;
+    call_without_tables(raise_under);
+}
+
+static void a_frame_without_unwind_tables_aborts(void)
+{
+    BOTH_DIE(raise_through_bare_frame, "without unwind tables", "under a bare frame",
+             "abort_test.c", "-fexceptions");
+}
+
+/* ------------------------------------------------------------------------------ end of a thread */
+
+static void leave_thread(void *unused)
+{
+    pthread_exit(unused);
+}
+
+static __attribute__((unused)) void sleep_and_leave(void *unused)
+{
+    if (coir_sleep_until(coir_now() + COIR_MS) == COIR_OK)
+        leave_thread(unused);
+}
+
+static void ending_a_thread_through_a_job_aborts(void)
+{
+    coir_fn *fn = leave_thread;
+
+    CHILD_DIES(in_try, &fn, SIGABRT, "pthread_exit");
+#ifndef COIR_TSAN /* it aborts by itself when a fiber ends a thread */
+    BOTH_DIE(leave_thread, "pthread_exit");
+    BOTH_DIE(sleep_and_leave, "pthread_exit");
+#endif
+}
+
+/* ------------------------------------------------------------------------------ lost counters */
+
+static void nop(void *unused)
+{
+    (void)unused;
+}
+
+static __attribute__((noinline)) void leave_counter(void)
+{
+    coir_counter c = COIR_COUNTER_INIT;
+
+    if (coir_spawn(&c, nop, NULL) != COIR_OK)
+        _exit(0);
+}
+
+static __attribute__((noinline)) void reuse_frame(void)
+{
+    volatile char frame[4096];
+
+    for (size_t i = 0; i < sizeof frame; i++)
+        frame[i] = 0;
+}
+
+static void lose_counter(void *unused)
+{
+    (void)unused;
+    leave_counter();
+    reuse_frame();
+}
+
+static void a_counter_whose_frame_was_left_in_mid_job_aborts(void)
+{
+    coir_fn *fn = lose_counter;
+    CHILD_DIES(in_job, &fn, SIGABRT, "a counter left its frame");
+}
+
+CHECK_MAIN(CASE(a_panic_outside_any_boundary_aborts), CASE(a_panic_while_another_unwinds_aborts),
+           CASE(a_frame_without_unwind_tables_aborts), CASE(ending_a_thread_through_a_job_aborts),
+           CASE(a_counter_whose_frame_was_left_in_mid_job_aborts))

@@ -1,0 +1,333 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * nomem_test.c - every allocation fails once, and every one from some point on: each call says
+ * so, the hooks balance, and the runtime is usable or closed. Also threads and stacks that are
+ * not to be had.
+ */
+#include "run.h"
+
+#include <pthread.h>
+
+/* ------------------------------------------------------------------------------- failing alloc */
+
+/* Counts the calls; fails the fail_at-th, or all from there on. */
+static struct supply {
+    int calls, blocks, fail_at;
+    int for_ever;
+} supply;
+
+static void *supply_alloc(size_t bytes, void *arg)
+{
+    struct supply *s = arg;
+    int call = __atomic_add_fetch(&s->calls, 1, __ATOMIC_RELAXED);
+    void *memory;
+
+    if (s->fail_at && (s->for_ever ? call >= s->fail_at : call == s->fail_at))
+        return NULL;
+    memory = malloc(bytes);
+    if (memory)
+        __atomic_add_fetch(&s->blocks, 1, __ATOMIC_RELAXED);
+    return memory;
+}
+
+static void supply_free(void *memory, void *arg)
+{
+    struct supply *s = arg;
+
+    if (CHECK(memory != NULL))
+        __atomic_sub_fetch(&s->blocks, 1, __ATOMIC_RELAXED);
+    free(memory);
+}
+
+static coir_options supplied(unsigned workers)
+{
+    coir_options o = run_options(workers);
+
+    o.alloc = supply_alloc;
+    o.free = supply_free;
+    o.alloc_arg = &supply;
+    return o;
+}
+
+static int starved(int status)
+{
+    return status == COIR_ENOMEM;
+}
+
+static void count(void *n)
+{
+    run_count(n);
+}
+
+static void defer_many(void *n)
+{
+    for (int i = 0; i < 3 * COIR_DEFER_INLINE; i++) {
+        int status = coir_defer(count, n);
+
+        CHECK(status == COIR_OK || (starved(status) && i >= COIR_DEFER_INLINE));
+        __atomic_sub_fetch((int *)n, status == COIR_OK, __ATOMIC_RELAXED);
+    }
+}
+
+static void block(void *n)
+{
+    int status = coir_sleep_until(coir_now() + 10 * COIR_US);
+
+    CHECK(status == COIR_OK || starved(status));
+    run_count(n);
+}
+
+/* A bit of everything that allocates: n counts what was accepted down and what ran up. */
+static void work(void *arg)
+{
+    coir_counter c = COIR_COUNTER_INIT, after = COIR_COUNTER_INIT;
+    int *n = arg, status, outcome;
+
+    for (int i = 0; i < 3000; i++) { /* more than a worker's own queue holds */
+        status = coir_spawn(&c, i < 100 ? block : count, n);
+        CHECK(status == COIR_OK || starved(status));
+        __atomic_sub_fetch(n, status == COIR_OK, __ATOMIC_RELAXED);
+    }
+    status = coir_spawn_many(&c, count, n, 0, 3000);
+    CHECK(status == COIR_OK || starved(status));
+    __atomic_sub_fetch(n, status == COIR_OK ? 3000 : 0, __ATOMIC_RELAXED);
+    coir_counter_add(&after, 1);
+    status = coir_spawn_after(&after, &c, count, n);
+    CHECK(status == COIR_OK || starved(status));
+    __atomic_sub_fetch(n, status == COIR_OK, __ATOMIC_RELAXED);
+    coir_counter_done(&after, COIR_DONE);
+    CHECK_EQ(coir_try(defer_many, n, NULL), COIR_DONE);
+    while (starved(outcome = coir_wait(&c)))
+        coir_yield();
+    CHECK(outcome == COIR_DONE || outcome == COIR_CANCELED); /* after: nowhere to queue the job */
+    if (outcome == COIR_CANCELED)
+        run_count(n);
+}
+
+/* One run with the n-th call failing. True: no call failed, so this was the last. */
+static int run_starved(unsigned workers)
+{
+    coir_options o = supplied(workers);
+    coir_counter c = COIR_COUNTER_INIT;
+    coir_runtime *rt;
+    int n = 0, status;
+
+    status = coir_open(&o, &rt);
+    CHECK(status == COIR_OK || starved(status));
+    if (status == COIR_OK) {
+        status = coir_submit(rt, &c, work, &n);
+        CHECK(status == COIR_OK || starved(status));
+        CHECK_EQ(coir_wait(&c), COIR_DONE);
+        CHECK_EQ(n, 0);
+        run_close(rt);
+    } else {
+        CHECK(rt == NULL);
+    }
+    CHECK_EQ(supply.blocks, 0);
+    return supply.calls < supply.fail_at;
+}
+
+static void fail_each(unsigned workers, int for_ever)
+{
+    int at = 0, last;
+
+    do {
+        supply = (struct supply){.fail_at = ++at, .for_ever = for_ever};
+        last = run_starved(workers);
+    } while (!last && at < 1000);
+    CHECK(last && at > 5);
+}
+
+static void any_one_allocation_may_fail(void)
+{
+    fail_each(1, 0);
+    fail_each(2, 0);
+}
+
+static void all_allocations_from_any_point_may_fail(void)
+{
+    fail_each(1, 1);
+    fail_each(2, 1);
+}
+
+static void park_many(void *n)
+{
+    coir_counter c = COIR_COUNTER_INIT;
+
+    for (int i = 0; i < 1000; i++)
+        CHECK_EQ(coir_spawn(&c, block, n), COIR_OK);
+    CHECK_EQ(coir_wait_until(&c, coir_now() + 1000 * COIR_SEC), COIR_DONE);
+}
+
+static void stacks_come_from_the_hook(void)
+{
+    coir_options o = supplied(1);
+    int n = 0;
+
+    supply = (struct supply){.calls = 0};
+    CHECK_EQ(coir_run(&o, park_many, &n), COIR_DONE);
+    CHECK_EQ(n, 1000);
+    CHECK(supply.calls > 3);
+    CHECK_EQ(supply.blocks, 0);
+}
+
+/* ------------------------------------------------------------------------------------ threads */
+
+/* Linked with --wrap=pthread_create. */
+int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*fn)(void *),
+                          void *arg);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*fn)(void *),
+                          void *arg);
+
+static int threads_left = -1; /* that may be created; negative: any number */
+
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*fn)(void *),
+                          void *arg)
+{
+    if (threads_left == 0)
+        return 11; /* EAGAIN */
+    threads_left--;
+    return __real_pthread_create(thread, attributes, fn, arg);
+}
+
+static void open_with_threads(int n, int status)
+{
+    coir_options o = supplied(8);
+    int dummy;
+    coir_runtime *rt = (coir_runtime *)(void *)&dummy;
+
+    supply = (struct supply){.calls = 0};
+    threads_left = n;
+    CHECK_EQ(coir_open(&o, &rt), status);
+    threads_left = -1;
+    if (status == COIR_OK)
+        run_close(rt);
+    else
+        CHECK(rt == NULL);
+    CHECK_EQ(supply.blocks, 0);
+}
+
+static void open_undoes_itself_when_a_thread_cannot_start(void)
+{
+    for (int n = 0; n < 8; n++)
+        open_with_threads(n, COIR_EAGAIN);
+    open_with_threads(8, COIR_OK);
+}
+
+/* ------------------------------------------------------------------------------------- stacks */
+
+static void run_with_stacks(size_t stacks, coir_fn *fn, void *arg, int outcome)
+{
+    coir_options o = run_options(1);
+
+    o.stacks_max = stacks;
+    CHECK_EQ(coir_run(&o, fn, arg), outcome);
+}
+
+struct parking {
+    int ended, refused;
+};
+
+static void sleep_or_not(void *arg)
+{
+    struct parking *p = arg;
+    int status = coir_sleep_until(coir_now() + COIR_MS);
+
+    CHECK(status == COIR_OK || starved(status));
+    if (starved(status))
+        run_count(&p->refused);
+    run_count(&p->ended);
+}
+
+static void sleep_on_few(void *arg)
+{
+    coir_counter c = COIR_COUNTER_INIT;
+
+    CHECK_EQ(coir_spawn_many(&c, sleep_or_not, arg, 0, 100), COIR_OK);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+}
+
+static void a_wait_without_a_stack_says_so_and_all_work_ends(void)
+{
+    for (size_t stacks = 1; stacks < 10; stacks++) {
+        struct parking p = {0, 0};
+
+        run_with_stacks(stacks, sleep_on_few, &p, COIR_DONE);
+        CHECK_EQ(p.ended, 100);
+        CHECK(p.refused > 0);
+    }
+}
+
+static coir_counter gate;
+
+static void pass_gate(void *n)
+{
+    CHECK_EQ(coir_wait(&gate), COIR_DONE);
+    run_count(n);
+}
+
+/* It takes the last stack for its own wait while the two it has woken are ready. */
+static void open_and_sleep(void *n)
+{
+    coir_counter_done(&gate, COIR_DONE);
+    CHECK_EQ(coir_sleep_until(coir_now() + COIR_MS), COIR_OK);
+    run_count(n);
+}
+
+static void spawn_gate(void *n)
+{
+    CHECK_EQ(coir_spawn(NULL, open_and_sleep, n), COIR_OK);
+    CHECK_EQ(coir_spawn(NULL, pass_gate, n), COIR_OK);
+    CHECK_EQ(coir_spawn(NULL, pass_gate, n), COIR_OK);
+}
+
+static void no_ready_fiber_is_lost_with_the_last_stack(void)
+{
+    int n = 0;
+
+    coir_counter_init(&gate);
+    coir_counter_add(&gate, 1);
+    run_with_stacks(3, spawn_gate, &n, COIR_DONE);
+    CHECK_EQ(n, 3);
+}
+
+static void raise_beside_child(void *n)
+{
+    coir_counter c = COIR_COUNTER_INIT;
+
+    CHECK_EQ(coir_spawn(&c, count, n), COIR_OK);
+    coir_panic("without a stack to wait on");
+}
+
+static void return_owing(void *n)
+{
+    coir_counter c = COIR_COUNTER_INIT;
+
+    CHECK_EQ(coir_spawn(&c, count, n), COIR_OK);
+}
+
+static void a_panic_without_a_stack_settles_its_children(void)
+{
+    int n = 0;
+
+    run_with_stacks(1, raise_beside_child, &n, COIR_PANICKED);
+    run_with_stacks(1, return_owing, &n, COIR_PANICKED);
+    CHECK_EQ(n, 0);
+}
+
+static void too_few_stacks_for_the_workers_is_an_error(void)
+{
+    coir_options o = run_options(4);
+    coir_runtime *rt;
+
+    o.stacks_max = 3;
+    CHECK_EQ(coir_open(&o, &rt), COIR_ENOMEM);
+    CHECK(rt == NULL);
+}
+
+CHECK_MAIN(CASE(any_one_allocation_may_fail), CASE(all_allocations_from_any_point_may_fail),
+           CASE(stacks_come_from_the_hook), CASE(open_undoes_itself_when_a_thread_cannot_start),
+           CASE(a_wait_without_a_stack_says_so_and_all_work_ends),
+           CASE(no_ready_fiber_is_lost_with_the_last_stack),
+           CASE(a_panic_without_a_stack_settles_its_children),
+           CASE(too_few_stacks_for_the_workers_is_an_error))

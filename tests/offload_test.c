@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * offload_test.c - calls that block: their outcome, the bound on threads, deadlines and cancels.
+ */
+#include "sockets.h"
+
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
+
+static void with_threads(unsigned threads, coir_fn *fn)
+{
+    coir_options o = run_options(1);
+
+    o.offload_threads = threads;
+    CHECK_EQ(coir_run(&o, fn, NULL), COIR_DONE);
+}
+
+static void add_one(void *n)
+{
+    ++*(int *)n;
+}
+
+static void panic(void *unused)
+{
+    (void)unused;
+    coir_panic("from a thread of the pool");
+}
+
+static void call_and_return(void *arg)
+{
+    int n = 0;
+
+    (void)arg;
+    for (int i = 0; i < 100; i++)
+        CHECK_EQ(coir_offload(add_one, &n), COIR_DONE);
+    CHECK_EQ(n, 100);
+    CHECK_EQ(coir_offload(panic, NULL), COIR_PANICKED);
+    CHECK_EQ(coir_offload(add_one, &n), COIR_DONE);
+    CHECK_EQ(coir_offload(NULL, NULL), COIR_EINVAL);
+}
+
+static void a_call_is_made_and_its_outcome_told(void)
+{
+    with_threads(1, call_and_return);
+    with_threads(4, call_and_return);
+}
+
+static void a_plain_thread_is_refused(void)
+{
+    CHECK_EQ(coir_offload(add_one, NULL), COIR_EPERM);
+}
+
+static void look_around(void *arg)
+{
+    sigset_t blocked;
+
+    CHECK_EQ(pthread_getname_np(pthread_self(), arg, 16), 0);
+    CHECK_EQ(pthread_sigmask(SIG_BLOCK, NULL, &blocked), 0);
+    CHECK(sigismember(&blocked, SIGTERM));
+    CHECK(sigismember(&blocked, SIGALRM));
+    CHECK(coir_current() == NULL);
+}
+
+static void call_look_around(void *arg)
+{
+    char name[16] = "";
+
+    (void)arg;
+    CHECK_EQ(coir_offload(look_around, name), COIR_DONE);
+    CHECK_STR(name, "coir/io0");
+}
+
+static void threads_have_names_and_take_no_signals(void)
+{
+    with_threads(2, call_look_around);
+}
+
+/* ------------------------------------------------------------------------------- blocking calls */
+
+/* A call that blocks until it is let go. */
+struct gate {
+    sem_t begun, go;
+    int inside, most; /* threads in it now, and at once */
+};
+
+static struct gate gate;
+
+static void gate_init(void)
+{
+    CHECK_EQ(sem_init(&gate.begun, 0, 0), 0);
+    CHECK_EQ(sem_init(&gate.go, 0, 0), 0);
+    gate.inside = gate.most = 0;
+}
+
+static void block(void *unused)
+{
+    int inside = __atomic_add_fetch(&gate.inside, 1, __ATOMIC_SEQ_CST);
+    int most = __atomic_load_n(&gate.most, __ATOMIC_SEQ_CST);
+
+    (void)unused;
+    while (inside > most && !__atomic_compare_exchange_n(&gate.most, &most, inside, 0,
+                                                         __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+        ;
+    sem_post(&gate.begun);
+    sem_wait(&gate.go);
+    __atomic_sub_fetch(&gate.inside, 1, __ATOMIC_SEQ_CST);
+}
+
+static void offload_block(void *unused)
+{
+    (void)unused;
+    CHECK_EQ(coir_offload(block, NULL), COIR_DONE);
+}
+
+static void until_begun(void)
+{
+    while (sem_trywait(&gate.begun) != 0)
+        coir_yield();
+}
+
+static void go_beside(void *arg)
+{
+    coir_counter c = COIR_COUNTER_INIT;
+
+    (void)arg;
+    gate_init();
+    CHECK_EQ(coir_spawn(&c, offload_block, NULL), COIR_OK);
+    until_begun(); /* on the only worker, while the call blocks */
+    sem_post(&gate.go);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+}
+
+static void the_worker_goes_on_meanwhile(void)
+{
+    with_threads(1, go_beside);
+}
+
+static void many_calls(void *arg)
+{
+    coir_counter c = COIR_COUNTER_INIT;
+
+    (void)arg;
+    gate_init();
+    for (int i = 0; i < 50; i++)
+        CHECK_EQ(coir_spawn(&c, offload_block, NULL), COIR_OK);
+    for (int i = 0; i < 3; i++)
+        until_begun(); /* three threads are started, though none has ended */
+    for (int i = 0; i < 50; i++)
+        sem_post(&gate.go);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+    CHECK_EQ(gate.most, 3);
+}
+
+static void there_are_as_many_threads_as_allowed(void)
+{
+    with_threads(3, many_calls);
+}
+
+static int order[8], ordered;
+
+static void note(void *i)
+{
+    order[ordered++] = (int)(intptr_t)i;
+}
+
+static void offload_note(void *i)
+{
+    CHECK_EQ(coir_offload(note, i), COIR_DONE);
+}
+
+static void calls_in_order(void *arg)
+{
+    coir_counter c = COIR_COUNTER_INIT;
+
+    (void)arg;
+    gate_init();
+    ordered = 0;
+    CHECK_EQ(coir_spawn(&c, offload_block, NULL), COIR_OK);
+    until_begun();
+    for (intptr_t i = 0; i < 8; i++) {
+        CHECK_EQ(coir_spawn(&c, offload_note, (void *)i), COIR_OK);
+        until_parked(coir_current(), (uint64_t)i + 2);
+    }
+    sem_post(&gate.go);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+    for (int i = 0; i < 8; i++)
+        CHECK_EQ(order[i], i);
+}
+
+static void waiting_calls_are_made_in_order(void)
+{
+    with_threads(1, calls_in_order);
+}
+
+/* -------------------------------------------------------------------------- deadline and cancel */
+
+static void offload_past_deadline(void *arg)
+{
+    int64_t *ended = arg;
+
+    CHECK_EQ(coir_offload_until(block, NULL, in_ms(5)), COIR_DONE);
+    *ended = coir_now();
+}
+
+static void let_deadline_pass(void *arg)
+{
+    coir_counter c = COIR_COUNTER_INIT;
+    int64_t ended = 0, let_go;
+    int n = 0;
+
+    (void)arg;
+    gate_init();
+    CHECK_EQ(coir_spawn(&c, offload_past_deadline, &ended), COIR_OK);
+    until_begun();
+    CHECK_EQ(coir_offload_until(add_one, &n, in_ms(20)), COIR_ETIMEDOUT);
+    CHECK_EQ(n, 0);
+    CHECK_EQ(ended, 0); /* its deadline has passed as well, but its call has begun */
+    let_go = coir_now();
+    sem_post(&gate.go);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+    CHECK(ended >= let_go);
+    CHECK_EQ(coir_offload(add_one, &n), COIR_DONE);
+    CHECK_EQ(n, 1);
+}
+
+static void only_a_waiting_call_heeds_its_deadline(void)
+{
+    with_threads(1, let_deadline_pass);
+}
+
+static void offload_canceled(void *n)
+{
+    CHECK_EQ(coir_offload(add_one, n), COIR_ECANCELED);
+}
+
+static void cancel_waiting(void *arg)
+{
+    coir_counter busy = COIR_COUNTER_INIT, c = COIR_COUNTER_INIT;
+    int n = 0;
+
+    (void)arg;
+    gate_init();
+    CHECK_EQ(coir_spawn(&busy, offload_block, NULL), COIR_OK);
+    until_begun();
+    CHECK_EQ(coir_spawn(&c, offload_canceled, &n), COIR_OK);
+    until_parked(coir_current(), 2);
+    CHECK_EQ(coir_counter_cancel(&c), COIR_OK);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+    CHECK_EQ(n, 0);
+    CHECK_EQ(coir_counter_cancel(&busy), COIR_OK); /* begun: waited for, and done */
+    sem_post(&gate.go);
+    CHECK_EQ(coir_wait(&busy), COIR_DONE);
+}
+
+static void a_waiting_call_can_be_canceled(void)
+{
+    with_threads(1, cancel_waiting);
+}
+
+/* --------------------------------------------------------------------------------------- attack */
+
+static void call_often(void *arg)
+{
+    int *sum = arg, n = 0, made = 0;
+
+    for (int i = 0; i < 200; i++) {
+        int status = coir_offload_until(add_one, &n, coir_now() + (i % 4) * 10 * COIR_US);
+
+        made += status == COIR_DONE;
+        CHECK(status == COIR_DONE || status == COIR_ETIMEDOUT);
+    }
+    CHECK_EQ(n, made); /* made or not made, never both */
+    run_count(sum);
+}
+
+static void race_deadlines(void *arg)
+{
+    coir_counter c = COIR_COUNTER_INIT;
+    int sum = 0, fibers = MANY(100);
+
+    (void)arg;
+    CHECK_EQ(coir_spawn_many(&c, call_often, &sum, 0, (size_t)fibers), COIR_OK);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+    CHECK_EQ(sum, fibers);
+}
+
+static void deadlines_race_with_threads(void)
+{
+    coir_options o = run_options(2);
+
+    o.offload_threads = 3;
+    CHECK_EQ(coir_run(&o, race_deadlines, NULL), COIR_DONE);
+}
+
+CHECK_MAIN(CASE(a_call_is_made_and_its_outcome_told), CASE(a_plain_thread_is_refused),
+           CASE(threads_have_names_and_take_no_signals), CASE(the_worker_goes_on_meanwhile),
+           CASE(there_are_as_many_threads_as_allowed), CASE(waiting_calls_are_made_in_order),
+           CASE(only_a_waiting_call_heeds_its_deadline), CASE(a_waiting_call_can_be_canceled),
+           CASE(deadlines_race_with_threads))

@@ -1,0 +1,418 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * order_test.c - in which order work runs, and that no queue starves another. The bounds count
+ * turns, not time: they are far above what the scheduler promises itself and far below for ever.
+ */
+#include "run.h"
+
+#include <pthread.h>
+
+#define TURNS 1000 /* more than any queue has to wait */
+
+static int stop;      /* ends whatever runs for ever */
+static int turns;     /* turns of what runs for ever */
+static int late;      /* turns it had before the other was served */
+
+static void serve(void *unused)
+{
+    (void)unused;
+    late = __atomic_load_n(&turns, __ATOMIC_RELAXED) - late;
+    run_set(&stop);
+}
+
+static void start_race(void)
+{
+    stop = turns = late = 0;
+}
+
+static void check_race(void)
+{
+    CHECK(stop);
+    CHECK(late < TURNS);
+}
+
+/* Takes turns until stopped, or far too many. */
+static int again(void)
+{
+    return !__atomic_load_n(&stop, __ATOMIC_ACQUIRE) && run_count(&turns) < 1000 * TURNS;
+}
+
+static void yield_for_ever(void *unused)
+{
+    (void)unused;
+    while (again())
+        coir_yield();
+}
+
+static void respawn_for_ever(void *unused)
+{
+    (void)unused;
+    if (again())
+        CHECK_EQ(coir_spawn(NULL, respawn_for_ever, NULL), COIR_OK);
+}
+
+/* ----------------------------------------------------------------------------- plain order */
+
+static int order[8], ordered;
+
+static void note(void *id)
+{
+    order[ordered++] = *(int *)id;
+}
+
+static int number[] = {0, 1, 2, 3, 4};
+
+static void spawn_three(void *unused)
+{
+    coir_counter c = COIR_COUNTER_INIT;
+
+    (void)unused;
+    CHECK_EQ(coir_spawn_many(&c, note, &number[1], sizeof number[0], 3), COIR_OK);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+}
+
+static void spawned_jobs_run_newest_first(void)
+{
+    ordered = 0;
+    run_on(1, spawn_three, NULL);
+    CHECK(ordered == 3 && order[0] == 3 && order[1] == 2 && order[2] == 1);
+}
+
+static void submit_three(void *unused)
+{
+    coir_counter c = COIR_COUNTER_INIT;
+
+    (void)unused;
+    for (int i = 1; i <= 3; i++)
+        CHECK_EQ(coir_submit(coir_current(), &c, note, &number[i]), COIR_OK);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+}
+
+static void submitted_jobs_run_oldest_first(void)
+{
+    ordered = 0;
+    run_on(1, submit_three, NULL);
+    CHECK(ordered == 3 && order[0] == 1 && order[1] == 2 && order[2] == 3);
+}
+
+static coir_counter gate;
+
+static void pass_gate(void *id)
+{
+    CHECK_EQ(coir_wait(&gate), COIR_DONE);
+    note(id);
+}
+
+static void open_gate(void *unused)
+{
+    (void)unused;
+    coir_counter_init(&gate);
+    coir_counter_add(&gate, 1);
+    for (int i = 1; i <= 3; i++) {
+        CHECK_EQ(coir_spawn(NULL, pass_gate, &number[i]), COIR_OK);
+        coir_yield(); /* it waits before the next starts */
+    }
+    coir_counter_done(&gate, COIR_DONE);
+    coir_yield();
+    CHECK_EQ(ordered, 3);
+}
+
+static void waiters_all_run_before_one_who_yields(void)
+{
+    ordered = 0;
+    run_on(1, open_gate, NULL);
+    CHECK_EQ(ordered, 3);
+}
+
+static void yield_behind_jobs(void *unused)
+{
+    (void)unused;
+    CHECK_EQ(coir_spawn_many(NULL, note, &number[1], sizeof number[0], 3), COIR_OK);
+    coir_yield();
+    CHECK_EQ(ordered, 3);
+}
+
+static void new_jobs_all_run_before_one_who_yields(void)
+{
+    ordered = 0;
+    run_on(1, yield_behind_jobs, NULL);
+    CHECK_EQ(ordered, 3);
+}
+
+static void note_and_yield(void *id)
+{
+    for (int i = 0; i < 2; i++) {
+        note(id);
+        coir_yield();
+    }
+}
+
+static void yield_in_turns(void *unused)
+{
+    (void)unused;
+    CHECK_EQ(coir_spawn_many(NULL, note_and_yield, &number[1], sizeof number[0], 3), COIR_OK);
+}
+
+static void fibers_that_yield_take_turns(void)
+{
+    ordered = 0;
+    run_on(1, yield_in_turns, NULL);
+    CHECK_EQ(ordered, 6);
+    for (int i = 0; i < 3; i++)
+        CHECK_EQ(order[i], order[i + 3]);
+}
+
+/* --------------------------------------------------------------------------------- fairness */
+
+static void spawn_beside(coir_fn *for_ever, int n)
+{
+    for (int i = 0; i < n; i++)
+        CHECK_EQ(coir_spawn(NULL, for_ever, NULL), COIR_OK);
+    coir_yield(); /* they run */
+    late = turns;
+}
+
+static void job_beside_yielders(void *unused)
+{
+    (void)unused;
+    spawn_beside(yield_for_ever, 2);
+    CHECK_EQ(coir_spawn(NULL, serve, NULL), COIR_OK);
+}
+
+static void yielding_for_ever_stops_no_new_job(void)
+{
+    start_race();
+    run_on(1, job_beside_yielders, NULL);
+    check_race();
+}
+
+static void serve_after_gate(void *unused)
+{
+    CHECK_EQ(coir_wait(&gate), COIR_DONE);
+    serve(unused);
+}
+
+static void fiber_beside_spawners(void *unused)
+{
+    (void)unused;
+    coir_counter_init(&gate);
+    coir_counter_add(&gate, 1);
+    CHECK_EQ(coir_spawn(NULL, serve_after_gate, NULL), COIR_OK);
+    coir_yield();
+    spawn_beside(respawn_for_ever, 2);
+    coir_counter_done(&gate, COIR_DONE);
+}
+
+static void spawning_for_ever_stops_no_ready_fiber(void)
+{
+    start_race();
+    run_on(1, fiber_beside_spawners, NULL);
+    check_race();
+}
+
+static void tick(void *unused)
+{
+    (void)unused;
+    run_count(&turns);
+}
+
+/* Children in place of a wait are turns as well. */
+static void wait_beside_fiber(void *unused)
+{
+    coir_counter c = COIR_COUNTER_INIT;
+
+    (void)unused;
+    coir_counter_init(&gate);
+    coir_counter_add(&gate, 1);
+    CHECK_EQ(coir_spawn(NULL, serve_after_gate, NULL), COIR_OK);
+    coir_yield();
+    CHECK_EQ(coir_spawn_many(&c, tick, NULL, 0, 100 * TURNS), COIR_OK);
+    coir_counter_done(&gate, COIR_DONE);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+}
+
+static void waiting_for_many_children_stops_no_ready_fiber(void)
+{
+    start_race();
+    run_on(1, wait_beside_fiber, NULL);
+    check_race();
+    CHECK_EQ(turns, 100 * TURNS);
+}
+
+/* Submits from this thread while the worker is busy with both kinds of work. */
+static void submit_beside(coir_fn *one, coir_fn *other)
+{
+    coir_runtime *rt = run_open(1);
+    coir_counter c = COIR_COUNTER_INIT;
+
+    start_race();
+    CHECK_EQ(coir_submit(rt, &c, one, NULL), COIR_OK);
+    CHECK_EQ(coir_submit(rt, &c, other, NULL), COIR_OK);
+    while (__atomic_load_n(&turns, __ATOMIC_RELAXED) < TURNS)
+        sched_yield();
+    CHECK_EQ(coir_submit(rt, &c, serve, NULL), COIR_OK);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+    run_close(rt);
+    CHECK(stop && turns < 1000 * TURNS); /* wide: this thread may lose its processor */
+}
+
+static void nothing_stops_an_injected_job(void)
+{
+    submit_beside(yield_for_ever, yield_for_ever);
+    submit_beside(respawn_for_ever, respawn_for_ever);
+    submit_beside(yield_for_ever, respawn_for_ever);
+}
+
+/* The same from inside, where the turns can be counted exactly. */
+static void inject_beside_both(void *unused)
+{
+    (void)unused;
+    spawn_beside(yield_for_ever, 2);
+    spawn_beside(respawn_for_ever, 2);
+    CHECK_EQ(coir_submit(coir_current(), NULL, serve, NULL), COIR_OK);
+}
+
+static void an_injected_job_waits_a_few_turns_at_most(void)
+{
+    start_race();
+    run_on(1, inject_beside_both, NULL);
+    check_race();
+}
+
+static void sleep_then_serve(void *unused)
+{
+    CHECK_EQ(coir_sleep_until(coir_now() + COIR_MS), COIR_OK);
+    serve(unused);
+}
+
+static void sleep_beside_both(void *unused)
+{
+    (void)unused;
+    CHECK_EQ(coir_spawn(NULL, sleep_then_serve, NULL), COIR_OK);
+    coir_yield();
+    spawn_beside(yield_for_ever, 2);
+    spawn_beside(respawn_for_ever, 2);
+}
+
+static void a_timer_fires_beside_busy_work(void)
+{
+    start_race();
+    run_on(1, sleep_beside_both, NULL);
+    CHECK(stop);
+    CHECK(turns < 1000 * TURNS);
+}
+
+/* -------------------------------------------------------------------------------- spawn_after */
+
+static void spawn_pipeline(void *unused)
+{
+    coir_counter c[101] = {COIR_COUNTER_INIT};
+
+    (void)unused;
+    coir_counter_add(&c[0], 1);
+    for (int i = 0; i < 100; i++)
+        CHECK_EQ(coir_spawn_after(&c[i], &c[i + 1], tick, NULL), COIR_OK);
+    coir_yield();
+    CHECK_EQ(turns, 0);
+    coir_counter_done(&c[0], COIR_DONE);
+    CHECK_EQ(coir_wait(&c[100]), COIR_DONE);
+    CHECK_EQ(turns, 100);
+    for (int i = 1; i < 100; i++)
+        CHECK_EQ(coir_wait(&c[i]), COIR_DONE);
+}
+
+static void a_job_runs_after_what_it_was_spawned_after(void)
+{
+    start_race();
+    run_on(1, spawn_pipeline, NULL);
+    start_race();
+    run_on(2, spawn_pipeline, NULL);
+}
+
+static void check_dependency(coir_counter *done)
+{
+    coir_failure f;
+
+    CHECK_EQ(coir_wait(done), COIR_CANCELED);
+    CHECK_EQ(coir_counter_failure(done, &f), COIR_OK);
+    CHECK_EQ(f.kind, COIR_KIND_DEPENDENCY);
+    CHECK_EQ(f.outcome, COIR_CANCELED);
+    CHECK_EQ(turns, 0);
+}
+
+static void spawn_after_failure(void *unused)
+{
+    coir_counter after = COIR_COUNTER_INIT, done = COIR_COUNTER_INIT, too_late = COIR_COUNTER_INIT;
+
+    (void)unused;
+    coir_counter_add(&after, 1);
+    CHECK_EQ(coir_spawn_after(&after, &done, tick, NULL), COIR_OK);
+    CHECK_EQ(coir_spawn_after(&after, NULL, tick, NULL), COIR_OK);
+    CHECK_EQ(coir_wait_until(&done, 0), COIR_ETIMEDOUT);
+    coir_counter_done(&after, COIR_FAILED);
+    check_dependency(&done);
+    CHECK_EQ(coir_spawn_after(&after, &too_late, tick, NULL), COIR_OK);
+    check_dependency(&too_late);
+}
+
+static void a_job_does_not_run_after_a_failure(void)
+{
+    start_race();
+    run_on(1, spawn_after_failure, NULL);
+    CHECK_EQ(turns, 0);
+}
+
+static void spawn_after_settled(void *unused)
+{
+    coir_counter after = COIR_COUNTER_INIT, done = COIR_COUNTER_INIT;
+
+    (void)unused;
+    CHECK_EQ(coir_spawn_after(&after, &done, tick, NULL), COIR_OK);
+    CHECK_EQ(coir_wait(&done), COIR_DONE);
+    CHECK_EQ(turns, 1);
+}
+
+static void a_job_after_nothing_runs_at_once(void)
+{
+    start_race();
+    run_on(1, spawn_after_settled, NULL);
+}
+
+/* A plain thread settles what the jobs wait for. */
+static void *settle_gate(void *unused)
+{
+    coir_counter_done(&gate, COIR_DONE);
+    return unused;
+}
+
+static void spawn_hundred_after(void *unused)
+{
+    coir_counter done = COIR_COUNTER_INIT;
+    pthread_t thread;
+
+    (void)unused;
+    coir_counter_init(&gate);
+    coir_counter_add(&gate, 1);
+    for (int i = 0; i < 100; i++)
+        CHECK_EQ(coir_spawn_after(&gate, &done, tick, NULL), COIR_OK);
+    CHECK_EQ(pthread_create(&thread, NULL, settle_gate, NULL), 0);
+    CHECK_EQ(coir_wait(&done), COIR_DONE);
+    CHECK_EQ(turns, 100);
+    pthread_join(thread, NULL);
+}
+
+static void many_jobs_run_after_one_counter(void)
+{
+    start_race();
+    run_on(2, spawn_hundred_after, NULL);
+}
+
+CHECK_MAIN(CASE(spawned_jobs_run_newest_first), CASE(submitted_jobs_run_oldest_first),
+           CASE(waiters_all_run_before_one_who_yields),
+           CASE(new_jobs_all_run_before_one_who_yields), CASE(fibers_that_yield_take_turns),
+           CASE(yielding_for_ever_stops_no_new_job), CASE(spawning_for_ever_stops_no_ready_fiber),
+           CASE(waiting_for_many_children_stops_no_ready_fiber),
+           CASE(nothing_stops_an_injected_job), CASE(an_injected_job_waits_a_few_turns_at_most),
+           CASE(a_timer_fires_beside_busy_work), CASE(a_job_runs_after_what_it_was_spawned_after),
+           CASE(a_job_does_not_run_after_a_failure), CASE(a_job_after_nothing_runs_at_once),
+           CASE(many_jobs_run_after_one_counter))

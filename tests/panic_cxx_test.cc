@@ -1,0 +1,367 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * panic_cxx_test.cc - coir in C++: exceptions that reach the boundary, panics through C++
+ * frames, and the exception being handled, which belongs to what runs and not to the thread.
+ */
+#include "run.h"
+
+#include <exception>
+#include <stdexcept>
+#include <string>
+
+namespace {
+
+struct poison {
+    int value;
+};
+
+int destroyed;
+
+struct guard {
+    ~guard() { destroyed++; }
+};
+
+void throw_poison(void *) { throw poison{7}; }
+
+void raise_plain(void *) { coir_panic("plain"); }
+
+void nop(void *) {}
+
+void on_workers(coir_fn *fn)
+{
+    run_on(1, fn, nullptr);
+    run_on(2, fn, nullptr);
+}
+
+uint64_t swallowed()
+{
+    coir_stats s;
+
+    CHECK_EQ(coir_stats_read(coir_current(), &s), COIR_OK);
+    return s.swallowed;
+}
+
+/* ------------------------------------------------------------------------- foreign exceptions */
+
+void throw_standard(void *)
+{
+    guard g;
+
+    throw std::runtime_error("out of luck");
+}
+
+void contain_both(void *)
+{
+    coir_counter c = COIR_COUNTER_INIT;
+    coir_failure f;
+
+    CHECK_EQ(coir_spawn(&c, throw_poison, nullptr), COIR_OK);
+    CHECK_EQ(coir_wait(&c), COIR_PANICKED);
+    CHECK_EQ(coir_counter_failure(&c, &f), COIR_OK);
+    CHECK_EQ(f.kind, COIR_KIND_FOREIGN);
+    CHECK_EQ(f.outcome, COIR_PANICKED);
+    CHECK(strstr(f.message, "poison") != nullptr);
+
+    destroyed = 0;
+    CHECK_EQ(coir_try(throw_standard, nullptr, &f), COIR_PANICKED);
+    CHECK(strstr(f.message, "std::runtime_error") != nullptr);
+    CHECK_EQ(destroyed, 1);
+}
+
+void an_exception_is_contained_with_its_types_name()
+{
+    on_workers(contain_both);
+    coir_failure f;
+    CHECK_EQ(coir_try(throw_poison, nullptr, &f), COIR_PANICKED);
+    CHECK_EQ(f.kind, COIR_KIND_FOREIGN);
+}
+
+void count_uncaught(void *)
+{
+    for (int i = 0; i < 100; i++) {
+        CHECK_EQ(std::uncaught_exceptions(), 0);
+        CHECK_EQ(coir_try(i % 2 ? throw_poison : raise_plain, nullptr, nullptr), COIR_PANICKED);
+        CHECK(!std::current_exception());
+    }
+    CHECK_EQ(std::uncaught_exceptions(), 0);
+}
+
+void the_count_of_uncaught_exceptions_does_not_drift()
+{
+    on_workers(count_uncaught);
+    count_uncaught(nullptr);
+}
+
+void touch(void *cell)
+{
+    int *mine = static_cast<int *>(cell);
+
+    CHECK_EQ(coir_sleep_until(COIR_NEVER), COIR_ECANCELED);
+    CHECK_EQ(*mine, 1);
+    coir_yield();
+    *mine = 2;
+}
+
+struct touched {
+    int cell = 1;
+    ~touched() { destroyed += cell == 2; }
+};
+
+void throw_beside_child(void *)
+{
+    touched t;
+    coir_counter c = COIR_COUNTER_INIT;
+
+    CHECK_EQ(coir_spawn(&c, touch, &t.cell), COIR_OK);
+    coir_yield();
+    throw poison{1};
+}
+
+void wait_for_thrower(void *)
+{
+    coir_counter c = COIR_COUNTER_INIT;
+
+    destroyed = 0;
+    CHECK_EQ(coir_spawn(&c, throw_beside_child, nullptr), COIR_OK);
+    CHECK_EQ(coir_wait(&c), COIR_PANICKED);
+    CHECK_EQ(destroyed, 1);
+}
+
+void children_end_before_an_exception_takes_their_frames()
+{
+    run_on(1, wait_for_thrower, nullptr);
+}
+
+/* ---------------------------------------------------------------------- panics in C++ frames */
+
+void raise_through(int depth)
+{
+    guard g;
+
+    if (depth > 0)
+        raise_through(depth - 1);
+    coir_require(depth > 0, "at the bottom");
+}
+
+void destroy_frames(void *)
+{
+    coir_failure f;
+
+    destroyed = 0;
+    CHECK_EQ(coir_try([](void *) { raise_through(99); }, nullptr, &f), COIR_PANICKED);
+    CHECK_EQ(destroyed, 100);
+    CHECK_STR(f.message, "at the bottom");
+}
+
+void destructors_run_on_the_way()
+{
+    on_workers(destroy_frames);
+    destroy_frames(nullptr);
+}
+
+void raise_and_pass_on(void *caught)
+{
+    try {
+        raise_plain(nullptr);
+    } catch (const std::exception &) {
+        CHECK_NEVER("a panic is no std::exception");
+    } catch (...) {
+        ++*static_cast<int *>(caught);
+        throw;
+    }
+}
+
+void pass_on(void *)
+{
+    uint64_t before = swallowed();
+    coir_failure f;
+    int caught = 0;
+
+    CHECK_EQ(coir_try(raise_and_pass_on, &caught, &f), COIR_PANICKED);
+    CHECK_STR(f.message, "plain");
+    CHECK_EQ(caught, 1);
+    CHECK_EQ(swallowed(), before);
+    CHECK_EQ(std::uncaught_exceptions(), 0);
+}
+
+void a_catch_that_rethrows_passes_a_panic_on() { on_workers(pass_on); }
+
+void raise_and_swallow(void *)
+{
+    try {
+        raise_plain(nullptr);
+    } catch (...) {
+    }
+    CHECK_EQ(std::uncaught_exceptions(), 0);
+}
+
+void swallow(void *)
+{
+    uint64_t before = swallowed();
+
+    for (int i = 0; i < 10; i++)
+        CHECK_EQ(coir_try(raise_and_swallow, nullptr, nullptr), COIR_DONE);
+    CHECK_EQ(swallowed(), before + 10);
+    CHECK_EQ(coir_try(raise_plain, nullptr, nullptr), COIR_PANICKED); /* the next is as any other */
+}
+
+void a_catch_that_does_not_is_counted() { on_workers(swallow); }
+
+void raise_after_swallowing(void *)
+{
+    raise_and_swallow(nullptr);
+    coir_panic("second");
+}
+
+void swallow_then_raise(void *)
+{
+    coir_failure f;
+
+    CHECK_EQ(coir_try(raise_after_swallowing, nullptr, &f), COIR_PANICKED);
+    CHECK_STR(f.message, "second");
+}
+
+void the_same_job_may_panic_again_after_a_catch() { on_workers(swallow_then_raise); }
+
+void raise_in_catch(void *)
+{
+    try {
+        throw poison{1};
+    } catch (const poison &) {
+        coir_panic("while handling");
+    }
+}
+
+void leave_catch(void *)
+{
+    CHECK_EQ(coir_try(raise_in_catch, nullptr, nullptr), COIR_PANICKED);
+    CHECK(!std::current_exception());
+    CHECK_EQ(std::uncaught_exceptions(), 0);
+}
+
+void a_panic_ends_the_handling_of_an_exception() { on_workers(leave_catch); }
+
+/* ----------------------------------------------------------------- the exception being handled */
+
+int wandered;
+
+/* Handles its own exception across suspensions, beside others that do the same. */
+void wander(void *number)
+{
+    int mine = *static_cast<int *>(number), rethrown = -1;
+
+    try {
+        throw poison{mine};
+    } catch (const poison &) {
+        for (int i = 0; i < 20; i++) {
+            if (i % 4 == 0)
+                CHECK_EQ(coir_sleep_until(coir_now() + 10 * COIR_US), COIR_OK);
+            coir_yield();
+        }
+        try {
+            throw;
+        } catch (const poison &p) {
+            rethrown = p.value;
+        }
+        CHECK(std::current_exception() != nullptr);
+    }
+    CHECK_EQ(rethrown, mine);
+    CHECK(!std::current_exception());
+    run_count(&wandered);
+}
+
+void wander_together(void *)
+{
+    coir_counter c = COIR_COUNTER_INIT;
+    int numbers[50];
+
+    wandered = 0;
+    for (int i = 0; i < 50; i++)
+        numbers[i] = i;
+    CHECK_EQ(coir_spawn_many(&c, wander, numbers, sizeof numbers[0], 50), COIR_OK);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+    CHECK_EQ(wandered, 50);
+}
+
+void a_fiber_keeps_the_exception_it_handles() { on_workers(wander_together); }
+
+void look_for_exceptions(void *)
+{
+    CHECK(!std::current_exception());
+    CHECK_EQ(std::uncaught_exceptions(), 0);
+    CHECK_EQ(coir_try(throw_poison, nullptr, nullptr), COIR_PANICKED);
+}
+
+void wait_in_catch(void *)
+{
+    coir_counter c = COIR_COUNTER_INIT;
+
+    try {
+        throw poison{3};
+    } catch (const poison &) {
+        CHECK_EQ(coir_spawn_many(&c, look_for_exceptions, nullptr, 0, 20), COIR_OK);
+        CHECK_EQ(coir_spawn(&c, throw_poison, nullptr), COIR_OK);
+        CHECK_EQ(coir_wait(&c), COIR_PANICKED);
+        try {
+            throw;
+        } catch (const poison &p) {
+            CHECK_EQ(p.value, 3);
+        }
+    }
+    CHECK(!std::current_exception());
+}
+
+void a_child_in_place_does_not_see_its_waiters_exception() { on_workers(wait_in_catch); }
+
+struct waits {
+    ~waits()
+    {
+        coir_counter c = COIR_COUNTER_INIT;
+
+        CHECK_EQ(coir_spawn(&c, look_for_exceptions, nullptr), COIR_OK);
+        coir_yield();
+        CHECK_EQ(coir_wait(&c), COIR_DONE);
+        destroyed++;
+    }
+};
+
+void throw_over_wait(void *)
+{
+    waits w;
+
+    throw poison{2};
+}
+
+void unwind_over_wait(void *)
+{
+    destroyed = 0;
+    CHECK_EQ(coir_try(throw_over_wait, nullptr, nullptr), COIR_PANICKED);
+    CHECK_EQ(destroyed, 1);
+    CHECK_EQ(std::uncaught_exceptions(), 0);
+}
+
+void a_destructor_may_wait_while_an_exception_passes() { on_workers(unwind_over_wait); }
+
+void the_header_is_usable_from_cxx()
+{
+    coir_counter c = COIR_COUNTER_INIT;
+
+    coir_counter_init(&c);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+    CHECK_EQ(coir_try(nop, nullptr, nullptr), COIR_DONE);
+    CHECK_STR(coir_status_name(COIR_EPERM), "COIR_EPERM");
+}
+
+} // namespace
+
+CHECK_MAIN(CASE(an_exception_is_contained_with_its_types_name),
+           CASE(the_count_of_uncaught_exceptions_does_not_drift),
+           CASE(children_end_before_an_exception_takes_their_frames),
+           CASE(destructors_run_on_the_way), CASE(a_catch_that_rethrows_passes_a_panic_on),
+           CASE(a_catch_that_does_not_is_counted),
+           CASE(the_same_job_may_panic_again_after_a_catch),
+           CASE(a_panic_ends_the_handling_of_an_exception),
+           CASE(a_fiber_keeps_the_exception_it_handles),
+           CASE(a_child_in_place_does_not_see_its_waiters_exception),
+           CASE(a_destructor_may_wait_while_an_exception_passes),
+           CASE(the_header_is_usable_from_cxx))

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * ring_test.c - core/ring.c: oldest first, also through the overflow list, and nothing is lost or
+ * doubled.
+ */
+#include "ring.h"
+#include "threads.h"
+
+#define THIEVES 3
+#define ITEMS_MAX (100000 + 2 * RING_CAP)
+
+struct item {
+    struct link link;
+    _Atomic unsigned taken; /* how often since it was pushed */
+};
+
+static struct ring r;
+static struct item items[ITEMS_MAX];
+
+static long index_of(struct link *e)
+{
+    return e ? CONTAINER_OF(e, struct item, link) - items : -1;
+}
+
+static void push(long i)
+{
+    ring_push(&r, &items[i].link);
+}
+
+static void reset(void)
+{
+    memset(&r, 0, sizeof r);
+    memset(items, 0, sizeof items);
+}
+
+/* ---------------------------------------------------------------------------------- one thread */
+
+static void take_returns_the_oldest(void)
+{
+    reset();
+    for (long i = 0; i < RING_CAP; i++)
+        push(i);
+    for (long i = 0; i < RING_CAP; i++)
+        CHECK_EQ(index_of(i % 3 ? ring_take(&r) : ring_steal(&r)), i);
+    CHECK_EQ(ring_take(&r), NULL);
+    CHECK_EQ(ring_steal(&r), NULL);
+}
+
+static void empty_and_several_tell_the_truth(void)
+{
+    reset();
+    CHECK(ring_empty(&r));
+    CHECK(!ring_several(&r));
+    push(0);
+    CHECK(!ring_empty(&r));
+    CHECK(!ring_several(&r));
+    push(1);
+    CHECK(ring_several(&r));
+    ring_take(&r);
+    ring_take(&r);
+    CHECK(ring_empty(&r));
+}
+
+static void overflow_keeps_everything_in_order(void) /* R2 */
+{
+    reset();
+    for (long i = 0; i < ITEMS_MAX; i++)
+        push(i);
+    for (long i = 0; i < ITEMS_MAX; i++)
+        CHECK_EQ(index_of(ring_take(&r)), i);
+    CHECK(ring_empty(&r));
+}
+
+static void thieves_empty_the_overflow_in_order(void) /* R2 */
+{
+    reset();
+    for (long i = 0; i < ITEMS_MAX; i++)
+        push(i);
+    for (long i = 0; i < ITEMS_MAX; i++)
+        CHECK_EQ(index_of(ring_steal(&r)), i);
+    CHECK(ring_empty(&r));
+}
+
+/* Pushes while part of the elements is in the ring and part in the list: none may pass another. */
+static void a_push_does_not_overtake_the_overflow(void) /* R2 */
+{
+    const uint64_t most = 2 * RING_CAP;
+    uint64_t seed = 7;
+    long in = 0, out = 0;
+
+    reset();
+    while (out < ITEMS_MAX) {
+        long pushes = (long)(random_next(&seed) % most), takes = (long)(random_next(&seed) % most);
+
+        for (; pushes > 0 && in < ITEMS_MAX; pushes--)
+            push(in++);
+        for (; takes > 0 && out < in; takes--, out++)
+            if (!CHECK_EQ(index_of(takes % 5 ? ring_take(&r) : ring_steal(&r)), out))
+                return;
+    }
+    CHECK(ring_empty(&r));
+}
+
+static void indices_wrap_around(void)
+{
+    reset();
+    r.head = r.tail = (INT64_C(1) << 40) - 3;
+    for (long i = 0; i < 4 * RING_CAP; i++) {
+        push(i % 100);
+        CHECK_EQ(index_of(ring_take(&r)), i % 100);
+    }
+}
+
+/* -------------------------------------------------------------------------------- many threads */
+
+static _Atomic bool over; /* the owner pushes no more */
+static _Atomic uint64_t stolen;
+
+static bool book(struct link *e)
+{
+    if (e)
+        atomic_fetch_add_explicit(&CONTAINER_OF(e, struct item, link)->taken, 1, memory_order_release);
+    return e;
+}
+
+static void *steal_until_over(void *unused)
+{
+    unsigned turns = 0;
+
+    while (!atomic_load_explicit(&over, memory_order_acquire) || !ring_empty(&r)) {
+        if (book(ring_steal(&r)))
+            atomic_fetch_add_explicit(&stolen, 1, memory_order_relaxed);
+        else
+            spin_pause(&turns);
+    }
+    return unused;
+}
+
+/* The owner pushes each item `rounds` times, bursts of up to `most` at once, and takes some itself.
+ * Taken exactly `round` times, it may be pushed again: a lost one hangs, a doubled one shows. The
+ * last ones are left to the thieves. */
+static void push_and_take(unsigned rounds, uint64_t most)
+{
+    uint64_t seed = 99;
+
+    for (unsigned round = 0; round < rounds; round++)
+        for (long i = 0; i < ITEMS_MAX;) {
+            uint64_t burst = random_next(&seed) % most + 1;
+
+            for (; burst > 0 && i < ITEMS_MAX; burst--, i++) {
+                while (atomic_load_explicit(&items[i].taken, memory_order_acquire) < round)
+                    book(ring_take(&r));
+                push(i);
+            }
+            if (round == rounds - 1 && i == ITEMS_MAX)
+                return;
+            for (burst = random_next(&seed) % most; burst > 0 && book(ring_take(&r)); burst--)
+                ;
+        }
+}
+
+static void run_owner_and_thieves(unsigned rounds, uint64_t most)
+{
+    struct threads thieves = {.count = 0};
+    size_t wrong = 0;
+
+    reset();
+    stolen = 0;
+    over = false;
+    for (int i = 0; i < THIEVES; i++)
+        threads_add(&thieves, steal_until_over, NULL);
+    push_and_take(rounds, most);
+    atomic_store_explicit(&over, true, memory_order_release);
+    threads_join(&thieves);
+    for (size_t i = 0; i < ITEMS_MAX; i++)
+        wrong += items[i].taken != rounds;
+    CHECK_EQ(wrong, 0);
+    CHECK(stolen > 0);
+    CHECK(ring_empty(&r));
+}
+
+static void every_element_is_taken_exactly_once(void) /* R3 */
+{
+    run_owner_and_thieves(CHECK_SCALE(40), 32);
+}
+
+static void nothing_is_lost_in_the_overflow(void) /* R3 */
+{
+    run_owner_and_thieves(CHECK_SCALE(40), 3 * RING_CAP);
+}
+
+CHECK_MAIN(CASE(take_returns_the_oldest),
+           CASE(empty_and_several_tell_the_truth),
+           CASE(overflow_keeps_everything_in_order),
+           CASE(thieves_empty_the_overflow_in_order),
+           CASE(a_push_does_not_overtake_the_overflow),
+           CASE(indices_wrap_around),
+           CASE(every_element_is_taken_exactly_once),
+           CASE(nothing_is_lost_in_the_overflow))

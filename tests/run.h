@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * run.h - what tests of a whole runtime share: opening one, running a first job, waiting
+ * briefly.
+ */
+#ifndef COIR_RUN_H
+#define COIR_RUN_H
+
+#include "check.h"
+#include "coir.h"
+
+#include <sched.h>
+
+/* Sanitizers and emulators make all slow: fewer repetitions, and races that one side may lose. */
+#define SLOW (CHECK_SECONDS > 60)
+#define MANY(n) ((n) / (SLOW ? 20 : 1))
+
+/* Panics are what many tests are about; their lines would hide what matters. */
+static inline void run_quietly(enum coir_log_level level, const char *text, void *arg)
+{
+    (void)level;
+    (void)text;
+    (void)arg;
+}
+
+static inline coir_options run_options(unsigned workers)
+{
+    coir_options o = {};
+
+    o.size = sizeof o;
+    o.workers = workers;
+    o.log = run_quietly;
+    return o;
+}
+
+/* Runs fn(arg) as the first job of a runtime of its own, which must end well. */
+static inline void run_on(unsigned workers, coir_fn *fn, void *arg)
+{
+    coir_options o = run_options(workers);
+
+    CHECK_EQ(coir_run(&o, fn, arg), COIR_DONE);
+}
+
+static inline coir_runtime *run_open(unsigned workers)
+{
+    coir_options o = run_options(workers);
+    coir_runtime *rt = NULL;
+
+    CHECK_EQ(coir_open(&o, &rt), COIR_OK);
+    return rt;
+}
+
+/* Closes and checks that everything ended. */
+static inline void run_close(coir_runtime *rt)
+{
+    coir_receipt receipt;
+
+    CHECK_EQ(coir_close(rt, -1, &receipt), COIR_OK);
+    CHECK_EQ(receipt.running, 0);
+}
+
+/* Waits, on a fiber or a thread, until the flag is set by something else; the alarm bounds it. */
+static inline void run_until(const int *flag)
+{
+    while (!__atomic_load_n(flag, __ATOMIC_ACQUIRE)) {
+        coir_yield();
+        sched_yield();
+    }
+}
+
+static inline void run_set(int *flag)
+{
+    __atomic_store_n(flag, 1, __ATOMIC_RELEASE);
+}
+
+static inline int run_count(int *n)
+{
+    return __atomic_add_fetch(n, 1, __ATOMIC_RELAXED);
+}
+
+#endif

@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * socket_end_test.c - socket calls that end because somebody else says so, on both backends: a
+ * cancel, a close of the socket, a close of the runtime.
+ */
+#include "sockets.h"
+
+#include <dirent.h>
+
+/* Tests here close what another fiber waits on, knowing from coir_stats that it does.
+ * ThreadSanitizer takes a descriptor for memory, and the figures order nothing. */
+const char *__tsan_default_suppressions(void);
+const char *__tsan_default_suppressions(void)
+{
+    return "race:io_epoll_close_fd\n";
+}
+
+/* A fiber in one call, and what it returned. */
+struct waiting {
+    int fd;
+    int64_t result;
+};
+
+static void wait_in_recv(void *arg)
+{
+    struct waiting *w = arg;
+    char got;
+
+    w->result = coir_socket_recv(w->fd, &got, 1);
+}
+
+static void wait_in_accept(void *arg)
+{
+    struct waiting *w = arg;
+
+    w->result = coir_socket_accept(w->fd);
+}
+
+static void wait_in_send(void *arg)
+{
+    struct waiting *w = arg;
+    size_t bytes = (size_t)64 << 20;
+    char *all = calloc(1, bytes);
+
+    w->result = coir_socket_send(w->fd, all, bytes);
+    free(all);
+}
+
+static void cancel_waiting(void *arg)
+{
+    struct pair p = pair_open();
+    struct waiting r = {p.a, 0}, s = {p.b, 0}, a = {coir_socket_listen(NULL, 0, 0), 0};
+    coir_counter c = COIR_COUNTER_INIT;
+    char got;
+
+    (void)arg;
+    CHECK_EQ(coir_spawn(&c, wait_in_recv, &r), COIR_OK);
+    CHECK_EQ(coir_spawn(&c, wait_in_accept, &a), COIR_OK);
+    until_parked(coir_current(), 2);
+    CHECK_EQ(coir_counter_cancel(&c), COIR_OK);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+    CHECK_EQ(r.result, COIR_ECANCELED);
+    CHECK_EQ(a.result, COIR_ECANCELED);
+    coir_counter_init(&c);
+    r.fd = p.b;
+    s.fd = p.a;
+    CHECK_EQ(coir_spawn(&c, wait_in_send, &s), COIR_OK);
+    until_parked(coir_current(), 1);
+    CHECK_EQ(coir_counter_cancel(&c), COIR_OK);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+    CHECK(s.result > 0);
+    CHECK_EQ(coir_socket_recv(p.b, &got, 1), 1); /* the connection lives on */
+    coir_socket_close(a.fd);
+    pair_close(p);
+}
+
+static void a_cancel_ends_the_wait(enum coir_io io)
+{
+    on(io, 1, cancel_waiting, NULL);
+    on(io, 2, cancel_waiting, NULL);
+}
+ON_BOTH(a_cancel_ends_the_wait)
+
+static void close_under_waiting(void *arg)
+{
+    struct pair p = pair_open();
+    struct waiting r = {p.a, 1}, s = {p.a, -1}, a = {coir_socket_listen(NULL, 0, 0), 0};
+    coir_counter c = COIR_COUNTER_INIT;
+
+    (void)arg;
+    CHECK_EQ(coir_spawn(&c, wait_in_recv, &r), COIR_OK);
+    CHECK_EQ(coir_spawn(&c, wait_in_send, &s), COIR_OK);
+    CHECK_EQ(coir_spawn(&c, wait_in_accept, &a), COIR_OK);
+    until_parked(coir_current(), 3);
+    CHECK_EQ(coir_socket_close(p.a), COIR_OK);
+    CHECK_EQ(coir_socket_close(a.fd), COIR_OK);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+    CHECK(r.result <= 0);
+    CHECK(a.result < 0);
+    CHECK(s.result < 64 << 20);
+    CHECK_EQ(coir_socket_close(p.b), COIR_OK);
+}
+
+static void close_wakes_those_who_wait(enum coir_io io)
+{
+    on(io, 1, close_under_waiting, NULL);
+    on(io, 2, close_under_waiting, NULL);
+}
+ON_BOTH(close_wakes_those_who_wait)
+
+static void close_from_a_plain_thread_wakes(enum coir_io io)
+{
+    struct waiting a = {coir_socket_listen(NULL, 0, 0), 0};
+    coir_counter c = COIR_COUNTER_INIT;
+    coir_runtime *rt = open_with(io, 1);
+
+    CHECK_EQ(coir_submit(rt, &c, wait_in_accept, &a), COIR_OK);
+    until_parked(rt, 1);
+    CHECK_EQ(coir_socket_close(a.fd), COIR_OK);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+    CHECK(a.result < 0);
+    run_close(rt);
+}
+ON_BOTH(close_from_a_plain_thread_wakes)
+
+static void open_pair_there(void *arg)
+{
+    *(struct pair *)arg = pair_open();
+}
+
+static void coir_close_cancels_parked_calls(enum coir_io io)
+{
+    struct waiting r = {0}, a = {coir_socket_listen(NULL, 0, 0), 0};
+    coir_runtime *rt = open_with(io, 2);
+    coir_counter c = COIR_COUNTER_INIT;
+    coir_receipt receipt;
+    struct pair p;
+    int64_t begin;
+
+    CHECK_EQ(coir_submit(rt, &c, open_pair_there, &p), COIR_OK);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+    r.fd = p.a;
+    CHECK_EQ(coir_submit(rt, &c, wait_in_recv, &r), COIR_OK);
+    CHECK_EQ(coir_submit(rt, &c, wait_in_accept, &a), COIR_OK);
+    until_parked(rt, 2);
+    begin = coir_now();
+    CHECK_EQ(coir_close(rt, 10 * COIR_MS, &receipt), COIR_OK);
+    CHECK(coir_now() - begin < COIR_SEC);
+    CHECK_EQ(receipt.canceled, 2);
+    CHECK_EQ(r.result, COIR_ECANCELED);
+    CHECK_EQ(a.result, COIR_ECANCELED);
+    pair_close(p);
+    CHECK_EQ(coir_socket_close(a.fd), COIR_OK);
+}
+ON_BOTH(coir_close_cancels_parked_calls)
+
+/* ------------------------------------------------------------------------------------- leaks */
+
+static int descriptors(void)
+{
+    DIR *d = opendir("/proc/self/fd");
+    int n = 0;
+
+    while (d && readdir(d))
+        n++;
+    if (d)
+        closedir(d);
+    return n;
+}
+
+static void opening_and_closing_leaks_no_descriptor(enum coir_io io)
+{
+    int before = descriptors();
+
+    for (int i = 0; i < MANY(200); i++) {
+        coir_runtime *rt = open_with(io, 2);
+        struct waiting a = {coir_socket_listen(NULL, 0, 0), 0};
+
+        CHECK_EQ(coir_submit(rt, NULL, wait_in_accept, &a), COIR_OK);
+        CHECK_EQ(coir_close(rt, 0, NULL), COIR_OK);
+        CHECK_EQ(coir_socket_close(a.fd), COIR_OK);
+    }
+    CHECK_EQ(descriptors(), before);
+}
+ON_BOTH(opening_and_closing_leaks_no_descriptor)
+
+CHECK_MAIN(CASES(a_cancel_ends_the_wait), CASES(close_wakes_those_who_wait),
+           CASES(close_from_a_plain_thread_wakes), CASES(coir_close_cancels_parked_calls),
+           CASES(opening_and_closing_leaks_no_descriptor))
