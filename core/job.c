@@ -52,13 +52,25 @@ bool job_canceled(struct coir_runtime *rt, const struct job *j)
     return atomic_load_explicit(&rt->canceling, memory_order_seq_cst); /* ASK, fiber.c */
 }
 
+/* Unique in the process; taken in blocks, so that workers do not share a line for it. */
+static NOINLINE uint64_t failure_id(void)
+{
+    static _Atomic uint64_t blocks;
+    static __thread uint64_t next, end;
+
+    if (next == end) {
+        next = atomic_fetch_add_explicit(&blocks, 256, memory_order_relaxed) + 1; /* unique, no more */
+        end = next + 256;
+    }
+    return next++;
+}
+
 void job_failure(struct job *j, coir_failure *f, int outcome, enum coir_kind kind)
 {
-    static _Atomic uint64_t ids;
     struct worker *w = worker_here();
 
     *f = (coir_failure){
-        .id = atomic_fetch_add_explicit(&ids, 1, memory_order_relaxed) + 1, /* unique, no more */
+        .id = failure_id(),
         .job = j ? job_id(j) : 0,
         .time = coir_now(),
         .kind = (int)kind,
@@ -313,7 +325,10 @@ void job_drop(struct coir_runtime *rt, const struct work *item, enum coir_kind k
         tally(&w->ended[COIR_CANCELED], 1);
         tally(&w->dropped, kind == COIR_KIND_SHUTDOWN);
     } else {
-        atomic_fetch_add_explicit(&rt->ended_outside, 1, memory_order_relaxed); /* a figure */
+        atomic_fetch_add_explicit(&rt->ended_outside, 1, memory_order_relaxed); /* BOOKS, runtime.c */
+        fence_full(); /* BOOKS: no worker may notice */
+        if (runtime_flag(&rt->draining))
+            rt->idle(rt);
     }
     if (item->owed)
         counter_fail(item->owed, COIR_CANCELED, &f);

@@ -12,34 +12,34 @@
 #define PLACES 64
 #define LINES_PER_SECOND 10
 
+/* A window of a second. All fields are hints to a limit, not books: a race costs a line more or less. */
 struct place {
-    int64_t second;  /* window: coir_now() / COIR_SEC */
-    unsigned lines;  /* said in this window */
-    unsigned held;   /* held back since the last line */
+    _Atomic int64_t second;  /* coir_now() / COIR_SEC */
+    _Atomic unsigned lines;  /* said in this window */
+    _Atomic unsigned held;   /* held back since the last line */
 };
 
-static struct lock lock; /* guards the table; panics are rare, and this is past the counter's work */
 static struct place place[PLACES];
 
-/* Whether this place may speak now; *held: how many it was kept from saying. */
+/* Whether this place may speak now; *held: how many it was kept from saying. Workers that panic side
+ * by side must not queue up for the sake of a log, so there is no lock. */
 static bool may_speak(const coir_failure *f, unsigned *held)
 {
     uintptr_t hash = ((uintptr_t)f->file >> 3) * 31 + (uintptr_t)f->line;
     struct place *p = &place[hash % PLACES];
     int64_t second = f->time / COIR_SEC;
-    bool may;
 
-    lock_take(&lock);
-    if (p->second != second) {
-        p->second = second;
-        p->lines = 0;
+    if (atomic_load_explicit(&p->second, memory_order_relaxed) != second) {    /* a hint */
+        atomic_store_explicit(&p->second, second, memory_order_relaxed);       /* a hint */
+        atomic_store_explicit(&p->lines, 0, memory_order_relaxed);             /* a hint */
     }
-    may = p->lines < LINES_PER_SECOND;
-    p->lines += may;
-    *held = p->held;
-    p->held = may ? 0 : p->held + 1;
-    lock_drop(&lock);
-    return may;
+    if (atomic_load_explicit(&p->lines, memory_order_relaxed) < LINES_PER_SECOND && /* a hint */
+        atomic_fetch_add_explicit(&p->lines, 1, memory_order_relaxed) < LINES_PER_SECOND) { /* exact */
+        *held = atomic_exchange_explicit(&p->held, 0, memory_order_relaxed); /* each is told once */
+        return true;
+    }
+    atomic_fetch_add_explicit(&p->held, 1, memory_order_relaxed); /* a figure */
+    return false;
 }
 
 void report_failure(struct coir_runtime *rt, const coir_failure *f)

@@ -365,13 +365,14 @@ static bool cancel_all(struct coir_runtime *rt, coir_receipt *receipt)
     return drain(rt, end);
 }
 
-static void fill_receipt(struct coir_runtime *rt, coir_receipt *receipt, int64_t begin)
+/* Queued jobs that any close has dropped. */
+static uint64_t sum_dropped(struct coir_runtime *rt)
 {
-    sum_ended(rt, receipt->ended);
-    receipt->running = unfinished(rt);
-    receipt->drain_ns = coir_now() - begin;
+    uint64_t sum = 0;
+
     for (unsigned i = 0; i < rt->worker_count; i++)
-        receipt->dropped += tally_read(&rt->worker[i]->dropped);
+        sum += tally_read(&rt->worker[i]->dropped);
+    return sum;
 }
 
 static int64_t deadline_after(int64_t begin, int64_t ns)
@@ -383,6 +384,7 @@ int coir_close(coir_runtime *rt, int64_t drain_ns, coir_receipt *receipt)
 {
     int64_t begin = coir_now();
     coir_receipt own;
+    uint64_t dropped;
     bool drained;
 
     if (!rt)
@@ -393,10 +395,14 @@ int coir_close(coir_runtime *rt, int64_t drain_ns, coir_receipt *receipt)
         return COIR_EBUSY;
     receipt = receipt ? receipt : &own;
     memset(receipt, 0, sizeof *receipt);
+    dropped = sum_dropped(rt);
 
     set_draining(rt, true);
     drained = drain(rt, deadline_after(begin, drain_ns)) || cancel_all(rt, receipt);
-    fill_receipt(rt, receipt, begin);
+    sum_ended(rt, receipt->ended);
+    receipt->dropped = sum_dropped(rt) - dropped;
+    receipt->running = unfinished(rt);
+    receipt->drain_ns = coir_now() - begin;
     if (!drained) {
         atomic_store_explicit(&rt->closing, false, memory_order_release); /* CLOSE */
         return COIR_ETIMEDOUT;

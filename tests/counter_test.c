@@ -261,7 +261,7 @@ static void nothing_touches_a_counter_after_its_wait(void) /* C1, C2, C3 */
     static struct counter c[LYING];
     struct threads threads = {.count = 0};
     uint64_t seed = 77;
-    long rounds = CHECK_SCALE(1000000), timeouts = 0;
+    long rounds = CHECK_SCALE(500000), timeouts = 0;
 
     memset(c, 0xaa, sizeof c);
     start_finishers(&threads, 1);

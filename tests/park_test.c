@@ -7,7 +7,6 @@
  *   no look after park_announce              a_lone_sleeper_misses_nothing hangs
  *   no fence in park_announce (asymmetric)   a_lone_sleeper_misses_nothing hangs
  *   no fence in park_notify (symmetric)      a_lone_sleeper_misses_nothing hangs
- *   no notify after the last search          searchers_pass_the_waking_on hangs
  */
 #include "park.h"
 #include "threads.h"
