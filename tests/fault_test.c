@@ -3,6 +3,7 @@
  * fault_test.c - options.faults = REPORT: a stack overflow is reported and ends the process;
  * every other fault ends it as it would have without us. Each case runs in a child.
  */
+#include "base.h"
 #include "child.h"
 
 /* Sanitizers look for these functions, and then leave the signals to us and what was before. */
