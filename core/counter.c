@@ -150,21 +150,28 @@ static void unlock_delisted(struct counter *c)
                                                   memory_order_relaxed)); /* LOCK */
 }
 
+bool counter_try_delist(struct counter *c, struct wait_node *node)
+{
+    bool mine;
+
+    lock(c, 0);
+    mine = node->listed &&
+           atomic_load_explicit(&c->state, memory_order_relaxed) >= COUNTER_ONE; /* LOCK; C3 */
+    if (mine)
+        unlink_node(c, node);
+    unlock_delisted(c);
+    return mine;
+}
+
 void counter_delist(struct counter *c, struct wait_node *node)
 {
     unsigned turns = 0;
-    bool owed;
 
     if (wait_node_released(node))
         return; /* the counter may be gone */
-    lock(c, 0);
-    owed = atomic_load_explicit(&c->state, memory_order_relaxed) >= COUNTER_ONE; /* LOCK */
-    if (node->listed && owed)
-        unlink_node(c, node);
-    else
-        owed = false; /* C3: a finisher is on its way, or has the node */
-    unlock_delisted(c);
-    while (!owed && !wait_node_released(node))
+    if (counter_try_delist(c, node))
+        return;
+    while (!wait_node_released(node)) /* C3: a finisher is on its way, or has the node */
         spin_pause(&turns);
 }
 

@@ -30,7 +30,6 @@ struct counter {
     _Atomic(struct job *) owner;
     struct counter *next_owned;
 
-    _Atomic(struct coir_runtime *) runtime; /* whose jobs were last spawned on it */
     _Atomic uint32_t claimed; /* the failure record: 0 free, 1 being written, 2 valid */
     coir_failure failure;     /* of the first job that failed */
 };
@@ -102,6 +101,9 @@ void counter_cancel(struct counter *c);
 
 /* Adds a waiter; false: the counter has settled, the node was not used. */
 bool counter_enlist(struct counter *c, struct wait_node *node);
+
+/* Takes the waiter out if no finisher has it, or is about to. */
+bool counter_try_delist(struct counter *c, struct wait_node *node);
 
 /* Takes the waiter out, or waits until it has been released. Afterwards node->released tells which. */
 void counter_delist(struct counter *c, struct wait_node *node);

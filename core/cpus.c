@@ -98,3 +98,14 @@ int cpus_pin(pthread_t thread, unsigned i)
             CPU_SET(cpu, &one);
     return -pthread_setaffinity_np(thread, sizeof one, &one);
 }
+
+void thread_block_signals(sigset_t *before)
+{
+    static const int kept[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGPROF};
+    sigset_t all;
+
+    sigfillset(&all);
+    for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)
+        sigdelset(&all, kept[i]);
+    pthread_sigmask(SIG_BLOCK, &all, before);
+}

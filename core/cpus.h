@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * cpus.h - which processors this process may use, and how many of them its quota pays for.
+ * cpus.h - which processors this process may use, how many of them its quota pays for, and which signals
+ * its workers take.
  */
 #ifndef COIR_CPUS_H
 #define COIR_CPUS_H
 
 #include <pthread.h>
+#include <signal.h>
 
 #include "base.h"
 
@@ -14,5 +16,9 @@ unsigned cpus_usable(void);
 
 /* Binds the thread to the i-th CPU it may run on, counted round. Returns COIR_OK or a status. */
 int cpus_pin(pthread_t thread, unsigned i);
+
+/* Blocks, for threads about to be created, the signals that are meant for the process and so for the
+ * host's threads; faults and profiling stay. */
+void thread_block_signals(sigset_t *before);
 
 #endif

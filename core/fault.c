@@ -30,6 +30,7 @@ static const int signals[] = {SIGSEGV, SIGBUS};
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards users and previous */
 static unsigned users;
 static struct sigaction previous[SIGNALS];
+static bool under[SIGNALS]; /* somebody's handler lies on ours, and may chain to it */
 
 /* ------------------------------------------------------------------- writing without libc's help */
 
@@ -152,14 +153,15 @@ int fault_open(struct coir_runtime *rt)
     sigfillset(&ours.sa_mask);
     pthread_mutex_lock(&lock);
     for (size_t i = 0; users == 0 && i < SIGNALS; i++)
-        if (sigaction(signals[i], &ours, &previous[i]) != 0)
+        if (!under[i] && sigaction(signals[i], &ours, &previous[i]) != 0)
             status = -errno;
     users += status == COIR_OK;
     pthread_mutex_unlock(&lock);
     return status;
 }
 
-/* Handlers that somebody installed on top of ours stay: they chain to code that is still there. */
+/* Handlers that somebody installed on top of ours stay: they chain to code that is still there. Ours is
+ * then not installed again, or the two would chain to each other for ever. */
 void fault_close(struct coir_runtime *rt)
 {
     if (rt->options.faults == COIR_FAULTS_NONE)
@@ -168,7 +170,8 @@ void fault_close(struct coir_runtime *rt)
     for (size_t i = 0; users == 1 && i < SIGNALS; i++) {
         struct sigaction now;
 
-        if (sigaction(signals[i], NULL, &now) == 0 && now.sa_sigaction == on_fault)
+        under[i] = sigaction(signals[i], NULL, &now) == 0 && now.sa_sigaction != on_fault;
+        if (!under[i])
             sigaction(signals[i], &previous[i], NULL);
     }
     users--;

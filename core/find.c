@@ -38,6 +38,17 @@ struct fiber *find_ready(struct worker *w)
     return far ? fiber_at(far) : NULL;
 }
 
+struct fiber *find_any_ready(struct worker *w)
+{
+    struct coir_runtime *rt = w->runtime;
+    struct fiber *f = find_ready(w);
+    struct link *e = f ? NULL : inject_take_fiber(&rt->inject);
+
+    for (unsigned i = 0; !f && !e && i < rt->worker_count; i++)
+        e = ring_steal(&rt->worker[i]->ring);
+    return e ? fiber_at(e) : f;
+}
+
 /* Own queues, in rounds. */
 static bool find_local(struct worker *w, struct next *n)
 {

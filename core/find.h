@@ -22,6 +22,9 @@ bool find_next(struct worker *w, struct next *n);
 /* The oldest ready fiber of the worker's own queue, or NULL. */
 struct fiber *find_ready(struct worker *w);
 
+/* Any ready fiber, wherever it waits, or NULL. */
+struct fiber *find_any_ready(struct worker *w);
+
 /* Fires timers and readies completed I/O: the worker's own timers, or all. True: something was. */
 bool find_events(struct worker *w, bool all);
 

@@ -133,6 +133,8 @@ int64_t io_do(struct fiber *self, struct io_op *op, int64_t deadline)
 
 int io_close_fd(int fd)
 {
+    /* What was prepared for this descriptor must not meet the next one of its number. */
+    io_uring_submit_prepared();
     /* Wakes what waits in the kernel, which may be any io_uring of the process. Not connected, not
      * a socket: then nothing can wait. */
     shutdown(fd, SHUT_RDWR);

@@ -71,6 +71,10 @@ struct io_backend {
 extern const struct io_backend io_uring_backend; /* io_uring.c, or io_uring_none.c */
 extern const struct io_backend io_epoll_backend;
 
+/* Gives the kernel every operation that is prepared in any ring of the process: it holds on to files, where
+ * a prepared operation holds only a number. */
+void io_uring_submit_prepared(void);
+
 /* Ends, as COIR_ECANCELED, what waits for fd in any epoll backend of the process, and closes fd. */
 int io_epoll_close_fd(int fd);
 

@@ -16,7 +16,7 @@
  *
  * Locks
  *   sq   the submission side of a ring: preparing and submitting. Others than the owner only try
- *        it, but for revokes.
+ *        it, but for revokes and closes.
  *   cq   the completion side. All but the owner, when it waits for its kick, only try it.
  *
  * Sleeping. A worker with operations in its ring sleeps in that ring, where a completion wakes it;
@@ -78,9 +78,13 @@ struct ring_state {
 };
 
 struct rings {
+    struct rings *next; /* in the list of all; all_lock */
     unsigned count;
     struct ring_state ring[];
 };
+
+static struct lock all_lock; /* guards the list; outside every sq */
+static struct rings *all_rings;
 
 static struct rings *rings_of(const struct coir_runtime *rt)
 {
@@ -394,6 +398,22 @@ static bool sleep_in_ring(struct worker *w, int64_t deadline)
     return woken;
 }
 
+void io_uring_submit_prepared(void)
+{
+    lock_take(&all_lock);
+    for (struct rings *rs = all_rings; rs; rs = rs->next)
+        for (unsigned i = 0; i < rs->count; i++) {
+            struct ring_state *r = &rs->ring[i];
+
+            if (!queued(r))
+                continue;
+            lock_take(&r->sq);
+            submit_all(r, worker_here() && worker_here()->io == r);
+            lock_drop(&r->sq);
+        }
+    lock_drop(&all_lock);
+}
+
 /* ------------------------------------------------------------------------------- open and close */
 
 /* What every operation here needs. A kernel that has zero-copy sends (6.0) also waits on
@@ -439,6 +459,13 @@ static void close_rings(struct coir_runtime *rt)
 {
     struct rings *all = rings_of(rt);
 
+    lock_take(&all_lock);
+    for (struct rings **at = &all_rings; *at; at = &(*at)->next)
+        if (*at == all) {
+            *at = all->next;
+            break;
+        }
+    lock_drop(&all_lock);
     for (unsigned i = 0; i < all->count; i++) {
         io_uring_queue_exit(&all->ring[i].uring);
         close(all->ring[i].kick_fd);
@@ -464,6 +491,10 @@ static int open_rings(struct coir_runtime *rt)
             return status == -ENOMEM || status == -EMFILE ? status : COIR_ENOSYS;
         }
     }
+    lock_take(&all_lock);
+    all->next = all_rings;
+    all_rings = all;
+    lock_drop(&all_lock);
     return COIR_OK;
 }
 

@@ -10,4 +10,8 @@ static int refuse(struct coir_runtime *rt)
     return COIR_ENOSYS;
 }
 
+void io_uring_submit_prepared(void)
+{
+}
+
 const struct io_backend io_uring_backend = {.kind = COIR_IO_URING, .open = refuse};

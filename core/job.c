@@ -30,12 +30,20 @@ NOINLINE struct job **job_slot(void)
     return w ? &w->current->job : &thread_job;
 }
 
+_Atomic(const struct job_ops *) job_ops;
+
 /* ------------------------------------------------------------------------------- asking a job */
 
-uint64_t job_id(struct job *j)
+struct job *job_proper(struct job *j)
 {
     while (j->is_try && j->outer)
         j = j->outer;
+    return j;
+}
+
+uint64_t job_id(struct job *j)
+{
+    j = job_proper(j);
     if (!j->id && !j->is_try) {
         struct worker *w = worker_here();
 
@@ -93,11 +101,10 @@ static struct job *job_around(struct job *j, uintptr_t address, uintptr_t frame)
     return NULL;
 }
 
-void job_adopt(struct job *j, struct counter *c, struct coir_runtime *rt, uintptr_t frame)
+void job_adopt(struct job *j, struct counter *c, uintptr_t frame)
 {
     struct job *owner = job_around(j, (uintptr_t)c, frame);
 
-    atomic_store_explicit(&c->runtime, rt, memory_order_relaxed); /* for cancels of the owner */
     if (!owner || counter_owner(c) == owner)
         return;
     counter_set_owner(c, owner);
@@ -131,22 +138,23 @@ static __attribute__((noreturn, cold)) void lost_counter(void)
     fatal("a counter left its frame while jobs were spawned on it and before a wait ended it");
 }
 
+static const struct job_ops *ops(void)
+{
+    return atomic_load_explicit(&job_ops, memory_order_relaxed); /* constant since the first open */
+}
+
 void job_settle_owned(struct job *j, uintptr_t frame)
 {
     struct counter *c;
 
     for (c = j->owned; c; c = c->next_owned) {
-        struct coir_runtime *rt = atomic_load_explicit(&c->runtime, memory_order_relaxed); /* own write */
-
         if ((uintptr_t)c < frame || (uintptr_t)c >= (uintptr_t)j || counter_owner(c) != j)
             lost_counter();
         if (counter_look(c) < 0)
-            rt->cancel(rt, c);
+            ops()->cancel(c);
     }
     while ((c = j->owned)) {
-        struct coir_runtime *rt = atomic_load_explicit(&c->runtime, memory_order_relaxed); /* own write */
-
-        rt->join(c);
+        ops()->join(c);
         job_disown(j, c);
     }
 }
@@ -242,8 +250,8 @@ static COLD int caught(struct job *j, void *exception)
     job_failure(j, &j->failure, COIR_PANICKED, COIR_KIND_FOREIGN);
     foreign_end(exception, j->failure.message, sizeof j->failure.message);
     reset_exceptions(j);
-    if (w)
-        tally(&w->panics, 1);
+    if (worker_here()) /* ending it may have run destructors that suspend */
+        tally(&worker_here()->panics, 1);
     report_failure(runtime_here(), &j->failure);
     return COIR_PANICKED;
 }

@@ -68,9 +68,12 @@ bool job_canceled(struct coir_runtime *rt, const struct job *j);
 
 uint64_t job_id(struct job *j);
 
-/* Remembers that the running job spawns on c: for cancels, and if c lies in the job's frames so that
- * these are not torn down under the children. frame: an address below those frames. */
-void job_adopt(struct job *j, struct counter *c, struct coir_runtime *rt, uintptr_t frame);
+/* The job itself, for one that is a coir_try inside it. */
+struct job *job_proper(struct job *j);
+
+/* Remembers that the running job spawns on c if c lies in the job's frames, so that these are not torn
+ * down under the children. frame: an address below those frames. */
+void job_adopt(struct job *j, struct counter *c, uintptr_t frame);
 
 /* The wait for c is over: forgets it. */
 void job_disown(struct job *j, struct counter *c);
@@ -80,6 +83,13 @@ bool job_owns(const struct job *j, struct counter *c);
 
 /* A fresh failure record for the running job. */
 void job_failure(struct job *j, coir_failure *f, int outcome, enum coir_kind kind);
+
+/* What the row of waits does for this one; set by coir_open, the same for all runtimes. */
+struct job_ops {
+    void (*cancel)(struct counter *c); /* asks its jobs to stop */
+    void (*join)(struct counter *c);   /* waits for it, uninterrupted */
+};
+extern _Atomic(const struct job_ops *) job_ops;
 
 /* Cancels and waits for what the job still owns. frame: an address below its live frames. */
 void job_settle_owned(struct job *j, uintptr_t frame);

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cpus.h"
 #include "errand.h"
 
 /* One call. */
@@ -120,11 +121,10 @@ static void name_thread(const struct pool *p, pthread_t thread, unsigned i)
 /* Lock held. */
 static void start_thread(struct pool *p)
 {
-    sigset_t all, before;
+    sigset_t before;
     int error;
 
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, &before); /* signals are the host's */
+    thread_block_signals(&before);
     error = pthread_create(&p->thread[p->threads], NULL, thread_main, p);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (error) {

@@ -24,8 +24,10 @@
  * sleeper sleeps: on the word, or AWAY, which the sleeper sets by CAS. A sleeper that leaves by itself
  * does so under the lock, so it knows whether a token is on its way, and then waits for it.
  *
- * At most one searcher wakes others: a worker that ends its search with work in hand, as the last
- * one, wakes the next if there is more (worker.c).
+ * SEARCH. At most one searcher wakes others: a worker that ends its search with work in hand, as the
+ * last one, wakes the next if there is more (worker.c). A publisher that has just left the waking to it
+ * published before it read the count; so the worker ends its search, passes the same fence as one that
+ * goes to sleep, and then looks. The fence is paid only if somebody sleeps.
  */
 #include "park.h"
 
@@ -49,6 +51,13 @@ void park_init(struct park *p)
 #endif
 }
 
+/* The fence of the side that pays: all other threads have passed one when it returns. */
+static void fence_all(const struct park *p)
+{
+    if (!p->asymmetric || membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) != 0)
+        fence_full(); /* SLEEP, SEARCH */
+}
+
 void park_search_begin(struct park *p)
 {
     atomic_fetch_add_explicit(&p->counts, ONE_SEARCHING, memory_order_relaxed); /* only throttles */
@@ -57,9 +66,12 @@ void park_search_begin(struct park *p)
 bool park_search_end(struct park *p)
 {
     uint64_t was = atomic_fetch_sub_explicit(&p->counts, ONE_SEARCHING,
-                                             memory_order_relaxed); /* the caller has work */
+                                             memory_order_seq_cst); /* SEARCH */
 
-    return park_searching(was) == 1;
+    if (park_searching(was) != 1 || !park_sleeping(was))
+        return false;
+    fence_all(p); /* SEARCH */
+    return true;
 }
 
 static void list_sleeper(struct park *p, struct parker *self)
@@ -91,8 +103,7 @@ void park_announce(struct park *p, struct parker *self, bool searching)
     lock_drop(&p->lock);
     atomic_fetch_add_explicit(&p->counts, ONE_SLEEPING - (searching ? ONE_SEARCHING : 0),
                               memory_order_seq_cst); /* SLEEP */
-    if (!p->asymmetric || membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) != 0)
-        fence_full(); /* SLEEP */
+    fence_all(p); /* SLEEP */
 }
 
 /* Waits for the token of a waker that has taken us off the list. */
@@ -166,15 +177,19 @@ void park_wake_one(struct park *p)
         hand_token(s);
 }
 
+/* Those that sleep now; who falls asleep afterwards has seen what they are woken for. */
 void park_wake_all(struct park *p)
 {
-    struct parker *s;
+    unsigned n = park_sleeping(atomic_load_explicit(&p->counts, memory_order_seq_cst)); /* SLEEP */
 
-    do {
+    while (n-- > 0) {
+        struct parker *s;
+
         lock_take(&p->lock);
         s = pop_sleeper(p);
         lock_drop(&p->lock);
-        if (s)
-            hand_token(s);
-    } while (s);
+        if (!s)
+            return;
+        hand_token(s);
+    }
 }

@@ -36,7 +36,8 @@ void park_init(struct park *p);
 /* Publisher of work: wakes one sleeper unless someone is searching already. */
 static inline void park_notify(struct park *p);
 
-/* A worker without work looks around. end says whether it was the last one looking. */
+/* A worker without work looks around. end says whether it was the last one looking while others sleep:
+ * then it must look once more, and wake one if there is more to do. */
 void park_search_begin(struct park *p);
 bool park_search_end(struct park *p);
 

@@ -25,22 +25,12 @@
 #include "io.h"
 #include "offload.h"
 #include "options.h"
+#include "spawn.h"
 #include "wait.h"
 
 #define CANCEL_BUDGET_NS (100 * COIR_MS)
 
 /* -------------------------------------------------------------------------------------- start */
-
-/* Workers leave signals that are meant for the process to the host's threads. */
-static void block_signals(sigset_t *before)
-{
-    sigset_t all;
-
-    sigfillset(&all);
-    for (size_t i = 0; i < 6; i++)
-        sigdelset(&all, (const int[]){SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGPROF}[i]);
-    pthread_sigmask(SIG_BLOCK, &all, before);
-}
 
 static void announce_started(struct coir_runtime *rt)
 {
@@ -89,7 +79,7 @@ static int start_thread(struct worker *w)
 
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, 256 << 10);
-    block_signals(&before);
+    thread_block_signals(&before);
     error = pthread_create(&w->thread, &attributes, thread_entry, w);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
@@ -185,6 +175,8 @@ static void free_runtime(struct coir_runtime *rt)
     mem_free(&host, rt);
 }
 
+static const struct job_ops wait_ops = {.cancel = wait_cancel, .join = wait_join};
+
 static int set_up(struct coir_runtime *rt)
 {
     int status = stacks_init(&rt->stacks, &rt->host, &rt->options, sizeof(struct fiber));
@@ -195,8 +187,8 @@ static int set_up(struct coir_runtime *rt)
     inject_init(&rt->inject, &rt->host, rt->options.jobs_max);
     rt->spin_ns = rt->options.spin_ns < 0 ? 0 : rt->options.spin_ns;
     rt->run = job_run;
-    rt->cancel = wait_cancel;
-    rt->join = wait_join;
+    rt->drop_pending = spawn_drop_pending;
+    atomic_store_explicit(&job_ops, &wait_ops, memory_order_relaxed); /* constant */
     status = fault_open(rt);
     if (status != COIR_OK)
         goto fini_stacks;
@@ -208,8 +200,10 @@ static int set_up(struct coir_runtime *rt)
         goto close_io;
     prefault(rt);
     status = start_workers(rt);
-    if (status == COIR_OK)
+    if (status == COIR_OK) {
+        runtime_register(rt);
         return COIR_OK;
+    }
 
     stop_workers(rt);
     offload_close(rt);
@@ -240,6 +234,8 @@ static int allocate(const coir_options *options, struct coir_runtime **out)
         return COIR_ENOMEM;
     rt->host = host;
     rt->options = *options;
+    snprintf(rt->name, sizeof rt->name, "%s", options->name); /* at most 11 bytes, checked */
+    rt->options.name = rt->name;
     rt->idle = on_idle;
     rt->worker = mem_alloc(&host, options->workers * sizeof(struct worker *));
     if (!rt->worker) {
@@ -407,6 +403,7 @@ int coir_close(coir_runtime *rt, int64_t drain_ns, coir_receipt *receipt)
         atomic_store_explicit(&rt->closing, false, memory_order_release); /* CLOSE */
         return COIR_ETIMEDOUT;
     }
+    runtime_unregister(rt);
     await_visitors(rt);
     stop_workers(rt);
     offload_close(rt);

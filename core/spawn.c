@@ -7,17 +7,15 @@
  */
 #include <stdio.h>
 
-#include "job.h"
+#include "spawn.h"
 
 /* Remembers c as a counter this job has spawned on; one compare when it does so already. */
-static inline void owe(struct job *j, struct counter *c, struct coir_runtime *rt, size_t n,
-                       uintptr_t frame)
+static inline void owe(struct job *j, struct counter *c, size_t n, uintptr_t frame)
 {
     if (!c)
         return;
-    if (UNLIKELY(!j || counter_owner(c) != j ||
-                 atomic_load_explicit(&c->runtime, memory_order_relaxed) != rt)) /* own write */
-        job_adopt(j, c, rt, frame);
+    if (j && UNLIKELY(counter_owner(c) != j))
+        job_adopt(j, c, frame);
     counter_owe(c, n);
 }
 
@@ -40,7 +38,7 @@ static int spawn(coir_counter *counter, const struct work *first, size_t stride,
         return COIR_EPERM;
     if (!first->fn)
         return COIR_EINVAL;
-    owe(j, first->owed, w->runtime, n, frame);
+    owe(j, first->owed, n, frame);
     status = worker_push(w, first, stride, n);
     if (UNLIKELY(status != COIR_OK) && counter)
         give_up(j, first->owed, n);
@@ -72,7 +70,7 @@ int coir_submit(coir_runtime *rt, coir_counter *counter, coir_fn *fn, void *arg)
     if (!rt || !fn)
         return COIR_EINVAL;
     visiting = runtime_visit(rt);
-    owe(*job_slot(), item.owed, rt, 1, (uintptr_t)__builtin_frame_address(0));
+    owe(*job_slot(), item.owed, 1, (uintptr_t)__builtin_frame_address(0));
     status = inject_push(&rt->inject, &item, 0, 1, true);
     if (status == COIR_OK)
         park_notify(&rt->park);
@@ -84,42 +82,121 @@ int coir_submit(coir_runtime *rt, coir_counter *counter, coir_fn *fn, void *arg)
 
 /* ------------------------------------------------------------------------- work after other work */
 
-/* Waits on a counter in place of a fiber. */
+/* Waits on a counter in place of a fiber; in the runtime's list of what is pending until it starts or
+ * ends. Whoever takes it out of that list, under the lock, disposes of it. */
 struct after {
     struct wait_node node;
+    struct counter *after;
     struct work work;
     struct coir_runtime *rt;
+    struct after *next, *prev; /* pending, or (next) in a list of its own */
+    bool start;                /* what it waited for ended as DONE */
 };
 
-/* The counter before it has settled: queues the work, or ends it. */
-static void start_after(struct after *a, int outcome)
+static void list_pending(struct after *a)
 {
     struct coir_runtime *rt = a->rt;
-    struct work work = a->work;
-    bool visiting = runtime_visit(rt);
+
+    lock_take(&rt->pending_lock);
+    a->next = rt->pending;
+    if (a->next)
+        a->next->prev = a;
+    rt->pending = a;
+    lock_drop(&rt->pending_lock);
+}
+
+/* Lock held. */
+static void unlist_pending(struct after *a)
+{
+    if (a->prev)
+        a->prev->next = a->next;
+    else
+        a->rt->pending = a->next;
+    if (a->next)
+        a->next->prev = a->prev;
+    a->next = a->prev = NULL;
+}
+
+static void queue_or_drop(struct after *a, enum coir_kind kind)
+{
+    struct coir_runtime *rt = a->rt;
+    bool visiting = runtime_visit(rt), start = a->start;
     struct worker *w = visiting ? NULL : worker_here();
+    struct work work = a->work;
 
     mem_free(&rt->host, a);
-    if (outcome != COIR_DONE) {
-        job_drop(rt, &work, COIR_KIND_DEPENDENCY);
-    } else if ((w && deque_push(&w->deque, &work)) || /* else the injector, past its limit: */
-               inject_push_anyway(&rt->inject, &work)) {  /* it was admitted when it was spawned */
+    if (start && ((w && deque_push(&w->deque, &work)) ||  /* else the injector, past its limit: */
+                  inject_push_anyway(&rt->inject, &work))) /* it was admitted when it was spawned */
         park_notify(&rt->park);
-    } else {
-        job_drop(rt, &work, COIR_KIND_SKIPPED);
-    }
+    else
+        job_drop(rt, &work, kind);
     runtime_leave(rt, visiting);
+}
+
+/* What it waited for has settled. Dropping a job may settle the counter of the next in a chain, so
+ * those are queued here and taken by the outermost call: a chain costs no stack. */
+static void start_after(struct after *a)
+{
+    static __thread struct after *chain;
+    static __thread bool running;
+
+    lock_take(&a->rt->pending_lock);
+    unlist_pending(a);
+    lock_drop(&a->rt->pending_lock);
+    a->next = chain;
+    chain = a;
+    if (running)
+        return;
+    running = true;
+    while ((a = chain)) {
+        chain = a->next;
+        queue_or_drop(a, a->start ? COIR_KIND_SKIPPED : COIR_KIND_DEPENDENCY);
+    }
+    running = false;
 }
 
 static void on_settled_after(struct wait_node *node, int outcome)
 {
-    start_after(CONTAINER_OF(node, struct after, node), outcome);
+    struct after *a = CONTAINER_OF(node, struct after, node);
+
+    a->start = outcome == COIR_DONE;
+    start_after(a);
+}
+
+static bool after_canceled(const struct after *a)
+{
+    struct counter *owed = a->work.owed;
+
+    return (owed && counter_canceled(owed)) ||
+           atomic_load_explicit(&a->rt->canceling, memory_order_seq_cst); /* ASK, fiber.c */
+}
+
+void spawn_drop_pending(struct coir_runtime *rt)
+{
+    struct after *dropped = NULL, *next;
+    enum coir_kind kind = runtime_flag(&rt->canceling) ? COIR_KIND_SHUTDOWN : COIR_KIND_SKIPPED;
+
+    lock_take(&rt->pending_lock);
+    for (struct after *a = rt->pending; a; a = next) {
+        next = a->next;
+        if (!after_canceled(a) || !counter_try_delist(a->after, &a->node))
+            continue; /* wanted, or its finisher is on the way */
+        unlist_pending(a);
+        a->next = dropped;
+        dropped = a;
+    }
+    lock_drop(&rt->pending_lock);
+    for (; dropped; dropped = next) {
+        next = dropped->next;
+        queue_or_drop(dropped, kind);
+    }
 }
 
 int coir_spawn_after(coir_counter *after, coir_counter *done, coir_fn *fn, void *arg)
 {
     struct worker *w = worker_here();
     struct job *j = w ? w->current->job : NULL;
+    struct counter *c = counter_of(after);
     struct after *a;
 
     if (!j)
@@ -129,11 +206,15 @@ int coir_spawn_after(coir_counter *after, coir_counter *done, coir_fn *fn, void 
     a = mem_alloc(&w->runtime->host, sizeof *a);
     if (!a)
         return COIR_ENOMEM;
-    *a = (struct after){{.settled = on_settled_after}, {fn, arg, done}, w->runtime};
-    owe(j, counter_of(done), w->runtime, 1, (uintptr_t)__builtin_frame_address(0));
+    *a = (struct after){{.settled = on_settled_after}, c, {fn, arg, done}, w->runtime, NULL, NULL, false};
+    owe(j, counter_of(done), 1, (uintptr_t)__builtin_frame_address(0));
     tally(&w->spawned, 1);
-    if (!counter_enlist(counter_of(after), &a->node))
-        start_after(a, counter_look(counter_of(after)));
+    list_pending(a);
+    if (!counter_enlist(c, &a->node))
+        on_settled_after(&a->node, counter_look(c));
+    else if (atomic_load_explicit(&w->runtime->canceling, memory_order_seq_cst) || /* ASK, fiber.c */
+             (done && counter_canceled(counter_of(done))))
+        spawn_drop_pending(w->runtime); /* the cancel may have come before it was listed */
     return COIR_OK;
 }
 

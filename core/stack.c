@@ -41,8 +41,8 @@
 #define CHUNK_BYTES ((size_t)8 << 20)
 #define COLOURS 14
 #define COLOUR_BYTES 128
-#define CACHE_MAX 64     /* stacks a worker keeps; past it, half go to the depot */
-#define DEPOT_WARM 256   /* idle stacks whose memory is kept */
+#define CACHE_MAX 64     /* stacks a worker keeps, at most */
+#define DEPOT_WARM 256   /* idle stacks whose memory is kept, at least */
 #define TRIM_BATCH 16    /* stacks given back at once */
 #define STACK_RESIDENT 4608 /* bytes a parked fiber is counted for: a page and its page tables */
 #define MAPS_RESERVE 4096   /* mappings left to the rest of the process */
@@ -183,7 +183,11 @@ int stacks_init(struct stacks *s, const struct host *host, const coir_options *o
     s->header = (header + COIR_CACHE_LINE - 1) & ~(size_t)(COIR_CACHE_LINE - 1);
     s->guard_by_advice = advice_works();
     s->per_chunk = CHUNK_BYTES / stride(s) ? CHUNK_BYTES / stride(s) : 1;
-    s->limit = options->stacks_max;
+    /* Each worker's loop stands on a stack, and a spare waits beside it. */
+    s->limit = options->stacks_max + 2 * (size_t)options->workers;
+    s->warm = options->prefault > DEPOT_WARM ? options->prefault : DEPOT_WARM;
+    s->cache_max = options->stacks_max / (options->workers + 1) / 8; /* a small arena is for all */
+    s->cache_max = s->cache_max < CACHE_MAX ? s->cache_max : CACHE_MAX;
     able = capacity(s, &why);
     if (able < s->limit) {
         s->limit = able;
@@ -309,10 +313,11 @@ struct stack *stack_take(struct stacks *s, struct stack_cache *cache)
     if (LIKELY(e))
         return CONTAINER_OF(e, struct stack, link);
     lock_take(&s->lock);
-    while (cache->list.count < CACHE_MAX / 2 && (e = list_take(&s->depot)))
+    while (cache->list.count < s->cache_max / 2 && (e = list_take(&s->depot)))
         cache_push(cache, e);
-    publish_depot(s);
     e = list_take(&cache->list);
+    e = e ? e : list_take(&s->depot);
+    publish_depot(s);
     stack = e ? CONTAINER_OF(e, struct stack, link) : create(s);
     lock_drop(&s->lock);
     return stack;
@@ -321,10 +326,10 @@ struct stack *stack_take(struct stacks *s, struct stack_cache *cache)
 void stack_give(struct stacks *s, struct stack_cache *cache, struct stack *stack)
 {
     cache_push(cache, &stack->link);
-    if (LIKELY(cache->list.count <= CACHE_MAX))
+    if (LIKELY(cache->list.count <= s->cache_max))
         return;
     lock_take(&s->lock);
-    while (cache->list.count > CACHE_MAX / 2)
+    while (cache->list.count > s->cache_max / 2)
         list_push(&s->depot, list_take(&cache->list));
     publish_depot(s);
     lock_drop(&s->lock);
@@ -347,10 +352,10 @@ static int take_idle(struct stacks *s, struct stack *idle[TRIM_BATCH])
     struct link *e;
     int n = 0;
 
-    if (atomic_load_explicit(&s->depot_count, memory_order_relaxed) <= DEPOT_WARM || /* a hint */
+    if (atomic_load_explicit(&s->depot_count, memory_order_relaxed) <= s->warm || /* a hint */
         !lock_try(&s->lock))
         return 0;
-    while (n < TRIM_BATCH && s->depot.count > DEPOT_WARM && (e = list_take(&s->depot)))
+    while (n < TRIM_BATCH && s->depot.count > s->warm && (e = list_take(&s->depot)))
         idle[n++] = CONTAINER_OF(e, struct stack, link);
     publish_depot(s);
     lock_drop(&s->lock);

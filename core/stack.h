@@ -21,6 +21,8 @@ struct stacks {
     size_t guard;        /* bytes of the guard below it */
     size_t header;       /* bytes that the row above keeps at the top */
     size_t limit;        /* stacks that may exist */
+    size_t warm;         /* idle stacks in the depot whose memory is kept */
+    size_t cache_max;    /* stacks a worker keeps; past it, half go to the depot */
     size_t per_chunk;    /* stacks that are committed together */
     char *arena;         /* address space of all stacks; NULL: chunks come from the host */
     char **chunk;        /* base of each chunk, or NULL */

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * state.c - which worker, and which runtime, the calling thread belongs to.
+ * state.c - which worker, and which runtime, the calling thread belongs to; which are open.
  */
 #include "state.h"
+
+static struct lock open_lock; /* guards the list of open runtimes */
+static struct coir_runtime *open_list;
 
 __thread struct worker *worker_tls;
 static __thread struct coir_runtime *adopted;
@@ -24,4 +27,42 @@ NOINLINE struct coir_runtime *runtime_here(void)
 void runtime_adopt_thread(struct coir_runtime *rt)
 {
     adopted = rt;
+}
+
+void runtime_register(struct coir_runtime *rt)
+{
+    lock_take(&open_lock);
+    rt->next_open = open_list;
+    open_list = rt;
+    lock_drop(&open_lock);
+}
+
+void runtime_unregister(struct coir_runtime *rt)
+{
+    lock_take(&open_lock);
+    for (struct coir_runtime **at = &open_list; *at; at = &(*at)->next_open)
+        if (*at == rt) {
+            *at = rt->next_open;
+            break;
+        }
+    lock_drop(&open_lock);
+}
+
+#define VISIT_MAX 64 /* runtimes looked at in one go; more than any process has */
+
+void runtime_each_open(void (*visit)(struct coir_runtime *rt))
+{
+    struct coir_runtime *held[VISIT_MAX];
+    size_t n = 0;
+
+    lock_take(&open_lock);
+    for (struct coir_runtime *rt = open_list; rt && n < VISIT_MAX; rt = rt->next_open) {
+        atomic_fetch_add_explicit(&rt->visitors, 1, memory_order_relaxed); /* VISIT: under open_lock */
+        held[n++] = rt;
+    }
+    lock_drop(&open_lock);
+    for (size_t i = 0; i < n; i++) {
+        visit(held[i]);
+        runtime_leave(held[i], true);
+    }
 }

@@ -76,8 +76,7 @@ struct coir_runtime {
     /* Set by rows above, called by rows below them. */
     void (*run)(struct fiber *self, const struct work *item); /* runs one job, in its boundary */
     void (*idle)(struct coir_runtime *rt); /* a worker found nothing to do while draining */
-    void (*cancel)(struct coir_runtime *rt, struct counter *c); /* asks its jobs to stop */
-    void (*join)(struct counter *c);       /* waits for it, uninterrupted */
+    void (*drop_pending)(struct coir_runtime *rt); /* ends canceled work that waits for other work */
 
     _Alignas(COIR_CACHE_LINE) _Atomic bool stopping; /* workers go home */
     _Atomic bool canceling;    /* every job is canceled; those not started end so */
@@ -87,6 +86,11 @@ struct coir_runtime {
     _Atomic unsigned started;  /* workers that run */
     _Atomic uint64_t ended_outside; /* jobs dropped by threads that are no workers */
     _Atomic unsigned visitors; /* threads that are no workers and are about to wake something */
+    struct coir_runtime *next_open; /* in the list of all that are open (state.c) */
+    char name[12];             /* options.name, copied */
+
+    struct lock pending_lock;  /* guards the list */
+    struct after *pending;     /* work that waits for other work (spawn.c) */
 
     struct stacks stacks;
     struct inject inject;
@@ -138,6 +142,13 @@ static inline bool runtime_visit(struct coir_runtime *rt)
     atomic_fetch_add_explicit(&rt->visitors, 1, memory_order_relaxed); /* the job keeps it open */
     return true;
 }
+
+/* The runtimes of the process that are open. */
+void runtime_register(struct coir_runtime *rt);
+void runtime_unregister(struct coir_runtime *rt);
+
+/* Calls visit(rt) for each runtime that is open, registered as a visitor meanwhile. */
+void runtime_each_open(void (*visit)(struct coir_runtime *rt));
 
 static inline void runtime_leave(struct coir_runtime *rt, bool visiting)
 {

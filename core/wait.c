@@ -163,7 +163,7 @@ static int park_on(struct fiber *self, const struct wait *wait, size_t *which, e
  * jobs are canceled with it and waited for. */
 static int fiber_wait(struct fiber *self, struct wait *wait, bool forward, size_t *which)
 {
-    struct job *j = self->job;
+    struct job *j = job_proper(self->job);
     enum wake reason = WAKE_NONE;
 
     wait->heed = forward || !j->told;
@@ -176,7 +176,7 @@ static int fiber_wait(struct fiber *self, struct wait *wait, bool forward, size_
             return COIR_ETIMEDOUT;
         if (reason == WAKE_CANCEL && forward) {
             wait->heed = forward = false;
-            wait_cancel(self->runtime, wait->counter[0]);
+            wait_cancel(wait->counter[0]);
         } else if (reason == WAKE_CLOSE || (reason == WAKE_CANCEL && wait->heed)) {
             j->told = true;
             return COIR_ECANCELED;
@@ -248,12 +248,12 @@ static void on_settled_thread(struct wait_node *node, int outcome)
     wait_node_release(node); /* the last use: word and node are in the waiter's frame */
 }
 
-static int thread_wait(struct counter *const *c, struct watch *watch, size_t count, int64_t deadline,
-                       size_t *which)
+/* Blocks once. -1: the deadline, or one of the counters was not quite settled yet. */
+static int thread_wait_once(struct counter *const *c, struct watch *watch, size_t count,
+                            int64_t deadline, size_t *which)
 {
     _Atomic uint32_t word = 0;
     size_t enlisted = 0;
-    int outcome;
 
     for (; enlisted < count; enlisted++) {
         watch[enlisted] = (struct watch){{.settled = on_settled_thread}, NULL, 0, &word};
@@ -269,7 +269,17 @@ static int thread_wait(struct counter *const *c, struct watch *watch, size_t cou
     }
     for (size_t i = 0; i < enlisted; i++)
         counter_delist(c[i], &watch[i].node);
-    outcome = first_settled(c, watch, count, enlisted, which);
+    return first_settled(c, watch, count, enlisted, which);
+}
+
+static int thread_wait(struct counter *const *c, struct watch *watch, size_t count, int64_t deadline,
+                       size_t *which)
+{
+    int outcome;
+
+    do
+        outcome = thread_wait_once(c, watch, count, deadline, which);
+    while (outcome == -1 && (deadline == COIR_NEVER || coir_now() < deadline));
     return outcome == -1 ? COIR_ETIMEDOUT : outcome;
 }
 
@@ -300,6 +310,7 @@ size_t wait_wake_canceled(struct coir_runtime *rt)
 {
     struct wake_visit v = {.reason = WAKE_CANCEL};
 
+    rt->drop_pending(rt);
     worker_each_fiber(rt, wake_one, &v);
     return v.woken;
 }
@@ -312,10 +323,16 @@ size_t wait_wake_all(struct coir_runtime *rt)
     return v.woken;
 }
 
-void wait_cancel(struct coir_runtime *rt, struct counter *c)
+static void wake_canceled(struct coir_runtime *rt)
+{
+    wait_wake_canceled(rt);
+}
+
+/* Which runtimes have jobs of it nobody knows: all are asked. */
+void wait_cancel(struct counter *c)
 {
     counter_cancel(c);
-    wait_wake_canceled(rt);
+    runtime_each_open(wake_canceled);
 }
 
 /* -------------------------------------------------------------------------------- public part */
@@ -390,18 +407,13 @@ int coir_wait_any(coir_counter *const *counters, size_t n, int64_t deadline, siz
 int coir_counter_cancel(coir_counter *counter)
 {
     struct counter *c = counter_of(counter);
-    struct coir_runtime *rt;
 
     if (!c)
         return COIR_EINVAL;
-    rt = atomic_load_explicit(&c->runtime, memory_order_relaxed); /* the caller knows of the spawns */
-    counter_cancel(c);
-    if (rt && counter_look(c) < 0) { /* what is owed keeps its runtime open */
-        bool visiting = runtime_visit(rt);
-
-        wait_wake_canceled(rt);
-        runtime_leave(rt, visiting);
-    }
+    if (counter_look(c) < 0)
+        wait_cancel(c);
+    else
+        counter_cancel(c);
     return COIR_OK;
 }
 

@@ -25,13 +25,13 @@ static inline void notice_cancel(struct fiber *self, uint64_t generation)
         fiber_wake(self, generation, WAKE_CANCEL);
 }
 
-/* Asks the jobs of c to stop and wakes those that block; runtime->cancel. */
-void wait_cancel(struct coir_runtime *rt, struct counter *c);
+/* Asks the jobs of c to stop and wakes those that block; job_ops->cancel. */
+void wait_cancel(struct counter *c);
 
-/* Waits for c whatever happens; runtime->join. */
+/* Waits for c whatever happens; job_ops->join. */
 void wait_join(struct counter *c);
 
-/* Wakes every parked fiber whose job is canceled. Returns how many. */
+/* Ends canceled work that waits for other work, and wakes every parked fiber whose job is canceled. Returns how many. */
 size_t wait_wake_canceled(struct coir_runtime *rt);
 
 /* Ends every wait there is, as WAKE_CLOSE. Returns how many. */

@@ -174,10 +174,13 @@ static void idle(struct worker *w)
         ;
     park_announce(&rt->park, &w->parker, true);
     w->searching = false;
-    if (find_quietly(rt) || runtime_flag(&rt->stopping)) /* SLEEP: the last look */
-        w->searching = park_retract(&rt->park, &w->parker);
-    else
+    if (find_quietly(rt) || runtime_flag(&rt->stopping)) { /* SLEEP: the last look */
+        if (!park_retract(&rt->park, &w->parker))
+            park_search_begin(&rt->park); /* publishers that met a searcher count on it to wake others */
+        w->searching = true;
+    } else {
         sleep_announced(w);
+    }
     atomic_store_explicit(&w->busy_tick, w->tick | 1, memory_order_relaxed); /* a hint */
 }
 
@@ -271,7 +274,7 @@ bool worker_park_begin(struct fiber *self, uint64_t *generation, const char *wha
     struct worker *w = worker_of(self);
 
     /* The last resort is a ready fiber: any suspended stack will do to go on with. */
-    if (UNLIKELY(!w->spare) && !(w->spare = take_loop(w)) && !(w->spare = find_ready(w)))
+    if (UNLIKELY(!w->spare) && !(w->spare = take_loop(w)) && !(w->spare = find_any_ready(w)))
         return false;
     self->waits_for = what;
     self->waits_on = on;
@@ -333,7 +336,7 @@ void worker_yield(struct fiber *self)
     w->jobs_left = deque_count(&w->deque); /* all of them are runnable now */
     to = next_directly(w);
     if (!to && (w->jobs_left || w->look_outside))
-        to = w->spare || (w->spare = take_loop(w)) ? take_spare(w) : NULL;
+        to = w->spare || (w->spare = take_loop(w)) ? take_spare(w) : find_any_ready(w);
     if (!to)
         return; /* nothing else is runnable here */
     before_running(w);

@@ -246,7 +246,8 @@ COIR_API COIR_MUST_USE int coir_open(const coir_options *options, coir_runtime *
  *
  * When the budget has passed, queued jobs end CANCELED (kind SHUTDOWN), parked fibers get
  * COIR_ECANCELED from the call they wait in, and one more short budget (100 ms) is given for
- * that. Then, if a job still runs, its waiters get COIR_ECANCELED and so does the caller's next try.
+ * that. Then, if a job still runs, the fibers that wait for it get COIR_ECANCELED; plain threads go on
+ * waiting, and the next close finds what has ended meanwhile.
  *
  * Returns     COIR_OK when all work ended, whatever the outcomes; COIR_ETIMEDOUT while a job
  *             still runs; COIR_EPERM on a worker of any runtime; COIR_EBUSY while another thread closes it

@@ -315,14 +315,30 @@ static void a_panic_without_a_stack_settles_its_children(void)
     CHECK_EQ(n, 0);
 }
 
-static void too_few_stacks_for_the_workers_is_an_error(void)
+static void wait_for(void *gate)
+{
+    CHECK_EQ(coir_wait(gate), COIR_DONE);
+}
+
+/* The workers' own stacks are not counted: stacks_max is what may be parked. */
+static void as_many_fibers_park_as_stacks_max_says(void)
 {
     coir_options o = run_options(4);
+    coir_counter gate = COIR_COUNTER_INIT, all = COIR_COUNTER_INIT;
     coir_runtime *rt;
+    coir_stats s;
 
-    o.stacks_max = 3;
-    CHECK_EQ(coir_open(&o, &rt), COIR_ENOMEM);
-    CHECK(rt == NULL);
+    o.stacks_max = 8;
+    CHECK_EQ(coir_open(&o, &rt), COIR_OK);
+    coir_counter_add(&gate, 1);
+    for (int i = 0; i < 8; i++)
+        CHECK_EQ(coir_submit(rt, &all, wait_for, &gate), COIR_OK);
+    do
+        CHECK_EQ(coir_stats_read(rt, &s), COIR_OK);
+    while (s.parked < 8);
+    coir_counter_done(&gate, COIR_DONE);
+    CHECK_EQ(coir_wait(&all), COIR_DONE);
+    CHECK_EQ(coir_close(rt, -1, NULL), COIR_OK);
 }
 
 CHECK_MAIN(CASE(any_one_allocation_may_fail), CASE(all_allocations_from_any_point_may_fail),
@@ -330,4 +346,4 @@ CHECK_MAIN(CASE(any_one_allocation_may_fail), CASE(all_allocations_from_any_poin
            CASE(a_wait_without_a_stack_says_so_and_all_work_ends),
            CASE(no_ready_fiber_is_lost_with_the_last_stack),
            CASE(a_panic_without_a_stack_settles_its_children),
-           CASE(too_few_stacks_for_the_workers_is_an_error))
+           CASE(as_many_fibers_park_as_stacks_max_says))

@@ -68,7 +68,7 @@ static void a_woken_sleeper_counts_as_searching(void)
     CHECK_EQ(park_sleeping(p.counts), 0);
     CHECK_EQ(park_searching(p.counts), 1);
     CHECK(park_sleep(&p, &self, COIR_NEVER));
-    CHECK(park_search_end(&p));
+    CHECK(!park_search_end(&p)); /* nobody sleeps who could be woken */
     check_at_rest();
 }
 
@@ -84,7 +84,7 @@ static void a_searcher_spares_the_others_a_wake_up(void)
     CHECK(park_search_end(&p));
     park_notify(&p);
     CHECK(park_retract(&p, &self));
-    CHECK(park_search_end(&p));
+    CHECK(!park_search_end(&p));
     check_at_rest();
 }
 
@@ -100,7 +100,7 @@ static void the_latest_sleeper_is_woken_first(void)
     CHECK(!parker_woken(&a));
     CHECK(!park_retract(&p, &a));
     CHECK(park_retract(&p, &b));
-    CHECK(park_search_end(&p));
+    CHECK(!park_search_end(&p));
     check_at_rest();
 }
 
@@ -135,7 +135,7 @@ static void a_sleeper_is_kicked_once_and_only_where_it_is_away(void)
     CHECK(!parker_go_away(&self)); /* woken before */
     CHECK_EQ(kicks, 0);
     CHECK(park_retract(&p, &self));
-    CHECK(park_search_end(&p));
+    CHECK(!park_search_end(&p));
 
     park_announce(&p, &self, false);
     CHECK(parker_go_away(&self));
@@ -143,7 +143,7 @@ static void a_sleeper_is_kicked_once_and_only_where_it_is_away(void)
     park_wake_all(&p);
     CHECK_EQ(kicks, 1);
     CHECK(park_retract(&p, &self));
-    CHECK(park_search_end(&p));
+    CHECK(!park_search_end(&p));
     check_at_rest();
 }
 

@@ -17,7 +17,7 @@ import unittest
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PROGRAM = "build/x86_64/tests/perf_walk_program"
 KV, LOAD = "build/bin/coir-kv", "build/bin/coir-load"
-WHOLE = ["arch_boundary", "loop", "arch_enter", "worker_main", "start_thread"]
+WHOLE = ["arch_boundary", "loop", "arch_enter", "worker_main", "thread_entry"]
 PATIENCE = 60   # seconds for anything that runs once
 
 
