@@ -187,7 +187,10 @@ static int serve(struct server *s, coir_runtime *runtime, const sigset_t *stop)
 int main(int argc, char **argv)
 {
     struct options o = {
-        .runtime = {.size = sizeof o.runtime, .faults = COIR_FAULTS_REPORT, .log = log_line},
+        .runtime = {.size = sizeof o.runtime,
+                    .spin_ns = -1, /* requests come from the kernel: to spin for them only costs */
+                    .faults = COIR_FAULTS_REPORT,
+                    .log = log_line},
         .server = {.address = "127.0.0.1", .port = 6379, .metrics_port = -1, .clients_max = 10000},
     };
     const sigset_t stop = stop_signals();
