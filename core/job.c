@@ -402,12 +402,13 @@ bool job_run_in_place(struct fiber *self, const struct work *item)
 int job_try(coir_fn *fn, void *arg, coir_failure *failure)
 {
     struct job **slot = job_slot(); /* stays: it belongs to the fiber, or to this thread */
+    const struct eh_globals *eh = exceptions_here();
     struct job j;
     int outcome;
 
     open_job(&j, fn, arg, NULL, *slot, true);
-    if (exceptions_here())
-        j.eh = *exceptions_here();
+    if (eh)
+        j.eh = *eh;
     outcome = call(&j, slot);
     if (outcome != COIR_DONE && failure)
         *failure = j.failure;

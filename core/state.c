@@ -48,21 +48,11 @@ void runtime_unregister(struct coir_runtime *rt)
     lock_drop(&open_lock);
 }
 
-#define VISIT_MAX 64 /* runtimes looked at in one go; more than any process has */
-
+/* The lock is held throughout, so that none of them closes meanwhile. */
 void runtime_each_open(void (*visit)(struct coir_runtime *rt))
 {
-    struct coir_runtime *held[VISIT_MAX];
-    size_t n = 0;
-
     lock_take(&open_lock);
-    for (struct coir_runtime *rt = open_list; rt && n < VISIT_MAX; rt = rt->next_open) {
-        atomic_fetch_add_explicit(&rt->visitors, 1, memory_order_relaxed); /* VISIT: under open_lock */
-        held[n++] = rt;
-    }
+    for (struct coir_runtime *rt = open_list; rt; rt = rt->next_open)
+        visit(rt);
     lock_drop(&open_lock);
-    for (size_t i = 0; i < n; i++) {
-        visit(held[i]);
-        runtime_leave(held[i], true);
-    }
 }

@@ -147,7 +147,7 @@ static inline bool runtime_visit(struct coir_runtime *rt)
 void runtime_register(struct coir_runtime *rt);
 void runtime_unregister(struct coir_runtime *rt);
 
-/* Calls visit(rt) for each runtime that is open, registered as a visitor meanwhile. */
+/* Calls visit(rt) for each runtime that is open; none can close meanwhile. It must not suspend. */
 void runtime_each_open(void (*visit)(struct coir_runtime *rt));
 
 static inline void runtime_leave(struct coir_runtime *rt, bool visiting)
