@@ -178,7 +178,7 @@ static inline __attribute__((always_inline)) uintptr_t lowest_owned(const struct
 /* Runs the deferred handlers, last in, first out. One that panics makes the job panic. */
 static COLD int run_deferred(struct job *j, int outcome)
 {
-    struct coir_runtime *rt = coir_current();
+    struct coir_runtime *rt = runtime_here();
 
     while (j->defer_count || j->more) {
         struct defer_block *b = j->more;
@@ -334,6 +334,8 @@ void job_drop(struct coir_runtime *rt, const struct work *item, enum coir_kind k
         tally(&w->dropped, kind == COIR_KIND_SHUTDOWN);
     } else {
         atomic_fetch_add_explicit(&rt->ended_outside, 1, memory_order_relaxed); /* BOOKS, runtime.c */
+        atomic_fetch_add_explicit(&rt->dropped_outside, kind == COIR_KIND_SHUTDOWN,
+                                  memory_order_relaxed); /* a figure */
         fence_full(); /* BOOKS: no worker may notice */
         if (runtime_flag(&rt->draining))
             rt->idle(rt);

@@ -155,7 +155,6 @@ static void *defer_alloc(struct coir_runtime *rt, size_t bytes)
 int coir_defer(coir_fn *fn, void *arg)
 {
     struct job *j = *job_slot();
-    struct worker *w = worker_here();
     struct defer d = {fn, arg};
 
     if (!fn)
@@ -167,7 +166,7 @@ int coir_defer(coir_fn *fn, void *arg)
         return COIR_OK;
     }
     if (!j->more || j->more->count == COIR_DEFER_INLINE) {
-        struct defer_block *b = defer_alloc(w ? w->runtime : NULL, sizeof *b);
+        struct defer_block *b = defer_alloc(runtime_here(), sizeof *b);
 
         if (!b)
             return COIR_ENOMEM;

@@ -364,7 +364,7 @@ static bool cancel_all(struct coir_runtime *rt, coir_receipt *receipt)
 /* Queued jobs that any close has dropped. */
 static uint64_t sum_dropped(struct coir_runtime *rt)
 {
-    uint64_t sum = 0;
+    uint64_t sum = tally_read(&rt->dropped_outside);
 
     for (unsigned i = 0; i < rt->worker_count; i++)
         sum += tally_read(&rt->worker[i]->dropped);

@@ -84,7 +84,8 @@ struct coir_runtime {
     _Atomic uint32_t books;    /* futex: bumped when the books may balance */
     _Atomic bool closing;      /* one coir_close at a time */
     _Atomic unsigned started;  /* workers that run */
-    _Atomic uint64_t ended_outside; /* jobs dropped by threads that are no workers */
+    _Atomic uint64_t ended_outside; /* jobs ended (all CANCELED) by threads that are no workers */
+    _Atomic uint64_t dropped_outside; /* of those: because the runtime closes */
     _Atomic unsigned visitors; /* threads that are no workers and are about to wake something */
     struct coir_runtime *next_open; /* in the list of all that are open (state.c) */
     char name[12];             /* options.name, copied */

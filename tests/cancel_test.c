@@ -201,6 +201,40 @@ static void the_second_wait_is_not_interrupted(void)
     on_workers(cancel_then_settle);
 }
 
+static void wait_in_handler(void *unused)
+{
+    (void)unused;
+    CHECK_EQ(coir_canceled(), 1);
+    CHECK_EQ(coir_wait_until(&never, coir_now() + 2 * COIR_MS), COIR_ETIMEDOUT);
+}
+
+static void wait_then_handle(void *unused)
+{
+    CHECK_EQ(coir_defer(wait_in_handler, unused), COIR_OK);
+    starts();
+    CHECK_EQ(coir_wait_until(&never, coir_now() + 1000 * COIR_SEC), COIR_ECANCELED);
+    CHECK_EQ(coir_try(wait_in_handler, unused, NULL), COIR_DONE);
+}
+
+static void cancel_then_handle(void *unused)
+{
+    coir_counter c = COIR_COUNTER_INIT;
+
+    started = 0;
+    coir_counter_init(&never);
+    coir_counter_add(&never, 1);
+    CHECK_EQ(coir_spawn(&c, wait_then_handle, unused), COIR_OK);
+    until_started(1);
+    CHECK_EQ(coir_counter_cancel(&c), COIR_OK);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+    coir_counter_done(&never, COIR_DONE);
+}
+
+static void a_job_is_told_once_with_its_handlers_and_boundaries(void)
+{
+    on_workers(cancel_then_handle);
+}
+
 /* --------------------------------------------------------------------------------- forwarding */
 
 /* A tree of waits: each level waits for two of the next; the leaves sleep. */
@@ -417,6 +451,7 @@ static void a_cancel_races_deadlines(void)
 CHECK_MAIN(CASE(jobs_that_have_not_started_are_skipped), CASE(the_request_stays_until_init),
            CASE(canceling_what_is_settled_changes_nothing), CASE(jobs_that_block_are_told),
            CASE(a_plain_thread_cancels), CASE(the_second_wait_is_not_interrupted),
+           CASE(a_job_is_told_once_with_its_handlers_and_boundaries),
            CASE(a_wait_passes_the_request_on_to_childrens_children),
            CASE(children_in_place_of_a_canceled_wait_are_told),
            CASE(a_wait_for_a_counter_outside_the_frames_is_interrupted),

@@ -290,6 +290,50 @@ static void a_handler_on_top_of_ours_stays(void)
     child_ends(install_on_top, NULL);
 }
 
+/* A handler on top that chains to what it found, as ours does. */
+static struct sigaction below;
+
+static void on_top(int number, siginfo_t *info, void *context)
+{
+    static const char text[] = "on top\n";
+    static volatile sig_atomic_t entered;
+
+    if (++entered > 1 || write(STDERR_FILENO, text, sizeof text - 1) < 0)
+        _exit(3);
+    must_hold(below.sa_flags & SA_SIGINFO);
+    below.sa_sigaction(number, info, context);
+}
+
+static void open_again_under(coir_fn *fn)
+{
+    struct sigaction sa = {.sa_sigaction = on_top, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+    coir_options o = with_faults(COIR_FAULTS_REPORT);
+    coir_runtime *rt;
+
+    must_hold(coir_open(&o, &rt) == COIR_OK);
+    sigaction(SIGSEGV, &sa, &below);
+    must_hold(coir_close(rt, -1, NULL) == COIR_OK);
+    run_with(COIR_FAULTS_REPORT, fn);
+}
+
+static void fault_again(void *unused)
+{
+    (void)unused;
+    open_again_under(touch_wild);
+}
+
+static void overflow_again(void *unused)
+{
+    (void)unused;
+    open_again_under(overflow);
+}
+
+static void a_handler_on_top_is_entered_once_after_another_open(void)
+{
+    CHILD_DIES(fault_again, NULL, SIGSEGV, "on top");
+    CHILD_DIES(overflow_again, NULL, SIGABRT, "on top", "stack overflow: fiber ");
+}
+
 CHECK_MAIN(CASE(an_overflow_is_reported_and_aborts), CASE(the_report_is_one_line),
            CASE(the_report_tells_the_depth),
            CASE(without_the_option_an_overflow_is_a_plain_fault),
@@ -298,4 +342,5 @@ CHECK_MAIN(CASE(an_overflow_is_reported_and_aborts), CASE(the_report_is_one_line
            CASE(a_sent_signal_ends_the_process_as_without_us),
 #endif
            CASE(a_previous_handler_is_chained_to), CASE(handlers_come_back_with_the_last_close),
-           CASE(a_handler_on_top_of_ours_stays))
+           CASE(a_handler_on_top_of_ours_stays),
+           CASE(a_handler_on_top_is_entered_once_after_another_open))

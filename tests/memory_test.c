@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * memory_test.c - what parked fibers cost, that closing gives all of it back, and that opening and
- * closing leaks nothing.
+ * memory_test.c - what parked fibers cost, that closing gives all of it back, that opening and
+ * closing leaks nothing, and that what was prefaulted stays.
  *
  * A million fibers with guards need a kernel with MADV_GUARD_INSTALL; elsewhere the test takes as
  * many as coir_stats says there can be. Sanitizers count less: their own memory is in the way.
@@ -212,5 +212,37 @@ static void open_and_close_leak_nothing(void)
     check_all_came_back(&before, &after, 512);
 }
 
+/* ------------------------------------------------------------------------------------- prefault */
+
+static void until_asleep(coir_runtime *rt)
+{
+    coir_stats stats;
+
+    do {
+        sched_yield();
+        coir_stats_read(rt, &stats);
+    } while (stats.sleeps < stats.workers);
+}
+
+/* A worker that has nothing to do gives idle stacks back before it sleeps; not these. */
+static void prefaulted_stacks_stay_resident_while_workers_idle(void)
+{
+    const long stacks = 5000, least_kib = stacks * 4 * 9 / 10;
+    coir_options options = run_options(2);
+    long before, idle;
+    coir_runtime *rt;
+
+    options.prefault = (size_t)stacks;
+    before = status_of("VmRSS:");
+    if (!CHECK_EQ(coir_open(&options, &rt), COIR_OK))
+        return;
+    CHECK(status_of("VmRSS:") - before >= least_kib);
+    until_asleep(rt);
+    idle = status_of("VmRSS:");
+    CHECK(idle - before >= least_kib);
+    run_close(rt);
+}
+
 CHECK_MAIN(CASE(a_million_fibers_park_and_are_gone_after_close),
-           CASE(open_and_close_leak_nothing))
+           CASE(open_and_close_leak_nothing),
+           CASE(prefaulted_stacks_stay_resident_while_workers_idle))

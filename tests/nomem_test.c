@@ -5,6 +5,7 @@
  * not to be had.
  */
 #include "run.h"
+#include "state.h"
 
 #include <pthread.h>
 
@@ -214,6 +215,28 @@ static void open_undoes_itself_when_a_thread_cannot_start(void)
     open_with_threads(8, COIR_OK);
 }
 
+/* The pool starts its threads when calls come, so here on the worker. */
+static void offload_without_threads(void *unused)
+{
+    int n = 0;
+
+    (void)unused;
+    threads_left = 0;
+    CHECK_EQ(coir_offload(count, &n), COIR_EAGAIN);
+    CHECK_EQ(n, 0);
+    threads_left = 1;
+    CHECK_EQ(coir_offload(count, &n), COIR_DONE);
+    CHECK_EQ(threads_left, 0);
+    CHECK_EQ(coir_offload(count, &n), COIR_DONE); /* by the thread there is */
+    CHECK_EQ(n, 2);
+    threads_left = -1;
+}
+
+static void a_call_that_no_thread_can_be_started_for_says_so(void)
+{
+    run_on(1, offload_without_threads, NULL);
+}
+
 /* ------------------------------------------------------------------------------------- stacks */
 
 static void run_with_stacks(size_t stacks, coir_fn *fn, void *arg, int outcome)
@@ -315,6 +338,73 @@ static void a_panic_without_a_stack_settles_its_children(void)
     CHECK_EQ(n, 0);
 }
 
+static void block_until_set(void *flag)
+{
+    run_until(flag);
+}
+
+/* When the call ends, a thread that is no worker makes the fiber ready. */
+static void offload_or_not(void *flag)
+{
+    int status = coir_offload(block_until_set, flag);
+
+    CHECK(status == COIR_DONE || starved(status));
+}
+
+static void raise_beside_offloads(void *flag)
+{
+    struct inject *q = &coir_current()->inject;
+    coir_counter c = COIR_COUNTER_INIT;
+    coir_stats s;
+
+    CHECK_EQ(coir_spawn_many(&c, offload_or_not, flag, 0, 4), COIR_OK);
+    coir_yield(); /* they park, as many as there are stacks for */
+    CHECK_EQ(coir_stats_read(coir_current(), &s), COIR_OK);
+    run_set(flag);
+    while (atomic_load_explicit(&q->fiber_count, memory_order_relaxed) < s.parked)
+        sched_yield();
+    coir_panic("while they hold the other stacks");
+}
+
+static void a_panic_without_a_stack_goes_on_with_a_fiber_that_is_ready(void)
+{
+    for (size_t stacks = 1; stacks < 10; stacks++) {
+        int flag = 0;
+
+        run_with_stacks(stacks, raise_beside_offloads, &flag, COIR_PANICKED);
+    }
+}
+
+static void yield_then_count(void *n)
+{
+    coir_yield();
+    run_count(n);
+}
+
+/* A job that cannot start for want of a stack is no reason not to let fibers go first. */
+static void yield_beside_unstarted(void *arg)
+{
+    coir_counter c = COIR_COUNTER_INIT;
+    int *n = arg;
+
+    CHECK_EQ(coir_spawn_many(&c, yield_then_count, n, 0, 10), COIR_OK);
+    coir_yield();
+    CHECK_EQ(coir_spawn(&c, count, n), COIR_OK);
+    for (int i = 0; i < 1000 && *n < 11; i++)
+        coir_yield();
+    CHECK_EQ(*n, 11);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+}
+
+static void a_yield_without_a_stack_goes_on_with_a_fiber_that_is_ready(void)
+{
+    for (size_t stacks = 1; stacks < 20; stacks++) {
+        int n = 0;
+
+        run_with_stacks(stacks, yield_beside_unstarted, &n, COIR_DONE);
+    }
+}
+
 static void wait_for(void *gate)
 {
     CHECK_EQ(coir_wait(gate), COIR_DONE);
@@ -343,7 +433,10 @@ static void as_many_fibers_park_as_stacks_max_says(void)
 
 CHECK_MAIN(CASE(any_one_allocation_may_fail), CASE(all_allocations_from_any_point_may_fail),
            CASE(stacks_come_from_the_hook), CASE(open_undoes_itself_when_a_thread_cannot_start),
+           CASE(a_call_that_no_thread_can_be_started_for_says_so),
            CASE(a_wait_without_a_stack_says_so_and_all_work_ends),
            CASE(no_ready_fiber_is_lost_with_the_last_stack),
            CASE(a_panic_without_a_stack_settles_its_children),
+           CASE(a_panic_without_a_stack_goes_on_with_a_fiber_that_is_ready),
+           CASE(a_yield_without_a_stack_goes_on_with_a_fiber_that_is_ready),
            CASE(as_many_fibers_park_as_stacks_max_says))

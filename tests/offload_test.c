@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * offload_test.c - calls that block: their outcome, the bound on threads, deadlines and cancels.
+ * offload_test.c - calls that block: their outcome, their threads, deadlines and cancels.
  */
+#include "child.h"
 #include "sockets.h"
 
 #include <pthread.h>
@@ -74,6 +75,104 @@ static void call_look_around(void *arg)
 static void threads_have_names_and_take_no_signals(void)
 {
     with_threads(2, call_look_around);
+}
+
+static void call_look_around_as_host(void *arg)
+{
+    char name[16] = "";
+
+    (void)arg;
+    CHECK_EQ(coir_offload(look_around, name), COIR_DONE);
+    CHECK_STR(name, "host/io0");
+}
+
+static void the_name_was_copied_at_open(void)
+{
+    char name[] = "host";
+    coir_options o = run_options(1);
+    coir_counter c = COIR_COUNTER_INIT;
+    coir_runtime *rt;
+
+    o.name = name;
+    CHECK_EQ(coir_open(&o, &rt), COIR_OK);
+    memcpy(name, "gone", sizeof name);
+    CHECK_EQ(coir_submit(rt, &c, call_look_around_as_host, NULL), COIR_OK);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+    run_close(rt);
+}
+
+/* ------------------------------------------------------------------- panics and faults in calls */
+
+struct line {
+    int level;
+    char text[256];
+};
+
+static void keep_line(enum coir_log_level level, const char *text, void *arg)
+{
+    struct line *l = arg;
+
+    l->level = (int)level;
+    snprintf(l->text, sizeof l->text, "%s", text);
+}
+
+static void panic_aloud(void *unused)
+{
+    (void)unused;
+    coir_panic("said by the pool");
+}
+
+static void offload_panic(void *fn)
+{
+    CHECK_EQ(coir_offload(panic_aloud, fn), COIR_PANICKED);
+}
+
+static void a_panic_in_a_call_goes_to_the_log_of_its_runtime(void)
+{
+    coir_options o = run_options(1);
+    coir_runtime *other = run_open(1);
+    struct line l = {.level = -1};
+
+    o.log = keep_line;
+    o.log_arg = &l;
+    CHECK_EQ(coir_run(&o, offload_panic, NULL), COIR_DONE);
+    CHECK_EQ(l.level, COIR_LOG_ERROR);
+    CHECK(strstr(l.text, "offload_test.c") && strstr(l.text, "said by the pool"));
+    run_close(other);
+}
+
+static void leave_with_seven(int signal)
+{
+    (void)signal;
+    _exit(7);
+}
+
+static void touch_wild(void *address)
+{
+    *(volatile int *)address = 1;
+}
+
+static void offload_fault(void *address)
+{
+    CHECK_EQ(coir_offload(touch_wild, address), COIR_DONE);
+}
+
+static void fault_in_call(void *unused)
+{
+    struct sigaction sa = {.sa_handler = leave_with_seven};
+    coir_options o = run_options(1);
+
+    (void)unused;
+    sigaction(SIGSEGV, &sa, NULL);
+    CHECK_EQ(coir_run(&o, offload_fault, (void *)64), COIR_DONE);
+}
+
+static void a_fault_in_a_call_reaches_the_hosts_handler(void)
+{
+    struct child c;
+
+    child_run(&c, fault_in_call, NULL);
+    CHECK(WIFEXITED(c.status) && WEXITSTATUS(c.status) == 7);
 }
 
 /* ------------------------------------------------------------------------------- blocking calls */
@@ -294,7 +393,9 @@ static void deadlines_race_with_threads(void)
 }
 
 CHECK_MAIN(CASE(a_call_is_made_and_its_outcome_told), CASE(a_plain_thread_is_refused),
-           CASE(threads_have_names_and_take_no_signals), CASE(the_worker_goes_on_meanwhile),
+           CASE(threads_have_names_and_take_no_signals), CASE(the_name_was_copied_at_open),
+           CASE(a_panic_in_a_call_goes_to_the_log_of_its_runtime),
+           CASE(a_fault_in_a_call_reaches_the_hosts_handler), CASE(the_worker_goes_on_meanwhile),
            CASE(there_are_as_many_threads_as_allowed), CASE(waiting_calls_are_made_in_order),
            CASE(only_a_waiting_call_heeds_its_deadline), CASE(a_waiting_call_can_be_canceled),
            CASE(deadlines_race_with_threads))

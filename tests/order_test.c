@@ -5,8 +5,6 @@
  */
 #include "run.h"
 
-#include <pthread.h>
-
 #define TURNS 1000 /* more than any queue has to wait */
 
 static int stop;      /* ends whatever runs for ever */
@@ -302,117 +300,10 @@ static void a_timer_fires_beside_busy_work(void)
     CHECK(turns < 1000 * TURNS);
 }
 
-/* -------------------------------------------------------------------------------- spawn_after */
-
-static void spawn_pipeline(void *unused)
-{
-    coir_counter c[101] = {COIR_COUNTER_INIT};
-
-    (void)unused;
-    coir_counter_add(&c[0], 1);
-    for (int i = 0; i < 100; i++)
-        CHECK_EQ(coir_spawn_after(&c[i], &c[i + 1], tick, NULL), COIR_OK);
-    coir_yield();
-    CHECK_EQ(turns, 0);
-    coir_counter_done(&c[0], COIR_DONE);
-    CHECK_EQ(coir_wait(&c[100]), COIR_DONE);
-    CHECK_EQ(turns, 100);
-    for (int i = 1; i < 100; i++)
-        CHECK_EQ(coir_wait(&c[i]), COIR_DONE);
-}
-
-static void a_job_runs_after_what_it_was_spawned_after(void)
-{
-    start_race();
-    run_on(1, spawn_pipeline, NULL);
-    start_race();
-    run_on(2, spawn_pipeline, NULL);
-}
-
-static void check_dependency(coir_counter *done)
-{
-    coir_failure f;
-
-    CHECK_EQ(coir_wait(done), COIR_CANCELED);
-    CHECK_EQ(coir_counter_failure(done, &f), COIR_OK);
-    CHECK_EQ(f.kind, COIR_KIND_DEPENDENCY);
-    CHECK_EQ(f.outcome, COIR_CANCELED);
-    CHECK_EQ(turns, 0);
-}
-
-static void spawn_after_failure(void *unused)
-{
-    coir_counter after = COIR_COUNTER_INIT, done = COIR_COUNTER_INIT, too_late = COIR_COUNTER_INIT;
-
-    (void)unused;
-    coir_counter_add(&after, 1);
-    CHECK_EQ(coir_spawn_after(&after, &done, tick, NULL), COIR_OK);
-    CHECK_EQ(coir_spawn_after(&after, NULL, tick, NULL), COIR_OK);
-    CHECK_EQ(coir_wait_until(&done, 0), COIR_ETIMEDOUT);
-    coir_counter_done(&after, COIR_FAILED);
-    check_dependency(&done);
-    CHECK_EQ(coir_spawn_after(&after, &too_late, tick, NULL), COIR_OK);
-    check_dependency(&too_late);
-}
-
-static void a_job_does_not_run_after_a_failure(void)
-{
-    start_race();
-    run_on(1, spawn_after_failure, NULL);
-    CHECK_EQ(turns, 0);
-}
-
-static void spawn_after_settled(void *unused)
-{
-    coir_counter after = COIR_COUNTER_INIT, done = COIR_COUNTER_INIT;
-
-    (void)unused;
-    CHECK_EQ(coir_spawn_after(&after, &done, tick, NULL), COIR_OK);
-    CHECK_EQ(coir_wait(&done), COIR_DONE);
-    CHECK_EQ(turns, 1);
-}
-
-static void a_job_after_nothing_runs_at_once(void)
-{
-    start_race();
-    run_on(1, spawn_after_settled, NULL);
-}
-
-/* A plain thread settles what the jobs wait for. */
-static void *settle_gate(void *unused)
-{
-    coir_counter_done(&gate, COIR_DONE);
-    return unused;
-}
-
-static void spawn_hundred_after(void *unused)
-{
-    coir_counter done = COIR_COUNTER_INIT;
-    pthread_t thread;
-
-    (void)unused;
-    coir_counter_init(&gate);
-    coir_counter_add(&gate, 1);
-    for (int i = 0; i < 100; i++)
-        CHECK_EQ(coir_spawn_after(&gate, &done, tick, NULL), COIR_OK);
-    CHECK_EQ(pthread_create(&thread, NULL, settle_gate, NULL), 0);
-    CHECK_EQ(coir_wait(&done), COIR_DONE);
-    CHECK_EQ(turns, 100);
-    pthread_join(thread, NULL);
-}
-
-static void many_jobs_run_after_one_counter(void)
-{
-    start_race();
-    run_on(2, spawn_hundred_after, NULL);
-}
-
 CHECK_MAIN(CASE(spawned_jobs_run_newest_first), CASE(submitted_jobs_run_oldest_first),
            CASE(waiters_all_run_before_one_who_yields),
            CASE(new_jobs_all_run_before_one_who_yields), CASE(fibers_that_yield_take_turns),
            CASE(yielding_for_ever_stops_no_new_job), CASE(spawning_for_ever_stops_no_ready_fiber),
            CASE(waiting_for_many_children_stops_no_ready_fiber),
            CASE(nothing_stops_an_injected_job), CASE(an_injected_job_waits_a_few_turns_at_most),
-           CASE(a_timer_fires_beside_busy_work), CASE(a_job_runs_after_what_it_was_spawned_after),
-           CASE(a_job_does_not_run_after_a_failure), CASE(a_job_after_nothing_runs_at_once),
-           CASE(many_jobs_run_after_one_counter))
+           CASE(a_timer_fires_beside_busy_work))

@@ -108,6 +108,48 @@ static void close_wakes_those_who_wait(enum coir_io io)
 }
 ON_BOTH(close_wakes_those_who_wait)
 
+static int served; /* ends the fibers that keep the worker busy */
+
+static void yield_until_served(void *unused)
+{
+    (void)unused;
+    while (!served)
+        coir_yield();
+}
+
+/* Others are runnable, so what the receiver has prepared need not have reached the kernel. */
+static void reuse_number(void *unused)
+{
+    struct pair p = pair_open();
+    struct waiting r = {p.a, 1};
+    coir_counter c = COIR_COUNTER_INIT;
+    int next[2];
+    char got = 0;
+
+    served = 0;
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, next), 0);
+    CHECK_EQ(send(next[1], "s", 1, 0), 1);
+    CHECK_EQ(coir_spawn_many(&c, yield_until_served, unused, 0, 2), COIR_OK);
+    CHECK_EQ(coir_spawn(&c, wait_in_recv, &r), COIR_OK);
+    coir_yield(); /* it waits */
+    CHECK_EQ(coir_socket_close(p.a), COIR_OK);
+    CHECK_EQ(dup2(next[0], p.a), p.a);
+    served = 1;
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+    CHECK(r.result <= 0);
+    CHECK_EQ(recv(p.a, &got, 1, MSG_DONTWAIT), 1);
+    CHECK_EQ(got, 's');
+    CHECK_EQ(coir_socket_close(next[0]), COIR_OK);
+    CHECK_EQ(coir_socket_close(next[1]), COIR_OK);
+    pair_close(p);
+}
+
+static void who_waits_on_a_closed_descriptor_gets_nothing_of_the_next(enum coir_io io)
+{
+    on(io, 1, reuse_number, NULL);
+}
+ON_BOTH(who_waits_on_a_closed_descriptor_gets_nothing_of_the_next)
+
 static void close_from_a_plain_thread_wakes(enum coir_io io)
 {
     struct waiting a = {coir_socket_listen(NULL, 0, 0), 0};
@@ -185,5 +227,6 @@ static void opening_and_closing_leaks_no_descriptor(enum coir_io io)
 ON_BOTH(opening_and_closing_leaks_no_descriptor)
 
 CHECK_MAIN(CASES(a_cancel_ends_the_wait), CASES(close_wakes_those_who_wait),
+           CASES(who_waits_on_a_closed_descriptor_gets_nothing_of_the_next),
            CASES(close_from_a_plain_thread_wakes), CASES(coir_close_cancels_parked_calls),
            CASES(opening_and_closing_leaks_no_descriptor))

@@ -4,8 +4,7 @@
  * scribbled over as soon as a wait has returned, and deadlines pass just then.
  */
 #include "run.h"
-
-#include <pthread.h>
+#include "threads.h"
 
 enum { SCRIBBLE = 0xa5 };
 
@@ -249,7 +248,56 @@ static void waiters_come_and_go_while_a_counter_settles(void)
     CHECK(SLOW || impatient > 0);
 }
 
+/* Plain threads wait for one counter in rounds; a word tells them that the next has begun. */
+static struct {
+    coir_counter counter;
+    int round, returned;
+} rally;
+
+static void spin(unsigned turns)
+{
+    for (volatile unsigned i = 0; i < turns; i++)
+        ;
+}
+
+static void *wait_each_round(void *seed)
+{
+    uint64_t random = (uintptr_t)seed;
+
+    for (int round = 1; round <= rounds; round++) {
+        while (__atomic_load_n(&rally.round, __ATOMIC_ACQUIRE) < round)
+            sched_yield();
+        spin((unsigned)(random_next(&random) % 800));
+        CHECK_EQ(coir_wait(&rally.counter), COIR_DONE);
+        __atomic_add_fetch(&rally.returned, 1, __ATOMIC_RELEASE);
+    }
+    return NULL;
+}
+
+/* A wait without a deadline that finds its counter on the way to be settled must look again. */
+static void a_threads_wait_without_deadline_never_times_out(void)
+{
+    struct threads all = {.count = 0};
+    uint64_t random = 5;
+
+    rounds = MANY(20000);
+    for (uintptr_t seed = 1; seed <= 3; seed++)
+        threads_add(&all, wait_each_round, (void *)seed);
+    for (int round = 1; round <= rounds; round++) {
+        coir_counter_init(&rally.counter);
+        coir_counter_add(&rally.counter, 1);
+        __atomic_store_n(&rally.returned, 0, __ATOMIC_RELAXED); /* carried by the next line */
+        __atomic_store_n(&rally.round, round, __ATOMIC_RELEASE);
+        spin((unsigned)(random_next(&random) % 1500));
+        coir_counter_done(&rally.counter, COIR_DONE);
+        while (__atomic_load_n(&rally.returned, __ATOMIC_ACQUIRE) < 3)
+            sched_yield();
+    }
+    threads_join(&all);
+}
+
 CHECK_MAIN(CASE(a_fibers_counter_may_go_right_after_the_wait),
            CASE(a_threads_counter_may_go_right_after_the_wait),
            CASE(a_deadline_races_the_completion), CASE(a_threads_deadline_races_the_completion),
-           CASE(waiters_come_and_go_while_a_counter_settles))
+           CASE(waiters_come_and_go_while_a_counter_settles),
+           CASE(a_threads_wait_without_deadline_never_times_out))
