@@ -255,6 +255,8 @@ int coir_open(const coir_options *options, coir_runtime **runtime)
     if (!runtime)
         return COIR_EINVAL;
     *runtime = NULL;
+    if (worker_here())
+        return COIR_EPERM; /* it could not be closed from there either */
     status = options_copy(options, &o);
     if (status != COIR_OK)
         return status;

@@ -43,7 +43,7 @@ extern "C" {
 /* name, value, text */
 #define COIR_STATUS_MAP(X)                                                                        \
     X(COIR_OK, 0, "success")                                                                      \
-    X(COIR_EPERM, -1, "not allowed from here: the call needs a fiber")                            \
+    X(COIR_EPERM, -1, "not allowed from this thread")                            \
     X(COIR_EINTR, -4, "interrupted")                                                              \
     X(COIR_ENOENT, -2, "no such record")                                                          \
     X(COIR_EIO, -5, "input or output error")                                                      \
@@ -231,7 +231,7 @@ typedef struct coir_receipt {
  * Returns     COIR_OK; COIR_EINVAL (size wrong, one of alloc and free missing); COIR_ERANGE (an
  *             option out of its range; the log names it); COIR_ENOMEM; COIR_EAGAIN (a thread
  *             could not be started); COIR_ENOSYS (the asked I/O is not to be had);
- *             COIR_ENOTSUP (shadow stacks are enabled in this process)
+ *             COIR_ENOTSUP (shadow stacks are enabled in this process); COIR_EPERM on a worker
  * Call from   a plain thread. Any number of runtimes may live in one process.
  * Suspends    no; blocks until every worker runs
  */
