@@ -40,20 +40,6 @@ def a_panic_ends_one_connection_and_is_told_once(server):
 
 
 @each_io
-def panics_leave_no_memory_behind(server):
-    def panics(n):
-        for _ in range(n):
-            with server.client() as c:
-                c.send(encode("DEBUG", "PANIC"))
-                c.reply()
-                c.is_closed()
-        return server.metrics()["coir_kv_resident_bytes"]
-
-    first = panics(450)
-    within(0, panics(4050), first * 1.02)
-
-
-@each_io
 def panics_under_load_lose_no_other_connection(server):
     stop = threading.Event()
     broken = []
