@@ -177,10 +177,7 @@ class Core(Views, unittest.TestCase):
     def setUpClass(cls):
         with tempfile.TemporaryDirectory() as folder:
             core = folder + "/core"
-            try:
-                writer = Gdb("break breakpoint_here", "run unguarded")
-            except RuntimeError:  # core/HACKING.md, "Open"
-                writer = Gdb("break breakpoint_here", "run unguarded")
+            writer = Gdb("break breakpoint_here", "run unguarded")
             said = writer.run("generate-core-file " + core)
             writer.close()
             if not os.path.exists(core):
