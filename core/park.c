@@ -51,11 +51,14 @@ void park_init(struct park *p)
 #endif
 }
 
-/* The fence of the side that pays: all other threads have passed one when it returns. */
+/* The fence of the side that pays: all other threads have passed one when it returns. Publishers rely
+ * on it, so it may not begin to fail once the runtime is open. */
 static void fence_all(const struct park *p)
 {
-    if (!p->asymmetric || membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) != 0)
+    if (!p->asymmetric)
         fence_full(); /* SLEEP, SEARCH */
+    else if (membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) != 0)
+        fatal("membarrier is refused since the runtime was opened (a seccomp filter?)");
 }
 
 void park_search_begin(struct park *p)

@@ -70,20 +70,21 @@ static void remove_guards(void)
 
 static NOINLINE void sleep_inner(int64_t deadline)
 {
-    if (coir_sleep_until(deadline) != COIR_OK)
-        coir_panic("the sleep was interrupted");
+    if (coir_sleep_until(deadline) != COIR_ECANCELED)
+        coir_panic("nobody canceled the sleep");
     STAY();
 }
 
-static NOINLINE void sleep_job(void *deadline)
+static NOINLINE void sleep_job(void *unused)
 {
-    sleep_inner(*(int64_t *)deadline);
+    (void)unused;
+    sleep_inner(COIR_NEVER);
     STAY();
 }
 
 static NOINLINE void wait_inner(coir_counter *c)
 {
-    if (coir_wait(c) != COIR_DONE)
+    if (coir_wait(c) > COIR_CANCELED)
         coir_panic("a sleeper failed");
     STAY();
 }
@@ -105,19 +106,31 @@ static NOINLINE void run_inner(int depth)
     STAY();
 }
 
-/* Runs when the others are parked, and has been parked itself, so its stack was switched to. */
-static NOINLINE void run_job(void *unused)
+static void until_parked(coir_runtime *runtime, uint64_t fibers)
 {
     coir_stats stats;
 
-    (void)unused;
     do {
         if (coir_sleep_until(coir_now() + COIR_MS) != COIR_OK ||
-            coir_stats_read(coir_current(), &stats) != COIR_OK)
+            coir_stats_read(runtime, &stats) != COIR_OK)
             coir_panic("nothing to look at");
-    } while (stats.parked < SLEEPERS + 1);
+    } while (stats.parked < fibers);
+}
+
+/* Runs when the others are parked, and has been parked itself, so its stack was switched to. A waiter
+ * that came before the sleepers have begun would run one of them in place, and be one fiber with it. */
+static NOINLINE void run_job(void *waiters)
+{
+    coir_runtime *runtime = coir_current();
+
+    until_parked(runtime, SLEEPERS);
+    if (coir_spawn(waiters, wait_job, NULL) != COIR_OK)
+        coir_panic("no waiter");
+    until_parked(runtime, SLEEPERS + 1);
     remove_guards();
     run_inner(2);
+    if (coir_counter_cancel(&sleepers) != COIR_OK)
+        coir_panic("the sleepers cannot be canceled");
     STAY();
 }
 
@@ -134,7 +147,6 @@ static void check(int status)
 int main(int argc, char **argv)
 {
     coir_options options = {.size = sizeof options, .workers = 2, .stacks_max = 1000};
-    int64_t deadline = coir_now() + COIR_SEC;
     coir_runtime *runtime;
 
     if (argc > 1 && strcmp(argv[1], "unguarded") == 0) {
@@ -143,9 +155,8 @@ int main(int argc, char **argv)
     }
     check(coir_open(&options, &runtime));
     for (int i = 0; i < SLEEPERS; i++)
-        check(coir_submit(runtime, &sleepers, sleep_job, &deadline));
-    check(coir_submit(runtime, &others, wait_job, NULL));
-    check(coir_submit(runtime, &others, run_job, NULL));
+        check(coir_submit(runtime, &sleepers, sleep_job, NULL));
+    check(coir_submit(runtime, &others, run_job, &others));
     check(coir_wait(&others));
     check(coir_close(runtime, -1, NULL));
     return 0;
