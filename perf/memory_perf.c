@@ -18,7 +18,7 @@
 
 #define PARKED 100000
 #define FRESH 10000
-#define LEASES 32    /* fibers leased at once: what a worker's cache holds */
+#define LEASES 32    /* fibers leased at once */
 #define SPAWN_MAX 256 /* jobs queued at once: queues must not grow while memory is measured */
 
 /* ---------------------------------------------------------------------------- fibers that park */
