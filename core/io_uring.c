@@ -86,11 +86,6 @@ struct rings {
 static struct lock all_lock; /* guards the list; outside every sq */
 static struct rings *all_rings;
 
-static struct rings *rings_of(const struct coir_runtime *rt)
-{
-    return rt->io_shared;
-}
-
 /* Statuses of the kernel that leave nothing to hold on to. */
 static COLD void give_up(const char *what, int error)
 {
@@ -104,20 +99,18 @@ static bool consume(struct ring_state *r, const struct io_uring_cqe *cqe, bool o
 {
     struct io_op *op = io_uring_cqe_get_data(cqe);
 
-    switch (cqe->user_data) {
-    case TAG_REVOKE:
+    if (cqe->user_data == TAG_REVOKE)
         return true;
-    case TAG_KICK:
+    if (cqe->user_data == TAG_KICK) {
         if (own)
             r->kick_armed = false;
         return own; /* K1 */
-    default:
-        tally(&r->completed, 1);
-        errand_receive(&op->errand);
-        op->result = cqe->res;
-        errand_end(&op->errand);
-        return true;
     }
+    tally(&r->completed, 1);
+    errand_receive(&op->errand);
+    op->result = cqe->res;
+    errand_end(&op->errand);
+    return true;
 }
 
 /* Takes a batch of completions; returns how many it consumed. cq held. */
@@ -152,11 +145,6 @@ static unsigned reap(struct ring_state *r, bool own)
     taken = reap_locked(r, own);
     lock_drop(&r->cq);
     return taken;
-}
-
-static bool in_flight(struct ring_state *r)
-{
-    return tally_read(&r->armed) != tally_read(&r->completed);
 }
 
 /* ----------------------------------------------------------------------------------- submission */
@@ -288,21 +276,16 @@ static void flush_stale(struct ring_state *r)
     lock_drop(&r->sq);
 }
 
-static bool owner_sleeps(struct ring_state *r)
-{
-    return atomic_load_explicit(&r->asleep, memory_order_relaxed); /* a hint */
-}
-
 /* Own ring first. */
 static bool poll_rings(struct worker *w)
 {
-    struct rings *all = rings_of(w->runtime);
+    struct rings *all = w->runtime->io_shared;
     unsigned taken = reap(w->io, true);
 
     for (unsigned i = 1; i < all->count && !taken; i++) {
         struct ring_state *r = &all->ring[(w->index + i) % all->count];
 
-        if (owner_sleeps(r))
+        if (atomic_load_explicit(&r->asleep, memory_order_relaxed)) /* a hint */
             continue;
         flush_stale(r);
         taken = reap(r, false);
@@ -383,7 +366,7 @@ static bool sleep_in_ring(struct worker *w, int64_t deadline)
     struct ring_state *r = w->io;
     bool away, woken;
 
-    if (!in_flight(r) && !queued(r))
+    if (tally_read(&r->armed) == tally_read(&r->completed) && !queued(r)) /* K2: nothing in it */
         return park_sleep(park, &w->parker, deadline);
     arm_kick(w);
     set_asleep(r, true);
@@ -457,14 +440,13 @@ static int open_ring(struct ring_state *r)
 
 static void close_rings(struct coir_runtime *rt)
 {
-    struct rings *all = rings_of(rt);
+    struct rings *all = rt->io_shared, **at = &all_rings;
 
     lock_take(&all_lock);
-    for (struct rings **at = &all_rings; *at; at = &(*at)->next)
-        if (*at == all) {
-            *at = all->next;
-            break;
-        }
+    while (*at && *at != all)
+        at = &(*at)->next;
+    if (*at)
+        *at = all->next;
     lock_drop(&all_lock);
     for (unsigned i = 0; i < all->count; i++) {
         io_uring_queue_exit(&all->ring[i].uring);
@@ -500,7 +482,9 @@ static int open_rings(struct coir_runtime *rt)
 
 static void start_worker(struct worker *w)
 {
-    w->io = &rings_of(w->runtime)->ring[w->index];
+    struct rings *all = w->runtime->io_shared;
+
+    w->io = &all->ring[w->index];
     w->parker.kick = kick;
 }
 
