@@ -214,6 +214,16 @@ archive_asks_for_no_executable_stack()
         readelf -SW "$archive" | grep 'GNU-stack'
 }
 
+# Debuggers find the sources from the root of the tree, wherever that is.
+libraries_name_no_path_of_this_machine()
+{
+    local listed
+    nothing < <(grep -alF "$(pwd -P)" "$so" "$archive") || return 1
+    listed=$(gdb -nx -batch -ex 'list *arch_switch' -ex 'list coir_open' "$so" 2>&1)
+    echo "$listed"
+    [[ $listed == *'is at arch/'*'push '*'int coir_open('* ]]
+}
+
 export PKG_CONFIG_PATH=$prefix/lib/pkgconfig
 check "installed files are those it says" installed_files_are_those_it_says
 check "coir.pc names the prefix and no other place" pc_names_the_prefix_and_no_other_place
@@ -228,5 +238,6 @@ check "the shared library shows what coir.h declares" shared_library_shows_what_
 check "the archive shows what coir.h declares" archive_shows_what_the_header_declares
 check "the shared library is hardened" shared_library_is_hardened
 check "the archive asks for no executable stack" archive_asks_for_no_executable_stack
+check "the libraries name no path of this machine" libraries_name_no_path_of_this_machine
 echo "$passed passed, $failed failed"
 ((failed == 0))
