@@ -6,8 +6,9 @@
  *     CHECK_MAIN(CASE(pop_returns_the_newest_item), ...)
  *
  * A program runs all its cases, or those named as arguments. It prints what failed and, last,
- * `N passed, N failed`; it exits 1 if a case failed, 2 if there is no such case. A case that takes
- * longer than CHECK_SECONDS is named and the process aborts, so that a core shows where it hangs.
+ * `N passed, N failed`; it exits 1 if a case failed. If a name is no case's, it runs none, prints
+ * those there are, and exits 2. A case that takes longer than CHECK_SECONDS is named and the process
+ * aborts, so that a core shows where it hangs.
  *
  * Checks may be made on any thread and any fiber; they do not end the case. They are expressions,
  * true when they hold: `if (!CHECK(p)) return;`. SIGALRM belongs to the harness.
@@ -124,10 +125,30 @@ static int check_run(const struct check_case *one)
     return 1;
 }
 
+/* Whether all names are cases'; if not, says which is none and which there are. */
+static int check_names(const struct check_case *cases, size_t count, int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        size_t at = 0;
+
+        while (at < count && strcmp(argv[i], cases[at].name) != 0)
+            at++;
+        if (at < count)
+            continue;
+        fprintf(stderr, "%s: no such case: %s; there are:\n", argv[0], argv[i]);
+        for (at = 0; at < count; at++)
+            fprintf(stderr, "    %s\n", cases[at].name);
+        return 0;
+    }
+    return 1;
+}
+
 static int check_main(const struct check_case *cases, size_t count, int argc, char **argv)
 {
     int passed = 0, failed = 0;
 
+    if (!check_names(cases, count, argc, argv))
+        return 2;
     signal(SIGALRM, check_timeout);
     for (size_t i = 0; i < count; i++) {
         if (!check_selected(cases[i].name, argc, argv))
@@ -138,7 +159,7 @@ static int check_main(const struct check_case *cases, size_t count, int argc, ch
             failed++;
     }
     printf("%d passed, %d failed\n", passed, failed);
-    return passed + failed == 0 ? 2 : failed != 0;
+    return failed != 0;
 }
 
 #endif
