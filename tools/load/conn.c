@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * conn.c - see conn.h.
+ * conn.c - the measured connections, and the schedule of what they send.
  *
  * Open loop: the n-th request of a run is due at begin + n / rate, whatever the server does. It
  * goes to the connection that has had room longest; when none has room it waits, and its latency
  * counts from when it was due. So a stall of the server delays every request that fell into it
- * in the figures, too (no coordinated omission). A request that was due and not answered when
- * the run ended counts with the time it had waited so far.
+ * in the figures, too (no coordinated omission). A request that was due and never answered, sent
+ * or not, counts with the time it had waited when the loader gave up.
  *
  * Closed loop: each connection sends a batch of `pipeline` requests when the last has been
  * answered, as redis-benchmark does; a request is due when it is sent.
@@ -16,11 +16,13 @@
  *       lost ones are, which pop_ready leaves out.
  *   L2  loader.in_flight is the sum of in_flight over its connections.
  */
-#include "conn.h"
+#include "load.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -32,7 +34,7 @@
 
 struct pending {
     int64_t due;
-    enum load_command command;
+    unsigned command; /* in resp_command */
 };
 
 struct conn {
@@ -44,7 +46,7 @@ struct conn {
     struct conn *next_touched;
     struct pending *pending; /* ring of options.pipeline, in the order of sending */
     uint64_t first;          /* index of the oldest */
-    uint64_t in_flight;
+    uint64_t in_flight;      /* of a lost one: those that stay unanswered */
     char *out; /* bytes [out_sent, out_length) are to be sent */
     size_t out_sent, out_length, out_size;
     char *in; /* the first in_length bytes are an incomplete reply */
@@ -120,23 +122,23 @@ static bool measured(const struct loader *l, int64_t due)
     return due >= l->load->clock.start;
 }
 
-/* Closes a connection for good; what was in flight stays unanswered. */
-static void drop(struct loader *l, struct conn *c)
+/* Books what became of a request, and how long it had waited for that. */
+static void book(struct loader *l, enum load_count as, int64_t due, int64_t now)
 {
-    for (uint64_t i = 0; i < c->in_flight; i++)
-        if (measured(l, c->pending[(c->first + i) % l->load->options.pipeline].due))
-            load_count(&l->tally, COUNT_UNANSWERED, 1);
-    l->in_flight -= c->in_flight;
-    l->live--;
-    c->in_flight = 0;
-    close(c->fd);
-    c->fd = -1;
+    if (!measured(l, due))
+        return;
+    load_count(&l->tally, as, 1);
+    histogram_add(&l->latency, now - due);
 }
 
-static void lose(struct loader *l, struct conn *c)
+/* Closes a connection for good; give_up books what was in flight. */
+static void lose(struct loader *l, struct conn *c, enum load_count why)
 {
-    load_count(&l->tally, COUNT_LOST, 1);
-    drop(l, c);
+    load_count(&l->tally, why, 1);
+    l->in_flight -= c->in_flight;
+    l->live--;
+    close(c->fd);
+    c->fd = -1;
 }
 
 static int open_one(struct loader *l, struct conn *c)
@@ -206,7 +208,7 @@ static uint64_t draw(struct loader *l, uint64_t below)
     return (l->random * UINT64_C(0x2545f4914f6cdd1d) >> 16) % below;
 }
 
-static enum load_command draw_command(struct loader *l)
+static unsigned draw_command(struct loader *l)
 {
     const struct load_options *options = &l->load->options;
     uint64_t at = draw(l, options->mix_total);
@@ -214,14 +216,14 @@ static enum load_command draw_command(struct loader *l)
 
     while (at >= options->mix[command])
         at -= options->mix[command++];
-    return (enum load_command)command;
+    return command;
 }
 
 /* Appends one request to what the connection is to send. */
 static void give(struct loader *l, struct conn *c, int64_t due)
 {
     const struct load_options *options = &l->load->options;
-    enum load_command command = draw_command(l);
+    unsigned command = draw_command(l);
     const struct resp_request *request = &l->load->request[command];
     char *text;
 
@@ -249,7 +251,7 @@ static int64_t next_due(const struct loader *l)
 {
     const struct load_options *options = &l->load->options;
 
-    return load_due(&l->load->clock, l->issued * options->threads + l->index, options->rate);
+    return load_due(l->load->clock.begin, l->issued * options->threads + l->index, options->rate);
 }
 
 /* Gives out what is due. What the warm-up left unsent is skipped, or it would be sent first. */
@@ -282,7 +284,7 @@ static void issue(struct loader *l, int64_t now)
 {
     if (l->load->options.rate)
         issue_open(l, now);
-    else
+    else if (now < l->end)
         issue_closed(l, now);
 }
 
@@ -300,7 +302,7 @@ static void flush(struct loader *l, struct conn *c)
         else if (errno == EAGAIN)
             blocked = true;
         else if (errno != EINTR) {
-            lose(l, c);
+            lose(l, c, COUNT_LOST);
             return;
         }
     }
@@ -334,23 +336,22 @@ static bool settle(struct loader *l, struct conn *c, const char *reply, int64_t 
 {
     const struct load_options *options = &l->load->options;
     struct pending done = c->pending[c->first % options->pipeline];
+    const struct resp_command *command = &resp_command[done.command];
     const struct resp_request *request = &l->load->request[done.command];
 
     if (c->in_flight == 0)
         return false;
     if (reply[0] != '-' &&
-        (reply[0] != request->reply || (request->reply_length && request->reply_length != length)))
+        (reply[0] != command->reply ||
+         (command->echoes && (size_t)length != request->length - request->last)))
         return false;
     c->first++;
     c->in_flight--;
     l->in_flight--;
     l->last_reply = now;
-    if (measured(l, done.due)) {
-        load_count(&l->tally, COUNT_ANSWERED, 1);
-        if (reply[0] == '-')
-            load_count(&l->tally, COUNT_ERROR_REPLIES, 1);
-        histogram_add(&l->latency, now - done.due);
-    }
+    book(l, COUNT_ANSWERED, done.due, now);
+    if (reply[0] == '-' && measured(l, done.due))
+        load_count(&l->tally, COUNT_ERROR_REPLIES, 1);
     if (options->rate || c->in_flight == 0)
         push_ready(l, c);
     return true;
@@ -368,8 +369,7 @@ static void settle_all(struct loader *l, struct conn *c)
         if (length == 0)
             break;
         if (length < 0 || !settle(l, c, c->in + at, length, now)) {
-            load_count(&l->tally, COUNT_ERRORS, 1);
-            drop(l, c);
+            lose(l, c, COUNT_ERRORS);
             return;
         }
         at += (size_t)length;
@@ -388,7 +388,7 @@ static void receive(struct loader *l, struct conn *c)
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (n <= 0) {
-        lose(l, c);
+        lose(l, c, COUNT_LOST);
         return;
     }
     c->in_length += (size_t)n;
@@ -432,30 +432,22 @@ static void handle_events(struct loader *l, int64_t now)
     }
 }
 
-/* Books what was due and never answered: it has waited at least until the end. */
+/* Books what was due and never answered: it has waited until now, at least. */
 static void give_up(struct loader *l)
 {
-    uint64_t pipeline = l->load->options.pipeline;
-    int64_t now = load_now();
-    int64_t due;
+    const struct load_options *options = &l->load->options;
+    int64_t now = load_now(), due;
 
-    for (unsigned i = 0; i < l->count; i++) {
-        struct conn *c = &l->conns[i];
-
-        if (c->fd < 0 || c->in_flight == 0)
-            continue;
-        for (uint64_t k = 0; k < c->in_flight; k++) {
-            due = c->pending[(c->first + k) % pipeline].due;
-            if (measured(l, due))
-                histogram_add(&l->latency, now - due);
-        }
-        lose(l, c);
+    for (struct conn *c = l->conns; c < l->conns + l->count; c++) {
+        for (uint64_t k = 0; k < c->in_flight; k++)
+            book(l, COUNT_UNANSWERED, c->pending[(c->first + k) % options->pipeline].due, now);
+        if (c->fd >= 0 && c->in_flight)
+            lose(l, c, COUNT_LOST);
     }
-    for (; l->load->options.rate && (due = next_due(l)) < l->end; l->issued++) {
-        if (!measured(l, due))
-            continue;
-        load_count(&l->tally, COUNT_UNSENT, 1);
-        histogram_add(&l->latency, l->end - due);
+    for (; options->rate && (due = next_due(l)) < l->end; l->issued++) {
+        book(l, COUNT_UNSENT, due, now);
+        if (measured(l, due))
+            histogram_add(&l->lag, now - due);
     }
 }
 
@@ -463,15 +455,17 @@ void *loader_run(void *loader)
 {
     struct loader *l = loader;
     int64_t now = load_now();
+    bool over = false;
 
     l->end = l->load->clock.end;
     while (l->live && now < l->end + DRAIN_PATIENCE) {
         if (load_stopped(&l->load->clock) && now < l->end)
             l->end = now;
-        if (now < l->end)
-            issue(l, now);
+        if (!over)
+            issue(l, now); /* once after the end, too, for what became due just before it */
+        over = now >= l->end;
         flush_touched(l);
-        if (now >= l->end && l->in_flight == 0)
+        if (over && l->in_flight == 0)
             break;
         handle_events(l, now);
         now = load_now();
@@ -479,6 +473,5 @@ void *loader_run(void *loader)
     if (!l->live && now < l->end)
         l->end = now;
     give_up(l);
-    atomic_fetch_sub_explicit(&l->load->running, 1, memory_order_relaxed); /* the join orders */
     return NULL;
 }

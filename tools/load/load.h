@@ -1,24 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * load.h - what the files of coir-load share: options, the run's clock, and the tally.
+ * load.h - what the files of coir-load share: a run, its threads, its figures.
  *
  * coir-load does not use coir: a ruler must not depend on what it measures.
  */
 #ifndef LOAD_H
 #define LOAD_H
 
+#include <netdb.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <time.h>
 
 #include "histogram.h"
+#include "resp.h"
 
-#define LOAD_SECOND INT64_C(1000000000) /* nanoseconds */
-
-enum load_command { LOAD_PING, LOAD_GET, LOAD_SET, LOAD_INCR, LOAD_MSET, LOAD_ECHO, LOAD_COMMANDS };
-
-extern const char *const load_command_name[LOAD_COMMANDS];
+#define LOAD_SECOND INT64_C(1000000000)    /* nanoseconds */
+#define DRAIN_PATIENCE (5 * LOAD_SECOND)   /* for replies still due at the end */
+#define BLOCKED_PATIENCE (2 * LOAD_SECOND) /* for a connect, send or receive that blocks */
 
 /* What the command line asks for. */
 struct load_options {
@@ -33,7 +35,7 @@ struct load_options {
     uint64_t poison;      /* poisoned requests per second; 0: none */
     int64_t measured;     /* nanoseconds */
     int64_t warmup;       /* nanoseconds before them whose requests are sent and not counted */
-    uint64_t mix[LOAD_COMMANDS]; /* weights */
+    uint64_t mix[RESP_COMMANDS]; /* weights */
     uint64_t mix_total;          /* their sum, never 0 */
     const char *poison_command;  /* words separated by blanks */
     const char *json;            /* file; NULL: none */
@@ -52,8 +54,9 @@ struct load_clock {
 /*
  * What one thread counts. Requests of the warm-up are in none of them.
  *
- * sent == answered + unanswered, and poison_sent == poison_contained + poison_unanswered, when
- * the thread has ended. Error replies are among the answered.
+ * sent == answered + unanswered, and poison_sent == poison_contained + poison_uncontained, when
+ * the thread has ended. Error replies are among the answered. Every request that was due is
+ * answered, unanswered or unsent, and is in the histogram of latencies.
  */
 enum load_count {
     COUNT_SENT,
@@ -61,11 +64,11 @@ enum load_count {
     COUNT_ERROR_REPLIES,
     COUNT_UNANSWERED, /* in flight when their connection was lost or given up */
     COUNT_UNSENT,     /* due, but no connection had room before the end */
-    COUNT_ERRORS,     /* replies that are not RESP or not what the command answers */
+    COUNT_ERRORS,     /* connections closed for a reply that is not RESP or not the command's */
     COUNT_LOST,       /* connections closed by the peer, or silent at the end */
     COUNT_POISON_SENT,
-    COUNT_POISON_CONTAINED,  /* answered by an error, or closed, and nothing else */
-    COUNT_POISON_UNANSWERED, /* neither within BLOCKED_PATIENCE, or not an error */
+    COUNT_POISON_CONTAINED, /* answered by an error, and the connection closed */
+    COUNT_POISON_UNCONTAINED,
     COUNT_ALL
 };
 
@@ -74,17 +77,110 @@ struct load_tally {
     _Atomic uint64_t count[COUNT_ALL];
 };
 
+/* What all threads of a run share; read only but for the atomics. */
+struct load {
+    struct load_options options;
+    struct load_clock clock;
+    struct addrinfo *server; /* the address that answered */
+    struct resp_request request[RESP_COMMANDS];
+    struct resp_request poison;
+    _Atomic uint64_t poison_next; /* index of the next poisoned request */
+};
+
+/* A thread that drives its share of the measured connections at its share of the rate. */
+struct loader {
+    struct load *load;
+    unsigned index; /* of options.threads */
+    pthread_t thread;
+    int epoll;
+    struct conn *conns;
+    unsigned count;
+    unsigned live;      /* connections not lost */
+    int64_t end;        /* the clock's; earlier when interrupted or out of connections */
+    uint64_t in_flight; /* requests that may still be answered, warm-up included */
+    uint64_t issued;    /* requests given to a connection: index of the next due one */
+    uint64_t random;    /* state of the generator, never 0 */
+    struct conn *ready; /* oldest connection with room, linked by next_ready */
+    struct conn *ready_last;
+    struct conn *touched; /* connections with something to send, linked by next_touched */
+    struct load_tally tally;
+    struct histogram latency;
+    struct histogram lag;
+    int64_t last_reply; /* time of it; 0: none */
+};
+
+/* A thread that sends poisoned requests, one at a time. */
+struct poisoner {
+    struct load *load;
+    pthread_t thread;
+    struct load_tally tally;
+};
+
+/* The thread that measures the machine. */
+struct hiccup {
+    const struct load_clock *clock;
+    pthread_t thread;
+    struct histogram late;
+};
+
 /* What a run found: all tallies and histograms together. */
 struct load_result {
     struct load_tally tally;
-    struct histogram latency; /* from the intended send time to the reply */
-    struct histogram lag;     /* from the intended send time to the sending */
+    struct histogram latency; /* from when a request was due to its reply, or to its giving up */
+    struct histogram lag;     /* from when a request was due to its sending, or to its giving up */
     struct histogram hiccup;
     int64_t elapsed; /* nanoseconds measured */
 };
 
+/* ------------------------------------------------------------------------------------ main.c */
+
 /* Prints "coir-load: ..." on standard error and ends the process with status 1. */
 _Noreturn __attribute__((format(printf, 1, 2))) void load_fail(const char *format, ...);
+
+/* Sleeps until a time of load_now(). Returns false when the run has been interrupted, or ended. */
+bool load_sleep_until(const struct load_clock *clock, int64_t when);
+
+/* ------------------------------------------------------------------------------------ conn.c */
+
+/* Connects a blocking TCP socket without delay, whose calls give up after BLOCKED_PATIENCE.
+ * Returns the descriptor or a negative errno value. */
+int server_connect(const struct addrinfo *server);
+
+/* Makes a zeroed loader the index-th of the run and opens its connections. Returns 0 or an errno
+ * value; loader_close is owed either way. */
+int loader_open(struct loader *l, struct load *load, unsigned index);
+
+/* Runs the load until the clock ends and the last reply has come, or no connection is left. */
+void *loader_run(void *loader);
+
+void loader_close(struct loader *l);
+
+/* ---------------------------------------------------------------------- poison.c and hiccup.c */
+
+void *poisoner_run(void *poisoner);
+
+/* Closes by a reset: thousands of poisoned connections in TIME_WAIT would use up the ports. */
+void close_hard(int fd);
+
+void *hiccup_run(void *hiccup);
+
+/* ---------------------------------------------------------------------------------- report.c */
+
+/* Prints a progress line on standard error: on a terminal over the last one, else every fifth time.
+ * `answered` requests had been answered a second ago; `second` is the time since the first. */
+void report_progress(const struct load_options *options, const struct load_tally *tally,
+                     uint64_t answered, int64_t second);
+
+/* Wipes the progress line from a terminal. */
+void report_progress_end(void);
+
+/* Prints the table on standard output. */
+void report_table(const struct load_options *options, const struct load_result *result);
+
+/* Writes the JSON file. Returns false when it could not be written. */
+bool report_json(FILE *out, const struct load_options *options, const struct load_result *result);
+
+/* ---------------------------------------------------------------------------------- in place */
 
 static inline int64_t load_now(void)
 {
@@ -99,18 +195,10 @@ static inline struct timespec load_timespec(int64_t ns)
     return (struct timespec){ns / LOAD_SECOND, ns % LOAD_SECOND};
 }
 
-/* Sleeps until a time of load_now(); a signal may cut it short. */
-static inline void load_sleep_until(int64_t when)
+/* When the n-th of `rate` requests per second from `begin` is due. Exact up to 18 billion. */
+static inline int64_t load_due(int64_t begin, uint64_t n, uint64_t rate)
 {
-    struct timespec t = load_timespec(when);
-
-    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL);
-}
-
-/* When the n-th of `rate` requests per second is due. Exact up to 18 billion requests. */
-static inline int64_t load_due(const struct load_clock *clock, uint64_t n, uint64_t rate)
-{
-    return clock->begin + (int64_t)(n * (uint64_t)LOAD_SECOND / rate);
+    return begin + (int64_t)(n * (uint64_t)LOAD_SECOND / rate);
 }
 
 static inline bool load_stopped(const struct load_clock *clock)

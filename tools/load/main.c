@@ -2,51 +2,22 @@
 /*
  * main.c - coir-load, an open-loop load generator for servers that speak RESP.
  *
- * Owns: the command line, the threads of a run (loaders, poisoners, the hiccup meter, progress),
- * and the exit status: 0, 1 (could not run), 2 (bad option), 3 (connections lost or protocol
- * errors).
- *
- * Poisoned requests are sent with blocking calls, by threads and over connections that do nothing
- * else: they are never in the way of a measured request.
+ * Owns: the command line, the threads of a run, the exit status.
  */
+#include "load.h"
+
 #include <errno.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdarg.h>
-#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
-#include "conn.h"
-#include "hiccup.h"
-#include "report.h"
 
 #define POISONERS 8            /* so many poisoned requests may be in flight */
-#define NAP (LOAD_SECOND / 50) /* how late a thread that sleeps notices an end or interruption */
+#define NAP (LOAD_SECOND / 50) /* how late a thread that sleeps notices an interruption */
 #define SPARE_FILES 32         /* descriptors beside those of connections and threads */
-
-const char *const load_command_name[LOAD_COMMANDS] = {"ping", "get", "set", "incr", "mset", "echo"};
-
-static const char usage[] =
-    "usage: coir-load [options]\n"
-    "  --host NAME            default 127.0.0.1\n"
-    "  --port N               default 6379\n"
-    "  --rate R               requests per second in total; 0: closed loop (default)\n"
-    "  --connections N        default 50\n"
-    "  --pipeline P           unanswered requests per connection; default 1\n"
-    "  --seconds S            measured, after the warm-up; default 10\n"
-    "  --warmup S             sent and not counted; default 1\n"
-    "  --threads T            default 1\n"
-    "  --mix NAME=WEIGHT,...  of ping get set incr mset echo; default get=70,set=20,ping=10\n"
-    "  --keys N               default 100000\n"
-    "  --value-bytes N        default 64\n"
-    "  --poison R             poisoned requests per second, each on its own connection\n"
-    "  --poison-command TEXT  default \"DEBUG PANIC\"\n"
-    "  --json FILE            writes the figures, too\n"
-    "  --no-hiccup            no hiccup meter (it burns a core)\n"
-    "  --quiet                no progress lines\n"
-    "exit status: 0; 1 could not run; 2 bad option; 3 connections lost or protocol errors\n";
 
 void load_fail(const char *format, ...)
 {
@@ -60,7 +31,29 @@ void load_fail(const char *format, ...)
     exit(1);
 }
 
+bool load_sleep_until(const struct load_clock *clock, int64_t when)
+{
+    int64_t now;
+
+    while ((now = load_now()) < when && !load_stopped(clock)) {
+        struct timespec nap = load_timespec(when - now < NAP ? when : now + NAP);
+
+        clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &nap, NULL);
+    }
+    return !load_stopped(clock);
+}
+
 /* --------------------------------------------------------------------------------- options */
+
+struct option {
+    const char *name;
+    const char *takes; /* what --help calls its value; NULL: it is a flag */
+    void (*set)(void *field, const struct option *option, const char *value);
+    size_t field;         /* offset in struct load_options */
+    uint64_t least, most; /* of a number; of a duration in seconds */
+    const char *standard; /* value when it is not given; NULL: 0 */
+    const char *help;
+};
 
 static _Noreturn void bad_option(const char *option, const char *value, const char *what)
 {
@@ -71,47 +64,35 @@ static _Noreturn void bad_option(const char *option, const char *value, const ch
     exit(2);
 }
 
-struct option {
-    const char *name;
-    void (*set)(void *field, const struct option *option, const char *value);
-    size_t field;         /* offset in struct load_options */
-    uint64_t least, most; /* of a number; of a duration in nanoseconds */
-};
-
-static uint64_t parse_number(const struct option *option, const char *value)
+/* Ends with status 2 unless `end` is the end of the value and the number is in the option's range. */
+static void check_number(const struct option *option, const char *value, const char *end, double n)
 {
     char range[80];
-    char *end;
-    unsigned long long n = strtoull(value, &end, 10);
 
-    if (*value < '0' || *value > '9' || *end)
-        bad_option(option->name, value, "is not a whole number");
-    snprintf(range, sizeof range, "is not from %llu to %llu", (unsigned long long)option->least,
-             (unsigned long long)option->most);
-    if (n < option->least || n > option->most)
+    if (end == value || *end)
+        bad_option(option->name, value, "is not a number");
+    snprintf(range, sizeof range, "is not from %" PRIu64 " to %" PRIu64, option->least,
+             option->most);
+    if (!(n >= (double)option->least && n <= (double)option->most))
         bad_option(option->name, value, range);
-    return n;
 }
 
 static void set_number(void *field, const struct option *option, const char *value)
 {
-    *(uint64_t *)field = parse_number(option, value);
+    char *end;
+    unsigned long long n = strtoull(value, &end, 10);
+
+    check_number(option, value, *value >= '0' && *value <= '9' ? end : value, (double)n);
+    *(uint64_t *)field = n;
 }
 
 /* Seconds, with a fraction perhaps. */
 static void set_seconds(void *field, const struct option *option, const char *value)
 {
-    char range[80];
     char *end;
     double s = strtod(value, &end);
-    double least = (double)option->least / (double)LOAD_SECOND;
-    double most = (double)option->most / (double)LOAD_SECOND;
 
-    if (end == value || *end)
-        bad_option(option->name, value, "is not a number of seconds");
-    snprintf(range, sizeof range, "is not from %g to %g", least, most);
-    if (!(s >= least && s <= most))
-        bad_option(option->name, value, range);
+    check_number(option, value, end, s);
     *(int64_t *)field = (int64_t)(s * (double)LOAD_SECOND);
 }
 
@@ -137,9 +118,9 @@ static void set_weight(uint64_t *mix, const struct option *option, char *entry)
     if (!weight)
         bad_option(option->name, entry, "is not NAME=WEIGHT");
     *weight++ = 0;
-    for (unsigned i = 0; i < LOAD_COMMANDS; i++) {
-        if (strcmp(entry, load_command_name[i]) == 0) {
-            mix[i] = parse_number(option, weight);
+    for (unsigned i = 0; i < RESP_COMMANDS; i++) {
+        if (strcmp(entry, resp_command[i].name) == 0) {
+            set_number(&mix[i], option, weight);
             return;
         }
     }
@@ -160,32 +141,56 @@ static void set_mix(void *field, const struct option *option, const char *value)
     free(copy);
 }
 
-#define FIELD(name) offsetof(struct load_options, name)
+#define AT(name) offsetof(struct load_options, name)
 
 static const struct option options[] = {
-    {"--host", set_text, FIELD(host), 0, 0},
-    {"--port", set_number, FIELD(port), 1, 65535},
-    {"--rate", set_number, FIELD(rate), 0, 100000000},
-    {"--connections", set_number, FIELD(connections), 1, 1000000},
-    {"--pipeline", set_number, FIELD(pipeline), 1, 100000},
-    {"--seconds", set_seconds, FIELD(measured), LOAD_SECOND / 10, 86400 * LOAD_SECOND},
-    {"--warmup", set_seconds, FIELD(warmup), 0, 3600 * LOAD_SECOND},
-    {"--threads", set_number, FIELD(threads), 1, 256},
-    {"--mix", set_mix, FIELD(mix), 0, 1000000},
-    {"--keys", set_number, FIELD(keys), 1, UINT64_C(999999999999)},
-    {"--value-bytes", set_number, FIELD(value_bytes), 0, 16777216},
-    {"--poison", set_number, FIELD(poison), 0, 100000},
-    {"--poison-command", set_text, FIELD(poison_command), 0, 0},
-    {"--json", set_text, FIELD(json), 0, 0},
-    {"--no-hiccup", set_flag, FIELD(no_hiccup), 0, 0},
-    {"--quiet", set_flag, FIELD(quiet), 0, 0},
+    {"--host", "NAME", set_text, AT(host), 0, 0, "127.0.0.1", "where the server is"},
+    {"--port", "N", set_number, AT(port), 1, 65535, "6379", "its port"},
+    {"--rate", "R", set_number, AT(rate), 0, 100000000, "0",
+     "requests per second in total; 0: closed loop"},
+    {"--connections", "N", set_number, AT(connections), 1, 1000000, "50", "in total"},
+    {"--pipeline", "P", set_number, AT(pipeline), 1, 100000, "1", "unanswered requests on each"},
+    {"--seconds", "S", set_seconds, AT(measured), 0, 86400, "10", "measured, after the warm-up"},
+    {"--warmup", "S", set_seconds, AT(warmup), 0, 3600, "1", "sent and not counted"},
+    {"--threads", "T", set_number, AT(threads), 1, 256, "1", "that share the connections"},
+    {"--mix", "NAME=WEIGHT,...", set_mix, AT(mix), 0, 1000000, "get=70,set=20,ping=10",
+     "of ping get set incr mset echo"},
+    {"--keys", "N", set_number, AT(keys), 1, UINT64_C(999999999999), "100000", "drawn evenly"},
+    {"--value-bytes", "N", set_number, AT(value_bytes), 0, 16777216, "64", "of each value"},
+    {"--poison", "R", set_number, AT(poison), 0, 100000, "0",
+     "poisoned requests per second, each on its own connection"},
+    {"--poison-command", "TEXT", set_text, AT(poison_command), 0, 0, "DEBUG PANIC", "what they ask"},
+    {"--json", "FILE", set_text, AT(json), 0, 0, NULL, "writes the figures, too"},
+    {"--no-hiccup", NULL, set_flag, AT(no_hiccup), 0, 0, NULL, "no meter of the machine's delays"},
+    {"--quiet", NULL, set_flag, AT(quiet), 0, 0, NULL, "no progress lines"},
 };
+
+#define OPTIONS (sizeof options / sizeof options[0])
+
+static _Noreturn void print_help(void)
+{
+    printf("usage: coir-load [OPTION]...\n"
+           "Loads a RESP server; a request's latency counts from when it was due.\n\n");
+    for (const struct option *o = options; o < options + OPTIONS; o++) {
+        char left[40];
+
+        snprintf(left, sizeof left, "%s %s", o->name, o->takes ? o->takes : "");
+        printf("  %-24s %s", left, o->help);
+        printf(o->standard ? " (%s)\n" : "\n", o->standard);
+    }
+    printf("  %-24s prints this\n\n", "--help");
+    printf("exit status: 0  every poisoned request was answered by an error and its connection\n"
+           "                closed, and no other connection was lost\n"
+           "             1  not so, or the run could not start\n"
+           "             2  bad option\n");
+    exit(0);
+}
 
 static const struct option *find_option(const char *name)
 {
-    for (size_t i = 0; i < sizeof options / sizeof options[0]; i++)
-        if (strcmp(name, options[i].name) == 0)
-            return &options[i];
+    for (const struct option *o = options; o < options + OPTIONS; o++)
+        if (strcmp(name, o->name) == 0)
+            return o;
     bad_option(name, NULL, "is not an option; see --help");
 }
 
@@ -196,14 +201,12 @@ static void read_arguments(struct load_options *o, char **argument)
         char *value = strchr(*argument, '=');
         const struct option *option;
 
-        if (strcmp(*argument, "--help") == 0) {
-            fputs(usage, stdout);
-            exit(0);
-        }
+        if (strcmp(*argument, "--help") == 0)
+            print_help();
         if (value)
             *value++ = 0;
         option = find_option(*argument);
-        if (!value && option->set != set_flag && !(value = *++argument))
+        if (!value && option->takes && !(value = *++argument))
             bad_option(option->name, NULL, "needs a value");
         option->set((char *)o + option->field, option, value);
     }
@@ -211,101 +214,18 @@ static void read_arguments(struct load_options *o, char **argument)
 
 static void read_options(struct load_options *o, char **arguments)
 {
-    *o = (struct load_options){
-        .host = "127.0.0.1", .port = 6379, .connections = 50, .pipeline = 1, .threads = 1,
-        .keys = 100000, .value_bytes = 64, .measured = 10 * LOAD_SECOND, .warmup = LOAD_SECOND,
-        .mix = {[LOAD_GET] = 70, [LOAD_SET] = 20, [LOAD_PING] = 10},
-        .poison_command = "DEBUG PANIC",
-    };
+    for (const struct option *option = options; option < options + OPTIONS; option++)
+        if (option->standard)
+            option->set((char *)o + option->field, option, option->standard);
     read_arguments(o, arguments);
-    for (unsigned i = 0; i < LOAD_COMMANDS; i++)
+    for (unsigned i = 0; i < RESP_COMMANDS; i++)
         o->mix_total += o->mix[i];
     if (!o->mix_total)
         bad_option("--mix", NULL, "has no weight above 0");
+    if (o->measured < LOAD_SECOND / 10)
+        bad_option("--seconds", NULL, "is less than 0.1");
     if (o->threads > o->connections)
         bad_option("--threads", NULL, "is more than --connections");
-}
-
-/* ---------------------------------------------------------------------------------- poison */
-
-struct poisoner {
-    struct load *load;
-    pthread_t thread;
-    struct load_tally tally;
-};
-
-/* Whether the server answers by an error or by closing, and by nothing else. */
-static bool contained(int fd)
-{
-    int64_t deadline = load_now() + BLOCKED_PATIENCE;
-    char reply[4096];
-    size_t length = 0;
-
-    while (length < sizeof reply && load_now() < deadline) {
-        ssize_t n = recv(fd, reply + length, sizeof reply - length, 0);
-
-        if (n == 0 || (n < 0 && errno == ECONNRESET))
-            return length == 0 || reply[0] == '-';
-        if (n < 0)
-            return false;
-        length += (size_t)n;
-        if (resp_reply(reply, length) != 0)
-            return reply[0] == '-';
-    }
-    return false;
-}
-
-/* Sends one poisoned request and books what becomes of it. */
-static void poison(struct poisoner *p, int fd)
-{
-    const struct resp_request *request = &p->load->poison;
-
-    if (send(fd, request->text, request->length, MSG_NOSIGNAL) != (ssize_t)request->length)
-        return; /* the server had closed before: nothing was poisoned */
-    load_count(&p->tally, COUNT_POISON_SENT, 1);
-    load_count(&p->tally, contained(fd) ? COUNT_POISON_CONTAINED : COUNT_POISON_UNANSWERED, 1);
-}
-
-/* Closes by a reset: thousands of poisoned connections in TIME_WAIT would use up the ports. */
-static void close_hard(int fd)
-{
-    const struct linger reset = {.l_onoff = 1, .l_linger = 0};
-
-    if (fd < 0)
-        return;
-    setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
-    close(fd);
-}
-
-/* Waits for the next time in the schedule that the poisoners share. Returns false at the end. */
-static bool next_poison(struct load *load)
-{
-    const struct load_clock *clock = &load->clock;
-    uint64_t n = atomic_fetch_add_explicit(&load->poison_next, 1, memory_order_relaxed); /* ticket */
-    int64_t due = clock->start + (int64_t)(n * (uint64_t)LOAD_SECOND / load->options.poison);
-    int64_t now = load_now();
-
-    for (; now < due && due < clock->end && !load_stopped(clock); now = load_now())
-        load_sleep_until(due - now < NAP ? due : now + NAP);
-    return now < clock->end && due < clock->end && !load_stopped(clock);
-}
-
-static void *poisoner_run(void *poisoner)
-{
-    struct poisoner *p = poisoner;
-    int fd = server_connect(p->load->server);
-
-    while (next_poison(p->load)) {
-        if (fd < 0)
-            fd = server_connect(p->load->server);
-        if (fd < 0)
-            continue; /* no server to poison: the measured connections tell */
-        poison(p, fd);
-        close_hard(fd);
-        fd = server_connect(p->load->server);
-    }
-    close_hard(fd);
-    return NULL;
 }
 
 /* ------------------------------------------------------------------------------------- run */
@@ -314,8 +234,9 @@ static struct load load;
 static struct loader *loaders;
 static struct poisoner poisoners[POISONERS];
 static struct hiccup hiccup;
+static pthread_t progress;
 
-static void interrupt(int signal)
+static void stop(int signal)
 {
     (void)signal;
     atomic_store_explicit(&load.clock.stop, true, memory_order_relaxed); /* a flag, carries no data */
@@ -368,11 +289,12 @@ static void prepare(void)
 
     raise_file_limit();
     resolve();
-    for (unsigned i = 0; i < LOAD_COMMANDS; i++)
-        if (o->mix[i] && !resp_request_init(&load.request[i], i, o->value_bytes))
+    for (unsigned i = 0; i < RESP_COMMANDS; i++)
+        if (o->mix[i] &&
+            !resp_request_init(&load.request[i], resp_command[i].words, o->value_bytes))
             load_fail("out of memory");
     loaders = calloc(o->threads, sizeof *loaders);
-    if (!loaders || !resp_request_of_words(&load.poison, o->poison_command))
+    if (!loaders || !resp_request_init(&load.poison, o->poison_command, 0))
         load_fail("out of memory");
     for (unsigned i = 0; i < o->threads; i++) {
         int error = loader_open(&loaders[i], &load, i);
@@ -381,35 +303,6 @@ static void prepare(void)
             load_fail("cannot open all connections: %s", strerror(error));
     }
 }
-
-static void start_thread(pthread_t *thread, void *(*run)(void *), void *arg)
-{
-    int error = pthread_create(thread, NULL, run, arg);
-
-    if (error)
-        load_fail("cannot start a thread: %s", strerror(error));
-}
-
-static void start_all(void)
-{
-    const struct load_options *o = &load.options;
-
-    load.clock.begin = load_now() + LOAD_SECOND / 100; /* time for the threads to start */
-    load.clock.start = load.clock.begin + o->warmup;
-    load.clock.end = load.clock.start + o->measured;
-    atomic_init(&load.running, (unsigned)o->threads);
-    for (unsigned i = 0; i < o->threads; i++)
-        start_thread(&loaders[i].thread, loader_run, &loaders[i]);
-    for (unsigned i = 0; o->poison && i < POISONERS; i++) {
-        poisoners[i].load = &load;
-        start_thread(&poisoners[i].thread, poisoner_run, &poisoners[i]);
-    }
-    hiccup.clock = &load.clock;
-    if (!o->no_hiccup)
-        start_thread(&hiccup.thread, hiccup_run, &hiccup);
-}
-
-/* ---------------------------------------------------------------------------------- result */
 
 static struct load_tally total(void)
 {
@@ -424,38 +317,62 @@ static struct load_tally total(void)
     return sum;
 }
 
-/* Shows progress each second until the loaders have ended. */
-static void watch(void)
+/* Shows progress each second. */
+static void *progress_run(void *arg)
 {
-    int64_t next = load.clock.begin + LOAD_SECOND;
     uint64_t answered = 0;
 
-    while (atomic_load_explicit(&load.running, memory_order_relaxed)) { /* the join orders the rest */
-        struct load_tally tally;
-        int64_t now = load_now();
+    (void)arg;
+    for (int64_t second = 1;
+         load_sleep_until(&load.clock, load.clock.begin + second * LOAD_SECOND); second++) {
+        struct load_tally tally = total();
 
-        load_sleep_until(next - now < NAP ? next : now + NAP);
-        if (load_now() < next)
-            continue;
-        tally = total();
-        report_progress(&load.options, &tally, answered, (next - load.clock.begin) / LOAD_SECOND);
+        report_progress(&load.options, &tally, answered, second);
         answered = load_counted(&tally, COUNT_ANSWERED);
-        next += LOAD_SECOND;
     }
-    report_progress_end(&load.options);
+    report_progress_end();
+    return NULL;
 }
 
-/* Joins the loaders, which have ended, and ends the other threads. */
-static void stop_all(void)
+static void start(pthread_t *thread, void *(*run)(void *), void *arg)
 {
-    interrupt(0);
-    for (unsigned i = 0; i < load.options.threads; i++)
-        pthread_join(loaders[i].thread, NULL);
-    for (unsigned i = 0; load.options.poison && i < POISONERS; i++)
-        pthread_join(poisoners[i].thread, NULL);
-    if (!load.options.no_hiccup)
-        pthread_join(hiccup.thread, NULL);
+    int error = pthread_create(thread, NULL, run, arg);
+
+    if (error)
+        load_fail("cannot start a thread: %s", strerror(error));
 }
+
+/* Starts all threads; returns when the loaders are done and the others have been told so. */
+static void run(void)
+{
+    const struct load_options *o = &load.options;
+
+    load.clock.begin = load_now() + LOAD_SECOND / 100; /* time for the threads to start */
+    load.clock.start = load.clock.begin + o->warmup;
+    load.clock.end = load.clock.start + o->measured;
+    hiccup.clock = &load.clock;
+    for (unsigned i = 0; i < o->threads; i++)
+        start(&loaders[i].thread, loader_run, &loaders[i]);
+    for (unsigned i = 0; o->poison && i < POISONERS; i++) {
+        poisoners[i].load = &load;
+        start(&poisoners[i].thread, poisoner_run, &poisoners[i]);
+    }
+    if (!o->no_hiccup)
+        start(&hiccup.thread, hiccup_run, &hiccup);
+    if (!o->quiet)
+        start(&progress, progress_run, NULL);
+    for (unsigned i = 0; i < o->threads; i++)
+        pthread_join(loaders[i].thread, NULL);
+    stop(0);
+    for (unsigned i = 0; o->poison && i < POISONERS; i++)
+        pthread_join(poisoners[i].thread, NULL);
+    if (!o->no_hiccup)
+        pthread_join(hiccup.thread, NULL);
+    if (!o->quiet)
+        pthread_join(progress, NULL);
+}
+
+/* ---------------------------------------------------------------------------------- result */
 
 static void collect(struct load_result *result)
 {
@@ -470,31 +387,37 @@ static void collect(struct load_result *result)
         end = l->last_reply > end ? l->last_reply : end;
         loader_close(l);
     }
-    result->hiccup = hiccup.gaps;
+    result->hiccup = hiccup.late;
     result->tally = total();
     result->elapsed = end - load.clock.start;
+}
+
+/* Whether all poison was contained and nobody else harmed. */
+static bool good(const struct load_tally *tally)
+{
+    uint64_t poisoned = load_counted(tally, COUNT_POISON_SENT);
+
+    return load_counted(tally, COUNT_LOST) == 0 && load_counted(tally, COUNT_ERRORS) == 0 &&
+           load_counted(tally, COUNT_POISON_CONTAINED) == poisoned &&
+           (poisoned > 0 || load.options.poison == 0);
 }
 
 int main(int count, char **arguments)
 {
     static struct load_result result;
     FILE *json = NULL;
-    uint64_t bad;
 
     read_options(&load.options, arguments + (count > 0));
     if (load.options.json && !(json = fopen(load.options.json, "w")))
         load_fail("cannot write %s: %s", load.options.json, strerror(errno));
-    signal(SIGINT, interrupt);
-    signal(SIGTERM, interrupt);
-    prctl(PR_SET_TIMERSLACK, 1UL); /* nanoseconds: a sleeping loader must wake when a request is due */
+    signal(SIGINT, stop);
+    signal(SIGTERM, stop);
+    prctl(PR_SET_TIMERSLACK, 1UL); /* nanoseconds: a sleeping thread must wake when it is due */
     prepare();
-    start_all();
-    watch();
-    stop_all();
+    run();
     collect(&result);
     report_table(&load.options, &result);
     if (json && (!report_json(json, &load.options, &result) || fclose(json) != 0))
         load_fail("cannot write %s: %s", load.options.json, strerror(errno));
-    bad = load_counted(&result.tally, COUNT_LOST) + load_counted(&result.tally, COUNT_ERRORS);
-    return bad ? 3 : 0;
+    return good(&result.tally) ? 0 : 1;
 }

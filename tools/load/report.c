@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * report.c - see report.h. Durations are printed in microseconds.
+ * report.c - what the user sees: progress lines, the table at the end, the JSON file.
+ *
+ * Durations are in microseconds. What nothing was counted for is `-`, in JSON null.
  */
-#include "report.h"
+#include "load.h"
 
 #include <inttypes.h>
 #include <unistd.h>
@@ -23,19 +25,14 @@ static const struct {
     [COUNT_SENT] = {"sent", "sent"},
     [COUNT_ANSWERED] = {"answered", "answered"},
     [COUNT_ERROR_REPLIES] = {"error_replies", "error replies"},
-    [COUNT_UNANSWERED] = {"unanswered", "unanswered"},
-    [COUNT_UNSENT] = {"unsent", "unsent in time"},
+    [COUNT_UNANSWERED] = {"unanswered", "never answered"},
+    [COUNT_UNSENT] = {"unsent", "due, never sent"},
     [COUNT_ERRORS] = {"errors", "protocol errors"},
     [COUNT_LOST] = {"lost", "lost connections"},
-    [COUNT_POISON_SENT] = {"poison_sent", "poisoned sent"},
-    [COUNT_POISON_CONTAINED] = {"poison_contained", "poisoned contained"},
-    [COUNT_POISON_UNANSWERED] = {"poison_unanswered", "poisoned unanswered"},
+    [COUNT_POISON_SENT] = {"poison_sent", "poisoned"},
+    [COUNT_POISON_CONTAINED] = {"poison_contained", "contained"},
+    [COUNT_POISON_UNCONTAINED] = {"poison_uncontained", "not contained"},
 };
-
-static double microseconds(int64_t ns)
-{
-    return (double)ns / 1000.0;
-}
 
 static double in_seconds(int64_t ns)
 {
@@ -50,19 +47,42 @@ static double rate(const struct load_result *result)
     return result->elapsed > 0 ? (double)answered / in_seconds(result->elapsed) : 0.0;
 }
 
+static void print_mix(FILE *out, const struct load_options *options, const char *format,
+                      const char *between)
+{
+    const char *before = "";
+
+    for (unsigned i = 0; i < RESP_COMMANDS; i++) {
+        if (!options->mix[i])
+            continue;
+        fputs(before, out);
+        fprintf(out, format, resp_command[i].name, options->mix[i]);
+        before = between;
+    }
+}
+
+/* Prints a percentile in `width` columns. */
+static void print_duration(FILE *out, const struct histogram *h, double share, int width,
+                           const char *none)
+{
+    if (h->count)
+        fprintf(out, "%*.1f", width, (double)histogram_at(h, share) / 1000.0);
+    else
+        fprintf(out, "%*s", width, none);
+}
+
 /* --------------------------------------------------------------------------------- progress */
 
 void report_progress(const struct load_options *options, const struct load_tally *tally,
                      uint64_t answered, int64_t second)
 {
     bool terminal = isatty(STDERR_FILENO);
-    bool warming = second * LOAD_SECOND <= options->warmup;
 
-    if (options->quiet || (!terminal && second % PROGRESS_EVERY))
+    if (!terminal && second % PROGRESS_EVERY)
         return;
     fprintf(stderr, "%s%4" PRIi64 " of %g s", terminal ? "\r" : "", second,
             in_seconds(options->warmup + options->measured));
-    if (warming)
+    if (second * LOAD_SECOND <= options->warmup)
         fprintf(stderr, "  warming up");
     else
         fprintf(stderr, "  %9" PRIu64 " req/s", load_counted(tally, COUNT_ANSWERED) - answered);
@@ -73,30 +93,15 @@ void report_progress(const struct load_options *options, const struct load_tally
                 load_counted(tally, COUNT_POISON_SENT),
                 load_counted(tally, COUNT_POISON_CONTAINED));
     fputs(terminal ? "\033[K" : "\n", stderr);
-    fflush(stderr);
 }
 
-void report_progress_end(const struct load_options *options)
+void report_progress_end(void)
 {
-    if (!options->quiet && isatty(STDERR_FILENO))
+    if (isatty(STDERR_FILENO))
         fputs("\r\033[K", stderr);
 }
 
 /* ------------------------------------------------------------------------------------ table */
-
-static void print_mix(FILE *out, const struct load_options *options, const char *format,
-                      const char *between)
-{
-    bool first = true;
-
-    for (unsigned i = 0; i < LOAD_COMMANDS; i++) {
-        if (!options->mix[i])
-            continue;
-        fputs(first ? "" : between, out);
-        fprintf(out, format, load_command_name[i], options->mix[i]);
-        first = false;
-    }
-}
 
 static void print_heading(const struct load_options *options)
 {
@@ -114,8 +119,10 @@ static void print_heading(const struct load_options *options)
 static void print_durations(const char *name, const struct histogram *h)
 {
     printf("  %-20s", name);
-    for (unsigned i = 0; i < COLUMNS; i++)
-        printf(" %12.1f", microseconds(histogram_at(h, column[i].share)));
+    for (unsigned i = 0; i < COLUMNS; i++) {
+        putchar(' ');
+        print_duration(stdout, h, column[i].share, 12, "-");
+    }
     putchar('\n');
 }
 
@@ -129,12 +136,14 @@ static bool concerns(const struct load_options *options, enum load_count which)
 
 void report_table(const struct load_options *options, const struct load_result *result)
 {
+    uint64_t owed = load_counted(&result->tally, COUNT_UNANSWERED) +
+                    load_counted(&result->tally, COUNT_UNSENT);
+
     print_heading(options);
     for (unsigned i = 0; i < COUNT_ALL; i++)
         if (concerns(options, i))
             printf("  %-20s %12" PRIu64 "\n", count[i].title, load_counted(&result->tally, i));
-    printf("  %-20s %12.0f\n\n", "req/s", rate(result));
-    printf("  %-20s", "us");
+    printf("  %-20s %12.0f\n\n  %-20s", "req/s", rate(result), "us");
     for (unsigned i = 0; i < COLUMNS; i++)
         printf(" %12s", column[i].name);
     putchar('\n');
@@ -143,6 +152,9 @@ void report_table(const struct load_options *options, const struct load_result *
         print_durations("sent late by", &result->lag);
     if (!options->no_hiccup)
         print_durations("machine's hiccups", &result->hiccup);
+    if (owed)
+        printf("\n  Due and never answered: %" PRIu64 ". Each counts until it was given up, so the "
+               "tail is at least this.\n", owed);
 }
 
 /* ------------------------------------------------------------------------------------- JSON */
@@ -170,9 +182,10 @@ static void json_durations(FILE *out, const char *name, const struct histogram *
                            const char *after)
 {
     fprintf(out, "  \"%s\": {", name);
-    for (unsigned i = 0; i < COLUMNS; i++)
-        fprintf(out, "%s\"%s\": %.3f", i ? ", " : "", column[i].name,
-                microseconds(histogram_at(h, column[i].share)));
+    for (unsigned i = 0; i < COLUMNS; i++) {
+        fprintf(out, "%s\"%s\": ", i ? ", " : "", column[i].name);
+        print_duration(out, h, column[i].share, 0, "null");
+    }
     fprintf(out, "}%s\n", after);
 }
 
