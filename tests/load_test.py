@@ -178,6 +178,8 @@ class AgainstRedis(unittest.TestCase):
             "--mix", "ping=1,get=1,set=1,incr=1,mset=1,echo=1", "--connections", "7")
         self.assertEqual(status, 0)
         self.check_sound(figures)
+        self.assertEqual([figures[name] for name in ("host", "port", "seconds", "mix", "value_bytes")],
+                         ["127.0.0.1", self.port, 0.5, "ping=1,get=1,set=1,incr=1,mset=1,echo=1", 64])
         self.assertGreater(figures["sent"], 1000)
         self.assertNotIn("hiccup_us", figures)
 
@@ -233,7 +235,7 @@ class Misbehaving(unittest.TestCase):
         self.assertEqual((figures["lost"], figures["answered"]), (5, 0))
         self.assertEqual(figures["sent"], figures["unanswered"])
         self.assertGreater(figures["latency_us"]["p50"], 0)
-        self.assertLess(figures["seconds"], 1)
+        self.assertLess(figures["elapsed"], 1)
 
     def test_a_run_in_which_nothing_was_due_has_no_latencies(self):
         with Server(lambda connection: next(pings(connection))) as server:
@@ -314,8 +316,10 @@ class Poison(unittest.TestCase):
 
         with Server(talk) as server:
             status, figures, _ = run(server.port, "--rate", "100", "--seconds", "0.5", "--warmup",
-                                     "0", "--mix", "ping=1", "--poison", "20")
+                                     "0", "--mix", "ping=1", "--poison", "20",
+                                     "--poison-command", 'DEBUG "PANIC\\\t')
         self.assertEqual((figures["lost"], figures["unanswered"]), (0, 0))
+        self.assertEqual(figures["poison_command"], 'DEBUG "PANIC\\\t')
         self.assertGreater(figures["poison_sent"], 0)
         self.assertEqual(figures["poison_sent"],
                          figures["poison_contained"] + figures["poison_uncontained"])

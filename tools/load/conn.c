@@ -42,8 +42,8 @@ struct conn {
     bool ready;   /* in loader.ready */
     bool touched; /* in loader.touched */
     bool blocked; /* waits for EPOLLOUT */
-    struct conn *next_ready;
-    struct conn *next_touched;
+    STAILQ_ENTRY(conn) next_ready;
+    SLIST_ENTRY(conn) next_touched;
     struct pending *pending; /* ring of options.pipeline, in the order of sending */
     uint64_t first;          /* index of the oldest */
     uint64_t in_flight;      /* of a lost one: those that stay unanswered */
@@ -94,12 +94,7 @@ static void push_ready(struct loader *l, struct conn *c)
     if (c->ready)
         return;
     c->ready = true;
-    c->next_ready = NULL;
-    if (l->ready)
-        l->ready_last->next_ready = c;
-    else
-        l->ready = c;
-    l->ready_last = c;
+    STAILQ_INSERT_TAIL(&l->ready, c, next_ready);
 }
 
 /* The live connection that has had room longest; NULL: none has. */
@@ -107,13 +102,12 @@ static struct conn *pop_ready(struct loader *l)
 {
     struct conn *c;
 
-    do {
-        c = l->ready;
-        if (!c)
-            return NULL;
-        l->ready = c->next_ready;
+    while ((c = STAILQ_FIRST(&l->ready))) {
+        STAILQ_REMOVE_HEAD(&l->ready, next_ready);
         c->ready = false;
-    } while (c->fd < 0);
+        if (c->fd >= 0)
+            break;
+    }
     return c;
 }
 
@@ -141,60 +135,36 @@ static void lose(struct loader *l, struct conn *c, enum load_count why)
     c->fd = -1;
 }
 
-static int open_one(struct loader *l, struct conn *c)
+static void open_one(struct loader *l, struct conn *c)
 {
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = c};
 
     c->pending = calloc(l->load->options.pipeline, sizeof *c->pending);
-    if (!c->pending)
-        return ENOMEM;
-    c->fd = server_connect(l->load->server);
+    c->fd = c->pending ? server_connect(l->load->server) : -ENOMEM;
     if (c->fd < 0)
-        return -c->fd;
-    l->live++;
+        load_fail("cannot open all connections: %s", strerror(-c->fd));
     if (fcntl(c->fd, F_SETFL, O_NONBLOCK) < 0 ||
         epoll_ctl(l->epoll, EPOLL_CTL_ADD, c->fd, &event) < 0)
-        return errno;
+        load_fail("epoll_ctl: %s", strerror(errno));
+    l->live++;
     push_ready(l, c);
-    return 0;
 }
 
-int loader_open(struct loader *l, struct load *load, unsigned index)
+void loader_open(struct loader *l, struct load *load, unsigned index)
 {
     const struct load_options *options = &load->options;
-    int error = 0;
 
     l->load = load;
     l->index = index;
     l->random = (index + 1) * UINT64_C(0x9e3779b97f4a7c15);
-    l->epoll = epoll_create1(EPOLL_CLOEXEC);
-    if (l->epoll < 0)
-        return errno;
     l->count = (unsigned)((options->connections + index) / options->threads);
+    STAILQ_INIT(&l->ready);
     l->conns = calloc(l->count, sizeof *l->conns);
-    if (!l->conns)
-        return ENOMEM;
+    l->epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (!l->conns || l->epoll < 0)
+        load_fail("cannot open all connections: %s", strerror(errno));
     for (unsigned i = 0; i < l->count; i++)
-        l->conns[i].fd = -1;
-    for (unsigned i = 0; i < l->count && !error; i++)
-        error = open_one(l, &l->conns[i]);
-    return error;
-}
-
-void loader_close(struct loader *l)
-{
-    for (unsigned i = 0; l->conns && i < l->count; i++) {
-        struct conn *c = &l->conns[i];
-
-        if (c->fd >= 0)
-            close(c->fd);
-        free(c->pending);
-        free(c->out);
-        free(c->in);
-    }
-    free(l->conns);
-    if (l->epoll >= 0)
-        close(l->epoll);
+        open_one(l, &l->conns[i]);
 }
 
 /* ---------------------------------------------------------------------------------- sending */
@@ -210,12 +180,12 @@ static uint64_t draw(struct loader *l, uint64_t below)
 
 static unsigned draw_command(struct loader *l)
 {
-    const struct load_options *options = &l->load->options;
-    uint64_t at = draw(l, options->mix_total);
+    const struct load_mix *mix = &l->load->options.mix;
+    uint64_t at = draw(l, mix->total);
     unsigned command = 0;
 
-    while (at >= options->mix[command])
-        at -= options->mix[command++];
+    while (at >= mix->weight[command])
+        at -= mix->weight[command++];
     return command;
 }
 
@@ -241,8 +211,7 @@ static void give(struct loader *l, struct conn *c, int64_t due)
         load_count(&l->tally, COUNT_SENT, 1);
     if (!c->touched) {
         c->touched = true;
-        c->next_touched = l->touched;
-        l->touched = c;
+        SLIST_INSERT_HEAD(&l->touched, c, next_touched);
     }
 }
 
@@ -319,10 +288,10 @@ static void flush(struct loader *l, struct conn *c)
 
 static void flush_touched(struct loader *l)
 {
-    while (l->touched) {
-        struct conn *c = l->touched;
+    struct conn *c;
 
-        l->touched = c->next_touched;
+    while ((c = SLIST_FIRST(&l->touched))) {
+        SLIST_REMOVE_HEAD(&l->touched, next_touched);
         c->touched = false;
         if (c->fd >= 0 && !c->blocked)
             flush(l, c);
@@ -404,7 +373,7 @@ static void receive(struct loader *l, struct conn *c)
 static struct timespec patience(const struct loader *l, int64_t now)
 {
     int64_t until = now < l->end ? l->end : l->end + DRAIN_PATIENCE;
-    int64_t due = now < l->end && l->load->options.rate && l->ready ? next_due(l) : until;
+    int64_t due = now < l->end && l->load->options.rate && STAILQ_FIRST(&l->ready) ? next_due(l) : until;
     int64_t wait = (due < until ? due : until) - now;
 
     if (wait > WAIT_MAX)

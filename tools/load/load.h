@@ -13,14 +13,22 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/queue.h>
 #include <time.h>
 
 #include "histogram.h"
 #include "resp.h"
 
 #define LOAD_SECOND INT64_C(1000000000)    /* nanoseconds */
+#define LOADERS_MAX 256
 #define DRAIN_PATIENCE (5 * LOAD_SECOND)   /* for replies still due at the end */
 #define BLOCKED_PATIENCE (2 * LOAD_SECOND) /* for a connect, send or receive that blocks */
+
+struct load_mix {
+    const char *text; /* as it was given */
+    uint64_t weight[RESP_COMMANDS];
+    uint64_t total; /* their sum, never 0 */
+};
 
 /* What the command line asks for. */
 struct load_options {
@@ -35,11 +43,10 @@ struct load_options {
     uint64_t poison;      /* poisoned requests per second; 0: none */
     int64_t measured;     /* nanoseconds */
     int64_t warmup;       /* nanoseconds before them whose requests are sent and not counted */
-    uint64_t mix[RESP_COMMANDS]; /* weights */
-    uint64_t mix_total;          /* their sum, never 0 */
-    const char *poison_command;  /* words separated by blanks */
-    const char *json;            /* file; NULL: none */
-    bool quiet;                  /* no progress lines */
+    struct load_mix mix;
+    const char *poison_command; /* words separated by blanks */
+    const char *json;           /* file; NULL: none */
+    bool quiet;                 /* no progress lines */
     bool no_hiccup;
 };
 
@@ -91,7 +98,6 @@ struct load {
 struct loader {
     struct load *load;
     unsigned index; /* of options.threads */
-    pthread_t thread;
     int epoll;
     struct conn *conns;
     unsigned count;
@@ -100,9 +106,8 @@ struct loader {
     uint64_t in_flight; /* requests that may still be answered, warm-up included */
     uint64_t issued;    /* requests given to a connection: index of the next due one */
     uint64_t random;    /* state of the generator, never 0 */
-    struct conn *ready; /* oldest connection with room, linked by next_ready */
-    struct conn *ready_last;
-    struct conn *touched; /* connections with something to send, linked by next_touched */
+    STAILQ_HEAD(, conn) ready;  /* connections with room, by how long they have had it */
+    SLIST_HEAD(, conn) touched; /* connections with something to send */
     struct load_tally tally;
     struct histogram latency;
     struct histogram lag;
@@ -112,14 +117,12 @@ struct loader {
 /* A thread that sends poisoned requests, one at a time. */
 struct poisoner {
     struct load *load;
-    pthread_t thread;
     struct load_tally tally;
 };
 
 /* The thread that measures the machine. */
 struct hiccup {
     const struct load_clock *clock;
-    pthread_t thread;
     struct histogram late;
 };
 
@@ -140,20 +143,25 @@ _Noreturn __attribute__((format(printf, 1, 2))) void load_fail(const char *forma
 /* Sleeps until a time of load_now(). Returns false when the run has been interrupted, or ended. */
 bool load_sleep_until(const struct load_clock *clock, int64_t when);
 
+/* --------------------------------------------------------------------------------- options.c */
+
+/* Reads the command line; a bad one ends the process with status 2. */
+void options_read(struct load_options *o, char **arguments);
+
+/* Writes the options as members of a JSON object. */
+void options_json(FILE *out, const struct load_options *given);
+
 /* ------------------------------------------------------------------------------------ conn.c */
 
 /* Connects a blocking TCP socket without delay, whose calls give up after BLOCKED_PATIENCE.
  * Returns the descriptor or a negative errno value. */
 int server_connect(const struct addrinfo *server);
 
-/* Makes a zeroed loader the index-th of the run and opens its connections. Returns 0 or an errno
- * value; loader_close is owed either way. */
-int loader_open(struct loader *l, struct load *load, unsigned index);
+/* Makes a zeroed loader the index-th of the run and opens its connections. */
+void loader_open(struct loader *l, struct load *load, unsigned index);
 
 /* Runs the load until the clock ends and the last reply has come, or no connection is left. */
 void *loader_run(void *loader);
-
-void loader_close(struct loader *l);
 
 /* ---------------------------------------------------------------------- poison.c and hiccup.c */
 

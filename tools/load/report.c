@@ -47,20 +47,6 @@ static double rate(const struct load_result *result)
     return result->elapsed > 0 ? (double)answered / in_seconds(result->elapsed) : 0.0;
 }
 
-static void print_mix(FILE *out, const struct load_options *options, const char *format,
-                      const char *between)
-{
-    const char *before = "";
-
-    for (unsigned i = 0; i < RESP_COMMANDS; i++) {
-        if (!options->mix[i])
-            continue;
-        fputs(before, out);
-        fprintf(out, format, resp_command[i].name, options->mix[i]);
-        before = between;
-    }
-}
-
 /* Prints a percentile in `width` columns. */
 static void print_duration(FILE *out, const struct histogram *h, double share, int width,
                            const char *none)
@@ -111,9 +97,7 @@ static void print_heading(const struct load_options *options)
         printf("%" PRIu64 " req/s", options->rate);
     else
         printf("closed loop");
-    printf(" for %g s (", in_seconds(options->measured));
-    print_mix(stdout, options, "%s=%" PRIu64, ",");
-    printf(")\n\n");
+    printf(" for %g s (%s)\n\n", in_seconds(options->measured), options->mix.text);
 }
 
 static void print_durations(const char *name, const struct histogram *h)
@@ -159,25 +143,6 @@ void report_table(const struct load_options *options, const struct load_result *
 
 /* ------------------------------------------------------------------------------------- JSON */
 
-static void json_text(FILE *out, const char *name, const char *text)
-{
-    fprintf(out, "  \"%s\": \"", name);
-    for (; *text; text++) {
-        unsigned char c = (unsigned char)*text;
-
-        if (c < ' ')
-            fprintf(out, "\\u%04x", c);
-        else
-            fprintf(out, c == '"' || c == '\\' ? "\\%c" : "%c", c);
-    }
-    fputs("\",\n", out);
-}
-
-static void json_number(FILE *out, const char *name, uint64_t number)
-{
-    fprintf(out, "  \"%s\": %" PRIu64 ",\n", name, number);
-}
-
 static void json_durations(FILE *out, const char *name, const struct histogram *h,
                            const char *after)
 {
@@ -189,29 +154,13 @@ static void json_durations(FILE *out, const char *name, const struct histogram *
     fprintf(out, "}%s\n", after);
 }
 
-static void json_options(FILE *out, const struct load_options *options)
-{
-    json_text(out, "host", options->host);
-    json_number(out, "port", options->port);
-    json_number(out, "rate", options->rate);
-    json_number(out, "connections", options->connections);
-    json_number(out, "pipeline", options->pipeline);
-    json_number(out, "threads", options->threads);
-    json_number(out, "keys", options->keys);
-    json_number(out, "value_bytes", options->value_bytes);
-    json_number(out, "poison_rate", options->poison);
-    fputs("  \"mix\": {", out);
-    print_mix(out, options, "\"%s\": %" PRIu64, ", ");
-    fputs("},\n", out);
-}
-
 bool report_json(FILE *out, const struct load_options *options, const struct load_result *result)
 {
     fputs("{\n", out);
-    json_options(out, options);
+    options_json(out, options);
     for (unsigned i = 0; i < COUNT_ALL; i++)
-        json_number(out, count[i].json, load_counted(&result->tally, i));
-    fprintf(out, "  \"seconds\": %.3f,\n", in_seconds(result->elapsed));
+        fprintf(out, "  \"%s\": %" PRIu64 ",\n", count[i].json, load_counted(&result->tally, i));
+    fprintf(out, "  \"elapsed\": %.3f,\n", in_seconds(result->elapsed));
     fprintf(out, "  \"requests_per_second\": %.1f,\n", rate(result));
     json_durations(out, "latency_us", &result->latency, ",");
     json_durations(out, "sent_late_us", &result->lag, options->no_hiccup ? "" : ",");
