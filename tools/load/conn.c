@@ -47,7 +47,7 @@ struct conn {
     struct pending *pending; /* ring of options.pipeline, in the order of sending */
     uint64_t first;          /* index of the oldest */
     uint64_t in_flight;      /* of a lost one: those that stay unanswered */
-    char *out; /* bytes [out_sent, out_length) are to be sent */
+    char *out;               /* bytes [out_sent, out_length) are to be sent */
     size_t out_sent, out_length, out_size;
     char *in; /* the first in_length bytes are an incomplete reply */
     size_t in_length, in_size;
@@ -310,9 +310,8 @@ static bool settle(struct loader *l, struct conn *c, const char *reply, int64_t 
 
     if (c->in_flight == 0)
         return false;
-    if (reply[0] != '-' &&
-        (reply[0] != command->reply ||
-         (command->echoes && (size_t)length != request->length - request->last)))
+    if (reply[0] != '-' && (reply[0] != command->reply ||
+                            (command->echoes && (size_t)length != request->length - request->last)))
         return false;
     c->first++;
     c->in_flight--;
@@ -373,7 +372,8 @@ static void receive(struct loader *l, struct conn *c)
 static struct timespec patience(const struct loader *l, int64_t now)
 {
     int64_t until = now < l->end ? l->end : l->end + DRAIN_PATIENCE;
-    int64_t due = now < l->end && l->load->options.rate && STAILQ_FIRST(&l->ready) ? next_due(l) : until;
+    int64_t due =
+        now < l->end && l->load->options.rate && STAILQ_FIRST(&l->ready) ? next_due(l) : until;
     int64_t wait = (due < until ? due : until) - now;
 
     if (wait > WAIT_MAX)

@@ -4,9 +4,9 @@
  *
  * A tail that the meter shows as well comes from the machine (other processes, the hypervisor,
  * power states) and not from the server under test. It is an open loop of requests that cost
- * nothing: one is due every TICK, and its latency is how late the sleeping thread wakes. So a gap of
- * 40 ms counts for all 40 that fell into it. It sleeps because a meter that spins takes a CPU from
- * those whom it watches.
+ * nothing: one is due every TICK, and its latency is how late the sleeping thread wakes. So a gap
+ * of 40 ms counts for all 40 that fell into it. It sleeps because a meter that spins takes a CPU
+ * from those whom it watches.
  */
 #include "load.h"
 

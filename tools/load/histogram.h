@@ -10,7 +10,7 @@
 
 #include <stdint.h>
 
-#define HISTOGRAM_BITS 7 /* 128 buckets per power of two: 0.8 % */
+#define HISTOGRAM_BITS 7   /* 128 buckets per power of two: 0.8 % */
 #define HISTOGRAM_WIDTH 47 /* bits of the longest duration */
 #define HISTOGRAM_MAX ((INT64_C(1) << HISTOGRAM_WIDTH) - 1) /* ns; longer ones count as this */
 #define HISTOGRAM_POWERS (HISTOGRAM_WIDTH - HISTOGRAM_BITS)

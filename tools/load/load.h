@@ -19,7 +19,7 @@
 #include "histogram.h"
 #include "resp.h"
 
-#define LOAD_SECOND INT64_C(1000000000)    /* nanoseconds */
+#define LOAD_SECOND INT64_C(1000000000) /* nanoseconds */
 #define LOADERS_MAX 256
 #define DRAIN_PATIENCE (5 * LOAD_SECOND)   /* for replies still due at the end */
 #define BLOCKED_PATIENCE (2 * LOAD_SECOND) /* for a connect, send or receive that blocks */
@@ -38,11 +38,11 @@ struct load_options {
     uint64_t connections; /* measured ones, in total */
     uint64_t pipeline;    /* requests that may be unanswered on one connection */
     uint64_t threads;
-    uint64_t keys;        /* keys are drawn evenly from this many */
+    uint64_t keys; /* keys are drawn evenly from this many */
     uint64_t value_bytes;
-    uint64_t poison;      /* poisoned requests per second; 0: none */
-    int64_t measured;     /* nanoseconds */
-    int64_t warmup;       /* nanoseconds before them whose requests are sent and not counted */
+    uint64_t poison;  /* poisoned requests per second; 0: none */
+    int64_t measured; /* nanoseconds */
+    int64_t warmup;   /* nanoseconds before them whose requests are sent and not counted */
     struct load_mix mix;
     const char *poison_command; /* words separated by blanks */
     const char *json;           /* file; NULL: none */
@@ -101,11 +101,11 @@ struct loader {
     int epoll;
     struct conn *conns;
     unsigned count;
-    unsigned live;      /* connections not lost */
-    int64_t end;        /* the clock's; earlier when interrupted or out of connections */
-    uint64_t in_flight; /* requests that may still be answered, warm-up included */
-    uint64_t issued;    /* requests given to a connection: index of the next due one */
-    uint64_t random;    /* state of the generator, never 0 */
+    unsigned live;              /* connections not lost */
+    int64_t end;                /* the clock's; earlier when interrupted or out of connections */
+    uint64_t in_flight;         /* requests that may still be answered, warm-up included */
+    uint64_t issued;            /* requests given to a connection: index of the next due one */
+    uint64_t random;            /* state of the generator, never 0 */
     STAILQ_HEAD(, conn) ready;  /* connections with room, by how long they have had it */
     SLIST_HEAD(, conn) touched; /* connections with something to send */
     struct load_tally tally;

@@ -54,7 +54,8 @@ static unsigned threads;
 static void stop(int signal)
 {
     (void)signal;
-    atomic_store_explicit(&load.clock.stop, true, memory_order_relaxed); /* a flag, carries no data */
+    atomic_store_explicit(&load.clock.stop, true,
+                          memory_order_relaxed); /* a flag, carries no data */
 }
 
 /* Finds the address that answers. */
@@ -130,8 +131,8 @@ static void *progress_run(void *arg)
     uint64_t answered = 0;
 
     (void)arg;
-    for (int64_t second = 1;
-         load_sleep_until(&load.clock, load.clock.begin + second * LOAD_SECOND); second++) {
+    for (int64_t second = 1; load_sleep_until(&load.clock, load.clock.begin + second * LOAD_SECOND);
+         second++) {
         struct load_tally tally = total();
 
         report_progress(&load.options, &tally, answered, second);

@@ -28,7 +28,7 @@ static _Noreturn void bad_option(const char *option, const char *value, const ch
     exit(2);
 }
 
-/* Ends with status 2 unless `end` is the end of the value and the number is in the option's range. */
+/* Ends with status 2 unless the value ends at `end` and the number is in the option's range. */
 static void check_number(const struct option *option, const char *value, const char *end, double n)
 {
     char range[80];
@@ -128,7 +128,8 @@ static const struct option options[] = {
     {"--value-bytes", "N", set_number, AT(value_bytes), 0, 16777216, "64", "of each value"},
     {"--poison", "R", set_number, AT(poison), 0, 100000, "0",
      "poisoned requests per second, each on its own connection"},
-    {"--poison-command", "TEXT", set_text, AT(poison_command), 0, 0, "DEBUG PANIC", "what they ask"},
+    {"--poison-command", "TEXT", set_text, AT(poison_command), 0, 0, "DEBUG PANIC",
+     "what they ask"},
     {"--json", "FILE", set_text, AT(json), 0, 0, NULL, "writes the figures, too"},
     {"--no-hiccup", NULL, set_flag, AT(no_hiccup), 0, 0, NULL, "no meter of the machine's delays"},
     {"--quiet", NULL, set_flag, AT(quiet), 0, 0, NULL, "no progress lines"},

@@ -55,7 +55,8 @@ void close_hard(int fd)
 /* Waits for the next time in the schedule that the poisoners share. Returns false at the end. */
 static bool next_poison(struct load *load)
 {
-    uint64_t n = atomic_fetch_add_explicit(&load->poison_next, 1, memory_order_relaxed); /* ticket */
+    uint64_t n =
+        atomic_fetch_add_explicit(&load->poison_next, 1, memory_order_relaxed); /* ticket */
     int64_t due = load_due(load->clock.start, n, load->options.poison);
 
     return due < load->clock.end && load_sleep_until(&load->clock, due) &&

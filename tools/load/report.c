@@ -120,8 +120,8 @@ static bool concerns(const struct load_options *options, enum load_count which)
 
 void report_table(const struct load_options *options, const struct load_result *result)
 {
-    uint64_t owed = load_counted(&result->tally, COUNT_UNANSWERED) +
-                    load_counted(&result->tally, COUNT_UNSENT);
+    uint64_t owed =
+        load_counted(&result->tally, COUNT_UNANSWERED) + load_counted(&result->tally, COUNT_UNSENT);
 
     print_heading(options);
     for (unsigned i = 0; i < COUNT_ALL; i++)
@@ -138,7 +138,8 @@ void report_table(const struct load_options *options, const struct load_result *
         print_durations("machine's hiccups", &result->hiccup);
     if (owed)
         printf("\n  Due and never answered: %" PRIu64 ". Each counts until it was given up, so the "
-               "tail is at least this.\n", owed);
+               "tail is at least this.\n",
+               owed);
 }
 
 /* ------------------------------------------------------------------------------------- JSON */
