@@ -12,14 +12,14 @@
 
 #define TICK (LOAD_SECOND / 1000)
 
-void *hiccup_run(void *hiccup)
+void *hiccup_run(void *load)
 {
-    struct hiccup *h = hiccup;
+    struct load *l = load;
 
-    for (int64_t due = h->clock->start; due < h->clock->end; due += TICK) {
-        if (!load_sleep_until(h->clock, due))
+    for (int64_t due = l->clock.start; due < l->clock.end; due += TICK) {
+        if (!load_sleep_until(&l->clock, due))
             break;
-        histogram_add(&h->late, load_now() - due);
+        histogram_add(&l->hiccup, load_now() - due);
     }
     return NULL;
 }

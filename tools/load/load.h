@@ -59,10 +59,10 @@ struct load_clock {
 };
 
 /*
- * What one thread counts. Requests of the warm-up are in none of them.
+ * What is counted. Requests of the warm-up are in none of them.
  *
  * sent == answered + unanswered, and poison_sent == poison_contained + poison_uncontained, when
- * the thread has ended. Error replies are among the answered. Every request that was due is
+ * the threads have ended. Error replies are among the answered. Every request that was due is
  * answered, unanswered or unsent, and is in the histogram of latencies.
  */
 enum load_count {
@@ -79,12 +79,12 @@ enum load_count {
     COUNT_ALL
 };
 
-/* Written by its thread, read by the progress line meanwhile: relaxed, they carry no data. */
+/* Read by the progress line while threads count: relaxed, figures carry no data. */
 struct load_tally {
     _Atomic uint64_t count[COUNT_ALL];
 };
 
-/* What all threads of a run share; read only but for the atomics. */
+/* What all threads of a run share; read only but for the atomics and what has an owner. */
 struct load {
     struct load_options options;
     struct load_clock clock;
@@ -92,6 +92,8 @@ struct load {
     struct resp_request request[RESP_COMMANDS];
     struct resp_request poison;
     _Atomic uint64_t poison_next; /* index of the next poisoned request */
+    struct load_tally tally;      /* of the poison */
+    struct histogram hiccup;      /* the meter's */
 };
 
 /* A thread that drives its share of the measured connections at its share of the rate. */
@@ -114,25 +116,12 @@ struct loader {
     int64_t last_reply; /* time of it; 0: none */
 };
 
-/* A thread that sends poisoned requests, one at a time. */
-struct poisoner {
-    struct load *load;
-    struct load_tally tally;
-};
-
-/* The thread that measures the machine. */
-struct hiccup {
-    const struct load_clock *clock;
-    struct histogram late;
-};
-
 /* What a run found: all tallies and histograms together. */
 struct load_result {
     struct load_tally tally;
     struct histogram latency; /* from when a request was due to its reply, or to its giving up */
     struct histogram lag;     /* from when a request was due to its sending, or to its giving up */
-    struct histogram hiccup;
-    int64_t elapsed; /* nanoseconds measured */
+    int64_t elapsed;          /* nanoseconds measured */
 };
 
 /* ------------------------------------------------------------------------------------ main.c */
@@ -165,12 +154,14 @@ void *loader_run(void *loader);
 
 /* ---------------------------------------------------------------------- poison.c and hiccup.c */
 
-void *poisoner_run(void *poisoner);
+/* Sends poisoned requests, one at a time, until the clock ends. */
+void *poisoner_run(void *load);
 
 /* Closes by a reset: thousands of poisoned connections in TIME_WAIT would use up the ports. */
 void close_hard(int fd);
 
-void *hiccup_run(void *hiccup);
+/* Measures the machine until the clock ends. */
+void *hiccup_run(void *load);
 
 /* ---------------------------------------------------------------------------------- report.c */
 
@@ -183,10 +174,10 @@ void report_progress(const struct load_options *options, const struct load_tally
 void report_progress_end(void);
 
 /* Prints the table on standard output. */
-void report_table(const struct load_options *options, const struct load_result *result);
+void report_table(const struct load *load, const struct load_result *result);
 
 /* Writes the JSON file. Returns false when it could not be written. */
-bool report_json(FILE *out, const struct load_options *options, const struct load_result *result);
+bool report_json(FILE *out, const struct load *load, const struct load_result *result);
 
 /* ---------------------------------------------------------------------------------- in place */
 
@@ -219,12 +210,9 @@ static inline uint64_t load_counted(const struct load_tally *tally, enum load_co
     return atomic_load_explicit(&tally->count[which], memory_order_relaxed); /* a figure */
 }
 
-/* Adds to a tally that only the calling thread writes. */
 static inline void load_count(struct load_tally *tally, enum load_count which, uint64_t n)
 {
-    uint64_t sum = load_counted(tally, which) + n;
-
-    atomic_store_explicit(&tally->count[which], sum, memory_order_relaxed); /* a figure */
+    atomic_fetch_add_explicit(&tally->count[which], n, memory_order_relaxed); /* a figure */
 }
 
 #endif

@@ -46,8 +46,6 @@ bool load_sleep_until(const struct load_clock *clock, int64_t when)
 
 static struct load load;
 static struct loader *loaders;
-static struct poisoner poisoners[POISONERS];
-static struct hiccup hiccup;
 static pthread_t thread[LOADERS_MAX + POISONERS + 2]; /* loaders, poisoners, hiccup, progress */
 static unsigned threads;
 
@@ -117,10 +115,9 @@ static struct load_tally total(void)
     struct load_tally sum = {0};
 
     for (unsigned count = 0; count < COUNT_ALL; count++) {
+        load_count(&sum, count, load_counted(&load.tally, count));
         for (unsigned i = 0; i < load.options.threads; i++)
             load_count(&sum, count, load_counted(&loaders[i].tally, count));
-        for (unsigned i = 0; i < POISONERS; i++)
-            load_count(&sum, count, load_counted(&poisoners[i].tally, count));
     }
     return sum;
 }
@@ -158,15 +155,12 @@ static void run(void)
     load.clock.begin = load_now() + LOAD_SECOND / 100; /* time for the threads to start */
     load.clock.start = load.clock.begin + o->warmup;
     load.clock.end = load.clock.start + o->measured;
-    hiccup.clock = &load.clock;
     for (unsigned i = 0; i < o->threads; i++)
         start(loader_run, &loaders[i]);
-    for (unsigned i = 0; o->poison && i < POISONERS; i++) {
-        poisoners[i].load = &load;
-        start(poisoner_run, &poisoners[i]);
-    }
+    for (unsigned i = 0; o->poison && i < POISONERS; i++)
+        start(poisoner_run, &load);
     if (!o->no_hiccup)
-        start(hiccup_run, &hiccup);
+        start(hiccup_run, &load);
     if (!o->quiet)
         start(progress_run, NULL);
     for (unsigned i = 0; i < threads; i++) {
@@ -190,7 +184,6 @@ static void collect(struct load_result *result)
         end = l->end > end ? l->end : end;
         end = l->last_reply > end ? l->last_reply : end;
     }
-    result->hiccup = hiccup.late;
     result->tally = total();
     result->elapsed = end - load.clock.start;
 }
@@ -219,8 +212,8 @@ int main(int count, char **arguments)
     prepare();
     run();
     collect(&result);
-    report_table(&load.options, &result);
-    if (json && (!report_json(json, &load.options, &result) || fclose(json) != 0))
+    report_table(&load, &result);
+    if (json && (!report_json(json, &load, &result) || fclose(json) != 0))
         load_fail("cannot write %s: %s", load.options.json, strerror(errno));
     return good(&result.tally) ? 0 : 1;
 }

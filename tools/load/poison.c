@@ -32,14 +32,14 @@ static bool contained(int fd)
 }
 
 /* Sends one poisoned request and books what becomes of it. */
-static void poison(struct poisoner *p, int fd)
+static void poison(struct load *l, int fd)
 {
-    const struct resp_request *request = &p->load->poison;
+    const struct resp_request *request = &l->poison;
 
     if (send(fd, request->text, request->length, MSG_NOSIGNAL) != (ssize_t)request->length)
         return; /* the server had closed before: nothing was poisoned */
-    load_count(&p->tally, COUNT_POISON_SENT, 1);
-    load_count(&p->tally, contained(fd) ? COUNT_POISON_CONTAINED : COUNT_POISON_UNCONTAINED, 1);
+    load_count(&l->tally, COUNT_POISON_SENT, 1);
+    load_count(&l->tally, contained(fd) ? COUNT_POISON_CONTAINED : COUNT_POISON_UNCONTAINED, 1);
 }
 
 void close_hard(int fd)
@@ -63,19 +63,19 @@ static bool next_poison(struct load *load)
            load_now() < load->clock.end;
 }
 
-void *poisoner_run(void *poisoner)
+void *poisoner_run(void *load)
 {
-    struct poisoner *p = poisoner;
-    int fd = server_connect(p->load->server);
+    struct load *l = load;
+    int fd = server_connect(l->server);
 
-    while (next_poison(p->load)) {
+    while (next_poison(l)) {
         if (fd < 0)
-            fd = server_connect(p->load->server);
+            fd = server_connect(l->server);
         if (fd < 0)
             continue; /* no server to poison: the measured connections tell */
-        poison(p, fd);
+        poison(l, fd);
         close_hard(fd);
-        fd = server_connect(p->load->server);
+        fd = server_connect(l->server);
     }
     close_hard(fd);
     return NULL;

@@ -118,8 +118,9 @@ static bool concerns(const struct load_options *options, enum load_count which)
     return which != COUNT_UNSENT || options->rate > 0;
 }
 
-void report_table(const struct load_options *options, const struct load_result *result)
+void report_table(const struct load *load, const struct load_result *result)
 {
+    const struct load_options *options = &load->options;
     uint64_t owed =
         load_counted(&result->tally, COUNT_UNANSWERED) + load_counted(&result->tally, COUNT_UNSENT);
 
@@ -135,7 +136,7 @@ void report_table(const struct load_options *options, const struct load_result *
     if (options->rate)
         print_durations("sent late by", &result->lag);
     if (!options->no_hiccup)
-        print_durations("machine's hiccups", &result->hiccup);
+        print_durations("machine's hiccups", &load->hiccup);
     if (owed)
         printf("\n  Due and never answered: %" PRIu64 ". Each counts until it was given up, so the "
                "tail is at least this.\n",
@@ -155,8 +156,10 @@ static void json_durations(FILE *out, const char *name, const struct histogram *
     fprintf(out, "}%s\n", after);
 }
 
-bool report_json(FILE *out, const struct load_options *options, const struct load_result *result)
+bool report_json(FILE *out, const struct load *load, const struct load_result *result)
 {
+    const struct load_options *options = &load->options;
+
     fputs("{\n", out);
     options_json(out, options);
     for (unsigned i = 0; i < COUNT_ALL; i++)
@@ -166,7 +169,7 @@ bool report_json(FILE *out, const struct load_options *options, const struct loa
     json_durations(out, "latency_us", &result->latency, ",");
     json_durations(out, "sent_late_us", &result->lag, options->no_hiccup ? "" : ",");
     if (!options->no_hiccup)
-        json_durations(out, "hiccup_us", &result->hiccup, "");
+        json_durations(out, "hiccup_us", &load->hiccup, "");
     fputs("}\n", out);
     return fflush(out) == 0 && !ferror(out);
 }
