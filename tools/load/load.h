@@ -84,7 +84,8 @@ struct load_tally {
     _Atomic uint64_t count[COUNT_ALL];
 };
 
-/* What all threads of a run share; read only but for the atomics and what has an owner. */
+/* A run: what all its threads share, and what it found; read only but for the atomics and what has
+ * an owner. */
 struct load {
     struct load_options options;
     struct load_clock clock;
@@ -92,8 +93,13 @@ struct load {
     struct resp_request request[RESP_COMMANDS];
     struct resp_request poison;
     _Atomic uint64_t poison_next; /* index of the next poisoned request */
-    struct load_tally tally;      /* of the poison */
+    struct load_tally tally;      /* of the poison; at the end, of all */
     struct histogram hiccup;      /* the meter's */
+
+    /* At the end. */
+    struct histogram latency; /* from when a request was due to its reply, or to its giving up */
+    struct histogram lag;     /* from when a request was due to its sending, or to its giving up */
+    int64_t elapsed;          /* nanoseconds measured */
 };
 
 /* A thread that drives its share of the measured connections at its share of the rate. */
@@ -114,14 +120,6 @@ struct loader {
     struct histogram latency;
     struct histogram lag;
     int64_t last_reply; /* time of it; 0: none */
-};
-
-/* What a run found: all tallies and histograms together. */
-struct load_result {
-    struct load_tally tally;
-    struct histogram latency; /* from when a request was due to its reply, or to its giving up */
-    struct histogram lag;     /* from when a request was due to its sending, or to its giving up */
-    int64_t elapsed;          /* nanoseconds measured */
 };
 
 /* ------------------------------------------------------------------------------------ main.c */
@@ -174,10 +172,10 @@ void report_progress(const struct load_options *options, const struct load_tally
 void report_progress_end(void);
 
 /* Prints the table on standard output. */
-void report_table(const struct load *load, const struct load_result *result);
+void report_table(const struct load *load);
 
 /* Writes the JSON file. Returns false when it could not be written. */
-bool report_json(FILE *out, const struct load *load, const struct load_result *result);
+bool report_json(FILE *out, const struct load *load);
 
 /* ---------------------------------------------------------------------------------- in place */
 

@@ -172,25 +172,26 @@ static void run(void)
 
 /* ---------------------------------------------------------------------------------- result */
 
-static void collect(struct load_result *result)
+static void collect(void)
 {
     int64_t end = load.clock.start;
 
     for (unsigned i = 0; i < load.options.threads; i++) {
         struct loader *l = &loaders[i];
 
-        histogram_merge(&result->latency, &l->latency);
-        histogram_merge(&result->lag, &l->lag);
+        histogram_merge(&load.latency, &l->latency);
+        histogram_merge(&load.lag, &l->lag);
         end = l->end > end ? l->end : end;
         end = l->last_reply > end ? l->last_reply : end;
     }
-    result->tally = total();
-    result->elapsed = end - load.clock.start;
+    load.tally = total();
+    load.elapsed = end - load.clock.start;
 }
 
 /* Whether all poison was contained and nobody else harmed. */
-static bool good(const struct load_tally *tally)
+static bool good(void)
 {
+    const struct load_tally *tally = &load.tally;
     uint64_t poisoned = load_counted(tally, COUNT_POISON_SENT);
 
     return load_counted(tally, COUNT_LOST) == 0 && load_counted(tally, COUNT_ERRORS) == 0 &&
@@ -200,7 +201,6 @@ static bool good(const struct load_tally *tally)
 
 int main(int count, char **arguments)
 {
-    static struct load_result result;
     FILE *json = NULL;
 
     options_read(&load.options, arguments + (count > 0));
@@ -211,9 +211,9 @@ int main(int count, char **arguments)
     prctl(PR_SET_TIMERSLACK, 1UL); /* nanoseconds: a sleeping thread must wake when it is due */
     prepare();
     run();
-    collect(&result);
-    report_table(&load, &result);
-    if (json && (!report_json(json, &load, &result) || fclose(json) != 0))
+    collect();
+    report_table(&load);
+    if (json && (!report_json(json, &load) || fclose(json) != 0))
         load_fail("cannot write %s: %s", load.options.json, strerror(errno));
-    return good(&result.tally) ? 0 : 1;
+    return good() ? 0 : 1;
 }

@@ -40,11 +40,11 @@ static double in_seconds(int64_t ns)
 }
 
 /* Requests answered per second measured. */
-static double rate(const struct load_result *result)
+static double rate(const struct load *load)
 {
-    uint64_t answered = load_counted(&result->tally, COUNT_ANSWERED);
+    uint64_t answered = load_counted(&load->tally, COUNT_ANSWERED);
 
-    return result->elapsed > 0 ? (double)answered / in_seconds(result->elapsed) : 0.0;
+    return load->elapsed > 0 ? (double)answered / in_seconds(load->elapsed) : 0.0;
 }
 
 /* Prints a percentile in `width` columns. */
@@ -118,23 +118,23 @@ static bool concerns(const struct load_options *options, enum load_count which)
     return which != COUNT_UNSENT || options->rate > 0;
 }
 
-void report_table(const struct load *load, const struct load_result *result)
+void report_table(const struct load *load)
 {
     const struct load_options *options = &load->options;
     uint64_t owed =
-        load_counted(&result->tally, COUNT_UNANSWERED) + load_counted(&result->tally, COUNT_UNSENT);
+        load_counted(&load->tally, COUNT_UNANSWERED) + load_counted(&load->tally, COUNT_UNSENT);
 
     print_heading(options);
     for (unsigned i = 0; i < COUNT_ALL; i++)
         if (concerns(options, i))
-            printf("  %-20s %12" PRIu64 "\n", count[i].title, load_counted(&result->tally, i));
-    printf("  %-20s %12.0f\n\n  %-20s", "req/s", rate(result), "us");
+            printf("  %-20s %12" PRIu64 "\n", count[i].title, load_counted(&load->tally, i));
+    printf("  %-20s %12.0f\n\n  %-20s", "req/s", rate(load), "us");
     for (unsigned i = 0; i < COLUMNS; i++)
         printf(" %12s", column[i].name);
     putchar('\n');
-    print_durations("latency", &result->latency);
+    print_durations("latency", &load->latency);
     if (options->rate)
-        print_durations("sent late by", &result->lag);
+        print_durations("sent late by", &load->lag);
     if (!options->no_hiccup)
         print_durations("machine's hiccups", &load->hiccup);
     if (owed)
@@ -156,18 +156,18 @@ static void json_durations(FILE *out, const char *name, const struct histogram *
     fprintf(out, "}%s\n", after);
 }
 
-bool report_json(FILE *out, const struct load *load, const struct load_result *result)
+bool report_json(FILE *out, const struct load *load)
 {
     const struct load_options *options = &load->options;
 
     fputs("{\n", out);
     options_json(out, options);
     for (unsigned i = 0; i < COUNT_ALL; i++)
-        fprintf(out, "  \"%s\": %" PRIu64 ",\n", count[i].json, load_counted(&result->tally, i));
-    fprintf(out, "  \"elapsed\": %.3f,\n", in_seconds(result->elapsed));
-    fprintf(out, "  \"requests_per_second\": %.1f,\n", rate(result));
-    json_durations(out, "latency_us", &result->latency, ",");
-    json_durations(out, "sent_late_us", &result->lag, options->no_hiccup ? "" : ",");
+        fprintf(out, "  \"%s\": %" PRIu64 ",\n", count[i].json, load_counted(&load->tally, i));
+    fprintf(out, "  \"elapsed\": %.3f,\n", in_seconds(load->elapsed));
+    fprintf(out, "  \"requests_per_second\": %.1f,\n", rate(load));
+    json_durations(out, "latency_us", &load->latency, ",");
+    json_durations(out, "sent_late_us", &load->lag, options->no_hiccup ? "" : ",");
     if (!options->no_hiccup)
         json_durations(out, "hiccup_us", &load->hiccup, "");
     fputs("}\n", out);
