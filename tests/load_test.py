@@ -30,20 +30,23 @@ def listen():
 
 
 class Server:
-    """Runs talk(connection) on a thread per connection."""
+    """Runs talk(connection) on a thread per connection; admits so many, if that is limited."""
 
-    def __init__(self, talk):
+    def __init__(self, talk, admits=None):
         self.talk = talk
+        self.admits = admits
         self.listener, self.port = listen()
         threading.Thread(target=self.accept, daemon=True).start()
 
     def accept(self):
-        while True:
+        for n in itertools.count(1):
             try:
                 connection, _ = self.listener.accept()
             except OSError:
                 return
             threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+            if n == self.admits:
+                self.listener.shutdown(socket.SHUT_RDWR)
 
     def serve(self, connection):
         with connection:
@@ -56,7 +59,7 @@ class Server:
         return self
 
     def __exit__(self, *_):
-        with contextlib.suppress(OSError):  # the test has done it
+        with contextlib.suppress(OSError):  # it has been
             self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()
 
@@ -337,16 +340,12 @@ class Poison(unittest.TestCase):
             self.assertEqual((status, figures["poison_contained"]), (1, 0), (reply, close))
 
     def test_a_run_that_could_not_send_any_poison_is_not_good(self):
-        admitted = []
-
         def talk(connection):
-            admitted.append(connection)
-            if len(admitted) == 3:  # the trial that finds the address, and two measured ones
-                server.listener.shutdown(socket.SHUT_RDWR)
             for n in pings(connection):
                 connection.sendall(b"+PONG\r\n" * n)
 
-        with Server(talk) as server:
+        # The trial that finds the address, and the two measured ones.
+        with Server(talk, admits=3) as server:
             status, figures, _ = run(server.port, "--rate", "100", "--seconds", "1", "--connections",
                                      "2", "--mix", "ping=1", "--poison", "2")
         self.assertEqual((status, figures["lost"], figures["poison_sent"]), (1, 0, 0))
