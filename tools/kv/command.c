@@ -2,27 +2,38 @@
 /*
  * command.c - the commands: a table of names, and a handler for each.
  *
- * A handler reads its arguments, talks to the store and appends exactly one reply. Whoever adds a
- * command adds a handler and a line in the table at the end.
+ * A handler appends exactly one reply and returns NULL, or appends none and returns what is wrong.
+ * Whoever adds a command adds a handler and a line in the table at the end.
  */
-#include "command.h"
+#include "server.h"
 
+#include <fnmatch.h>
 #include <inttypes.h>
+#include <netinet/in.h>
 #include <signal.h>
+#include <stdio.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
-#define SYNTAX_ERROR "ERR syntax error"
-#define INTEGER_ERROR "ERR value is not an integer or out of range"
-#define MEMORY_ERROR "ERR out of memory"
+#define NOT_INTEGER "value is not an integer or out of range"
+#define SYNTAX_ERROR "syntax error"
+#define WRONG_NUMBER "wrong number of arguments for '%s' command"
 #define DEBUG_MS_MAX 60000
 
-/* Reads an argument as an integer, or replies that it is none. */
-static bool integer_argument(struct client *c, const struct request *r, size_t i, int64_t *value)
+static const char *const store_error[] = {
+    [STORE_NOT_INTEGER] = NOT_INTEGER,
+    [STORE_OVERFLOW] = "increment or decrement would overflow",
+    [STORE_NO_MEMORY] = "out of memory",
+};
+
+static size_t count(const struct client *c)
 {
-    if (bytes_integer(request_argument(r, i), value))
-        return true;
-    reply_error(&c->out, INTEGER_ERROR);
-    return false;
+    return c->request.count;
+}
+
+static struct bytes argument(const struct client *c, size_t i)
+{
+    return request_argument(&c->request, i);
 }
 
 /* coir_now() + n units, or false if that is beyond what a time can say. */
@@ -32,392 +43,384 @@ static bool time_after(int64_t n, int64_t unit, int64_t *time)
            !__builtin_add_overflow(*time, coir_now(), time) && *time < STORE_KEEPS;
 }
 
-/* --------------------------------------------------------------------------------- connection */
-
-static void ping(struct client *c, const struct request *r)
-{
-    if (r->count > 2)
-        reply_error(&c->out, "ERR wrong number of arguments for 'ping' command");
-    else if (r->count == 2)
-        reply_bulk(&c->out, request_argument(r, 1));
-    else
-        reply_status(&c->out, "PONG");
-}
-
-static void echo(struct client *c, const struct request *r)
-{
-    reply_bulk(&c->out, request_argument(r, 1));
-}
-
-static void quit(struct client *c, const struct request *r)
-{
-    (void)r;
-    reply_status(&c->out, "OK");
-    c->ended = true;
-}
-
 /* ------------------------------------------------------------------------------ keys and values */
 
-static void reply_value(void *out, struct bytes value)
+static void reply_value(void *out, struct bytes value, int64_t expires)
 {
+    (void)expires;
     reply_bulk(out, value);
 }
 
-static void get(struct client *c, const struct request *r)
+static const char *get(struct client *c)
 {
-    if (!store_get(c->server->store, request_argument(r, 1), reply_value, &c->out))
+    if (!store_read(argument(c, 1), reply_value, &c->out))
         reply_null(&c->out);
+    return NULL;
 }
 
 /* A reply of many values is sent piece by piece: a peer that does not read must cost no memory. */
-static void mget(struct client *c, const struct request *r)
+static const char *mget(struct client *c)
 {
-    reply_array(&c->out, r->count - 1);
-    for (size_t i = 1; i < r->count && !c->lost; i++) {
-        if (!store_get(c->server->store, request_argument(r, i), reply_value, &c->out))
+    reply_array(&c->out, count(c) - 1);
+    for (size_t i = 1; i < count(c) && !c->lost; i++) {
+        if (!store_read(argument(c, i), reply_value, &c->out))
             reply_null(&c->out);
         client_flush_if_full(c);
     }
+    return NULL;
 }
 
-/* What SET's options say; replies and returns false if they say nothing sound. */
-static bool set_options(struct client *c, const struct request *r, int64_t *expires,
-                        enum store_condition *condition)
+static const char *set_options(struct client *c, int64_t *expires, enum store_condition *condition)
 {
-    for (size_t i = 3; i < r->count; i++) {
-        struct bytes option = request_argument(r, i);
-        bool seconds = bytes_are(option, "ex"), timed = seconds || bytes_are(option, "px");
+    for (size_t i = 3; i < count(c); i++) {
+        struct bytes option = argument(c, i);
+        int64_t unit = bytes_are(option, "ex") ? COIR_SEC : bytes_are(option, "px") ? COIR_MS : 0;
         bool absent = bytes_are(option, "nx"), present = bytes_are(option, "xx");
         int64_t n;
 
-        if (timed && *expires == STORE_KEEPS && i + 1 < r->count) {
-            if (!integer_argument(c, r, ++i, &n))
-                return false;
-            if (n <= 0 || !time_after(n, seconds ? COIR_SEC : COIR_MS, expires)) {
-                reply_error(&c->out, "ERR invalid expire time in 'set' command");
-                return false;
-            }
+        if (unit && *expires == STORE_KEEPS && i + 1 < count(c)) {
+            if (!bytes_integer(argument(c, ++i), &n))
+                return NOT_INTEGER;
+            if (n <= 0 || !time_after(n, unit, expires))
+                return "invalid expire time in 'set' command";
         } else if ((absent || present) && *condition == STORE_ALWAYS) {
             *condition = absent ? STORE_IF_ABSENT : STORE_IF_PRESENT;
         } else {
-            reply_error(&c->out, SYNTAX_ERROR);
-            return false;
+            return SYNTAX_ERROR;
         }
     }
-    return true;
+    return NULL;
 }
 
-static void set(struct client *c, const struct request *r)
+static const char *set(struct client *c)
 {
     enum store_condition condition = STORE_ALWAYS;
     int64_t expires = STORE_KEEPS;
+    const char *error = set_options(c, &expires, &condition);
     enum store_status status;
 
-    if (!set_options(c, r, &expires, &condition))
-        return;
-    status = store_set(c->server->store, request_argument(r, 1), request_argument(r, 2), expires,
-                       condition);
+    if (error)
+        return error;
+    status = store_set(argument(c, 1), argument(c, 2), expires, condition);
     if (status == STORE_OK)
         reply_status(&c->out, "OK");
     else if (status == STORE_REFUSED)
         reply_null(&c->out);
-    else
-        reply_error(&c->out, MEMORY_ERROR);
+    return store_error[status];
 }
 
 /* Key by key: no lock spans two shards, so other clients may see some of the keys set. */
-static void mset(struct client *c, const struct request *r)
+static const char *mset(struct client *c)
 {
     enum store_status status = STORE_OK;
 
-    if (r->count % 2 == 0) {
-        reply_error(&c->out, "ERR wrong number of arguments for 'mset' command");
-        return;
-    }
-    for (size_t i = 1; i < r->count && status == STORE_OK; i += 2)
-        status = store_set(c->server->store, request_argument(r, i), request_argument(r, i + 1),
-                           STORE_KEEPS, STORE_ALWAYS);
+    if (count(c) % 2 == 0)
+        return "wrong number of arguments for 'mset' command";
+    for (size_t i = 1; i < count(c) && status == STORE_OK; i += 2)
+        status = store_set(argument(c, i), argument(c, i + 1), STORE_KEEPS, STORE_ALWAYS);
     if (status == STORE_OK)
         reply_status(&c->out, "OK");
-    else
-        reply_error(&c->out, MEMORY_ERROR);
+    return store_error[status];
 }
 
-/* Counts the keys for which act says true. */
-static void count_keys(struct client *c, const struct request *r,
-                       bool (*act)(struct store *, struct bytes))
+static const char *del(struct client *c)
 {
-    int64_t count = 0;
+    int64_t there = 0;
 
-    for (size_t i = 1; i < r->count; i++)
-        count += act(c->server->store, request_argument(r, i));
-    reply_integer(&c->out, count);
+    for (size_t i = 1; i < count(c); i++)
+        there += store_expire(argument(c, i), 0);
+    reply_integer(&c->out, there);
+    return NULL;
 }
 
-static void del(struct client *c, const struct request *r)
+static const char *exists(struct client *c)
 {
-    count_keys(c, r, store_delete);
+    int64_t there = 0;
+
+    for (size_t i = 1; i < count(c); i++)
+        there += store_read(argument(c, i), NULL, NULL);
+    reply_integer(&c->out, there);
+    return NULL;
 }
 
-static bool there(struct store *store, struct bytes key)
+static const char *add(struct client *c, int64_t delta)
 {
-    int64_t expires;
+    int64_t sum;
+    enum store_status status = store_add(argument(c, 1), delta, &sum);
 
-    return store_expires(store, key, &expires);
-}
-
-static void exists(struct client *c, const struct request *r)
-{
-    count_keys(c, r, there);
-}
-
-static void add(struct client *c, const struct request *r, int64_t delta)
-{
-    int64_t sum = 0;
-
-    switch (store_add(c->server->store, request_argument(r, 1), delta, &sum)) {
-    case STORE_OK:
+    if (status == STORE_OK)
         reply_integer(&c->out, sum);
-        break;
-    case STORE_OVERFLOW:
-        reply_error(&c->out, "ERR increment or decrement would overflow");
-        break;
-    case STORE_NO_MEMORY:
-        reply_error(&c->out, MEMORY_ERROR);
-        break;
-    default:
-        reply_error(&c->out, INTEGER_ERROR);
-    }
+    return store_error[status];
 }
 
-static void incr(struct client *c, const struct request *r)
+static const char *incr(struct client *c)
 {
-    add(c, r, 1);
+    return add(c, 1);
 }
 
-static void decr(struct client *c, const struct request *r)
+static const char *decr(struct client *c)
 {
-    add(c, r, -1);
+    return add(c, -1);
 }
 
-static void incrby(struct client *c, const struct request *r)
+static const char *incrby(struct client *c)
 {
     int64_t delta;
 
-    if (integer_argument(c, r, 2, &delta))
-        add(c, r, delta);
+    return bytes_integer(argument(c, 2), &delta) ? add(c, delta) : NOT_INTEGER;
 }
 
-/* A time that is past deletes the key. */
-static void expire(struct client *c, const struct request *r)
+static const char *expire(struct client *c)
 {
-    struct store *store = c->server->store;
-    struct bytes key = request_argument(r, 1);
     int64_t seconds, expires;
 
-    if (!integer_argument(c, r, 2, &seconds))
-        return;
+    if (!bytes_integer(argument(c, 2), &seconds))
+        return NOT_INTEGER;
     if (!time_after(seconds, COIR_SEC, &expires))
-        reply_error(&c->out, "ERR invalid expire time in 'expire' command");
-    else if (seconds > 0)
-        reply_integer(&c->out, store_expire(store, key, expires));
-    else
-        reply_integer(&c->out, store_delete(store, key));
+        return "invalid expire time in 'expire' command";
+    reply_integer(&c->out, store_expire(argument(c, 1), expires));
+    return NULL;
 }
 
-static void ttl(struct client *c, const struct request *r)
+static void read_expiry(void *arg, struct bytes value, int64_t expires)
+{
+    (void)value;
+    *(int64_t *)arg = expires;
+}
+
+static const char *ttl(struct client *c)
 {
     int64_t expires;
 
-    if (!store_expires(c->server->store, request_argument(r, 1), &expires))
+    if (!store_read(argument(c, 1), read_expiry, &expires))
         reply_integer(&c->out, -2);
     else if (expires == STORE_KEEPS)
         reply_integer(&c->out, -1);
     else
         reply_integer(&c->out, (expires - coir_now() + COIR_SEC / 2) / COIR_SEC);
+    return NULL;
 }
 
-/* -------------------------------------------------------------------------------------- server */
-
-static void dbsize(struct client *c, const struct request *r)
+static const char *dbsize(struct client *c)
 {
-    (void)r;
-    reply_integer(&c->out, (int64_t)store_count(c->server->store));
+    reply_integer(&c->out, (int64_t)store_count());
+    return NULL;
 }
 
-static void flushall(struct client *c, const struct request *r)
+static const char *flushall(struct client *c)
 {
-    (void)r;
-    if (store_clear(c->server->store) == STORE_OK)
-        reply_status(&c->out, "OK");
+    store_sweep(SIZE_MAX, STORE_KEEPS);
+    reply_status(&c->out, "OK");
+    return NULL;
+}
+
+/* ------------------------------------------------------------------------ connection and server */
+
+static const char *ping(struct client *c)
+{
+    if (count(c) == 2)
+        reply_bulk(&c->out, argument(c, 1));
     else
-        reply_error(&c->out, MEMORY_ERROR);
+        reply_status(&c->out, "PONG");
+    return NULL;
 }
 
-static void info(struct client *c, const struct request *r)
+static const char *echo(struct client *c)
 {
-    struct server *s = c->server;
-    struct buffer text = {0};
-    coir_stats stats;
-
-    (void)r;
-    coir_stats_read(coir_current(), &stats);
-    buffer_print(&text, "# Server\r\nserver:coir-kv\r\ncoir_version:%s\r\n", coir_version());
-    buffer_print(&text, "process_id:%d\r\ntcp_port:%u\r\n", (int)getpid(), s->port);
-    buffer_print(&text, "io:%s\r\n", stats.io == COIR_IO_URING ? "uring" : "epoll");
-    buffer_print(&text, "workers:%u\r\n", stats.workers);
-    buffer_print(&text, "uptime_in_seconds:%" PRId64 "\r\n", (coir_now() - s->started) / COIR_SEC);
-    buffer_print(&text, "\r\n# Clients\r\nconnected_clients:%u\r\n", server_connections(s));
-    buffer_print(&text, "maxclients:%u\r\n", s->clients_max);
-    buffer_print(&text, "\r\n# Stats\r\ntotal_commands_processed:%" PRIu64 "\r\n",
-                 atomic_load_explicit(&s->commands, memory_order_relaxed)); /* statistics */
-    buffer_print(&text, "panics:%" PRIu64 "\r\n", stats.panics);
-    buffer_print(&text, "\r\n# Keyspace\r\ndb0:keys=%zu\r\n", store_count(s->store));
-    if (text.failed)
-        reply_error(&c->out, MEMORY_ERROR);
-    else
-        reply_bulk(&c->out, (struct bytes){text.data, text.used});
-    buffer_free(&text);
+    reply_bulk(&c->out, argument(c, 1));
+    return NULL;
 }
 
-static void config(struct client *c, const struct request *r)
+static const char *quit(struct client *c)
 {
-    static const char *const parameter[][2] = {{"save", ""}, {"appendonly", "no"}};
-    struct bytes name = request_argument(r, 2);
-
-    if (!bytes_are(request_argument(r, 1), "get")) {
-        reply_error(&c->out, "ERR only CONFIG GET is supported");
-        return;
-    }
-    for (size_t i = 0; i < sizeof parameter / sizeof parameter[0]; i++) {
-        if (bytes_are(name, parameter[i][0])) {
-            const char *value = parameter[i][1];
-
-            reply_array(&c->out, 2);
-            reply_bulk(&c->out, name);
-            reply_bulk(&c->out, (struct bytes){value, strlen(value)});
-            return;
-        }
-    }
-    reply_array(&c->out, 0);
+    reply_status(&c->out, "OK");
+    c->ended = true;
+    return NULL;
 }
 
 /* Main waits for this signal and closes in good order. As in Redis, the reply is the close. */
-static void shutdown_server(struct client *c, const struct request *r)
+static const char *shutdown_server(struct client *c)
 {
-    (void)r;
     kill(getpid(), SIGTERM);
     c->ended = true;
+    return NULL;
+}
+
+static void print_memory(struct buffer *text)
+{
+    uint64_t bytes = metrics_resident();
+    const char *unit = "BKMGT";
+    double human = (double)bytes;
+
+    for (; human >= 1024 && unit[1]; unit++)
+        human /= 1024;
+    buffer_print(text, "\r\n# Memory\r\nused_memory:%" PRIu64 "\r\n", bytes);
+    buffer_print(text, "used_memory_human:%.2f%c\r\n", human, *unit);
+}
+
+static const char *info(struct client *c)
+{
+    struct buffer text __attribute__((cleanup(buffer_free))) = {0};
+    coir_stats stats;
+
+    coir_stats_read(coir_current(), &stats);
+    buffer_print(&text, "# Server\r\nserver:coir-kv\r\ncoir_version:%s\r\n", coir_version());
+    buffer_print(&text, "process_id:%d\r\ntcp_port:%u\r\n", (int)getpid(), server.port);
+    buffer_print(&text, "io:%s\r\n", stats.io == COIR_IO_URING ? "uring" : "epoll");
+    buffer_print(&text, "workers:%u\r\nuptime_in_seconds:%" PRId64 "\r\n", stats.workers,
+                 (coir_now() - server.started) / COIR_SEC);
+    buffer_print(&text, "\r\n# Clients\r\nconnected_clients:%" PRIu64 "\r\nmaxclients:%u\r\n",
+                 figure(&server.connections), server.clients_max);
+    buffer_print(&text, "blocked_clients:0\r\n"); /* no command waits for another client */
+    print_memory(&text);
+    buffer_print(&text, "\r\n# Stats\r\ntotal_connections_received:%" PRIu64 "\r\n",
+                 figure(&server.accepted) + figure(&server.refused));
+    buffer_print(&text, "rejected_connections:%" PRIu64 "\r\n", figure(&server.refused));
+    buffer_print(&text, "total_commands_processed:%" PRIu64 "\r\npanics:%" PRIu64 "\r\n",
+                 figure(&server.commands), stats.panics);
+    buffer_print(&text, "\r\n# Keyspace\r\ndb0:keys=%zu\r\n", store_count());
+    if (text.failed)
+        return store_error[STORE_NO_MEMORY];
+    reply_bulk(&c->out, (struct bytes){text.data, text.used});
+    return NULL;
+}
+
+static const char *config(struct client *c)
+{
+    char pattern[64] = "", port[16], clients[16];
+    const char *const parameters[][2] = {
+        {"appendonly", "no"}, {"maxclients", clients}, {"port", port}, {"save", ""}};
+    const char *const(*match[4])[2];
+    struct bytes glob = argument(c, 2);
+    size_t matches = 0;
+
+    if (count(c) != 3 || !bytes_are(argument(c, 1), "get"))
+        return "only CONFIG GET is supported";
+    if (glob.length < sizeof pattern) /* else it is longer than any name */
+        memcpy(pattern, glob.data, glob.length);
+    snprintf(port, sizeof port, "%u", server.port);
+    snprintf(clients, sizeof clients, "%u", server.clients_max);
+    for (size_t i = 0; i < sizeof parameters / sizeof parameters[0]; i++)
+        if (fnmatch(pattern, parameters[i][0], FNM_CASEFOLD) == 0)
+            match[matches++] = &parameters[i];
+    reply_array(&c->out, 2 * matches);
+    for (size_t i = 0; i < 2 * matches; i++) {
+        const char *text = (*match[i / 2])[i % 2];
+
+        reply_bulk(&c->out, (struct bytes){text, strlen(text)});
+    }
+    return NULL;
 }
 
 /* ---------------------------------------------------------------------------------------- debug */
 
-static void debug_wait(struct client *c, const struct request *r, bool busy)
+static bool is_local(const struct client *c)
+{
+    struct sockaddr_storage peer;
+    socklen_t length = sizeof peer;
+    const struct in6_addr *six = &((struct sockaddr_in6 *)&peer)->sin6_addr;
+
+    if (getpeername(c->socket, (struct sockaddr *)&peer, &length) != 0)
+        return false;
+    if (peer.ss_family == AF_INET)
+        return ntohl(((struct sockaddr_in *)&peer)->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+    return IN6_IS_ADDR_LOOPBACK(six) ||
+           (IN6_IS_ADDR_V4MAPPED(six) && six->s6_addr[12] == IN_LOOPBACKNET);
+}
+
+static const char *debug_wait(struct client *c, bool busy)
 {
     int64_t ms, end;
 
-    if (r->count != 3) {
-        reply_error(&c->out, SYNTAX_ERROR);
-        return;
-    }
-    if (!integer_argument(c, r, 2, &ms))
-        return;
-    if (ms < 0 || ms > DEBUG_MS_MAX) {
-        reply_error(&c->out, "ERR milliseconds must be 0 to %d", DEBUG_MS_MAX);
-        return;
-    }
+    if (count(c) != 3)
+        return SYNTAX_ERROR;
+    if (!bytes_integer(argument(c, 2), &ms))
+        return NOT_INTEGER;
+    if (ms < 0 || ms > DEBUG_MS_MAX)
+        return "milliseconds must be 0 to 60000";
     end = coir_now() + ms * COIR_MS;
     while (busy && coir_now() < end && !coir_canceled())
         ; /* keeps the worker, as a handler that computes does */
-    if (coir_sleep_until(end) == COIR_OK)
-        reply_status(&c->out, "OK");
-    else
-        reply_error(&c->out, "ERR canceled");
+    if (coir_sleep_until(end) != COIR_OK)
+        return "canceled";
+    reply_status(&c->out, "OK");
+    return NULL;
 }
 
 /* For seeing what one bad request does to the others; nobody else's business. */
-static void debug(struct client *c, const struct request *r)
+static const char *debug(struct client *c)
 {
-    struct bytes what = request_argument(r, 1);
+    struct bytes what = argument(c, 1);
 
-    if (!client_is_local(c))
-        reply_error(&c->out, "ERR DEBUG is for local connections only");
-    else if (bytes_are(what, "panic"))
+    if (!is_local(c))
+        return "DEBUG is for local connections only";
+    if (bytes_are(what, "panic"))
         coir_panic("DEBUG PANIC asked for by a client");
-    else if (bytes_are(what, "sleep"))
-        debug_wait(c, r, false);
-    else if (bytes_are(what, "loop"))
-        debug_wait(c, r, true);
-    else
-        reply_error(&c->out, "ERR DEBUG knows PANIC, SLEEP ms and LOOP ms");
+    if (bytes_are(what, "sleep") || bytes_are(what, "loop"))
+        return debug_wait(c, bytes_are(what, "loop"));
+    return "DEBUG knows PANIC, SLEEP ms and LOOP ms";
 }
 
 /* ---------------------------------------------------------------------------------------- table */
 
-/* No command is described: COMMAND COUNT says how many, the rest is empty, and clients go on. */
-static void command(struct client *c, const struct request *r);
+static const char *command(struct client *c);
+
+#define ANY SIZE_MAX
 
 static const struct command {
     const char *name;
-    int arity; /* arguments, the name included; negative: at least so many */
-    void (*run)(struct client *c, const struct request *r);
+    size_t min, max; /* arguments, the name included */
+    const char *(*run)(struct client *c);
 } commands[] = {
-    {"get", 2, get},
-    {"set", -3, set},
-    {"ping", -1, ping},
-    {"incr", 2, incr},
-    {"mset", -3, mset},
-    {"mget", -2, mget},
-    {"del", -2, del},
-    {"exists", -2, exists},
-    {"decr", 2, decr},
-    {"incrby", 3, incrby},
-    {"expire", 3, expire},
-    {"ttl", 2, ttl},
-    {"echo", 2, echo},
-    {"dbsize", 1, dbsize},
-    {"flushall", -1, flushall},
-    {"info", -1, info},
-    {"command", -1, command},
-    {"config", 3, config},
-    {"quit", -1, quit},
-    {"shutdown", -1, shutdown_server},
-    {"debug", -2, debug},
+    {"get", 2, 2, get},
+    {"set", 3, ANY, set},
+    {"ping", 1, 2, ping},
+    {"incr", 2, 2, incr},
+    {"mset", 3, ANY, mset},
+    {"mget", 2, ANY, mget},
+    {"del", 2, ANY, del},
+    {"exists", 2, ANY, exists},
+    {"decr", 2, 2, decr},
+    {"incrby", 3, 3, incrby},
+    {"expire", 3, 3, expire},
+    {"ttl", 2, 2, ttl},
+    {"echo", 2, 2, echo},
+    {"dbsize", 1, 1, dbsize},
+    {"flushall", 1, ANY, flushall},
+    {"info", 1, ANY, info},
+    {"command", 1, ANY, command},
+    {"config", 3, ANY, config},
+    {"quit", 1, ANY, quit},
+    {"shutdown", 1, ANY, shutdown_server},
+    {"debug", 2, ANY, debug},
 };
 
 #define COMMANDS (sizeof commands / sizeof commands[0])
 
-static void command(struct client *c, const struct request *r)
+/* No command is described: COMMAND COUNT says how many, the rest is empty, and clients go on. */
+static const char *command(struct client *c)
 {
-    if (r->count > 1 && bytes_are(request_argument(r, 1), "count"))
+    if (count(c) > 1 && bytes_are(argument(c, 1), "count"))
         reply_integer(&c->out, COMMANDS);
     else
         reply_array(&c->out, 0);
-}
-
-static const struct command *command_named(struct bytes name)
-{
-    for (size_t i = 0; i < COMMANDS; i++)
-        if (bytes_are(name, commands[i].name))
-            return &commands[i];
     return NULL;
 }
 
-static bool arity_fits(const struct command *k, size_t count)
+void command_run(struct client *c)
 {
-    return k->arity < 0 ? count >= (size_t)-k->arity : count == (size_t)k->arity;
-}
+    const struct command *k = commands;
+    struct bytes name = argument(c, 0);
+    const char *error;
 
-void command_run(struct client *c, const struct request *r)
-{
-    struct bytes name = request_argument(r, 0);
-    const struct command *k = command_named(name);
-
-    if (!k)
+    while (k < commands + COMMANDS && !bytes_are(name, k->name))
+        k++;
+    c->commands++;
+    if (k == commands + COMMANDS)
         reply_error(&c->out, "ERR unknown command '%.*s'",
                     (int)(name.length < 128 ? name.length : 128), name.data);
-    else if (!arity_fits(k, r->count))
+    else if (count(c) < k->min || count(c) > k->max)
         reply_error(&c->out, "ERR wrong number of arguments for '%s' command", k->name);
-    else
-        k->run(c, r);
+    else if ((error = k->run(c)))
+        reply_error(&c->out, "ERR %s", error);
 }

@@ -2,12 +2,14 @@
 /*
  * main.c - coir-kv: options, start, and an end in good order.
  *
- * The main thread opens the runtime, starts the server and waits for a signal; the workers do
+ * The main thread opens the runtime, submits the first job and waits for a signal; the workers do
  * everything else. SIGTERM and SIGINT are blocked before the runtime starts its threads, so that
  * sigwait takes them as values and no handler is needed.
  */
 #include "server.h"
 
+#include <err.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
@@ -16,7 +18,8 @@
 #include <unistd.h>
 
 #define STOP_BUDGET (2 * COIR_SEC)
-#define DESCRIPTORS_OF_OURS 64 /* beside those of the clients */
+
+/* ------------------------------------------------------------------------------------- options */
 
 static const char help[] =
     "usage: coir-kv [OPTION]...\n"
@@ -30,92 +33,68 @@ static const char help[] =
     "  --max-clients N       connections at once (10000)\n"
     "  --help                print this and exit\n";
 
-struct options {
-    coir_options runtime;
-    struct server_options server;
+enum option_name { PORT, WORKERS, METRICS_PORT, MAX_CLIENTS, NUMBERS, BIND = NUMBERS, IO, POLL, HELP };
+
+static const struct option known[] = {
+    {"port", required_argument, NULL, PORT},
+    {"workers", required_argument, NULL, WORKERS},
+    {"metrics-port", required_argument, NULL, METRICS_PORT},
+    {"max-clients", required_argument, NULL, MAX_CLIENTS},
+    {"bind", required_argument, NULL, BIND},
+    {"io", required_argument, NULL, IO},
+    {"poll", no_argument, NULL, POLL},
+    {"help", no_argument, NULL, HELP},
+    {0},
 };
 
-__attribute__((noreturn)) static void bad_option(const char *option, const char *why)
-{
-    fprintf(stderr, "coir-kv: %s: %s\n", option, why);
-    exit(2);
-}
+static const int range[NUMBERS][2] = {{0, 65535}, {1, 256}, {0, 65535}, {1, 1000000}};
 
-static unsigned number(const char *option, const char *text, unsigned min, unsigned max)
+struct options {
+    const char *address;
+    int number[NUMBERS];
+    coir_options runtime;
+};
+
+static int number(int option, const char *text)
 {
-    char why[64];
+    const int min = range[option][0], max = range[option][1];
     int64_t n;
 
-    if (bytes_integer((struct bytes){text, strlen(text)}, &n) && n >= min && n <= max)
-        return (unsigned)n;
-    snprintf(why, sizeof why, "must be a number from %u to %u", min, max);
-    bad_option(option, why);
-}
-
-static enum coir_io io_named(const char *text)
-{
-    if (strcmp(text, "uring") == 0)
-        return COIR_IO_URING;
-    if (strcmp(text, "epoll") == 0)
-        return COIR_IO_EPOLL;
-    bad_option("--io", "must be uring or epoll");
-}
-
-static void set_option(struct options *o, int option, const char *text)
-{
-    switch (option) {
-    case 'b':
-        o->server.address = text;
-        break;
-    case 'p':
-        o->server.port = (uint16_t)number("--port", text, 0, 65535);
-        break;
-    case 'w':
-        o->runtime.workers = number("--workers", text, 1, 256);
-        break;
-    case 'i':
-        o->runtime.io = io_named(text);
-        break;
-    case 's':
-        o->runtime.spin_ns = COIR_NEVER;
-        break;
-    case 'm':
-        o->server.metrics_port = (int)number("--metrics-port", text, 0, 65535);
-        break;
-    case 'c':
-        o->server.clients_max = number("--max-clients", text, 1, 1000000);
-        break;
-    case 'h':
-        fputs(help, stdout);
-        exit(0);
-    default:
-        exit(2); /* getopt_long has said why */
-    }
+    if (!bytes_integer((struct bytes){text, strlen(text)}, &n) || n < min || n > max)
+        errx(2, "--%s: must be a number from %d to %d", known[option].name, min, max);
+    return (int)n;
 }
 
 static void parse_options(int argc, char **argv, struct options *o)
 {
-    static const struct option known[] = {
-        {"bind", required_argument, NULL, 'b'},
-        {"port", required_argument, NULL, 'p'},
-        {"workers", required_argument, NULL, 'w'},
-        {"io", required_argument, NULL, 'i'},
-        {"poll", no_argument, NULL, 's'},
-        {"metrics-port", required_argument, NULL, 'm'},
-        {"max-clients", required_argument, NULL, 'c'},
-        {"help", no_argument, NULL, 'h'},
-        {0},
-    };
     int option;
 
-    while ((option = getopt_long(argc, argv, "", known, NULL)) != -1)
-        set_option(o, option, optarg);
+    while ((option = getopt_long(argc, argv, "", known, NULL)) != -1) {
+        if (option == '?')
+            exit(2); /* getopt_long has said why */
+        if (option < NUMBERS) {
+            o->number[option] = number(option, optarg);
+        } else if (option == BIND) {
+            o->address = optarg;
+        } else if (option == IO) {
+            bool uring = strcmp(optarg, "uring") == 0;
+
+            if (!uring && strcmp(optarg, "epoll") != 0)
+                errx(2, "--io: must be uring or epoll");
+            o->runtime.io = uring ? COIR_IO_URING : COIR_IO_EPOLL;
+        } else if (option == POLL) {
+            o->runtime.spin_ns = COIR_NEVER;
+        } else {
+            fputs(help, stdout);
+            exit(0);
+        }
+    }
     if (optind < argc)
-        bad_option(argv[optind], "coir-kv takes options only");
+        errx(2, "%s: coir-kv takes options only", argv[optind]);
+    o->runtime.workers = (unsigned)o->number[WORKERS];
 }
 
-/* ----------------------------------------------------------------------------------- the process
- */
+/* ----------------------------------------------------------------------------------- the process */
 
 /* A line is one write, so that lines of several workers do not mix. */
 static void log_line(enum coir_log_level level, const char *text, void *arg)
@@ -126,89 +105,98 @@ static void log_line(enum coir_log_level level, const char *text, void *arg)
     dprintf(STDERR_FILENO, "coir-kv: %s: %s\n", name[level], text);
 }
 
-/* Every client needs a descriptor: asks for as many as may be had, and promises no more. */
-static void fit_descriptors(struct server_options *o)
+static int listen_on(const struct options *o, int option)
+{
+    int port = o->number[option];
+    int listener = coir_socket_listen(o->address, (uint16_t)port, 0);
+
+    if (listener == COIR_EADDRINUSE || listener == COIR_EACCES || listener == COIR_EMFILE)
+        errx(1, "--%s %d: %s", known[option].name, port, coir_status_text(listener));
+    if (listener < 0)
+        errx(1, "--bind %s: %s", o->address, coir_status_text(listener));
+    return listener;
+}
+
+static void announce(const char *what, const char *address, int listener)
+{
+    const char *format = strchr(address, ':') ? "%s on [%s]:%d\n" : "%s on %s:%d\n";
+
+    printf(format, what, address, coir_socket_port(listener));
+}
+
+/*
+ * Every client needs a descriptor. Called when all others are open, but for those of metrics
+ * exchanges, of a client that is being refused and of a file that is being read.
+ */
+static void fit_descriptors(unsigned *clients)
+{
+    unsigned taken = METRICS_EXCHANGES + 2, limit = (unsigned)sysconf(_SC_OPEN_MAX);
+
+    for (int fd = 0; fd < 4096; fd++)
+        taken += fcntl(fd, F_GETFD) >= 0;
+    if (limit >= taken + *clients)
+        return;
+    if (limit <= taken)
+        errx(1, "the limit of %u descriptors leaves no room for clients", limit);
+    *clients = limit - taken;
+    warnx("warning: room for %u clients: the limit of descriptors is %u", *clients, limit);
+}
+
+/* All that need not suspend. Returns with a first job submitted. */
+static coir_runtime *start(const struct options *o)
 {
     struct rlimit limit;
-    rlim_t ours = DESCRIPTORS_OF_OURS;
+    coir_runtime *runtime;
+    int status;
 
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
-        return;
-    limit.rlim_cur = limit.rlim_max;
-    if (setrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= o->clients_max + ours)
-        return;
-    o->clients_max = limit.rlim_cur > 2 * ours ? (unsigned)(limit.rlim_cur - ours) : (unsigned)ours;
-    fprintf(stderr, "coir-kv: warning: room for %u clients: the limit of descriptors is %llu\n",
-            o->clients_max, (unsigned long long)limit.rlim_cur);
-}
-
-/* What makes the server end: blocked in every thread, and taken by main alone. */
-static sigset_t stop_signals(void)
-{
-    sigset_t set;
-
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    return set;
-}
-
-static void announce(const struct server *s, const char *address)
-{
-    printf("listening on %s:%u\n", address, s->port);
-    if (s->metrics_listener >= 0)
-        printf("metrics on %s:%u\n", address, s->metrics_port);
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+    server.started = coir_now();
+    server.listener = listen_on(o, PORT);
+    server.port = (unsigned)coir_socket_port(server.listener);
+    server.metrics_listener = o->number[METRICS_PORT] < 0 ? -1 : listen_on(o, METRICS_PORT);
+    server.clients_max = (unsigned)o->number[MAX_CLIENTS];
+    status = coir_open(&o->runtime, &runtime);
+    if (status != COIR_OK || store_open() != STORE_OK)
+        errx(1, "cannot open the runtime: %s", coir_status_text(status));
+    fit_descriptors(&server.clients_max);
+    announce("listening", o->address, server.listener);
+    if (server.metrics_listener >= 0)
+        announce("metrics", o->address, server.metrics_listener);
     fflush(stdout);
-}
-
-static int failed(const char *what, int status)
-{
-    fprintf(stderr, "coir-kv: %s: %s\n", what, coir_status_text(status));
-    return 1;
-}
-
-/* Serves until a signal comes. Returns the exit code. */
-static int serve(struct server *s, coir_runtime *runtime, const sigset_t *stop)
-{
-    int status = server_start(s, runtime), signal, closed;
-
-    if (status == COIR_OK)
-        sigwait(stop, &signal);
-    (void)server_stop(s, coir_now() + STOP_BUDGET); /* the close below says if a job is left */
-    closed = coir_close(runtime, 0, NULL);
+    status = coir_submit(runtime, &server.jobs, server_run, NULL);
     if (status != COIR_OK)
-        return failed("start", status);
-    if (closed != COIR_OK)
-        return failed("a request does not end", closed);
-    server_close(s);
-    return 0;
+        errx(1, "cannot start: %s", coir_status_text(status));
+    return runtime;
 }
 
 int main(int argc, char **argv)
 {
     struct options o = {
+        .address = "127.0.0.1",
+        .number = {[PORT] = 6379, [METRICS_PORT] = -1, [MAX_CLIENTS] = 10000},
         .runtime = {.size = sizeof o.runtime,
                     .spin_ns = -1, /* requests come from the kernel: to spin for them only costs */
+                    .offload_threads = 1,
                     .faults = COIR_FAULTS_REPORT,
                     .log = log_line},
-        .server = {.address = "127.0.0.1", .port = 6379, .metrics_port = -1, .clients_max = 10000},
     };
-    const sigset_t stop = stop_signals();
-    struct server server;
     coir_runtime *runtime;
-    const char *what;
-    int status;
+    sigset_t stop;
+    int caught;
 
     parse_options(argc, argv, &o);
-    fit_descriptors(&o.server);
-    signal(SIGPIPE, SIG_IGN);
+    sigemptyset(&stop);
+    sigaddset(&stop, SIGTERM);
+    sigaddset(&stop, SIGINT);
     pthread_sigmask(SIG_BLOCK, &stop, NULL);
-    status = server_open(&server, &o.server, &what);
-    if (status != COIR_OK)
-        return failed(what, status);
-    status = coir_open(&o.runtime, &runtime);
-    if (status != COIR_OK)
-        return failed("cannot open the runtime", status);
-    announce(&server, o.server.address);
-    return serve(&server, runtime, &stop);
+    runtime = start(&o);
+    sigwait(&stop, &caught);
+    coir_counter_cancel(&server.jobs);
+    if (coir_wait_until(&server.jobs, coir_now() + STOP_BUDGET) < COIR_DONE ||
+        coir_close(runtime, 0, NULL) != COIR_OK)
+        errx(1, "a request does not end");
+    return 0;
 }

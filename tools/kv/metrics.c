@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * metrics.c - a small HTTP/1.1 responder.
+ * metrics.c - figures of the server and its runtime, as Prometheus text over HTTP/1.1.
  *
- * Every exchange has a deadline and a boundary of its own: a scraper that hangs, or a panic in
- * here, costs one answer.
+ * Every exchange is a job with a deadline: a scraper that hangs, or a panic in here, costs one
+ * answer. Their number is bounded, and beyond it connections wait in the listener's backlog.
  */
-#include "metrics.h"
-
 #include "server.h"
 
 #include <inttypes.h>
@@ -14,17 +12,28 @@
 #include <unistd.h>
 
 #define EXCHANGE (2 * COIR_SEC) /* from accept to the last byte */
-#define REQUEST_HEAD_MAX 4096
-#define ACCEPT_PAUSE (10 * COIR_MS)
-
-struct exchange {
-    struct server *server;
-    int socket;
-    int64_t deadline;
-    struct buffer body, head;
-};
+#define HEAD_BYTES_MAX 4096     /* of a request */
 
 /* ------------------------------------------------------------------------------------- figures */
+
+static void read_resident(void *arg)
+{
+    uint64_t pages = 0, *bytes = arg;
+    FILE *file = fopen("/proc/self/statm", "re");
+
+    if (!file)
+        return;
+    if (fscanf(file, "%*u %" SCNu64, &pages) == 1)
+        *bytes = pages * (uint64_t)sysconf(_SC_PAGESIZE);
+    fclose(file);
+}
+
+uint64_t metrics_resident(void)
+{
+    uint64_t bytes = 0;
+
+    return coir_offload(read_resident, &bytes) == COIR_DONE ? bytes : 0; /* files may block */
+}
 
 static void metric(struct buffer *out, const char *name, const char *type, const char *help,
                    uint64_t value)
@@ -33,39 +42,22 @@ static void metric(struct buffer *out, const char *name, const char *type, const
                  value);
 }
 
-static uint64_t load(_Atomic uint64_t *figure)
+static void server_metrics(struct buffer *out)
 {
-    return atomic_load_explicit(figure, memory_order_relaxed); /* statistics */
-}
+    uint64_t resident = metrics_resident();
 
-/* Resident bytes of the process, 0 if they could not be read. Blocks, so it is offloaded. */
-static void read_resident(void *arg)
-{
-    unsigned long pages = 0;
-    FILE *file = fopen("/proc/self/statm", "r");
-
-    if (!file)
-        return;
-    if (fscanf(file, "%*u %lu", &pages) == 1)
-        *(uint64_t *)arg = pages * (uint64_t)sysconf(_SC_PAGESIZE);
-    fclose(file);
-}
-
-static void server_metrics(struct server *s, struct buffer *out)
-{
-    uint64_t uptime = (uint64_t)((coir_now() - s->started) / COIR_SEC), resident = 0;
-
-    metric(out, "coir_kv_connections", "gauge", "Connections open.", server_connections(s));
+    metric(out, "coir_kv_connections", "gauge", "Connections open.", figure(&server.connections));
     metric(out, "coir_kv_connections_accepted_total", "counter", "Connections served since start.",
-           load(&s->accepted));
+           figure(&server.accepted));
     metric(out, "coir_kv_connections_refused_total", "counter",
-           "Connections closed because the server was full.", load(&s->refused));
+           "Connections closed because the server was full.", figure(&server.refused));
     metric(out, "coir_kv_accept_errors_total", "counter", "Failures to take a connection.",
-           load(&s->accept_errors));
-    metric(out, "coir_kv_commands_total", "counter", "Commands run.", load(&s->commands));
-    metric(out, "coir_kv_keys", "gauge", "Keys held.", store_count(s->store));
-    metric(out, "coir_kv_uptime_seconds", "gauge", "Time since start.", uptime);
-    if (coir_offload(read_resident, &resident) == COIR_DONE && resident > 0)
+           figure(&server.accept_errors));
+    metric(out, "coir_kv_commands_total", "counter", "Commands run.", figure(&server.commands));
+    metric(out, "coir_kv_keys", "gauge", "Keys held.", store_count());
+    metric(out, "coir_kv_uptime_seconds", "gauge", "Time since start.",
+           (uint64_t)((coir_now() - server.started) / COIR_SEC));
+    if (resident > 0)
         metric(out, "coir_kv_resident_bytes", "gauge", "Resident memory of the process.", resident);
 }
 
@@ -92,80 +84,87 @@ static void runtime_metrics(struct buffer *out)
 
 /* ---------------------------------------------------------------------------------------- HTTP */
 
-/* Receives up to the empty line that ends the head of a request; false: there was none in time. */
-static bool read_head(struct exchange *x, char head[REQUEST_HEAD_MAX])
+/* Receives the head of a request, up to its empty line. Returns false if there was none in time. */
+static bool read_head(int socket, char head[HEAD_BYTES_MAX], int64_t deadline)
 {
     size_t used = 0;
 
-    while (used < REQUEST_HEAD_MAX - 1) {
-        int64_t got = coir_socket_recv_until(x->socket, head + used, REQUEST_HEAD_MAX - 1 - used,
-                                             x->deadline);
+    do {
+        int64_t got =
+            coir_socket_recv_until(socket, head + used, HEAD_BYTES_MAX - 1 - used, deadline);
 
         if (got <= 0)
             return false;
-        used += (size_t)got;
-        head[used] = '\0';
-        if (strstr(head, "\r\n\r\n"))
-            return true;
-    }
-    return false;
+        head[used += (size_t)got] = '\0';
+    } while (!strstr(head, "\r\n\r\n") && used < HEAD_BYTES_MAX - 1);
+    return true;
 }
 
-static const char *fill_body(struct exchange *x, const char *head)
+/* Fills the body; returns the status line's end. */
+static const char *respond(const char *head, struct buffer *body)
 {
+    if (!strstr(head, "\r\n\r\n"))
+        return "431 Request Header Fields Too Large";
     if (strncmp(head, "GET /metrics ", 13) == 0) {
-        server_metrics(x->server, &x->body);
-        runtime_metrics(&x->body);
+        server_metrics(body);
+        runtime_metrics(body);
         return "200 OK";
     }
     if (strncmp(head, "GET /healthz ", 13) == 0) {
-        buffer_print(&x->body, "ok\n");
+        buffer_print(body, "ok\n");
         return "200 OK";
     }
-    buffer_print(&x->body, "GET /metrics or GET /healthz\n");
+    buffer_print(body, "GET /metrics or GET /healthz\n");
     return strncmp(head, "GET ", 4) == 0 ? "404 Not Found" : "405 Method Not Allowed";
 }
 
-static void end_exchange(void *arg)
+static void close_socket(void *socket)
 {
-    struct exchange *x = arg;
-
-    buffer_free(&x->body);
-    buffer_free(&x->head);
-    coir_socket_close(x->socket);
+    coir_socket_close((int)(intptr_t)socket);
 }
 
-static void answer(void *arg)
+static void exchange(void *arg)
 {
-    struct exchange *x = arg;
-    char head[REQUEST_HEAD_MAX];
+    struct buffer body __attribute__((cleanup(buffer_free))) = {0};
+    struct buffer out __attribute__((cleanup(buffer_free))) = {0};
+    int64_t deadline = coir_now() + EXCHANGE;
+    int socket = (int)(intptr_t)arg;
+    char head[HEAD_BYTES_MAX];
     const char *status;
 
-    coir_require(coir_defer(end_exchange, x) == COIR_OK, "the first handlers cannot fail");
-    if (!read_head(x, head))
+    coir_job_name("metrics exchange");
+    coir_require(coir_defer(close_socket, arg) == COIR_OK, "the first handlers cannot fail");
+    if (!read_head(socket, head, deadline))
         return;
-    status = fill_body(x, head);
-    buffer_print(&x->head, "HTTP/1.1 %s\r\nContent-Type: text/plain; version=0.0.4\r\n", status);
-    buffer_print(&x->head, "Content-Length: %zu\r\nConnection: close\r\n\r\n", x->body.used);
-    buffer_append(&x->head, (struct bytes){x->body.data, x->body.used});
-    if (x->body.failed || x->head.failed)
+    status = respond(head, &body);
+    buffer_print(&out, "HTTP/1.1 %s\r\nContent-Type: text/plain; version=0.0.4\r\n", status);
+    buffer_print(&out, "Content-Length: %zu\r\nConnection: close\r\n\r\n", body.used);
+    buffer_append(&out, (struct bytes){body.data, body.used});
+    if (body.failed || out.failed)
         return;
-    /* A scraper that left before the end has seen that it did. */
-    (void)coir_socket_send_until(x->socket, x->head.data, x->head.used, x->deadline);
+    if (coir_socket_send_until(socket, out.data, out.used, deadline) == (int64_t)out.used)
+        server_linger(socket, deadline);
 }
 
-void metrics_serve(void *arg)
+/* A slot for an exchange is a counter, and it is free while nothing is owed to it. */
+void metrics_serve(void *unused)
 {
-    struct server *s = arg;
+    coir_counter slot[METRICS_EXCHANGES] = {COIR_COUNTER_INIT}, *slots[METRICS_EXCHANGES];
+    size_t next;
 
+    (void)unused;
     coir_job_name("metrics");
-    while (!coir_canceled()) {
-        struct exchange x = {.server = s, .socket = coir_socket_accept(s->metrics_listener)};
+    for (size_t i = 0; i < METRICS_EXCHANGES; i++)
+        slots[i] = &slot[i];
+    while (coir_wait_any(slots, METRICS_EXCHANGES, COIR_NEVER, &next) >= COIR_DONE &&
+           !coir_canceled()) {
+        int socket = server_accept(server.metrics_listener);
 
-        x.deadline = coir_now() + EXCHANGE;
-        if (x.socket < 0)
-            (void)coir_sleep_until(coir_now() + ACCEPT_PAUSE); /* cut short by a cancel only */
-        else if (coir_try(answer, &x, NULL) == COIR_PANICKED)
-            continue; /* the runtime has logged and counted it */
+        if (socket >= 0 && coir_spawn(slots[next], exchange, (void *)(intptr_t)socket) != COIR_OK)
+            coir_socket_close(socket);
     }
+    /* A wait of a canceled job passes the cancel on. */
+    for (size_t i = 0; i < METRICS_EXCHANGES; i++)
+        while (coir_wait(slots[i]) < COIR_DONE)
+            coir_counter_cancel(slots[i]);
 }

@@ -2,15 +2,12 @@
 /*
  * resp.c - RESP2: an incremental parser of requests, and the writers of replies.
  *
- * Owns: the array of argument spans, and what a buffer holds.
- *
  * A request is "*COUNT\r\n" and COUNT times "$LENGTH\r\n" LENGTH bytes "\r\n", or one line of
  * words.
  *
  * Invariants
  *   R1  Every byte is looked at a bounded number of times, however the stream is cut into calls.
- *   R2  at never exceeds REQUEST_BYTES_MAX by more than one header, and fits a span's 32 bits.
- *   R3  Unquoting never writes at or beyond the place it reads.
+ *   R2  Unquoting never writes beyond the place it reads.
  */
 #include "resp.h"
 
@@ -20,21 +17,53 @@
 #include <stdlib.h>
 
 #define HEADER_BYTES_MAX 32 /* of "*COUNT\r\n"; no sound number is longer */
-#define ERROR_BYTES_MAX 256
+#define PRINT_BYTES_MAX 400
 
-_Static_assert(REQUEST_BYTES_MAX < UINT32_MAX / 2, "a span has 32 bits (R2)");
+_Static_assert(REQUEST_BYTES_MAX < UINT32_MAX / 2, "a span has 32 bits");
 _Static_assert(REQUEST_INLINE_BYTES_MAX / 2 <= REQUEST_ARGUMENTS_MAX, "a line is within limits");
+
+/* -------------------------------------------------------------------------------- integers */
+
+bool bytes_integer(struct bytes b, int64_t *value)
+{
+    size_t sign = b.length > 1 && b.data[0] == '-';
+    int64_t n = 0;
+
+    if (b.length == 0 || (b.data[sign] == '0' && b.length > 1))
+        return false;
+    for (size_t i = sign; i < b.length; i++) {
+        int digit = b.data[i] - '0';
+
+        /* Counted downwards: the most negative integer has no positive twin. */
+        if (digit < 0 || digit > 9 || __builtin_mul_overflow(n, 10, &n) ||
+            __builtin_sub_overflow(n, digit, &n))
+            return false;
+    }
+    if (!sign && n == INT64_MIN)
+        return false;
+    *value = sign ? n : -n;
+    return true;
+}
+
+size_t bytes_from_integer(char text[BYTES_INTEGER_MAX], int64_t value)
+{
+    uint64_t rest = value < 0 ? -(uint64_t)value : (uint64_t)value;
+    char digits[BYTES_INTEGER_MAX], *end = digits + sizeof digits, *first = end;
+
+    do
+        *--first = (char)('0' + rest % 10);
+    while (rest /= 10);
+    if (value < 0)
+        *--first = '-';
+    memcpy(text, first, (size_t)(end - first));
+    return (size_t)(end - first);
+}
 
 /* -------------------------------------------------------------------------------- requests */
 
-__attribute__((format(printf, 2, 3))) static enum parse broken(struct request *r,
-                                                               const char *format, ...)
+static enum parse broken(struct request *r, const char *error)
 {
-    va_list values;
-
-    va_start(values, format);
-    vsnprintf(r->error, sizeof r->error, format, values);
-    va_end(values);
+    snprintf(r->error, sizeof r->error, "%s", error);
     return PARSE_BROKEN;
 }
 
@@ -54,32 +83,19 @@ static enum parse add_span(struct request *r, size_t at, size_t length)
 }
 
 /* Reads "?NUMBER\r\n" and moves past it; error is what to say of anything else. */
-static enum parse read_number(struct request *r, size_t length, const char *error, int64_t *number)
+static enum parse read_number(struct request *r, size_t length, int64_t max, const char *error,
+                              int64_t *number)
 {
     const char *line = r->data + r->at;
     size_t there = length - r->at < HEADER_BYTES_MAX ? length - r->at : HEADER_BYTES_MAX;
     const char *end = memchr(line, '\n', there);
 
-    if (!end)
-        return there < HEADER_BYTES_MAX ? PARSE_MORE : broken(r, "%s", error);
-    if (end - line < 3 || end[-1] != '\r')
-        return broken(r, "%s", error);
-    if (!bytes_integer((struct bytes){line + 1, (size_t)(end - line) - 2}, number))
-        return broken(r, "%s", error);
+    if (!end && there < HEADER_BYTES_MAX)
+        return PARSE_MORE;
+    if (!end || end - line < 3 || end[-1] != '\r' ||
+        !bytes_integer((struct bytes){line + 1, (size_t)(end - line) - 2}, number) || *number > max)
+        return broken(r, error);
     r->at += (size_t)(end - line) + 1;
-    return PARSE_DONE;
-}
-
-static enum parse parse_count(struct request *r, size_t length)
-{
-    int64_t count = 0;
-    enum parse step = read_number(r, length, "invalid multibulk length", &count);
-
-    if (step != PARSE_DONE)
-        return step;
-    if (count > REQUEST_ARGUMENTS_MAX)
-        return broken(r, "invalid multibulk length");
-    r->missing = count > 0 ? (size_t)count : 0;
     return PARSE_DONE;
 }
 
@@ -90,43 +106,47 @@ static enum parse parse_bulk_header(struct request *r, size_t length)
 
     if (r->at == length)
         return PARSE_MORE;
-    if (r->data[r->at] != '$')
-        return broken(r, "expected '$', got '%c'",
-                      isprint((unsigned char)r->data[r->at]) ? r->data[r->at] : '?');
-    step = read_number(r, length, "invalid bulk length", &bytes);
+    if (r->data[r->at] != '$') {
+        unsigned char got = (unsigned char)r->data[r->at];
+
+        snprintf(r->error, sizeof r->error, "expected '$', got '%c'", isprint(got) ? got : '?');
+        return PARSE_BROKEN;
+    }
+    step = read_number(r, length, REQUEST_ARGUMENT_BYTES_MAX, "invalid bulk length", &bytes);
     if (step != PARSE_DONE)
         return step;
-    if (bytes < 0 || bytes > REQUEST_ARGUMENT_BYTES_MAX)
+    if (bytes < 0)
         return broken(r, "invalid bulk length");
-    if (r->at + (size_t)bytes > REQUEST_BYTES_MAX)
-        return broken(r, "too big request");
-    r->bulk_length = (size_t)bytes;
-    r->in_bulk = true;
-    return PARSE_DONE;
+    r->bulk_end = r->at + (size_t)bytes;
+    return r->bulk_end > REQUEST_BYTES_MAX ? broken(r, "too big request") : PARSE_DONE;
 }
 
 static enum parse parse_bulk(struct request *r, size_t length)
 {
-    const char *end = r->data + r->at + r->bulk_length;
-    enum parse step;
+    const char *end = r->data + r->bulk_end;
+    size_t begin = r->at;
 
-    if (length - r->at < r->bulk_length + 2)
+    if (length < r->bulk_end + 2)
         return PARSE_MORE;
     if (end[0] != '\r' || end[1] != '\n')
         return broken(r, "expected CRLF after bulk");
-    step = add_span(r, r->at, r->bulk_length);
-    r->at += r->bulk_length + 2;
+    r->at = r->bulk_end + 2;
+    r->bulk_end = 0;
     r->missing--;
-    r->in_bulk = false;
-    return step;
+    return add_span(r, begin, r->at - 2 - begin);
 }
 
 static enum parse parse_array(struct request *r, size_t length)
 {
-    enum parse step = r->at == 0 ? parse_count(r, length) : PARSE_DONE;
+    enum parse step = PARSE_DONE;
+    int64_t count = 0;
 
+    if (r->at == 0) {
+        step = read_number(r, length, REQUEST_ARGUMENTS_MAX, "invalid multibulk length", &count);
+        r->missing = count > 0 ? (size_t)count : 0;
+    }
     while (step == PARSE_DONE && r->missing > 0)
-        step = r->in_bulk ? parse_bulk(r, length) : parse_bulk_header(r, length);
+        step = r->bulk_end ? parse_bulk(r, length) : parse_bulk_header(r, length);
     return step;
 }
 
@@ -144,21 +164,27 @@ static char unescape(const char **in, const char *end)
     return *escape && name ? bytes[name - names] : *escape;
 }
 
-/* Copies what the quotes at in hold to *out; returns the place after them, NULL: no such place. */
-static const char *unquote(const char *in, const char *end, char **out)
+/* Takes the word at *in to out, without its quotes; returns its end, NULL: a quote is amiss. */
+static char *unquote(const char **in, const char *end, char *out)
 {
-    char quote = *in++;
+    char quote = '\0';
 
-    while (in < end && *in != quote) {
-        bool escape = *in == '\\' && in + 1 < end && (quote == '"' || in[1] == quote);
+    while (*in < end && (quote || !isspace((unsigned char)**in))) {
+        char c = *(*in)++, next = *in < end ? **in : '\0';
 
-        if (escape)
-            in++;
-        *(*out)++ = escape && quote == '"' ? unescape(&in, end) : *in++;
+        if (quote && c == '\\' && *in < end && (quote == '"' || next == quote)) {
+            *out++ = quote == '"' ? unescape(in, end) : *(*in)++;
+        } else if (quote && c == quote) {
+            quote = '\0';
+            if (*in < end && !isspace((unsigned char)next))
+                return NULL;
+        } else if (!quote && (c == '"' || c == '\'')) {
+            quote = c;
+        } else {
+            *out++ = c;
+        }
     }
-    if (in == end || (++in < end && !isspace((unsigned char)*in)))
-        return NULL;
-    return in;
+    return quote ? NULL : out;
 }
 
 static enum parse split_words(struct request *r, char *line, const char *end)
@@ -167,22 +193,17 @@ static enum parse split_words(struct request *r, char *line, const char *end)
     const char *in = line;
 
     while (step == PARSE_DONE) {
-        char *word, *out;
+        char *word, *word_end;
 
         while (in < end && isspace((unsigned char)*in))
             in++;
         if (in == end)
             break;
-        word = out = line + (in - line);
-        while (in && in < end && !isspace((unsigned char)*in)) {
-            if (*in == '"' || *in == '\'')
-                in = unquote(in, end, &out);
-            else
-                *out++ = *in++;
-        }
-        if (!in)
+        word = line + (in - line);
+        word_end = unquote(&in, end, word);
+        if (!word_end)
             return broken(r, "unbalanced quotes in request");
-        step = add_span(r, (size_t)(word - line), (size_t)(out - word));
+        step = add_span(r, (size_t)(word - line), (size_t)(word_end - word));
     }
     return step;
 }
@@ -203,10 +224,8 @@ enum parse request_parse(struct request *r, char *data, size_t length)
 {
     enum parse step;
 
-    if (r->complete) {
-        r->at = r->missing = r->count = 0;
-        r->in_bulk = r->complete = false;
-    }
+    if (r->complete)
+        r->at = r->count = 0;
     r->data = data;
     if (length == 0)
         return PARSE_MORE;
@@ -234,10 +253,9 @@ char *buffer_reserve(struct buffer *b, size_t n)
         room *= 2;
     if (room != b->room) {
         data = realloc(b->data, room);
-        if (!data) {
-            b->failed = true;
+        b->failed = !data;
+        if (!data)
             return NULL;
-        }
         b->data = data;
         b->room = room;
     }
@@ -254,19 +272,21 @@ void buffer_append(struct buffer *b, struct bytes bytes)
     b->used += bytes.length;
 }
 
+static void print(struct buffer *b, const char *format, va_list values)
+{
+    char *to = buffer_reserve(b, PRINT_BYTES_MAX);
+    int length = to ? vsnprintf(to, PRINT_BYTES_MAX, format, values) : 0;
+
+    b->used += length < PRINT_BYTES_MAX ? (size_t)length : PRINT_BYTES_MAX - 1;
+}
+
 void buffer_print(struct buffer *b, const char *format, ...)
 {
-    char text[512];
     va_list values;
-    int length;
 
     va_start(values, format);
-    length = vsnprintf(text, sizeof text, format, values);
+    print(b, format, values);
     va_end(values);
-    if (length < 0 || (size_t)length >= sizeof text)
-        b->failed = true;
-    else
-        buffer_append(b, (struct bytes){text, (size_t)length});
 }
 
 void buffer_clear(struct buffer *b, size_t keep)
@@ -284,10 +304,14 @@ void buffer_free(struct buffer *b)
 
 /* --------------------------------------------------------------------------------- replies */
 
-/* Appends TYPE NUMBER CRLF, and leaves room for `more` bytes so that they cost no second look. */
-static void put_number(struct buffer *out, char type, int64_t number, size_t more)
+static void append_text(struct buffer *out, const char *text)
 {
-    char *to = buffer_reserve(out, 1 + BYTES_INTEGER_MAX + 2 + more);
+    buffer_append(out, (struct bytes){text, strlen(text)});
+}
+
+static void append_number(struct buffer *out, char type, int64_t number)
+{
+    char *to = buffer_reserve(out, 1 + BYTES_INTEGER_MAX + 2);
     size_t digits;
 
     if (!to)
@@ -300,43 +324,45 @@ static void put_number(struct buffer *out, char type, int64_t number, size_t mor
 
 void reply_status(struct buffer *out, const char *text)
 {
-    buffer_append(out, (struct bytes){"+", 1});
-    buffer_append(out, (struct bytes){text, strlen(text)});
-    buffer_append(out, (struct bytes){"\r\n", 2});
+    append_text(out, "+");
+    append_text(out, text);
+    append_text(out, "\r\n");
 }
 
 void reply_error(struct buffer *out, const char *format, ...)
 {
-    char text[ERROR_BYTES_MAX];
     va_list values;
+    size_t begin;
 
+    append_text(out, "-");
+    begin = out->used;
     va_start(values, format);
-    vsnprintf(text, sizeof text, format, values);
+    print(out, format, values);
     va_end(values);
-    for (char *c = text; *c; c++)
-        if (*c == '\r' || *c == '\n')
-            *c = ' ';
-    buffer_print(out, "-%s\r\n", text);
+    for (size_t i = begin; i < out->used; i++)
+        if (out->data[i] == '\r' || out->data[i] == '\n')
+            out->data[i] = ' ';
+    append_text(out, "\r\n");
 }
 
 void reply_integer(struct buffer *out, int64_t value)
 {
-    put_number(out, ':', value, 0);
+    append_number(out, ':', value);
 }
 
 void reply_bulk(struct buffer *out, struct bytes value)
 {
-    put_number(out, '$', (int64_t)value.length, value.length + 2);
+    append_number(out, '$', (int64_t)value.length);
     buffer_append(out, value);
-    buffer_append(out, (struct bytes){"\r\n", 2});
+    append_text(out, "\r\n");
 }
 
 void reply_null(struct buffer *out)
 {
-    buffer_append(out, (struct bytes){"$-1\r\n", 5});
+    append_text(out, "$-1\r\n");
 }
 
 void reply_array(struct buffer *out, size_t n)
 {
-    put_number(out, '*', (int64_t)n, 0);
+    append_number(out, '*', (int64_t)n);
 }

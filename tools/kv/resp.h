@@ -7,12 +7,43 @@
 #ifndef KV_RESP_H
 #define KV_RESP_H
 
-#include "bytes.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <strings.h>
 
 #define REQUEST_ARGUMENTS_MAX 65536
 #define REQUEST_ARGUMENT_BYTES_MAX (8u << 20)
 #define REQUEST_BYTES_MAX (16u << 20)
 #define REQUEST_INLINE_BYTES_MAX (64u << 10)
+
+/* ----------------------------------------------------------------------------------- bytes */
+
+/* A view of bytes that somebody else owns. Any byte may occur; there is no terminator. */
+struct bytes {
+    const char *data;
+    size_t length;
+};
+
+static inline bool bytes_equal(struct bytes a, struct bytes b)
+{
+    return a.length == b.length && memcmp(a.data, b.data, a.length) == 0;
+}
+
+/* Whether the bytes are this word, whatever the case of its letters. */
+static inline bool bytes_are(struct bytes b, const char *word)
+{
+    return b.length == strlen(word) && strncasecmp(b.data, word, b.length) == 0;
+}
+
+#define BYTES_INTEGER_MAX 20 /* characters of the longest int64_t, "-9223372036854775808" */
+
+/* Reads a decimal integer in its one canonical form: "7", "-7", "0"; not "+7", "07", "-0", "". */
+bool bytes_integer(struct bytes b, int64_t *value);
+
+/* Writes the integer into text, without terminator; returns how many characters. */
+size_t bytes_from_integer(char text[BYTES_INTEGER_MAX], int64_t value);
 
 /* -------------------------------------------------------------------------------- requests */
 
@@ -22,11 +53,6 @@ enum parse {
     PARSE_BROKEN /* request.error says why; nothing after this point can be understood */
 };
 
-/* Where an argument is, in bytes from the beginning of its request. */
-struct span {
-    uint32_t at, length;
-};
-
 /*
  * A request being read; once complete, its arguments. All zero is valid.
  *
@@ -34,15 +60,16 @@ struct span {
  * grows with the arguments that have arrived, never with the number that was announced.
  */
 struct request {
-    const char *data;   /* the bytes, as of the last request_parse */
-    size_t at;          /* bytes understood; of a complete request: its length */
-    size_t missing;     /* arguments still to come */
-    size_t bulk_length; /* of the argument whose header was read last */
-    bool in_bulk;       /* that argument's bytes come next, not a header */
+    const char *data; /* the bytes, as of the last request_parse */
+    size_t at;        /* bytes understood; of a complete request: its length */
+    size_t missing;   /* arguments still to come */
+    size_t bulk_end;  /* of the argument that begins at `at`; 0: its header comes first */
     bool complete;
-    struct span *span; /* owned; count of room are in use */
+    struct span {
+        uint32_t at, length; /* in bytes from the beginning of the request */
+    } * span;                /* owned; count of room are in use */
     size_t count, room;
-    char error[64]; /* set with PARSE_BROKEN */
+    char error[32]; /* set with PARSE_BROKEN */
 };
 
 /*
@@ -78,6 +105,7 @@ struct buffer {
 /* Makes room for n more bytes and returns where they go; NULL if there is no memory. */
 char *buffer_reserve(struct buffer *buffer, size_t n);
 void buffer_append(struct buffer *buffer, struct bytes bytes);
+/* Cuts what is longer than 400 bytes. */
 __attribute__((format(printf, 2, 3))) void buffer_print(struct buffer *buffer, const char *format,
                                                         ...);
 /* Empties the buffer, and gives back its memory if that is more than `keep` bytes. */
