@@ -23,47 +23,61 @@ static void describe(const struct request *r, struct buffer *out)
     buffer_print(out, "]");
 }
 
+/* A stream that arrives in `first` bytes and then in pieces of `step`. */
+struct source {
+    struct request request;
+    const char *stream;
+    size_t length, there, first, step;
+};
+
 /*
- * Parses a stream that arrives in `first` bytes and then in pieces of `step`, and describes what
- * comes out; a broken stream ends with !ERROR. Each call sees a block of its own, of exactly the
- * bytes that are there: bytes move between calls, and a sanitizer sees a look beyond the end.
+ * Delivers the next piece. What is not read yet moves to a block of its own, of exactly the bytes
+ * that are there: bytes move between calls, and a sanitizer sees a look beyond the end.
  */
-static void parse_in_pieces(const char *stream, size_t length, size_t first, size_t step,
-                            struct buffer *out)
+static bool next_piece(struct request *r)
 {
-    struct request r = {0};
-    size_t start = 0, there = first;
-    enum parse parse = PARSE_DONE;
+    struct source *s = (struct source *)r;
+    size_t kept = r->in.used - r->begin, piece = s->there == 0 ? s->first : s->step;
+    char *data;
 
-    while (parse != PARSE_BROKEN && (parse != PARSE_MORE || there < length)) {
-        char *data;
-
-        if (parse == PARSE_MORE)
-            there = length - there < step ? length : there + step;
-        data = malloc(there - start);
-        memcpy(data, stream + start, there - start);
-        parse = request_parse(&r, data, there - start);
-        if (parse == PARSE_DONE) {
-            describe(&r, out);
-            start += r.at;
-        }
-        free(data);
-    }
-    if (parse == PARSE_BROKEN)
-        buffer_print(out, "!%s", r.error);
-    request_free(&r);
+    if (piece > s->length - s->there)
+        piece = s->length - s->there;
+    if (piece == 0)
+        return false;
+    data = malloc(kept + piece);
+    if (kept > 0)
+        memcpy(data, r->in.data + r->begin, kept);
+    memcpy(data + kept, s->stream + s->there, piece);
+    free(r->in.data);
+    r->in = (struct buffer){data, kept + piece, kept + piece, false};
+    r->begin = 0;
+    s->there += piece;
+    return true;
 }
 
-/* What a stream means, terminated; the same whether whole or cut at any place or into bytes. */
+/* Describes the requests that come out; a broken stream ends with !ERROR. */
+static void read_in_pieces(const char *stream, size_t length, size_t first, size_t step,
+                           struct buffer *out)
+{
+    struct source s = {{.more = next_piece}, stream, length, 0, first ? first : step, step};
+
+    while (request_read(&s.request))
+        describe(&s.request, out);
+    if (s.request.error[0])
+        buffer_print(out, "!%s", s.request.error);
+    request_free(&s.request);
+}
+
+/* What a stream means, terminated: the same whether whole or cut at any place or into bytes. */
 static struct buffer meaning_of(const char *stream, size_t length)
 {
     struct buffer whole = {0};
 
-    parse_in_pieces(stream, length, length, 1, &whole);
+    read_in_pieces(stream, length, length, 1, &whole);
     for (size_t cut = 0; cut <= length; cut++) {
         struct buffer pieces = {0};
 
-        parse_in_pieces(stream, length, cut, cut % 3 ? length : 1, &pieces);
+        read_in_pieces(stream, length, cut, cut % 3 ? length : 1, &pieces);
         if (CHECK_EQ(pieces.used, whole.used) && whole.used > 0)
             CHECK(memcmp(pieces.data, whole.data, whole.used) == 0);
         buffer_free(&pieces);
@@ -181,7 +195,7 @@ static void an_endless_line_breaks_the_stream(void)
     struct buffer out = {0};
 
     memset(line, 'a', length);
-    parse_in_pieces(line, length, 1000, 1000, &out);
+    read_in_pieces(line, length, 1000, 1000, &out);
     buffer_append(&out, (struct bytes){"", 1});
     CHECK_STR(out.data, "!too big inline request");
     buffer_free(&out);
@@ -193,55 +207,59 @@ static void a_request_beyond_the_limit_breaks_the_stream(void)
     static const char header[] = "*3\r\n$8388608\r\n", next[] = "\r\n$8388608\r\n";
     size_t length = sizeof header - 1 + REQUEST_ARGUMENT_BYTES_MAX + sizeof next - 1;
     char *stream = calloc(1, length);
-    struct request r = {0};
+    struct source s = {{.more = next_piece}, stream, length, 0, length, 1};
 
     memcpy(stream, header, sizeof header - 1);
     memcpy(stream + length - (sizeof next - 1), next, sizeof next - 1);
-    CHECK_EQ(request_parse(&r, stream, length - (sizeof next - 1)), PARSE_MORE);
-    CHECK_EQ(request_parse(&r, stream, length), PARSE_BROKEN);
-    CHECK_STR(r.error, "too big request");
-    request_free(&r);
+    CHECK(!request_read(&s.request));
+    CHECK_STR(s.request.error, "too big request");
+    request_free(&s.request);
     free(stream);
 }
 
 /* The array of spans follows what has arrived. */
 static void a_large_count_allocates_nothing_in_advance(void)
 {
-    char stream[] = "*65536\r\n$1\r\na\r\n";
-    struct request r = {0};
+    static const char stream[] = "*65536\r\n$1\r\na\r\n$8388608\r\nb";
+    struct source s = {{.more = next_piece}, stream, sizeof stream - 1, 0, 1, 1};
 
-    CHECK_EQ(request_parse(&r, stream, sizeof stream - 1), PARSE_MORE);
-    CHECK(r.room <= 8);
-    request_free(&r);
+    CHECK(!request_read(&s.request));
+    CHECK_STR(s.request.error, "");
+    CHECK(s.request.room <= 8);
+    CHECK_EQ(s.request.in.room, sizeof stream - 1);
+    request_free(&s.request);
 }
 
 static void as_many_arguments_as_allowed_are_read(void)
 {
     struct buffer stream = {0};
-    struct request r = {0};
+    struct source s = {.request = {.more = next_piece}, .step = 1};
 
     buffer_print(&stream, "*%d\r\n", REQUEST_ARGUMENTS_MAX);
     for (int i = 0; i < REQUEST_ARGUMENTS_MAX; i++)
         buffer_print(&stream, "$1\r\n%d\r\n", i % 10);
-    CHECK_EQ(request_parse(&r, stream.data, stream.used), PARSE_DONE);
-    CHECK_EQ(r.count, REQUEST_ARGUMENTS_MAX);
-    CHECK_EQ(r.at, stream.used);
-    CHECK_EQ(*request_argument(&r, 12345).data, '5');
-    request_free(&r);
+    s.stream = stream.data;
+    s.length = s.first = stream.used;
+    CHECK(request_read(&s.request));
+    CHECK_EQ(s.request.count, REQUEST_ARGUMENTS_MAX);
+    CHECK_EQ(s.request.at, stream.used);
+    CHECK_EQ(*request_argument(&s.request, 12345).data, '5');
+    request_free(&s.request);
     buffer_free(&stream);
 }
 
 static void as_many_words_as_fit_a_line_are_read(void)
 {
-    char *line = malloc(REQUEST_INLINE_BYTES_MAX + 1);
-    struct request r = {0};
+    const size_t length = REQUEST_INLINE_BYTES_MAX + 1;
+    char *line = malloc(length);
+    struct source s = {{.more = next_piece}, line, length, 0, length, 1};
 
     for (size_t i = 0; i < REQUEST_INLINE_BYTES_MAX; i++)
         line[i] = i % 2 ? ' ' : 'w';
     line[REQUEST_INLINE_BYTES_MAX] = '\n';
-    CHECK_EQ(request_parse(&r, line, REQUEST_INLINE_BYTES_MAX + 1), PARSE_DONE);
-    CHECK_EQ(r.count, REQUEST_INLINE_BYTES_MAX / 2);
-    request_free(&r);
+    CHECK(request_read(&s.request));
+    CHECK_EQ(s.request.count, REQUEST_INLINE_BYTES_MAX / 2);
+    request_free(&s.request);
     free(line);
 }
 
@@ -341,12 +359,12 @@ static void replies_are_resp2(void)
 {
     struct buffer out = {0};
 
-    reply_status(&out, "OK");
-    reply_integer(&out, -7);
+    reply_text(&out, "+OK\r\n");
+    reply_number(&out, ':', -7);
     reply_bulk(&out, (struct bytes){"a\0b", 3});
     reply_bulk(&out, (struct bytes){"", 0});
-    reply_null(&out);
-    reply_array(&out, 2);
+    reply_text(&out, "$-1\r\n");
+    reply_number(&out, '*', 2);
     CHECK_EQ(out.used, 5 + 5 + 9 + 6 + 5 + 4);
     CHECK(memcmp(out.data, "+OK\r\n:-7\r\n$3\r\na\0b\r\n$0\r\n\r\n$-1\r\n*2\r\n", out.used) == 0);
     buffer_free(&out);

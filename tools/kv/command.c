@@ -54,17 +54,17 @@ static void reply_value(void *out, struct bytes value, int64_t expires)
 static const char *get(struct client *c)
 {
     if (!store_read(argument(c, 1), reply_value, &c->out))
-        reply_null(&c->out);
+        reply_text(&c->out, "$-1\r\n");
     return NULL;
 }
 
 /* A reply of many values is sent piece by piece: a peer that does not read must cost no memory. */
 static const char *mget(struct client *c)
 {
-    reply_array(&c->out, count(c) - 1);
+    reply_number(&c->out, '*', (int64_t)count(c) - 1);
     for (size_t i = 1; i < count(c) && !c->lost; i++) {
         if (!store_read(argument(c, i), reply_value, &c->out))
-            reply_null(&c->out);
+            reply_text(&c->out, "$-1\r\n");
         client_flush_if_full(c);
     }
     return NULL;
@@ -103,9 +103,9 @@ static const char *set(struct client *c)
         return error;
     status = store_set(argument(c, 1), argument(c, 2), expires, condition);
     if (status == STORE_OK)
-        reply_status(&c->out, "OK");
+        reply_text(&c->out, "+OK\r\n");
     else if (status == STORE_REFUSED)
-        reply_null(&c->out);
+        reply_text(&c->out, "$-1\r\n");
     return store_error[status];
 }
 
@@ -119,7 +119,7 @@ static const char *mset(struct client *c)
     for (size_t i = 1; i < count(c) && status == STORE_OK; i += 2)
         status = store_set(argument(c, i), argument(c, i + 1), STORE_KEEPS, STORE_ALWAYS);
     if (status == STORE_OK)
-        reply_status(&c->out, "OK");
+        reply_text(&c->out, "+OK\r\n");
     return store_error[status];
 }
 
@@ -129,7 +129,7 @@ static const char *del(struct client *c)
 
     for (size_t i = 1; i < count(c); i++)
         there += store_expire(argument(c, i), 0);
-    reply_integer(&c->out, there);
+    reply_number(&c->out, ':', there);
     return NULL;
 }
 
@@ -139,7 +139,7 @@ static const char *exists(struct client *c)
 
     for (size_t i = 1; i < count(c); i++)
         there += store_read(argument(c, i), NULL, NULL);
-    reply_integer(&c->out, there);
+    reply_number(&c->out, ':', there);
     return NULL;
 }
 
@@ -149,7 +149,7 @@ static const char *add(struct client *c, int64_t delta)
     enum store_status status = store_add(argument(c, 1), delta, &sum);
 
     if (status == STORE_OK)
-        reply_integer(&c->out, sum);
+        reply_number(&c->out, ':', sum);
     return store_error[status];
 }
 
@@ -178,7 +178,7 @@ static const char *expire(struct client *c)
         return NOT_INTEGER;
     if (!time_after(seconds, COIR_SEC, &expires))
         return "invalid expire time in 'expire' command";
-    reply_integer(&c->out, store_expire(argument(c, 1), expires));
+    reply_number(&c->out, ':', store_expire(argument(c, 1), expires));
     return NULL;
 }
 
@@ -193,24 +193,24 @@ static const char *ttl(struct client *c)
     int64_t expires;
 
     if (!store_read(argument(c, 1), read_expiry, &expires))
-        reply_integer(&c->out, -2);
+        reply_number(&c->out, ':', -2);
     else if (expires == STORE_KEEPS)
-        reply_integer(&c->out, -1);
+        reply_number(&c->out, ':', -1);
     else
-        reply_integer(&c->out, (expires - coir_now() + COIR_SEC / 2) / COIR_SEC);
+        reply_number(&c->out, ':', (expires - coir_now() + COIR_SEC / 2) / COIR_SEC);
     return NULL;
 }
 
 static const char *dbsize(struct client *c)
 {
-    reply_integer(&c->out, (int64_t)store_count());
+    reply_number(&c->out, ':', (int64_t)store_count());
     return NULL;
 }
 
 static const char *flushall(struct client *c)
 {
     store_sweep(SIZE_MAX, STORE_KEEPS);
-    reply_status(&c->out, "OK");
+    reply_text(&c->out, "+OK\r\n");
     return NULL;
 }
 
@@ -221,7 +221,7 @@ static const char *ping(struct client *c)
     if (count(c) == 2)
         reply_bulk(&c->out, argument(c, 1));
     else
-        reply_status(&c->out, "PONG");
+        reply_text(&c->out, "+PONG\r\n");
     return NULL;
 }
 
@@ -233,7 +233,7 @@ static const char *echo(struct client *c)
 
 static const char *quit(struct client *c)
 {
-    reply_status(&c->out, "OK");
+    reply_text(&c->out, "+OK\r\n");
     c->ended = true;
     return NULL;
 }
@@ -303,7 +303,7 @@ static const char *config(struct client *c)
     for (size_t i = 0; i < sizeof parameters / sizeof parameters[0]; i++)
         if (fnmatch(pattern, parameters[i][0], FNM_CASEFOLD) == 0)
             match[matches++] = &parameters[i];
-    reply_array(&c->out, 2 * matches);
+    reply_number(&c->out, '*', 2 * (int64_t)matches);
     for (size_t i = 0; i < 2 * matches; i++) {
         const char *text = (*match[i / 2])[i % 2];
 
@@ -343,7 +343,7 @@ static const char *debug_wait(struct client *c, bool busy)
         ; /* keeps the worker, as a handler that computes does */
     if (coir_sleep_until(end) != COIR_OK)
         return "canceled";
-    reply_status(&c->out, "OK");
+    reply_text(&c->out, "+OK\r\n");
     return NULL;
 }
 
@@ -401,9 +401,9 @@ static const struct command {
 static const char *command(struct client *c)
 {
     if (count(c) > 1 && bytes_are(argument(c, 1), "count"))
-        reply_integer(&c->out, COMMANDS);
+        reply_number(&c->out, ':', COMMANDS);
     else
-        reply_array(&c->out, 0);
+        reply_number(&c->out, '*', 0);
     return NULL;
 }
 

@@ -11,14 +11,6 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
-#include <strings.h>
-
-#define REQUEST_ARGUMENTS_MAX 65536
-#define REQUEST_ARGUMENT_BYTES_MAX (8u << 20)
-#define REQUEST_BYTES_MAX (16u << 20)
-#define REQUEST_INLINE_BYTES_MAX (64u << 10)
-
-/* ----------------------------------------------------------------------------------- bytes */
 
 /* A view of bytes that somebody else owns. Any byte may occur; there is no terminator. */
 struct bytes {
@@ -26,71 +18,14 @@ struct bytes {
     size_t length;
 };
 
-static inline bool bytes_equal(struct bytes a, struct bytes b)
-{
-    return a.length == b.length && memcmp(a.data, b.data, a.length) == 0;
-}
-
-/* Whether the bytes are this word, whatever the case of its letters. */
-static inline bool bytes_are(struct bytes b, const char *word)
-{
-    return b.length == strlen(word) && strncasecmp(b.data, word, b.length) == 0;
-}
-
 #define BYTES_INTEGER_MAX 20 /* characters of the longest int64_t, "-9223372036854775808" */
+
+bool bytes_equal(struct bytes a, struct bytes b);
+bool bytes_are(struct bytes b, const char *word); /* whatever the case of its letters */
 
 /* Reads a decimal integer in its one canonical form: "7", "-7", "0"; not "+7", "07", "-0", "". */
 bool bytes_integer(struct bytes b, int64_t *value);
-
-/* Writes the integer into text, without terminator; returns how many characters. */
-size_t bytes_from_integer(char text[BYTES_INTEGER_MAX], int64_t value);
-
-/* -------------------------------------------------------------------------------- requests */
-
-enum parse {
-    PARSE_MORE,  /* the bytes so far are a sound beginning */
-    PARSE_DONE,  /* a whole request is there */
-    PARSE_BROKEN /* request.error says why; nothing after this point can be understood */
-};
-
-/*
- * A request being read; once complete, its arguments. All zero is valid.
- *
- * Arguments are offsets, since the bytes may move between two calls of request_parse. Their array
- * grows with the arguments that have arrived, never with the number that was announced.
- */
-struct request {
-    const char *data; /* the bytes, as of the last request_parse */
-    size_t at;        /* bytes understood; of a complete request: its length */
-    size_t missing;   /* arguments still to come */
-    size_t bulk_end;  /* of the argument that begins at `at`; 0: its header comes first */
-    bool complete;
-    struct span {
-        uint32_t at, length; /* in bytes from the beginning of the request */
-    } * span;                /* owned; count of room are in use */
-    size_t count, room;
-    char error[32]; /* set with PARSE_BROKEN */
-};
-
-/*
- * Goes on with a request, or begins the next one after PARSE_DONE.
- *
- *   data       the first byte of the request. What was there in the call before must still be
- *              there, though the address may differ. Quoted words of inline commands are
- *              unquoted in place.
- *
- * A complete request of no arguments (an empty line, "*0") asks for nothing.
- */
-enum parse request_parse(struct request *request, char *data, size_t length);
-
-static inline struct bytes request_argument(const struct request *r, size_t i)
-{
-    return (struct bytes){r->data + r->span[i].at, r->span[i].length};
-}
-
-void request_free(struct request *request);
-
-/* --------------------------------------------------------------------------------- replies */
+size_t bytes_from_integer(char text[BYTES_INTEGER_MAX], int64_t value); /* returns its length */
 
 /*
  * Bytes that grow at the end. All zero is valid. Memory that cannot be had sets `failed`, after
@@ -112,13 +47,51 @@ __attribute__((format(printf, 2, 3))) void buffer_print(struct buffer *buffer, c
 void buffer_clear(struct buffer *buffer, size_t keep);
 void buffer_free(struct buffer *buffer);
 
-void reply_status(struct buffer *out, const char *text);
+/* -------------------------------------------------------------------------------- requests */
+
+#define REQUEST_ARGUMENTS_MAX 65536
+#define REQUEST_ARGUMENT_BYTES_MAX (8u << 20)
+#define REQUEST_BYTES_MAX (16u << 20)
+#define REQUEST_INLINE_BYTES_MAX (64u << 10)
+
+/*
+ * A stream of requests, and the one read last. All zero but for `more` is valid.
+ *
+ * Arguments are offsets, since `more` may move the bytes. Their array grows with the arguments
+ * that have arrived, as the buffer does with the bytes: never on an announcement.
+ */
+struct request {
+    bool (*more)(struct request *r); /* appends to `in`; may first drop what is before `begin` */
+    struct buffer in;                /* owned */
+    size_t begin;                    /* of the request, in `in` */
+    size_t at;                       /* bytes read of it */
+    struct span {
+        uint32_t at, length;         /* in bytes from begin */
+    } * span;                        /* owned; count of room are in use */
+    size_t count, room;
+    char error[32]; /* set when the stream is broken: nothing after this can be understood */
+};
+
+/*
+ * Reads the next request. One of no arguments (an empty line, "*0") asks for nothing.
+ *
+ * Returns     false when the stream has ended, because there is no more or because it is broken
+ */
+bool request_read(struct request *r);
+
+static inline struct bytes request_argument(const struct request *r, size_t i)
+{
+    return (struct bytes){r->in.data + r->begin + r->span[i].at, r->span[i].length};
+}
+
+void request_free(struct request *r);
+
+/* --------------------------------------------------------------------------------- replies */
+
+void reply_text(struct buffer *out, const char *text);                   /* "+OK\r\n", "$-1\r\n" */
+void reply_number(struct buffer *out, char type, int64_t number);        /* ':', or '*': replies follow */
+void reply_bulk(struct buffer *out, struct bytes value);
 /* The text begins with a code in capitals, such as ERR. Line breaks in it become spaces. */
 __attribute__((format(printf, 2, 3))) void reply_error(struct buffer *out, const char *format, ...);
-void reply_integer(struct buffer *out, int64_t value);
-void reply_bulk(struct buffer *out, struct bytes value);
-void reply_null(struct buffer *out);
-/* n replies must follow. */
-void reply_array(struct buffer *out, size_t n);
 
 #endif

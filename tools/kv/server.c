@@ -44,19 +44,24 @@ void client_flush_if_full(struct client *c)
         client_flush(c);
 }
 
-/* Receives at least one byte. The buffer grows when it is full of bytes, never on a promise. */
-static bool client_read(struct client *c)
+/*
+ * What a request calls when bytes are missing: sends the replies, then receives at least one byte.
+ * The buffer grows when it is full of bytes, never on a promise.
+ */
+static bool client_more(struct request *r)
 {
-    struct buffer *in = &c->in;
+    struct client *c = (struct client *)r;
+    struct buffer *in = &r->in;
     size_t room;
     int64_t got;
 
-    if (c->answered == in->used)
+    client_flush(c);
+    if (r->begin == in->used)
         buffer_clear(in, READ_BYTES);
-    else if (c->answered > 0)
-        memmove(in->data, in->data + c->answered, in->used -= c->answered);
-    c->answered = 0;
-    if (!buffer_reserve(in, in->data ? 1 : READ_BYTES))
+    else if (r->begin > 0)
+        memmove(in->data, in->data + r->begin, in->used -= r->begin);
+    r->begin = 0;
+    if (c->lost || coir_canceled() || !buffer_reserve(in, in->data ? 1 : READ_BYTES))
         return false;
     room = in->room - in->used < READ_BYTES_MAX ? in->room - in->used : READ_BYTES_MAX;
     got = coir_socket_recv(c->socket, in->data + in->used, room);
@@ -65,23 +70,18 @@ static bool client_read(struct client *c)
     return got > 0;
 }
 
-/* Answers the requests that have arrived whole. */
+/* Answers requests until there are no more. */
 static void client_answer(void *arg)
 {
     struct client *c = arg;
-    enum parse parse = PARSE_DONE;
 
-    while (!c->ended) {
-        parse = request_parse(&c->request, c->in.data + c->answered, c->in.used - c->answered);
-        if (parse != PARSE_DONE)
-            break;
+    while (!c->ended && request_read(&c->request)) {
         c->reply_at = c->out.used;
-        c->answered += c->request.at;
         if (c->request.count > 0)
             command_run(c);
         client_flush_if_full(c);
     }
-    if (parse == PARSE_BROKEN) {
+    if (c->request.error[0]) {
         reply_error(&c->out, "ERR Protocol error: %s", c->request.error);
         c->ended = true;
     }
@@ -121,7 +121,6 @@ static void close_socket(int socket)
 static void client_close(struct client *c)
 {
     close_socket(c->socket);
-    buffer_free(&c->in);
     buffer_free(&c->out);
     request_free(&c->request);
 }
@@ -129,17 +128,16 @@ static void client_close(struct client *c)
 /* The job of a connection. client_close runs when the frame is left, even by a panic. */
 static void client_serve(void *arg)
 {
-    struct client c __attribute__((cleanup(client_close))) = {.socket = (int)(intptr_t)arg};
+    struct client c __attribute__((cleanup(client_close))) = {
+        .request = {.more = client_more}, .socket = (int)(intptr_t)arg};
     coir_failure failure;
 
     coir_job_name("client");
     /* Replies go out in one piece, so there is nothing to gather. Failing costs latency only. */
     (void)setsockopt(c.socket, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
-    while (!c.ended && !coir_canceled() && client_read(&c)) {
-        if (coir_try(client_answer, &c, &failure) == COIR_PANICKED)
-            client_panicked(&c, &failure);
-        client_flush(&c);
-    }
+    if (coir_try(client_answer, &c, &failure) == COIR_PANICKED)
+        client_panicked(&c, &failure);
+    client_flush(&c);
     if (c.ended && !c.lost)
         server_linger(c.socket, coir_now() + LINGER);
 }

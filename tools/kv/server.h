@@ -41,15 +41,13 @@ void server_linger(int socket, int64_t deadline);
 
 /* One connection. It lives in the frame of the fiber that serves it, and nowhere else. */
 struct client {
+    struct request request; /* the one being read or run; first, since client_more goes back */
     int socket;
-    bool ended;            /* send what is in out, then close */
-    bool lost;             /* the peer cannot be reached any more */
-    struct buffer in;      /* received; the first `answered` bytes are done with */
-    size_t answered;
-    struct request request; /* the one being read or run */
-    struct buffer out;      /* replies not yet sent */
-    size_t reply_at;        /* where in out the reply of the running command begins */
-    uint64_t commands;      /* run, and not yet added to server.commands */
+    bool ended;        /* send what is in out, then close */
+    bool lost;         /* the peer cannot be reached any more */
+    struct buffer out; /* replies not yet sent */
+    size_t reply_at;   /* where in out the reply of the running command begins */
+    uint64_t commands; /* run, and not yet added to server.commands */
 };
 
 /* Sends the replies gathered so far, once there is enough to be worth a send. Suspends. */
