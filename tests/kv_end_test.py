@@ -8,10 +8,12 @@ A case is a function whose name is a sentence that is true when it passes. Those
 @each run once on every kind of server (io_uring and epoll, one worker and two).
 """
 
-import contextlib
+import os
+import re
 import resource
 import select
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -132,13 +134,37 @@ def the_metrics_port_speaks_http(server):
     equal(server.http("/healthz"), (200, "ok\n"))
     equal(server.http("/")[0], 404)
     equal(server.http("/metrics", method="DELETE")[0], 405)
-    with Client(server.metrics_port) as c:
-        with contextlib.suppress(ConnectionError):
-            c.send(b"GET /" + b"x" * 100000)
-            c.file.read()
-    with Client(server.metrics_port) as silent:  # holds the responder, but not for long
+    with Client(server.metrics_port) as silent:  # holds its exchange, but not for long
         equal(server.http("/healthz"), (200, "ok\n"))
         silent.is_closed()
+
+
+@each_io
+def a_request_head_beyond_the_limit_is_answered(server):
+    for head in (b"GET /" + b"x" * 100000, b"\0" * 4096, b"GET /healthz HTTP/1.1\r\nA: " + b"b" * 5000):
+        with Client(server.metrics_port) as c:
+            c.send(head)
+            equal(c.file.readline(), b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
+            c.socket.shutdown(socket.SHUT_WR)
+            equal(b"Content-Length: 0\r\n" in c.file.read(), True)
+    equal(server.http("/healthz"), (200, "ok\n"))
+
+
+@each_io
+def idle_scrapers_delay_no_scrape(server):
+    idle = [Client(server.metrics_port) for _ in range(15)]
+    start = time.monotonic()
+    for _ in range(20):
+        equal(server.http("/healthz"), (200, "ok\n"))
+    within(0, time.monotonic() - start, 1)
+    idle += [Client(server.metrics_port) for _ in range(100)]  # beyond the bound they wait
+    descriptors = len(os.listdir(f"/proc/{server.process.pid}/fd"))
+    within(0, descriptors, 8 + 2 * 2 + 16)
+    equal(server.http("/healthz"), (200, "ok\n"))
+    for c in idle[:15]:
+        c.is_closed()
+    for c in idle:
+        c.close()
 
 
 # ---------------------------------------------------------------------------------- the process
@@ -189,6 +215,42 @@ def clients_beyond_the_limit_are_told_so():
 
 
 @case
+def the_room_that_is_promised_is_there():
+    for io in ("uring", "epoll"):
+        for workers in (1, 2):
+            options = ("--io", io, "--workers", str(workers))
+            with Server(*options, descriptors=60) as server:
+                until(lambda: server.log, "a warning")
+                room = int(re.search(r"room for (\d+) clients: the limit of descriptors is 60",
+                                     server.log[-1])[1])
+                within(20, room, 40)
+                scrapers = [Client(server.metrics_port) for _ in range(40)]
+                clients = [server.client() for _ in range(room)]
+                for c in clients:
+                    equal(c("PING"), "PONG")
+                for _ in range(30):
+                    with server.client() as c:
+                        equal(c("PING"), Error("ERR max number of clients reached"))
+                text = clients[0]("INFO").decode()
+                for line in (f"maxclients:{room}", f"connected_clients:{room}", "rejected_connections:30"):
+                    equal((line, line in text), (line, True))
+                equal("used_memory:0" in text, False)
+                for c in clients + scrapers:
+                    c.close()
+                until(lambda: server.connections() == 0, "they are gone")
+                equal(server.metrics()["coir_kv_accept_errors_total"], 0)
+
+
+@case
+def a_limit_without_room_for_clients_ends_the_start():
+    for limit in (4, 8, 14, 20):
+        out = subprocess.run(["prlimit", f"--nofile={limit}:{limit}", kv_kit.BINARY, "--port", "0"],
+                             text=True, capture_output=True, timeout=PATIENCE)
+        equal((out.returncode, out.stdout), (1, ""))
+        equal("descriptors" in out.stderr.splitlines()[-1], True)
+
+
+@case
 def a_server_out_of_descriptors_goes_on():
     with Server("--max-clients", "1000") as server:
         resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (40, 40))
@@ -223,7 +285,17 @@ def an_address_that_cannot_be_had_gives_one_line_and_exit_1():
     with Server() as server:
         equal("in use" in fails(1, "--port", str(server.port)), True)
         equal("in use" in fails(1, "--port", "0", "--metrics-port", str(server.port)), True)
-    fails(1, "--port", "0", "--bind", "not-an-address")
+    for address in ("not-an-address", "1.2.3", "192.0.2.1", "2001:db8::1"):
+        error = fails(1, "--port", "0", "--bind", address)
+        equal((address, f"--bind {address}: " in error, "--port" in error), (address, True, False))
+
+
+@case
+def an_ipv6_address_is_printed_in_brackets():
+    with Server("--bind", "::1", address="[::1]") as server:
+        with socket.create_connection(("::1", server.port), PATIENCE) as s:
+            s.sendall(b"DEBUG SLEEP 0\r\n")
+            equal(s.recv(100), b"+OK\r\n")
 
 
 @case

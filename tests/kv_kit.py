@@ -74,8 +74,10 @@ def percentile(values, share):
 class Server:
     """A coir-kv on free ports; leaving the block stops it and demands a clean end."""
 
-    def __init__(self, *options):
-        self.command = [BINARY, "--port", "0", "--metrics-port", "0", *options]
+    def __init__(self, *options, descriptors=None, address="127.0.0.1"):
+        limit = ["prlimit", f"--nofile={descriptors}:{descriptors}"] if descriptors else []
+        self.command = [*limit, BINARY, "--port", "0", "--metrics-port", "0", *options]
+        self.address = address
 
     def __enter__(self):
         self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE,
@@ -88,8 +90,8 @@ class Server:
             reader.start()
         try:
             until(lambda: len(self.printed) == 2 or self.process.poll() is not None, "two lines")
-            self.port = self._port("listening on 127.0.0.1:", 0)
-            self.metrics_port = self._port("metrics on 127.0.0.1:", 1)
+            self.port = self._port(f"listening on {self.address}:", 0)
+            self.metrics_port = self._port(f"metrics on {self.address}:", 1)
         except BaseException as error:
             self.__exit__(type(error))
             raise

@@ -65,8 +65,31 @@ def info_tells_of_server_and_keys(server):
         c("MSET", "a", "1", "b", "2")
         text = c("INFO").decode()
         for line in (f"tcp_port:{server.port}", f"process_id:{server.process.pid}",
-                     "connected_clients:1", "db0:keys=2", "panics:0"):
-            equal(line in text.split("\r\n"), True)
+                     "connected_clients:1", "blocked_clients:0", "total_connections_received:1",
+                     "total_commands_processed:1", "db0:keys=2", "panics:0"):
+            equal((line, line in text.split("\r\n")), (line, True))
+        figures = dict(line.split(":", 1) for line in text.split("\r\n") if ":" in line)
+        within(server.resident() // 2, int(figures["used_memory"]), server.resident() * 2)
+        equal(figures["used_memory_human"], f"{int(figures['used_memory']) / (1 << 20):.2f}M")
+        c("SET", "big", b"x" * (8 << 20))
+        grown = int(re.search(r"used_memory:(\d+)", c("INFO").decode())[1])
+        within(6 << 20, grown - int(figures["used_memory"]), 64 << 20)
+
+
+@each_io
+def config_get_takes_globs(server):
+    with server.client() as c:
+        every = c("CONFIG", "GET", "*")
+        names = every[::2]
+        equal(names, [b"appendonly", b"maxclients", b"port", b"save"])
+        equal(every[5], b"%d" % server.port)
+        equal(c("config", "get", "max*"), [b"maxclients", b"10000"])
+        equal(c("CONFIG", "GET", "[ap]*"), every[:2] + every[4:6])
+        equal(c("CONFIG", "GET", "SAV?"), [b"save", b""])
+        for nothing in ("", "x*", "*" * 63 + "x", "*" * 5000, "[", "\\", b"save\0", b"*\xff"):
+            equal(c("CONFIG", "GET", nothing), [b"save", b""] if nothing == b"save\0" else [])
+        c.fails("ERR only CONFIG GET is supported", "CONFIG", "GET", "a", "b")
+        equal(c("PING"), "PONG")
 
 
 @each
@@ -332,21 +355,48 @@ def redis_cli_is_content(server):
     equal("connected_clients:1" in out.stdout, True)
 
 
+@contextlib.contextmanager
+def redis_cli_at_a_terminal(server, *options):
+    """Yields the process and a function that reads what it shows, until a condition holds."""
+    terminal, inside = pty.openpty()
+    process = subprocess.Popen(["redis-cli", "-p", str(server.port), *options], stdin=inside,
+                               stdout=inside, stderr=inside, env={**os.environ, "TERM": "dumb"})
+    os.close(inside)
+
+    def read(enough):
+        text = b""
+        with contextlib.suppress(OSError):  # EIO: the other end is closed
+            while not enough(text) and select.select([terminal], [], [], PATIENCE)[0]:
+                text += os.read(terminal, 4096)
+        return text.decode()
+    try:
+        yield process, terminal, read
+    finally:
+        os.close(terminal)
+        process.kill()
+        process.wait()
+
+
 @each_io
 def redis_cli_is_content_at_a_terminal(server):
-    terminal, inside = pty.openpty()
-    process = subprocess.Popen(["redis-cli", "-p", str(server.port)], stdin=inside, stdout=inside,
-                               stderr=inside, env={**os.environ, "TERM": "dumb"})
-    os.close(inside)
-    os.write(terminal, b"set k 'a b'\nget k\nfoo\nquit\n")
-    text = b""
-    with contextlib.suppress(OSError):  # EIO: the other end is closed
-        while select.select([terminal], [], [], PATIENCE)[0]:
-            text += os.read(terminal, 4096)
-    os.close(terminal)
-    equal(process.wait(PATIENCE), 0)
-    for part in (b"OK", b'"a b"', b"(error) ERR unknown command"):
+    with redis_cli_at_a_terminal(server) as (process, terminal, read):
+        os.write(terminal, b"set k 'a b'\nget k\nfoo\nquit\n")
+        text = read(lambda _: False)
+        equal(process.wait(PATIENCE), 0)
+    for part in ("OK", '"a b"', "(error) ERR unknown command"):
         equal(part in text, True)
+
+
+@each_io
+def redis_cli_stat_shows_sense(server):
+    with server.client() as c:
+        c("MSET", "a", "1", "b", "2")
+        with redis_cli_at_a_terminal(server, "--stat", "-i", "0.05") as (_, _, read):
+            text = read(lambda text: text.count(b"\n") >= 5)
+    line = text.replace("\r", "").split("\n")[3]
+    stat = re.fullmatch(r"2 +(\d+\.\d\d)M +2 +0 +(\d+) \(\+(\d+)\) +2 *", line)
+    within(0.5, float(stat[1]), 1000)
+    within(1, int(stat[2]), 10)
 
 
 @each

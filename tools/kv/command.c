@@ -5,7 +5,7 @@
  * A handler appends exactly one reply and returns NULL, or appends none and returns what is wrong.
  * Whoever adds a command adds a handler and a line in the table at the end.
  */
-#include "server.h"
+#include "kv.h"
 
 #include <fnmatch.h>
 #include <inttypes.h>
@@ -17,8 +17,6 @@
 
 #define NOT_INTEGER "value is not an integer or out of range"
 #define SYNTAX_ERROR "syntax error"
-#define WRONG_NUMBER "wrong number of arguments for '%s' command"
-#define DEBUG_MS_MAX 60000
 
 static const char *const store_error[] = {
     [STORE_NOT_INTEGER] = NOT_INTEGER,
@@ -246,39 +244,32 @@ static const char *shutdown_server(struct client *c)
     return NULL;
 }
 
-static void print_memory(struct buffer *text)
-{
-    uint64_t bytes = metrics_resident();
-    const char *unit = "BKMGT";
-    double human = (double)bytes;
-
-    for (; human >= 1024 && unit[1]; unit++)
-        human /= 1024;
-    buffer_print(text, "\r\n# Memory\r\nused_memory:%" PRIu64 "\r\n", bytes);
-    buffer_print(text, "used_memory_human:%.2f%c\r\n", human, *unit);
-}
-
 static const char *info(struct client *c)
 {
     struct buffer text __attribute__((cleanup(buffer_free))) = {0};
+    uint64_t memory = metrics_resident();
     coir_stats stats;
 
     coir_stats_read(coir_current(), &stats);
-    buffer_print(&text, "# Server\r\nserver:coir-kv\r\ncoir_version:%s\r\n", coir_version());
-    buffer_print(&text, "process_id:%d\r\ntcp_port:%u\r\n", (int)getpid(), server.port);
-    buffer_print(&text, "io:%s\r\n", stats.io == COIR_IO_URING ? "uring" : "epoll");
-    buffer_print(&text, "workers:%u\r\nuptime_in_seconds:%" PRId64 "\r\n", stats.workers,
+    buffer_print(&text,
+                 "# Server\r\nserver:coir-kv\r\ncoir_version:%s\r\nprocess_id:%d\r\ntcp_port:%u\r\n"
+                 "io:%s\r\nworkers:%u\r\nuptime_in_seconds:%" PRId64 "\r\n\r\n",
+                 coir_version(), (int)getpid(), server.port,
+                 stats.io == COIR_IO_URING ? "uring" : "epoll", stats.workers,
                  (coir_now() - server.started) / COIR_SEC);
-    buffer_print(&text, "\r\n# Clients\r\nconnected_clients:%" PRIu64 "\r\nmaxclients:%u\r\n",
-                 figure(&server.connections), server.clients_max);
-    buffer_print(&text, "blocked_clients:0\r\n"); /* no command waits for another client */
-    print_memory(&text);
-    buffer_print(&text, "\r\n# Stats\r\ntotal_connections_received:%" PRIu64 "\r\n",
-                 figure(&server.accepted) + figure(&server.refused));
-    buffer_print(&text, "rejected_connections:%" PRIu64 "\r\n", figure(&server.refused));
-    buffer_print(&text, "total_commands_processed:%" PRIu64 "\r\npanics:%" PRIu64 "\r\n",
-                 figure(&server.commands), stats.panics);
-    buffer_print(&text, "\r\n# Keyspace\r\ndb0:keys=%zu\r\n", store_count());
+    buffer_print(&text, /* no command waits for another client, so none is blocked */
+                 "# Clients\r\nconnected_clients:%" PRIu64 "\r\nmaxclients:%u\r\n"
+                 "blocked_clients:0\r\n\r\n# Memory\r\nused_memory:%" PRIu64 "\r\n"
+                 "used_memory_human:%.2fM\r\n\r\n",
+                 figure(&server.connections), server.clients_max, memory,
+                 (double)memory / 0x100000);
+    buffer_print(&text,
+                 "# Stats\r\ntotal_connections_received:%" PRIu64
+                 "\r\nrejected_connections:%" PRIu64 "\r\ntotal_commands_processed:%" PRIu64
+                 "\r\npanics:%" PRIu64 "\r\n\r\n"
+                 "# Keyspace\r\ndb0:keys=%zu\r\n",
+                 figure(&server.accepted) + figure(&server.refused), figure(&server.refused),
+                 figure(&server.commands), stats.panics, store_count());
     if (text.failed)
         return store_error[STORE_NO_MEMORY];
     reply_bulk(&c->out, (struct bytes){text.data, text.used});
@@ -288,11 +279,11 @@ static const char *info(struct client *c)
 static const char *config(struct client *c)
 {
     char pattern[64] = "", port[16], clients[16];
-    const char *const parameters[][2] = {
+    const char *const parameter[4][2] = {
         {"appendonly", "no"}, {"maxclients", clients}, {"port", port}, {"save", ""}};
-    const char *const(*match[4])[2];
     struct bytes glob = argument(c, 2);
-    size_t matches = 0;
+    bool match[4];
+    int matches = 0;
 
     if (count(c) != 3 || !bytes_are(argument(c, 1), "get"))
         return "only CONFIG GET is supported";
@@ -300,14 +291,14 @@ static const char *config(struct client *c)
         memcpy(pattern, glob.data, glob.length);
     snprintf(port, sizeof port, "%u", server.port);
     snprintf(clients, sizeof clients, "%u", server.clients_max);
-    for (size_t i = 0; i < sizeof parameters / sizeof parameters[0]; i++)
-        if (fnmatch(pattern, parameters[i][0], FNM_CASEFOLD) == 0)
-            match[matches++] = &parameters[i];
-    reply_number(&c->out, '*', 2 * (int64_t)matches);
-    for (size_t i = 0; i < 2 * matches; i++) {
-        const char *text = (*match[i / 2])[i % 2];
+    for (int i = 0; i < 4; i++)
+        matches += match[i] = fnmatch(pattern, parameter[i][0], FNM_CASEFOLD) == 0;
+    reply_number(&c->out, '*', 2 * matches);
+    for (int i = 0; i < 8; i++) {
+        const char *text = parameter[i / 2][i % 2];
 
-        reply_bulk(&c->out, (struct bytes){text, strlen(text)});
+        if (match[i / 2])
+            reply_bulk(&c->out, (struct bytes){text, strlen(text)});
     }
     return NULL;
 }
@@ -336,7 +327,7 @@ static const char *debug_wait(struct client *c, bool busy)
         return SYNTAX_ERROR;
     if (!bytes_integer(argument(c, 2), &ms))
         return NOT_INTEGER;
-    if (ms < 0 || ms > DEBUG_MS_MAX)
+    if (ms < 0 || ms > 60000)
         return "milliseconds must be 0 to 60000";
     end = coir_now() + ms * COIR_MS;
     while (busy && coir_now() < end && !coir_canceled())

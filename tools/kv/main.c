@@ -6,7 +6,7 @@
  * everything else. SIGTERM and SIGINT are blocked before the runtime starts its threads, so that
  * sigwait takes them as values and no handler is needed.
  */
-#include "server.h"
+#include "kv.h"
 
 #include <err.h>
 #include <fcntl.h>
@@ -33,7 +33,17 @@ static const char help[] =
     "  --max-clients N       connections at once (10000)\n"
     "  --help                print this and exit\n";
 
-enum option_name { PORT, WORKERS, METRICS_PORT, MAX_CLIENTS, NUMBERS, BIND = NUMBERS, IO, POLL, HELP };
+enum option_name {
+    PORT,
+    WORKERS,
+    METRICS_PORT,
+    MAX_CLIENTS,
+    NUMBERS,
+    BIND = NUMBERS,
+    IO,
+    POLL,
+    HELP
+};
 
 static const struct option known[] = {
     {"port", required_argument, NULL, PORT},
@@ -94,7 +104,8 @@ static void parse_options(int argc, char **argv, struct options *o)
     o->runtime.workers = (unsigned)o->number[WORKERS];
 }
 
-/* ----------------------------------------------------------------------------------- the process */
+/* ----------------------------------------------------------------------------------- the process
+ */
 
 /* A line is one write, so that lines of several workers do not mix. */
 static void log_line(enum coir_log_level level, const char *text, void *arg)

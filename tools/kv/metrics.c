@@ -5,7 +5,7 @@
  * Every exchange is a job with a deadline: a scraper that hangs, or a panic in here, costs one
  * answer. Their number is bounded, and beyond it connections wait in the listener's backlog.
  */
-#include "server.h"
+#include "kv.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -35,30 +35,25 @@ uint64_t metrics_resident(void)
     return coir_offload(read_resident, &bytes) == COIR_DONE ? bytes : 0; /* files may block */
 }
 
-static void metric(struct buffer *out, const char *name, const char *type, const char *help,
-                   uint64_t value)
+static void metric(struct buffer *out, const char *name, const char *help, uint64_t value)
 {
+    const char *type = strstr(name, "_total") ? "counter" : "gauge";
+
     buffer_print(out, "# HELP %s %s\n# TYPE %s %s\n%s %" PRIu64 "\n", name, help, name, type, name,
                  value);
 }
 
 static void server_metrics(struct buffer *out)
 {
-    uint64_t resident = metrics_resident();
-
-    metric(out, "coir_kv_connections", "gauge", "Connections open.", figure(&server.connections));
-    metric(out, "coir_kv_connections_accepted_total", "counter", "Connections served since start.",
-           figure(&server.accepted));
-    metric(out, "coir_kv_connections_refused_total", "counter",
-           "Connections closed because the server was full.", figure(&server.refused));
-    metric(out, "coir_kv_accept_errors_total", "counter", "Failures to take a connection.",
-           figure(&server.accept_errors));
-    metric(out, "coir_kv_commands_total", "counter", "Commands run.", figure(&server.commands));
-    metric(out, "coir_kv_keys", "gauge", "Keys held.", store_count());
-    metric(out, "coir_kv_uptime_seconds", "gauge", "Time since start.",
+    metric(out, "coir_kv_connections", "Open now.", figure(&server.connections));
+    metric(out, "coir_kv_connections_accepted_total", "Served.", figure(&server.accepted));
+    metric(out, "coir_kv_connections_refused_total", "Beyond the limit.", figure(&server.refused));
+    metric(out, "coir_kv_accept_errors_total", "Not taken.", figure(&server.accept_errors));
+    metric(out, "coir_kv_commands_total", "Commands run.", figure(&server.commands));
+    metric(out, "coir_kv_keys", "Keys held.", store_count());
+    metric(out, "coir_kv_uptime_seconds", "Time since start.",
            (uint64_t)((coir_now() - server.started) / COIR_SEC));
-    if (resident > 0)
-        metric(out, "coir_kv_resident_bytes", "gauge", "Resident memory of the process.", resident);
+    metric(out, "coir_kv_resident_bytes", "Memory of the process.", metrics_resident());
 }
 
 static void runtime_metrics(struct buffer *out)
@@ -67,19 +62,19 @@ static void runtime_metrics(struct buffer *out)
     coir_stats stats;
 
     coir_stats_read(coir_current(), &stats);
-    metric(out, "coir_jobs_spawned_total", "counter", "Jobs accepted.", stats.spawned);
+    metric(out, "coir_jobs_spawned_total", "Jobs accepted.", stats.spawned);
+    metric(out, "coir_panics_total", "Panics raised, contained ones too.", stats.panics);
+    metric(out, "coir_fibers_parked", "Fibers parked.", stats.parked);
+    metric(out, "coir_stacks", "Stacks in existence.", stats.stacks);
+    metric(out, "coir_switches_total", "Context switches.", stats.switches);
+    metric(out, "coir_steals_total", "Jobs taken from another worker.", stats.steals);
+    metric(out, "coir_sleeps_total", "Times a worker went to sleep.", stats.sleeps);
+    metric(out, "coir_workers", "Worker threads.", stats.workers);
     buffer_print(out, "# HELP coir_jobs_ended_total Jobs ended, by outcome.\n"
                       "# TYPE coir_jobs_ended_total counter\n");
     for (int i = COIR_DONE; i <= COIR_PANICKED; i++)
         buffer_print(out, "coir_jobs_ended_total{outcome=\"%s\"} %" PRIu64 "\n", outcome[i],
                      stats.ended[i]);
-    metric(out, "coir_panics_total", "counter", "Panics raised, contained ones too.", stats.panics);
-    metric(out, "coir_fibers_parked", "gauge", "Fibers parked.", stats.parked);
-    metric(out, "coir_stacks", "gauge", "Stacks in existence.", stats.stacks);
-    metric(out, "coir_switches_total", "counter", "Context switches.", stats.switches);
-    metric(out, "coir_steals_total", "counter", "Jobs taken from another worker.", stats.steals);
-    metric(out, "coir_sleeps_total", "counter", "Times a worker went to sleep.", stats.sleeps);
-    metric(out, "coir_workers", "gauge", "Worker threads.", stats.workers);
 }
 
 /* ---------------------------------------------------------------------------------------- HTTP */
@@ -100,22 +95,22 @@ static bool read_head(int socket, char head[HEAD_BYTES_MAX], int64_t deadline)
     return true;
 }
 
-/* Fills the body; returns the status line's end. */
+/* Fills the body; returns what the status line says. */
 static const char *respond(const char *head, struct buffer *body)
 {
     if (!strstr(head, "\r\n\r\n"))
         return "431 Request Header Fields Too Large";
-    if (strncmp(head, "GET /metrics ", 13) == 0) {
+    if (strncmp(head, "GET ", 4) != 0)
+        return "405 Method Not Allowed";
+    if (strncmp(head + 4, "/healthz ", 9) == 0) {
+        buffer_print(body, "ok\n");
+    } else if (strncmp(head + 4, "/metrics ", 9) == 0) {
         server_metrics(body);
         runtime_metrics(body);
-        return "200 OK";
+    } else {
+        return "404 Not Found";
     }
-    if (strncmp(head, "GET /healthz ", 13) == 0) {
-        buffer_print(body, "ok\n");
-        return "200 OK";
-    }
-    buffer_print(body, "GET /metrics or GET /healthz\n");
-    return strncmp(head, "GET ", 4) == 0 ? "404 Not Found" : "405 Method Not Allowed";
+    return "200 OK";
 }
 
 static void close_socket(void *socket)

@@ -66,8 +66,8 @@ struct request {
     size_t begin;                    /* of the request, in `in` */
     size_t at;                       /* bytes read of it */
     struct span {
-        uint32_t at, length;         /* in bytes from begin */
-    } * span;                        /* owned; count of room are in use */
+        uint32_t at, length; /* in bytes from begin */
+    } * span;                /* owned; count of room are in use */
     size_t count, room;
     char error[32]; /* set when the stream is broken: nothing after this can be understood */
 };
@@ -88,8 +88,8 @@ void request_free(struct request *r);
 
 /* --------------------------------------------------------------------------------- replies */
 
-void reply_text(struct buffer *out, const char *text);                   /* "+OK\r\n", "$-1\r\n" */
-void reply_number(struct buffer *out, char type, int64_t number);        /* ':', or '*': replies follow */
+void reply_text(struct buffer *out, const char *text);            /* "+OK\r\n", "$-1\r\n" */
+void reply_number(struct buffer *out, char type, int64_t number); /* ':', or '*': replies follow */
 void reply_bulk(struct buffer *out, struct bytes value);
 /* The text begins with a code in capitals, such as ERR. Line breaks in it become spaces. */
 __attribute__((format(printf, 2, 3))) void reply_error(struct buffer *out, const char *format, ...);

@@ -6,7 +6,7 @@
  * Blocking calls park the fiber and not its worker, so the loop and the locals of its frame are
  * all the state there is. One coir_try keeps a panic inside the connection that caused it.
  */
-#include "server.h"
+#include "kv.h"
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -98,9 +98,10 @@ static void client_panicked(struct client *c, const coir_failure *failure)
 
 /*
  * Closing while unread bytes are here would send a reset, and a reset takes back replies that are
- * still on their way. So the peer is told of the end, and what it goes on sending is read.
+ * still on their way. So the peer is told of the end, and what it goes on sending is read. Not
+ * inlined, for the array would be part of every connection's frame.
  */
-void server_linger(int socket, int64_t deadline)
+__attribute__((noinline)) void server_linger(int socket, int64_t deadline)
 {
     int64_t limit = REQUEST_BYTES_MAX, got;
     char unread[4096];
@@ -128,8 +129,8 @@ static void client_close(struct client *c)
 /* The job of a connection. client_close runs when the frame is left, even by a panic. */
 static void client_serve(void *arg)
 {
-    struct client c __attribute__((cleanup(client_close))) = {
-        .request = {.more = client_more}, .socket = (int)(intptr_t)arg};
+    struct client c __attribute__((cleanup(client_close))) = {.request = {.more = client_more},
+                                                              .socket = (int)(intptr_t)arg};
     coir_failure failure;
 
     coir_job_name("client");
@@ -162,7 +163,7 @@ static void refuse(int socket)
 
     figure_add(&server.refused, 1);
     (void)send(socket, text, sizeof text - 1, MSG_DONTWAIT | MSG_NOSIGNAL); /* a courtesy */
-    (void)recv(socket, unread, sizeof unread, MSG_DONTWAIT); /* see server_linger */
+    (void)recv(socket, unread, sizeof unread, MSG_DONTWAIT);                /* see server_linger */
     close_socket(socket);
 }
 

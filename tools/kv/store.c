@@ -9,14 +9,8 @@
  *
  * The upper bits of a key's hash choose the shard, the lower bits the slot. The hash is seeded,
  * so that a client cannot choose keys that meet in one slot.
- *
- * Invariants
- *   S1  An entry is in the chain of slot hash & mask of its shard, and a key in one entry at most.
- *   S2  count is the number of entries in the chains.
  */
-#include "store.h"
-
-#include "coir.h"
+#include "kv.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -36,7 +30,7 @@ struct entry {
 
 static struct shard {
     pthread_mutex_t lock; /* protects the rest */
-    struct entry **slot;  /* mask + 1 chains */
+    struct entry **slot;  /* mask + 1 chains; an entry is in that of hash & mask */
     size_t mask, count;
     size_t swept; /* slots, since the start */
 } __attribute__((aligned(64))) shards[SHARDS];
@@ -47,8 +41,8 @@ enum store_status store_open(void)
 {
     for (struct shard *s = shards; s < shards + SHARDS; s++) {
         pthread_mutex_init(&s->lock, NULL);
-        s->slot = calloc(SLOTS_MIN, sizeof *s->slot);
         s->mask = SLOTS_MIN - 1;
+        s->slot = calloc(SLOTS_MIN, sizeof *s->slot);
         if (!s->slot)
             return STORE_NO_MEMORY;
     }
@@ -58,8 +52,6 @@ enum store_status store_open(void)
     seed[1] |= 1;
     return STORE_OK;
 }
-
-/* --------------------------------------------------------------------------- hash and entries */
 
 static uint64_t mix(uint64_t a, uint64_t b)
 {
@@ -99,7 +91,7 @@ static struct bytes value_of(const struct entry *e)
     return (struct bytes){e->data + e->key_length, e->value_length};
 }
 
-/* ---------------------------------------------------------------- a shard (its lock is held) */
+/* ------------------------------------------------------------------- a shard, its lock is held */
 
 static struct shard *lock(uint64_t hash)
 {
@@ -127,7 +119,7 @@ static struct entry **find(struct shard *s, struct bytes key, uint64_t hash)
         if (e->expires == STORE_KEEPS || e->expires > coir_now())
             return link;
         free(take(s, link));
-        return NULL;
+        break;
     }
     return NULL;
 }
@@ -159,18 +151,17 @@ static struct entry *put(struct shard *s, struct entry **link, struct entry *e)
 {
     struct entry *old = link ? take(s, link) : NULL;
 
-    if (!link) {
-        if (s->count > s->mask)
-            grow(s);
+    if (!link && s->count > s->mask)
+        grow(s);
+    if (!link)
         link = &s->slot[e->hash & s->mask];
-    }
     e->next = *link;
     *link = e;
     s->count++;
     return old;
 }
 
-/* ----------------------------------------------------------------------------------- commands */
+/* ------------------------------------------------------------------------------------ one key */
 
 bool store_read(struct bytes key, store_visit *visit, void *arg)
 {
@@ -215,11 +206,11 @@ enum store_status store_add(struct bytes key, int64_t delta, int64_t *sum)
         return STORE_NO_MEMORY;
     s = lock(e->hash);
     link = find(s, key, e->hash);
-    if (link && !bytes_integer(value_of(*link), &value))
+    if (link && !bytes_integer(value_of(*link), &value)) {
         status = STORE_NOT_INTEGER;
-    else if (__builtin_add_overflow(value, delta, sum))
+    } else if (__builtin_add_overflow(value, delta, sum)) {
         status = STORE_OVERFLOW;
-    if (status == STORE_OK) {
+    } else {
         e->value_length = bytes_from_integer(e->data + key.length, *sum);
         e->expires = link ? (*link)->expires : STORE_KEEPS;
         e = put(s, link, e);
@@ -245,6 +236,7 @@ bool store_expire(struct bytes key, int64_t expires)
 
 /* ---------------------------------------------------------------------------- the whole store */
 
+/* Moves the entries of one slot whose time has come over to *dead. */
 static void sweep(struct shard *s, struct entry **link, int64_t now, struct entry **dead)
 {
     while (*link) {

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * kv.h - what the parts of coir-kv know of each other: the server, a connection, the store.
+ */
+#ifndef KV_H
+#define KV_H
+
+#include "coir.h"
+#include "resp.h"
+
+#include <stdatomic.h>
+
+/* ------------------------------------------------------------------------------------- server */
+
+/* The one server of the process. Set before the first job starts, but for the figures. */
+extern struct server {
+    int listener, metrics_listener; /* the latter -1: none */
+    unsigned port, clients_max;
+    int64_t started;   /* coir_now() */
+    coir_counter jobs; /* owed by every job that must end before the process does */
+    _Atomic uint64_t connections, accepted, refused, accept_errors, commands;
+} server;
+
+static inline void figure_add(_Atomic uint64_t *figure, uint64_t n)
+{
+    atomic_fetch_add_explicit(figure, n, memory_order_relaxed); /* statistics */
+}
+
+static inline uint64_t figure(_Atomic uint64_t *figure)
+{
+    return atomic_load_explicit(figure, memory_order_relaxed); /* statistics */
+}
+
+/* The first job: starts the others and accepts connections until it is canceled. */
+void server_run(void *unused);
+
+/* Takes a connection. Returns it; or -1 after a pause, since those who leave may make room. */
+int server_accept(int listener);
+
+/* Lets the peer take what was sent last, until the deadline at the most. */
+void server_linger(int socket, int64_t deadline);
+
+#define METRICS_EXCHANGES 16 /* at once */
+
+/* The job that answers GET /metrics and GET /healthz, until it is canceled. */
+void metrics_serve(void *unused);
+
+/* Resident bytes of the process; 0: not known. Suspends. */
+uint64_t metrics_resident(void);
+
+/* -------------------------------------------------------------------------------- connection */
+
+/* One connection. It lives in the frame of the fiber that serves it, and nowhere else. */
+struct client {
+    struct request request; /* the one being read or run; first, since client_more goes back */
+    int socket;
+    bool ended;        /* send what is in out, then close */
+    bool lost;         /* the peer cannot be reached any more */
+    struct buffer out; /* replies not yet sent */
+    size_t reply_at;   /* where in out the reply of the running command begins */
+    uint64_t commands; /* run, and not yet added to server.commands */
+};
+
+/* Sends the replies gathered so far, once there is enough to be worth a send. Suspends. */
+void client_flush_if_full(struct client *client);
+
+/* Runs the client's request, of one argument or more, and appends its reply. May suspend or panic.
+ */
+void command_run(struct client *client);
+
+/* -------------------------------------------------------------------------------------- store */
+
+/*
+ * Keys and values, binary-safe; a key may expire. Every function may be called from any thread
+ * once store_open has returned STORE_OK, and never suspends. Times are absolute, as coir_now().
+ */
+#define STORE_KEEPS INT64_MAX /* the time of a key that stays */
+
+enum store_status {
+    STORE_OK,
+    STORE_REFUSED,     /* the condition did not hold */
+    STORE_NOT_INTEGER, /* the value is no decimal integer of 64 bits */
+    STORE_OVERFLOW,    /* the sum would not be one */
+    STORE_NO_MEMORY
+};
+
+enum store_condition { STORE_ALWAYS, STORE_IF_ABSENT, STORE_IF_PRESENT };
+
+enum store_status store_open(void);
+
+/* Called while the value's shard is locked: must not suspend, panic or call the store. */
+typedef void store_visit(void *arg, struct bytes value, int64_t expires);
+
+/* Calls visit, if it is not NULL, with the key's value; returns whether the key was there. */
+bool store_read(struct bytes key, store_visit *visit, void *arg);
+
+enum store_status store_set(struct bytes key, struct bytes value, int64_t expires,
+                            enum store_condition condition);
+
+/* Adds to the integer at key, 0 if absent, and keeps its time. *sum is set with STORE_OK. */
+enum store_status store_add(struct bytes key, int64_t delta, int64_t *sum);
+
+/* Gives the key a time; one that is past removes it. Returns whether it was there. */
+bool store_expire(struct bytes key, int64_t expires);
+
+/*
+ * Removes the keys whose time is not after `now`, in the next `slots` slots of each shard: many
+ * short sweeps see every key. At STORE_KEEPS no key stays.
+ */
+void store_sweep(size_t slots, int64_t now);
+
+size_t store_count(void); /* those that have expired and were not yet met included */
+
+#endif
