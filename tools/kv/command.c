@@ -60,7 +60,7 @@ static const char *get(struct client *c)
 static const char *mget(struct client *c)
 {
     reply_number(&c->out, '*', (int64_t)count(c) - 1);
-    for (size_t i = 1; i < count(c) && !c->lost; i++) {
+    for (size_t i = 1; i < count(c) && !c->ended; i++) {
         if (!store_read(argument(c, i), reply_value, &c->out))
             reply_text(&c->out, "$-1\r\n");
         client_flush_if_full(c);
@@ -121,51 +121,30 @@ static const char *mset(struct client *c)
     return store_error[status];
 }
 
+/* DEL and EXISTS. */
 static const char *del(struct client *c)
 {
+    bool remove = bytes_are(argument(c, 0), "del");
     int64_t there = 0;
 
     for (size_t i = 1; i < count(c); i++)
-        there += store_expire(argument(c, i), 0);
+        there += remove ? store_expire(argument(c, i), 0) : store_read(argument(c, i), NULL, NULL);
     reply_number(&c->out, ':', there);
     return NULL;
 }
 
-static const char *exists(struct client *c)
+/* INCR, DECR and INCRBY, which names its delta. */
+static const char *incr(struct client *c)
 {
-    int64_t there = 0;
+    int64_t delta = bytes_are(argument(c, 0), "decr") ? -1 : 1, sum;
+    enum store_status status;
 
-    for (size_t i = 1; i < count(c); i++)
-        there += store_read(argument(c, i), NULL, NULL);
-    reply_number(&c->out, ':', there);
-    return NULL;
-}
-
-static const char *add(struct client *c, int64_t delta)
-{
-    int64_t sum;
-    enum store_status status = store_add(argument(c, 1), delta, &sum);
-
+    if (count(c) == 3 && !bytes_integer(argument(c, 2), &delta))
+        return NOT_INTEGER;
+    status = store_add(argument(c, 1), delta, &sum);
     if (status == STORE_OK)
         reply_number(&c->out, ':', sum);
     return store_error[status];
-}
-
-static const char *incr(struct client *c)
-{
-    return add(c, 1);
-}
-
-static const char *decr(struct client *c)
-{
-    return add(c, -1);
-}
-
-static const char *incrby(struct client *c)
-{
-    int64_t delta;
-
-    return bytes_integer(argument(c, 2), &delta) ? add(c, delta) : NOT_INTEGER;
 }
 
 static const char *expire(struct client *c)
@@ -214,18 +193,13 @@ static const char *flushall(struct client *c)
 
 /* ------------------------------------------------------------------------ connection and server */
 
-static const char *ping(struct client *c)
+/* PING and ECHO. */
+static const char *echo(struct client *c)
 {
     if (count(c) == 2)
         reply_bulk(&c->out, argument(c, 1));
     else
         reply_text(&c->out, "+PONG\r\n");
-    return NULL;
-}
-
-static const char *echo(struct client *c)
-{
-    reply_bulk(&c->out, argument(c, 1));
     return NULL;
 }
 
@@ -307,22 +281,31 @@ static const char *config(struct client *c)
 
 static bool is_local(const struct client *c)
 {
-    struct sockaddr_storage peer;
+    struct sockaddr_in6 peer;
     socklen_t length = sizeof peer;
-    const struct in6_addr *six = &((struct sockaddr_in6 *)&peer)->sin6_addr;
+    const struct in6_addr *six = &peer.sin6_addr;
 
     if (getpeername(c->socket, (struct sockaddr *)&peer, &length) != 0)
         return false;
-    if (peer.ss_family == AF_INET)
+    if (peer.sin6_family == AF_INET)
         return ntohl(((struct sockaddr_in *)&peer)->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
     return IN6_IS_ADDR_LOOPBACK(six) ||
            (IN6_IS_ADDR_V4MAPPED(six) && six->s6_addr[12] == IN_LOOPBACKNET);
 }
 
-static const char *debug_wait(struct client *c, bool busy)
+/* For seeing what one bad request does to the others; nobody else's business. */
+static const char *debug(struct client *c)
 {
+    struct bytes what = argument(c, 1);
+    bool busy = bytes_are(what, "loop");
     int64_t ms, end;
 
+    if (!is_local(c))
+        return "DEBUG is for local connections only";
+    if (bytes_are(what, "panic"))
+        coir_panic("DEBUG PANIC asked for by a client");
+    if (!busy && !bytes_are(what, "sleep"))
+        return "DEBUG knows PANIC, SLEEP ms and LOOP ms";
     if (count(c) != 3)
         return SYNTAX_ERROR;
     if (!bytes_integer(argument(c, 2), &ms))
@@ -338,20 +321,6 @@ static const char *debug_wait(struct client *c, bool busy)
     return NULL;
 }
 
-/* For seeing what one bad request does to the others; nobody else's business. */
-static const char *debug(struct client *c)
-{
-    struct bytes what = argument(c, 1);
-
-    if (!is_local(c))
-        return "DEBUG is for local connections only";
-    if (bytes_are(what, "panic"))
-        coir_panic("DEBUG PANIC asked for by a client");
-    if (bytes_are(what, "sleep") || bytes_are(what, "loop"))
-        return debug_wait(c, bytes_are(what, "loop"));
-    return "DEBUG knows PANIC, SLEEP ms and LOOP ms";
-}
-
 /* ---------------------------------------------------------------------------------------- table */
 
 static const char *command(struct client *c);
@@ -365,14 +334,14 @@ static const struct command {
 } commands[] = {
     {"get", 2, 2, get},
     {"set", 3, ANY, set},
-    {"ping", 1, 2, ping},
+    {"ping", 1, 2, echo},
     {"incr", 2, 2, incr},
     {"mset", 3, ANY, mset},
     {"mget", 2, ANY, mget},
     {"del", 2, ANY, del},
-    {"exists", 2, ANY, exists},
-    {"decr", 2, 2, decr},
-    {"incrby", 3, 3, incrby},
+    {"exists", 2, ANY, del},
+    {"decr", 2, 2, incr},
+    {"incrby", 3, 3, incr},
     {"expire", 3, 3, expire},
     {"ttl", 2, 2, ttl},
     {"echo", 2, 2, echo},
@@ -384,30 +353,32 @@ static const struct command {
     {"quit", 1, ANY, quit},
     {"shutdown", 1, ANY, shutdown_server},
     {"debug", 2, ANY, debug},
+    {0},
 };
-
-#define COMMANDS (sizeof commands / sizeof commands[0])
 
 /* No command is described: COMMAND COUNT says how many, the rest is empty, and clients go on. */
 static const char *command(struct client *c)
 {
     if (count(c) > 1 && bytes_are(argument(c, 1), "count"))
-        reply_number(&c->out, ':', COMMANDS);
+        reply_number(&c->out, ':', sizeof commands / sizeof commands[0] - 1);
     else
         reply_number(&c->out, '*', 0);
     return NULL;
 }
 
-void command_run(struct client *c)
+void command_run(void *arg)
 {
+    struct client *c = arg;
     const struct command *k = commands;
-    struct bytes name = argument(c, 0);
+    struct bytes name;
     const char *error;
 
-    while (k < commands + COMMANDS && !bytes_are(name, k->name))
-        k++;
+    if (count(c) == 0)
+        return;
+    for (name = argument(c, 0); k->name && !bytes_are(name, k->name); k++)
+        ;
     c->commands++;
-    if (k == commands + COMMANDS)
+    if (!k->name)
         reply_error(&c->out, "ERR unknown command '%.*s'",
                     (int)(name.length < 128 ? name.length : 128), name.data);
     else if (count(c) < k->min || count(c) > k->max)

@@ -31,8 +31,8 @@ static inline uint64_t figure(_Atomic uint64_t *figure)
     return atomic_load_explicit(figure, memory_order_relaxed); /* statistics */
 }
 
-/* The first job: starts the others and accepts connections until it is canceled. */
-void server_run(void *unused);
+/* Submits the jobs that accept connections, serve metrics and sweep. A status of coir_submit. */
+int server_start(coir_runtime *runtime);
 
 /* Takes a connection. Returns it; or -1 after a pause, since those who leave may make room. */
 int server_accept(int listener);
@@ -55,7 +55,6 @@ struct client {
     struct request request; /* the one being read or run; first, since client_more goes back */
     int socket;
     bool ended;        /* send what is in out, then close */
-    bool lost;         /* the peer cannot be reached any more */
     struct buffer out; /* replies not yet sent */
     size_t reply_at;   /* where in out the reply of the running command begins */
     uint64_t commands; /* run, and not yet added to server.commands */
@@ -64,9 +63,8 @@ struct client {
 /* Sends the replies gathered so far, once there is enough to be worth a send. Suspends. */
 void client_flush_if_full(struct client *client);
 
-/* Runs the client's request, of one argument or more, and appends its reply. May suspend or panic.
- */
-void command_run(struct client *client);
+/* Runs the request of a struct client and appends its reply. May suspend, and may panic. */
+void command_run(void *client);
 
 /* -------------------------------------------------------------------------------------- store */
 

@@ -33,17 +33,7 @@ static const char help[] =
     "  --max-clients N       connections at once (10000)\n"
     "  --help                print this and exit\n";
 
-enum option_name {
-    PORT,
-    WORKERS,
-    METRICS_PORT,
-    MAX_CLIENTS,
-    NUMBERS,
-    BIND = NUMBERS,
-    IO,
-    POLL,
-    HELP
-};
+enum { PORT, WORKERS, METRICS_PORT, MAX_CLIENTS, NUMBERS, BIND = NUMBERS, IO, POLL, HELP };
 
 static const struct option known[] = {
     {"port", required_argument, NULL, PORT},
@@ -80,32 +70,29 @@ static void parse_options(int argc, char **argv, struct options *o)
     int option;
 
     while ((option = getopt_long(argc, argv, "", known, NULL)) != -1) {
-        if (option == '?')
-            exit(2); /* getopt_long has said why */
-        if (option < NUMBERS) {
+        if (option < NUMBERS)
             o->number[option] = number(option, optarg);
-        } else if (option == BIND) {
+        else if (option == BIND)
             o->address = optarg;
-        } else if (option == IO) {
-            bool uring = strcmp(optarg, "uring") == 0;
-
-            if (!uring && strcmp(optarg, "epoll") != 0)
-                errx(2, "--io: must be uring or epoll");
-            o->runtime.io = uring ? COIR_IO_URING : COIR_IO_EPOLL;
-        } else if (option == POLL) {
+        else if (option == IO && strcmp(optarg, "uring") == 0)
+            o->runtime.io = COIR_IO_URING;
+        else if (option == IO && strcmp(optarg, "epoll") == 0)
+            o->runtime.io = COIR_IO_EPOLL;
+        else if (option == IO)
+            errx(2, "--io: must be uring or epoll");
+        else if (option == POLL)
             o->runtime.spin_ns = COIR_NEVER;
-        } else {
-            fputs(help, stdout);
-            exit(0);
-        }
+        else if (option == HELP)
+            exit(fputs(help, stdout) < 0);
+        else
+            exit(2); /* getopt_long has said why */
     }
     if (optind < argc)
         errx(2, "%s: coir-kv takes options only", argv[optind]);
     o->runtime.workers = (unsigned)o->number[WORKERS];
 }
 
-/* ----------------------------------------------------------------------------------- the process
- */
+/* --------------------------------------------------------------------------------- the process */
 
 /* A line is one write, so that lines of several workers do not mix. */
 static void log_line(enum coir_log_level level, const char *text, void *arg)
@@ -136,51 +123,59 @@ static void announce(const char *what, const char *address, int listener)
 }
 
 /*
- * Every client needs a descriptor. Called when all others are open, but for those of metrics
- * exchanges, of a client that is being refused and of a file that is being read.
+ * How many of `clients` there are descriptors for. All others are open now, but for those of
+ * metrics exchanges, of a client that is being refused and of a file that is being read.
  */
-static void fit_descriptors(unsigned *clients)
+static unsigned fit_descriptors(unsigned clients)
 {
     unsigned taken = METRICS_EXCHANGES + 2, limit = (unsigned)sysconf(_SC_OPEN_MAX);
 
     for (int fd = 0; fd < 4096; fd++)
         taken += fcntl(fd, F_GETFD) >= 0;
-    if (limit >= taken + *clients)
-        return;
+    if (limit >= taken + clients)
+        return clients;
     if (limit <= taken)
         errx(1, "the limit of %u descriptors leaves no room for clients", limit);
-    *clients = limit - taken;
-    warnx("warning: room for %u clients: the limit of descriptors is %u", *clients, limit);
+    warnx("warning: room for %u clients: the limit of descriptors is %u", limit - taken, limit);
+    return limit - taken;
 }
 
-/* All that need not suspend. Returns with a first job submitted. */
+static void must(int status, const char *what)
+{
+    if (status != COIR_OK)
+        errx(1, "%s: %s", what, coir_status_text(status));
+}
+
+/* Opens all that there is, says so, and submits the first jobs. */
 static coir_runtime *start(const struct options *o)
 {
     struct rlimit limit;
     coir_runtime *runtime;
-    int status;
 
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-        limit.rlim_cur = limit.rlim_max;
-        setrlimit(RLIMIT_NOFILE, &limit);
-    }
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
+        (void)setrlimit(RLIMIT_NOFILE, &(struct rlimit){limit.rlim_max, limit.rlim_max});
     server.started = coir_now();
     server.listener = listen_on(o, PORT);
     server.port = (unsigned)coir_socket_port(server.listener);
     server.metrics_listener = o->number[METRICS_PORT] < 0 ? -1 : listen_on(o, METRICS_PORT);
-    server.clients_max = (unsigned)o->number[MAX_CLIENTS];
-    status = coir_open(&o->runtime, &runtime);
-    if (status != COIR_OK || store_open() != STORE_OK)
-        errx(1, "cannot open the runtime: %s", coir_status_text(status));
-    fit_descriptors(&server.clients_max);
+    must(store_open() == STORE_OK ? COIR_OK : COIR_ENOMEM, "cannot open the store");
+    must(coir_open(&o->runtime, &runtime), "cannot open the runtime");
+    server.clients_max = fit_descriptors((unsigned)o->number[MAX_CLIENTS]);
     announce("listening", o->address, server.listener);
     if (server.metrics_listener >= 0)
         announce("metrics", o->address, server.metrics_listener);
     fflush(stdout);
-    status = coir_submit(runtime, &server.jobs, server_run, NULL);
-    if (status != COIR_OK)
-        errx(1, "cannot start: %s", coir_status_text(status));
+    must(server_start(runtime), "cannot start");
     return runtime;
+}
+
+/* Asks every job to stop. Returns the exit code. */
+static int stop(coir_runtime *runtime)
+{
+    coir_counter_cancel(&server.jobs);
+    if (coir_wait_until(&server.jobs, coir_now() + STOP_BUDGET) < COIR_DONE)
+        warnx("a request does not end");
+    return coir_close(runtime, 0, NULL) == COIR_OK ? 0 : 1;
 }
 
 int main(int argc, char **argv)
@@ -195,19 +190,16 @@ int main(int argc, char **argv)
                     .log = log_line},
     };
     coir_runtime *runtime;
-    sigset_t stop;
+    sigset_t signals;
     int caught;
 
     parse_options(argc, argv, &o);
-    sigemptyset(&stop);
-    sigaddset(&stop, SIGTERM);
-    sigaddset(&stop, SIGINT);
-    pthread_sigmask(SIG_BLOCK, &stop, NULL);
+    signal(SIGPIPE, SIG_IGN); /* a log that nobody reads any more ends nothing */
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &signals, NULL);
     runtime = start(&o);
-    sigwait(&stop, &caught);
-    coir_counter_cancel(&server.jobs);
-    if (coir_wait_until(&server.jobs, coir_now() + STOP_BUDGET) < COIR_DONE ||
-        coir_close(runtime, 0, NULL) != COIR_OK)
-        errx(1, "a request does not end");
-    return 0;
+    sigwait(&signals, &caught);
+    return stop(runtime);
 }

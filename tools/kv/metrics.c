@@ -155,11 +155,13 @@ void metrics_serve(void *unused)
            !coir_canceled()) {
         int socket = server_accept(server.metrics_listener);
 
-        if (socket >= 0 && coir_spawn(slots[next], exchange, (void *)(intptr_t)socket) != COIR_OK)
+        if (socket >= 0 && coir_spawn(slots[next], exchange, (void *)(intptr_t)socket) != COIR_OK) {
+            figure_add(&server.accept_errors, 1);
             coir_socket_close(socket);
+        }
     }
-    /* A wait of a canceled job passes the cancel on. */
     for (size_t i = 0; i < METRICS_EXCHANGES; i++)
-        while (coir_wait(slots[i]) < COIR_DONE)
+        do
             coir_counter_cancel(slots[i]);
+        while (coir_wait(slots[i]) < COIR_DONE);
 }

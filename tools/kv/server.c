@@ -4,7 +4,7 @@
  *
  * Each fiber is a plain loop: receive, answer all that has arrived, send the replies at once.
  * Blocking calls park the fiber and not its worker, so the loop and the locals of its frame are
- * all the state there is. One coir_try keeps a panic inside the connection that caused it.
+ * all the state there is.
  */
 #include "kv.h"
 
@@ -30,10 +30,9 @@ static void client_flush(struct client *c)
 
     figure_add(&server.commands, c->commands);
     c->commands = 0;
-    if (out->used > 0 && !c->lost)
-        c->lost = coir_socket_send(c->socket, out->data, out->used) != (int64_t)out->used;
-    c->lost |= out->failed;
-    c->ended |= c->lost;
+    if (out->used > 0)
+        c->ended |= coir_socket_send(c->socket, out->data, out->used) != (int64_t)out->used;
+    c->ended |= out->failed;
     buffer_clear(out, FLUSH_BYTES);
     c->reply_at = 0;
 }
@@ -61,30 +60,13 @@ static bool client_more(struct request *r)
     else if (r->begin > 0)
         memmove(in->data, in->data + r->begin, in->used -= r->begin);
     r->begin = 0;
-    if (c->lost || coir_canceled() || !buffer_reserve(in, in->data ? 1 : READ_BYTES))
+    if (c->ended || coir_canceled() || !buffer_reserve(in, in->data ? 1 : READ_BYTES))
         return false;
     room = in->room - in->used < READ_BYTES_MAX ? in->room - in->used : READ_BYTES_MAX;
     got = coir_socket_recv(c->socket, in->data + in->used, room);
     if (got > 0)
         in->used += (size_t)got;
     return got > 0;
-}
-
-/* Answers requests until there are no more. */
-static void client_answer(void *arg)
-{
-    struct client *c = arg;
-
-    while (!c->ended && request_read(&c->request)) {
-        c->reply_at = c->out.used;
-        if (c->request.count > 0)
-            command_run(c);
-        client_flush_if_full(c);
-    }
-    if (c->request.error[0]) {
-        reply_error(&c->out, "ERR Protocol error: %s", c->request.error);
-        c->ended = true;
-    }
 }
 
 /* The reply that the panic cut short is taken back. The runtime has logged the panic already. */
@@ -126,7 +108,10 @@ static void client_close(struct client *c)
     request_free(&c->request);
 }
 
-/* The job of a connection. client_close runs when the frame is left, even by a panic. */
+/*
+ * The job of a connection. Each command runs in a boundary, so that one that panics ends nothing
+ * but this; client_close runs when the frame is left, by whatever way.
+ */
 static void client_serve(void *arg)
 {
     struct client c __attribute__((cleanup(client_close))) = {.request = {.more = client_more},
@@ -136,10 +121,18 @@ static void client_serve(void *arg)
     coir_job_name("client");
     /* Replies go out in one piece, so there is nothing to gather. Failing costs latency only. */
     (void)setsockopt(c.socket, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
-    if (coir_try(client_answer, &c, &failure) == COIR_PANICKED)
-        client_panicked(&c, &failure);
+    while (!c.ended && request_read(&c.request)) {
+        c.reply_at = c.out.used;
+        if (coir_try(command_run, &c, &failure) == COIR_PANICKED)
+            client_panicked(&c, &failure);
+        client_flush_if_full(&c);
+    }
+    if (c.request.error[0]) {
+        reply_error(&c.out, "ERR Protocol error: %s", c.request.error);
+        c.ended = true;
+    }
     client_flush(&c);
-    if (c.ended && !c.lost)
+    if (c.ended && !coir_canceled())
         server_linger(c.socket, coir_now() + LINGER);
 }
 
@@ -187,18 +180,23 @@ static void sweep(void *unused)
         store_sweep(SWEEP_SLOTS, coir_now());
 }
 
-void server_run(void *unused)
+static void accept_clients(void *unused)
 {
-    int status = coir_spawn(&server.jobs, sweep, unused);
-
+    (void)unused;
     coir_job_name("accept");
-    if (status == COIR_OK && server.metrics_listener >= 0)
-        status = coir_spawn(&server.jobs, metrics_serve, unused);
-    coir_require(status == COIR_OK, "no memory to start: %s", coir_status_text(status));
     while (!coir_canceled()) {
         int socket = server_accept(server.listener);
 
         if (socket >= 0)
             admit(socket);
     }
+}
+
+int server_start(coir_runtime *runtime)
+{
+    int status = coir_submit(runtime, &server.jobs, sweep, NULL);
+
+    if (status == COIR_OK && server.metrics_listener >= 0)
+        status = coir_submit(runtime, &server.jobs, metrics_serve, NULL);
+    return status == COIR_OK ? coir_submit(runtime, &server.jobs, accept_clients, NULL) : status;
 }
