@@ -26,11 +26,6 @@ _Static_assert(REQUEST_INLINE_BYTES_MAX / 2 <= REQUEST_ARGUMENTS_MAX, "a line is
 
 /* ----------------------------------------------------------------------- bytes and buffers */
 
-bool bytes_equal(struct bytes a, struct bytes b)
-{
-    return a.length == b.length && memcmp(a.data, b.data, a.length) == 0;
-}
-
 bool bytes_are(struct bytes b, const char *word)
 {
     return b.length == strlen(word) && strncasecmp(b.data, word, b.length) == 0;

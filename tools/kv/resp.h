@@ -20,7 +20,6 @@ struct bytes {
 
 #define BYTES_INTEGER_MAX 20 /* characters of the longest int64_t, "-9223372036854775808" */
 
-bool bytes_equal(struct bytes a, struct bytes b);
 bool bytes_are(struct bytes b, const char *word); /* whatever the case of its letters */
 
 /* Reads a decimal integer in its one canonical form: "7", "-7", "0"; not "+7", "07", "-0", "". */

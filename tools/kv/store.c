@@ -114,7 +114,8 @@ static struct entry *take(struct shard *s, struct entry **link)
 static struct entry **find(struct shard *s, struct bytes key, uint64_t hash)
 {
     for (struct entry **link = &s->slot[hash & s->mask], *e; (e = *link); link = &e->next) {
-        if (e->hash != hash || !bytes_equal((struct bytes){e->data, e->key_length}, key))
+        if (e->hash != hash || e->key_length != key.length ||
+            memcmp(e->data, key.data, key.length) != 0)
             continue;
         if (e->expires == STORE_KEEPS || e->expires > coir_now())
             return link;
@@ -236,33 +237,28 @@ bool store_expire(struct bytes key, int64_t expires)
 
 /* ---------------------------------------------------------------------------- the whole store */
 
-/* Moves the entries of one slot whose time has come over to *dead. */
-static void sweep(struct shard *s, struct entry **link, int64_t now, struct entry **dead)
-{
-    while (*link) {
-        if ((*link)->expires <= now) {
-            struct entry *e = take(s, link);
-
-            e->next = *dead;
-            *dead = e;
-        } else {
-            link = &(*link)->next;
-        }
-    }
-}
-
 void store_sweep(size_t slots, int64_t now)
 {
     for (struct shard *s = shards; s < shards + SHARDS; s++) {
-        struct entry *dead = NULL, *next;
+        struct entry *dead = NULL, *e;
 
         pthread_mutex_lock(&s->lock);
-        for (size_t n = 0; n < slots && n <= s->mask; n++)
-            sweep(s, &s->slot[s->swept++ & s->mask], now, &dead);
+        for (size_t n = 0; n < slots && n <= s->mask; n++) {
+            struct entry **link = &s->slot[s->swept++ & s->mask];
+
+            while ((e = *link)) {
+                if (e->expires > now) {
+                    link = &e->next;
+                } else {
+                    take(s, link)->next = dead;
+                    dead = e;
+                }
+            }
+        }
         pthread_mutex_unlock(&s->lock);
-        for (; dead; dead = next) {
-            next = dead->next;
-            free(dead);
+        while ((e = dead)) {
+            dead = e->next;
+            free(e);
         }
     }
 }
