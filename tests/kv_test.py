@@ -81,10 +81,9 @@ def config_get_takes_globs(server):
     with server.client() as c:
         every = c("CONFIG", "GET", "*")
         names = every[::2]
-        equal(names, [b"appendonly", b"maxclients", b"port", b"save"])
-        equal(every[5], b"%d" % server.port)
+        equal(names, [b"appendonly", b"maxclients", b"save"])
         equal(c("config", "get", "max*"), [b"maxclients", b"10000"])
-        equal(c("CONFIG", "GET", "[ap]*"), every[:2] + every[4:6])
+        equal(c("CONFIG", "GET", "[as]*"), every[:2] + every[4:])
         equal(c("CONFIG", "GET", "SAV?"), [b"save", b""])
         for nothing in ("", "x*", "*" * 63 + "x", "*" * 5000, "[", "\\", b"save\0", b"*\xff"):
             equal(c("CONFIG", "GET", nothing), [b"save", b""] if nothing == b"save\0" else [])

@@ -15,15 +15,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define NOT_INTEGER "value is not an integer or out of range"
-#define SYNTAX_ERROR "syntax error"
-
-static const char *const store_error[] = {
-    [STORE_NOT_INTEGER] = NOT_INTEGER,
-    [STORE_OVERFLOW] = "increment or decrement would overflow",
-    [STORE_NO_MEMORY] = "out of memory",
-};
-
 static size_t count(const struct client *c)
 {
     return c->request.count;
@@ -63,7 +54,7 @@ static const char *mget(struct client *c)
     for (size_t i = 1; i < count(c) && !c->ended; i++) {
         if (!store_read(argument(c, i), reply_value, &c->out))
             reply_text(&c->out, "$-1\r\n");
-        client_flush_if_full(c);
+        client_flush(c, FLUSH_BYTES);
     }
     return NULL;
 }
@@ -84,7 +75,7 @@ static const char *set_options(struct client *c, int64_t *expires, enum store_co
         } else if ((absent || present) && *condition == STORE_ALWAYS) {
             *condition = absent ? STORE_IF_ABSENT : STORE_IF_PRESENT;
         } else {
-            return SYNTAX_ERROR;
+            return "syntax error";
         }
     }
     return NULL;
@@ -95,30 +86,28 @@ static const char *set(struct client *c)
     enum store_condition condition = STORE_ALWAYS;
     int64_t expires = STORE_KEEPS;
     const char *error = set_options(c, &expires, &condition);
-    enum store_status status;
+    bool done = false;
 
-    if (error)
-        return error;
-    status = store_set(argument(c, 1), argument(c, 2), expires, condition);
-    if (status == STORE_OK)
-        reply_text(&c->out, "+OK\r\n");
-    else if (status == STORE_REFUSED)
-        reply_text(&c->out, "$-1\r\n");
-    return store_error[status];
+    if (!error)
+        error = store_set(argument(c, 1), argument(c, 2), expires, condition, &done);
+    if (!error)
+        reply_text(&c->out, done ? "+OK\r\n" : "$-1\r\n");
+    return error;
 }
 
 /* Key by key: no lock spans two shards, so other clients may see some of the keys set. */
 static const char *mset(struct client *c)
 {
-    enum store_status status = STORE_OK;
+    const char *error = NULL;
+    bool done;
 
     if (count(c) % 2 == 0)
         return "wrong number of arguments for 'mset' command";
-    for (size_t i = 1; i < count(c) && status == STORE_OK; i += 2)
-        status = store_set(argument(c, i), argument(c, i + 1), STORE_KEEPS, STORE_ALWAYS);
-    if (status == STORE_OK)
+    for (size_t i = 1; i < count(c) && !error; i += 2)
+        error = store_set(argument(c, i), argument(c, i + 1), STORE_KEEPS, STORE_ALWAYS, &done);
+    if (!error)
         reply_text(&c->out, "+OK\r\n");
-    return store_error[status];
+    return error;
 }
 
 /* DEL and EXISTS. */
@@ -137,14 +126,14 @@ static const char *del(struct client *c)
 static const char *incr(struct client *c)
 {
     int64_t delta = bytes_are(argument(c, 0), "decr") ? -1 : 1, sum;
-    enum store_status status;
+    const char *error;
 
     if (count(c) == 3 && !bytes_integer(argument(c, 2), &delta))
         return NOT_INTEGER;
-    status = store_add(argument(c, 1), delta, &sum);
-    if (status == STORE_OK)
+    error = store_add(argument(c, 1), delta, &sum);
+    if (!error)
         reply_number(&c->out, ':', sum);
-    return store_error[status];
+    return error;
 }
 
 static const char *expire(struct client *c)
@@ -245,30 +234,28 @@ static const char *info(struct client *c)
                  figure(&server.accepted) + figure(&server.refused), figure(&server.refused),
                  figure(&server.commands), stats.panics, store_count());
     if (text.failed)
-        return store_error[STORE_NO_MEMORY];
+        return "out of memory";
     reply_bulk(&c->out, (struct bytes){text.data, text.used});
     return NULL;
 }
 
 static const char *config(struct client *c)
 {
-    char pattern[64] = "", port[16], clients[16];
-    const char *const parameter[4][2] = {
-        {"appendonly", "no"}, {"maxclients", clients}, {"port", port}, {"save", ""}};
+    char pattern[64] = "", clients[16];
+    const char *const parameter[3][2] = {{"appendonly", "no"}, {"maxclients", clients}, {"save", ""}};
     struct bytes glob = argument(c, 2);
-    bool match[4];
+    bool match[3];
     int matches = 0;
 
     if (count(c) != 3 || !bytes_are(argument(c, 1), "get"))
         return "only CONFIG GET is supported";
     if (glob.length < sizeof pattern) /* else it is longer than any name */
         memcpy(pattern, glob.data, glob.length);
-    snprintf(port, sizeof port, "%u", server.port);
     snprintf(clients, sizeof clients, "%u", server.clients_max);
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 3; i++)
         matches += match[i] = fnmatch(pattern, parameter[i][0], FNM_CASEFOLD) == 0;
     reply_number(&c->out, '*', 2 * matches);
-    for (int i = 0; i < 8; i++) {
+    for (int i = 0; i < 6; i++) {
         const char *text = parameter[i / 2][i % 2];
 
         if (match[i / 2])
@@ -307,7 +294,7 @@ static const char *debug(struct client *c)
     if (!busy && !bytes_are(what, "sleep"))
         return "DEBUG knows PANIC, SLEEP ms and LOOP ms";
     if (count(c) != 3)
-        return SYNTAX_ERROR;
+        return "syntax error";
     if (!bytes_integer(argument(c, 2), &ms))
         return NOT_INTEGER;
     if (ms < 0 || ms > 60000)

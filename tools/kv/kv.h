@@ -60,8 +60,10 @@ struct client {
     uint64_t commands; /* run, and not yet added to server.commands */
 };
 
-/* Sends the replies gathered so far, once there is enough to be worth a send. Suspends. */
-void client_flush_if_full(struct client *client);
+#define FLUSH_BYTES (64u << 10) /* of replies gathered before they are sent */
+
+/* Sends the replies gathered so far, if there are at least so many bytes. Suspends. */
+void client_flush(struct client *client, size_t bytes);
 
 /* Runs the request of a struct client and appends its reply. May suspend, and may panic. */
 void command_run(void *client);
@@ -70,21 +72,14 @@ void command_run(void *client);
 
 /*
  * Keys and values, binary-safe; a key may expire. Every function may be called from any thread
- * once store_open has returned STORE_OK, and never suspends. Times are absolute, as coir_now().
+ * once store_open has succeeded, and never suspends. Times are absolute, as coir_now(). A string that
+ * is returned says what is wrong; NULL: nothing.
  */
 #define STORE_KEEPS INT64_MAX /* the time of a key that stays */
 
-enum store_status {
-    STORE_OK,
-    STORE_REFUSED,     /* the condition did not hold */
-    STORE_NOT_INTEGER, /* the value is no decimal integer of 64 bits */
-    STORE_OVERFLOW,    /* the sum would not be one */
-    STORE_NO_MEMORY
-};
-
 enum store_condition { STORE_ALWAYS, STORE_IF_ABSENT, STORE_IF_PRESENT };
 
-enum store_status store_open(void);
+const char *store_open(void);
 
 /* Called while the value's shard is locked: must not suspend, panic or call the store. */
 typedef void store_visit(void *arg, struct bytes value, int64_t expires);
@@ -92,11 +87,14 @@ typedef void store_visit(void *arg, struct bytes value, int64_t expires);
 /* Calls visit, if it is not NULL, with the key's value; returns whether the key was there. */
 bool store_read(struct bytes key, store_visit *visit, void *arg);
 
-enum store_status store_set(struct bytes key, struct bytes value, int64_t expires,
-                            enum store_condition condition);
+/* *done says whether the condition held. */
+const char *store_set(struct bytes key, struct bytes value, int64_t expires,
+                      enum store_condition condition, bool *done);
 
-/* Adds to the integer at key, 0 if absent, and keeps its time. *sum is set with STORE_OK. */
-enum store_status store_add(struct bytes key, int64_t delta, int64_t *sum);
+#define NOT_INTEGER "value is not an integer or out of range"
+
+/* Adds to the integer at key, 0 if absent, and keeps its time. */
+const char *store_add(struct bytes key, int64_t delta, int64_t *sum);
 
 /* Gives the key a time; one that is past removes it. Returns whether it was there. */
 bool store_expire(struct bytes key, int64_t expires);

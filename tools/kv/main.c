@@ -158,7 +158,7 @@ static coir_runtime *start(const struct options *o)
     server.listener = listen_on(o, PORT);
     server.port = (unsigned)coir_socket_port(server.listener);
     server.metrics_listener = o->number[METRICS_PORT] < 0 ? -1 : listen_on(o, METRICS_PORT);
-    must(store_open() == STORE_OK ? COIR_OK : COIR_ENOMEM, "cannot open the store");
+    must(store_open() ? COIR_ENOMEM : COIR_OK, "cannot open the store");
     must(coir_open(&o->runtime, &runtime), "cannot open the runtime");
     server.clients_max = fit_descriptors((unsigned)o->number[MAX_CLIENTS]);
     announce("listening", o->address, server.listener);

@@ -148,20 +148,17 @@ static bool need(struct request *r, size_t n)
 static bool need_line(struct request *r, size_t max, const char *error, size_t *length)
 {
     size_t searched = 0;
+    const char *end;
 
-    for (;;) {
-        struct bytes there = unread(r);
-        const char *end = memchr(there.data + searched, '\n', there.length - searched);
-
-        *length = end ? (size_t)(end - there.data) : there.length;
-        if (*length >= max)
+    while (!(end = memchr(unread(r).data + searched, '\n', unread(r).length - searched))) {
+        searched = unread(r).length;
+        if (searched >= max)
             return broken(r, error);
-        if (end)
-            return true;
-        searched = there.length;
-        if (!r->more(r))
+        if (!need(r, searched + 1))
             return false;
     }
+    *length = (size_t)(end - unread(r).data);
+    return *length < max || broken(r, error);
 }
 
 static bool add_span(struct request *r, size_t at, size_t length)

@@ -14,7 +14,6 @@
 
 #define READ_BYTES (16u << 10)     /* of a read buffer, while no request is longer */
 #define READ_BYTES_MAX (64u << 10) /* received before some of it is answered: fairness */
-#define FLUSH_BYTES (64u << 10)    /* of replies gathered before they are sent */
 #define LINGER COIR_SEC
 #define ACCEPT_PAUSE (10 * COIR_MS)
 #define SWEEP_PAUSE (100 * COIR_MS)
@@ -24,10 +23,12 @@ struct server server;
 
 /* ------------------------------------------------------------------------------ one connection */
 
-static void client_flush(struct client *c)
+void client_flush(struct client *c, size_t bytes)
 {
     struct buffer *out = &c->out;
 
+    if (out->used < bytes && !out->failed)
+        return;
     figure_add(&server.commands, c->commands);
     c->commands = 0;
     if (out->used > 0)
@@ -35,12 +36,6 @@ static void client_flush(struct client *c)
     c->ended |= out->failed;
     buffer_clear(out, FLUSH_BYTES);
     c->reply_at = 0;
-}
-
-void client_flush_if_full(struct client *c)
-{
-    if (c->out.used >= FLUSH_BYTES || c->out.failed)
-        client_flush(c);
 }
 
 /*
@@ -54,7 +49,7 @@ static bool client_more(struct request *r)
     size_t room;
     int64_t got;
 
-    client_flush(c);
+    client_flush(c, 0);
     if (r->begin == in->used)
         buffer_clear(in, READ_BYTES);
     else if (r->begin > 0)
@@ -125,13 +120,13 @@ static void client_serve(void *arg)
         c.reply_at = c.out.used;
         if (coir_try(command_run, &c, &failure) == COIR_PANICKED)
             client_panicked(&c, &failure);
-        client_flush_if_full(&c);
+        client_flush(&c, FLUSH_BYTES);
     }
     if (c.request.error[0]) {
         reply_error(&c.out, "ERR Protocol error: %s", c.request.error);
         c.ended = true;
     }
-    client_flush(&c);
+    client_flush(&c, 0);
     if (c.ended && !coir_canceled())
         server_linger(c.socket, coir_now() + LINGER);
 }

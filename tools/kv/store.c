@@ -37,20 +37,20 @@ static struct shard {
 
 static uint64_t seed[2];
 
-enum store_status store_open(void)
+const char *store_open(void)
 {
     for (struct shard *s = shards; s < shards + SHARDS; s++) {
         pthread_mutex_init(&s->lock, NULL);
         s->mask = SLOTS_MIN - 1;
         s->slot = calloc(SLOTS_MIN, sizeof *s->slot);
         if (!s->slot)
-            return STORE_NO_MEMORY;
+            return "out of memory";
     }
     /* At most 256 bytes are never interrupted. An even factor would lose bits of the key. */
     if (getrandom(seed, sizeof seed, 0) != sizeof seed)
         abort();
     seed[1] |= 1;
-    return STORE_OK;
+    return NULL;
 }
 
 static uint64_t mix(uint64_t a, uint64_t b)
@@ -176,41 +176,40 @@ bool store_read(struct bytes key, store_visit *visit, void *arg)
     return link;
 }
 
-enum store_status store_set(struct bytes key, struct bytes value, int64_t expires,
-                            enum store_condition condition)
+const char *store_set(struct bytes key, struct bytes value, int64_t expires,
+                      enum store_condition condition, bool *done)
 {
     struct entry *e = make(key, value.length, expires), **link;
     struct shard *s;
-    bool wanted;
 
     if (!e)
-        return STORE_NO_MEMORY;
+        return "out of memory";
     memcpy(e->data + key.length, value.data, value.length);
     s = lock(e->hash);
     link = find(s, key, e->hash);
-    wanted = condition == STORE_ALWAYS || (condition == STORE_IF_PRESENT) == (link != NULL);
-    if (wanted)
+    *done = condition == STORE_ALWAYS || (condition == STORE_IF_PRESENT) == (link != NULL);
+    if (*done)
         e = put(s, link, e);
     pthread_mutex_unlock(&s->lock);
     free(e);
-    return wanted ? STORE_OK : STORE_REFUSED;
+    return NULL;
 }
 
-enum store_status store_add(struct bytes key, int64_t delta, int64_t *sum)
+const char *store_add(struct bytes key, int64_t delta, int64_t *sum)
 {
     struct entry *e = make(key, BYTES_INTEGER_MAX, STORE_KEEPS), **link;
-    enum store_status status = STORE_OK;
+    const char *error = NULL;
     int64_t value = 0;
     struct shard *s;
 
     if (!e)
-        return STORE_NO_MEMORY;
+        return "out of memory";
     s = lock(e->hash);
     link = find(s, key, e->hash);
     if (link && !bytes_integer(value_of(*link), &value)) {
-        status = STORE_NOT_INTEGER;
+        error = NOT_INTEGER;
     } else if (__builtin_add_overflow(value, delta, sum)) {
-        status = STORE_OVERFLOW;
+        error = "increment or decrement would overflow";
     } else {
         e->value_length = bytes_from_integer(e->data + key.length, *sum);
         e->expires = link ? (*link)->expires : STORE_KEEPS;
@@ -218,7 +217,7 @@ enum store_status store_add(struct bytes key, int64_t delta, int64_t *sum)
     }
     pthread_mutex_unlock(&s->lock);
     free(e);
-    return status;
+    return error;
 }
 
 bool store_expire(struct bytes key, int64_t expires)
