@@ -242,7 +242,8 @@ static const char *info(struct client *c)
 static const char *config(struct client *c)
 {
     char pattern[64] = "", clients[16];
-    const char *const parameter[3][2] = {{"appendonly", "no"}, {"maxclients", clients}, {"save", ""}};
+    const char *const parameter[3][2] = {
+        {"appendonly", "no"}, {"maxclients", clients}, {"save", ""}};
     struct bytes glob = argument(c, 2);
     bool match[3];
     int matches = 0;

@@ -72,8 +72,8 @@ void command_run(void *client);
 
 /*
  * Keys and values, binary-safe; a key may expire. Every function may be called from any thread
- * once store_open has succeeded, and never suspends. Times are absolute, as coir_now(). A string that
- * is returned says what is wrong; NULL: nothing.
+ * once store_open has succeeded, and never suspends. Times are absolute, as coir_now(). A string
+ * that is returned says what is wrong; NULL: nothing.
  */
 #define STORE_KEEPS INT64_MAX /* the time of a key that stays */
 

@@ -124,11 +124,12 @@ static void announce(const char *what, const char *address, int listener)
 
 /*
  * How many of `clients` there are descriptors for. All others are open now, but for those of
- * metrics exchanges, of a client that is being refused and of a file that is being read.
+ * metrics exchanges, of a client that is being refused and of metrics_resident.
  */
 static unsigned fit_descriptors(unsigned clients)
 {
-    unsigned taken = METRICS_EXCHANGES + 2, limit = (unsigned)sysconf(_SC_OPEN_MAX);
+    unsigned taken = 2 + (server.metrics_listener < 0 ? 0 : METRICS_EXCHANGES);
+    unsigned limit = (unsigned)sysconf(_SC_OPEN_MAX);
 
     for (int fd = 0; fd < 4096; fd++)
         taken += fcntl(fd, F_GETFD) >= 0;
@@ -185,7 +186,7 @@ int main(int argc, char **argv)
         .number = {[PORT] = 6379, [METRICS_PORT] = -1, [MAX_CLIENTS] = 10000},
         .runtime = {.size = sizeof o.runtime,
                     .spin_ns = -1, /* requests come from the kernel: to spin for them only costs */
-                    .offload_threads = 1,
+                    .offload_threads = 1, /* for metrics_resident */
                     .faults = COIR_FAULTS_REPORT,
                     .log = log_line},
     };
