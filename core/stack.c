@@ -296,13 +296,35 @@ static void publish_depot(struct stacks *s)
 
 /* ------------------------------------------------------------------------ take, give, give back */
 
-static void cache_push(struct stack_cache *cache, struct link *e)
+/* In front: the stack that was used last is taken first, from a cache and from the depot, so that few
+ * stacks are touched at all. */
+static void push_front(struct list *l, struct link *e)
 {
-    e->next = cache->list.first;
-    cache->list.first = e;
+    e->next = l->first;
+    l->first = e;
     if (!e->next)
-        cache->list.last = e;
-    cache->list.count++;
+        l->last = e;
+    l->count++;
+}
+
+/* What comes after the first `keep` goes in front of the other list, in its order. */
+static void give_rest(struct list *from, size_t keep, struct list *to)
+{
+    struct link **cut = &from->first, *last = NULL;
+
+    for (size_t i = 0; i < keep; i++) {
+        last = *cut;
+        cut = &last->next;
+    }
+    if (!*cut)
+        return;
+    from->last->next = to->first;
+    to->first = *cut;
+    to->last = to->last ? to->last : from->last;
+    to->count += from->count - keep;
+    from->last = last;
+    from->count = keep;
+    *cut = NULL;
 }
 
 struct stack *stack_take(struct stacks *s, struct stack_cache *cache)
@@ -314,7 +336,7 @@ struct stack *stack_take(struct stacks *s, struct stack_cache *cache)
         return CONTAINER_OF(e, struct stack, link);
     lock_take(&s->lock);
     while (cache->list.count < s->cache_max / 2 && (e = list_take(&s->depot)))
-        cache_push(cache, e);
+        push_front(&cache->list, e);
     e = list_take(&cache->list);
     e = e ? e : list_take(&s->depot);
     publish_depot(s);
@@ -325,28 +347,24 @@ struct stack *stack_take(struct stacks *s, struct stack_cache *cache)
 
 void stack_give(struct stacks *s, struct stack_cache *cache, struct stack *stack)
 {
-    cache_push(cache, &stack->link);
+    push_front(&cache->list, &stack->link);
     if (LIKELY(cache->list.count <= s->cache_max))
         return;
     lock_take(&s->lock);
-    while (cache->list.count > s->cache_max / 2)
-        list_push(&s->depot, list_take(&cache->list));
+    give_rest(&cache->list, s->cache_max / 2, &s->depot);
     publish_depot(s);
     lock_drop(&s->lock);
 }
 
 void stack_cache_flush(struct stacks *s, struct stack_cache *cache)
 {
-    struct link *e;
-
     lock_take(&s->lock);
-    while ((e = list_take(&cache->list)))
-        list_push(&s->depot, e);
+    give_rest(&cache->list, 0, &s->depot);
     publish_depot(s);
     lock_drop(&s->lock);
 }
 
-/* Takes a few of the longest idle stacks out of the depot. */
+/* Takes a few stacks out of the depot. */
 static int take_idle(struct stacks *s, struct stack *idle[TRIM_BATCH])
 {
     struct link *e;

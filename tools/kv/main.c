@@ -186,6 +186,7 @@ int main(int argc, char **argv)
         .number = {[PORT] = 6379, [METRICS_PORT] = -1, [MAX_CLIENTS] = 10000},
         .runtime = {.size = sizeof o.runtime,
                     .spin_ns = -1, /* requests come from the kernel: to spin for them only costs */
+                    .prefault = 128, /* the first clients meet no page faults */
                     .offload_threads = 1, /* for metrics_resident */
                     .faults = COIR_FAULTS_REPORT,
                     .log = log_line},
