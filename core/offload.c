@@ -96,13 +96,16 @@ static void *thread_main(void *arg)
 {
     struct pool *p = arg;
     struct call *c;
+    bool visiting;
 
     runtime_adopt_thread(p->rt);
     pthread_mutex_lock(&p->lock);
     while ((c = next_call(p))) {
         pthread_mutex_unlock(&p->lock);
         c->outcome = coir_try(c->fn, c->arg, NULL);
+        visiting = runtime_visit(p->rt); /* the job that called may be the last before a close */
         errand_end(&c->errand);
+        runtime_leave(p->rt, visiting);
         pthread_mutex_lock(&p->lock);
     }
     pthread_mutex_unlock(&p->lock);

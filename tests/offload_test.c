@@ -394,7 +394,42 @@ static void deadlines_race_with_threads(void)
     CHECK_EQ(coir_run(&o, race_deadlines, NULL), COIR_DONE);
 }
 
+static void accept_in_vain(void *listener)
+{
+    CHECK_EQ(coir_socket_accept(*(int *)listener), COIR_ECANCELED);
+}
+
+/* While the call is made its worker sleeps in the kernel, for there is an accept to complete. */
+static void offload_beside_an_accept(void *listener)
+{
+    coir_counter accepts = COIR_COUNTER_INIT;
+    int n = 0;
+
+    CHECK_EQ(coir_spawn(&accepts, accept_in_vain, listener), COIR_OK);
+    coir_yield();
+    CHECK_EQ(coir_offload(add_one, &n), COIR_DONE);
+    CHECK_EQ(n, 1);
+    CHECK_EQ(coir_counter_cancel(&accepts), COIR_OK);
+    CHECK_EQ(coir_wait(&accepts), COIR_DONE);
+}
+
+/* The thread of the pool wakes the last job, and may still be at it when the runtime goes. */
+static void a_runtime_may_close_right_after_the_last_call(enum coir_io io)
+{
+    int listener = coir_socket_listen(NULL, 0, 0);
+    coir_options o = run_options(1);
+
+    o.io = io;
+    o.spin_ns = -1;
+    CHECK(listener >= 0);
+    for (int i = 0; i < MANY(200); i++)
+        CHECK_EQ(coir_run(&o, offload_beside_an_accept, &listener), COIR_DONE);
+    CHECK_EQ(coir_socket_close(listener), COIR_OK);
+}
+ON_BOTH(a_runtime_may_close_right_after_the_last_call)
+
 CHECK_MAIN(CASE(a_call_is_made_and_its_outcome_told), CASE(a_plain_thread_is_refused),
+           CASES(a_runtime_may_close_right_after_the_last_call),
            CASE(threads_have_names_and_take_no_signals), CASE(the_name_was_copied_at_open),
            CASE(a_panic_in_a_call_goes_to_the_log_of_its_runtime),
            CASE(a_fault_in_a_call_reaches_the_hosts_handler), CASE(the_worker_goes_on_meanwhile),
