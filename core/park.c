@@ -180,19 +180,20 @@ void park_wake_one(struct park *p)
         hand_token(s);
 }
 
-/* Those that sleep now; who falls asleep afterwards has seen what they are woken for. */
+/* Those that are listed now: who lists itself afterwards looks once more, and sees what they are woken for.
+ * All are taken at once: one by one, as many as were counted, would take newcomers and leave a sleeper. */
 void park_wake_all(struct park *p)
 {
-    unsigned n = park_sleeping(atomic_load_explicit(&p->counts, memory_order_seq_cst)); /* SLEEP */
+    struct parker *all = NULL, *s;
 
-    while (n-- > 0) {
-        struct parker *s;
-
-        lock_take(&p->lock);
-        s = pop_sleeper(p);
-        lock_drop(&p->lock);
-        if (!s)
-            return;
+    lock_take(&p->lock);
+    while ((s = pop_sleeper(p))) {
+        s->next = all; /* not listed any more: it waits for its token */
+        all = s;
+    }
+    lock_drop(&p->lock);
+    while ((s = all)) {
+        all = s->next;
         hand_token(s);
     }
 }

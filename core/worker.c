@@ -122,7 +122,7 @@ static int64_t wake_up_time(struct worker *w)
         struct worker *other = rt->worker[i];
         int64_t t = timers_earliest(&other->timers);
 
-        if (other != w && t != COIR_NEVER)
+        if (other != w && t < COIR_NEVER - OTHERS_SLACK_NS)
             t = (t > now ? t : now) + OTHERS_SLACK_NS;
         earliest = t < earliest ? t : earliest;
         busy |= other != w &&

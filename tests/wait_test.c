@@ -173,6 +173,29 @@ static void a_sleep_lasts_until_its_deadline(void)
     on_all(sleep_a_little);
 }
 
+static void sleep_to_the_end_of_time(void *unused)
+{
+    (void)unused;
+    CHECK_EQ(coir_sleep_until(COIR_NEVER - 1), COIR_ECANCELED);
+}
+
+/* The other worker reckons with this deadline when it falls asleep. */
+static void the_latest_deadline_is_one_too(void)
+{
+    coir_counter sleepers = COIR_COUNTER_INIT, others = COIR_COUNTER_INIT;
+    coir_runtime *rt = run_open(2);
+
+    CHECK_EQ(coir_submit(rt, &sleepers, sleep_to_the_end_of_time, NULL), COIR_OK);
+    for (int i = 0; i < 20; i++) {
+        for (int n = 0; n < 4; n++)
+            CHECK_EQ(coir_submit(rt, &others, sleep_a_little, NULL), COIR_OK);
+        CHECK_EQ(coir_wait(&others), COIR_DONE);
+    }
+    CHECK_EQ(coir_counter_cancel(&sleepers), COIR_OK);
+    CHECK_EQ(coir_wait(&sleepers), COIR_DONE);
+    run_close(rt);
+}
+
 struct nap {
     int64_t until;
     int *awake;
@@ -475,6 +498,7 @@ CHECK_MAIN(CASE(units_are_added_and_released_by_hand),
            CASE(the_worst_outcome_and_the_first_failure_stay), CASE(bad_input_gets_a_status),
            CASE(a_wait_that_timed_out_is_waited_again),
            CASE(a_past_deadline_ends_the_wait_at_once), CASE(a_sleep_lasts_until_its_deadline),
+           CASE(the_latest_deadline_is_one_too),
            CASE(sleepers_wake_in_the_order_of_their_deadlines), CASE(many_wait_for_one_counter),
            CASE(one_waits_for_many_counters), CASE(one_counter_may_stand_for_two),
            CASE(a_fiber_waits_for_any_of_its_children),
