@@ -140,6 +140,12 @@ static inline bool fiber_is(struct fiber *f, enum fiber_state s)
     return fiber_state_of(atomic_load_explicit(&f->state, memory_order_acquire)) == s; /* STACK */
 }
 
+/* Owner: how often it has been resumed, counted from some number. */
+static inline uint64_t fiber_generation(struct fiber *f)
+{
+    return fiber_generation_of(atomic_load_explicit(&f->state, memory_order_relaxed)); /* owner's */
+}
+
 /* One checked edge of the drawing above, by the state's owner, keeping the generation. */
 void fiber_set(struct fiber *f, enum fiber_state from, enum fiber_state to);
 

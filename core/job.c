@@ -60,6 +60,36 @@ bool job_canceled(struct coir_runtime *rt, const struct job *j)
     return atomic_load_explicit(&rt->canceling, memory_order_seq_cst); /* ASK, fiber.c */
 }
 
+/* In which of the calls that j contains: a finalizer's own boundaries belong to the finalizer. */
+static enum coir_location location_of(const struct job *j)
+{
+    for (; j; j = j->outer) {
+        if (j->is_defer)
+            return COIR_AT_DEFER;
+        if (j->raising)
+            return COIR_AT_CLEANUP;
+        if (!j->is_try)
+            return COIR_AT_JOB;
+    }
+    return !worker_here() && runtime_here() ? COIR_AT_OFFLOAD : COIR_AT_THREAD;
+}
+
+static uint32_t resumes_of(struct job *j)
+{
+    struct worker *w = worker_here();
+
+    j = j && w ? job_proper(j) : NULL;
+    return j && !j->is_try ? (uint32_t)(fiber_generation(w->current) - j->born) : 0;
+}
+
+static int64_t wall_now(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_REALTIME, &ts);
+    return (int64_t)ts.tv_sec * COIR_SEC + ts.tv_nsec;
+}
+
 /* Unique in the process; taken in blocks, so that workers do not share a line for it. */
 static NOINLINE uint64_t failure_id(void)
 {
@@ -76,6 +106,7 @@ static NOINLINE uint64_t failure_id(void)
 void job_failure(struct job *j, coir_failure *f, int outcome, enum coir_kind kind)
 {
     struct worker *w = worker_here();
+    struct coir_runtime *rt = runtime_here();
 
     *f = (coir_failure){
         .id = failure_id(),
@@ -84,6 +115,10 @@ void job_failure(struct job *j, coir_failure *f, int outcome, enum coir_kind kin
         .kind = (int)kind,
         .outcome = outcome,
         .worker = w ? (int)w->index : -1,
+        .wall = wall_now(),
+        .location = (int)location_of(j),
+        .resumes = resumes_of(j),
+        .runtime = rt ? rt->number : 0,
     };
 }
 
@@ -175,7 +210,9 @@ static inline __attribute__((always_inline)) uintptr_t lowest_owned(const struct
 
 /* ----------------------------------------------------------------------------- how a job ends */
 
-/* Runs the deferred handlers, last in, first out. One that panics makes the job panic. */
+static int try_call(coir_fn *fn, void *arg, coir_failure *failure, bool is_defer);
+
+/* Runs the deferred handlers, last in, first out. One that fails or panics makes the job do so. */
 static COLD int run_deferred(struct job *j, int outcome)
 {
     struct coir_runtime *rt = runtime_here();
@@ -184,6 +221,7 @@ static COLD int run_deferred(struct job *j, int outcome)
         struct defer_block *b = j->more;
         struct defer d = b ? b->handler[--b->count] : j->handler[--j->defer_count];
         coir_failure f;
+        int ended;
 
         if (b && !b->count) {
             j->more = b->older;
@@ -192,13 +230,32 @@ static COLD int run_deferred(struct job *j, int outcome)
             else
                 free(b);
         }
-        if (job_try(d.fn, d.arg, &f) == COIR_DONE)
-            continue;
-        if (outcome == COIR_DONE)
+        ended = try_call(d.fn, d.arg, &f, true);
+        if (ended > outcome) { /* the first of the worst */
             j->failure = f;
-        outcome = COIR_PANICKED;
+            outcome = ended;
+        }
     }
     return outcome;
+}
+
+/* It has called coir_fail. A panic that was swallowed since has written over the record. */
+static int failed(struct job *j)
+{
+    if (j->failure.kind != COIR_KIND_FAIL) {
+        job_failure(j, &j->failure, COIR_FAILED, COIR_KIND_FAIL);
+        j->failure.code = j->failed;
+        snprintf(j->failure.message, sizeof j->failure.message,
+                 "failed, and then a panic of it was swallowed");
+    }
+    return COIR_FAILED;
+}
+
+/* A panic that no frame is left to pass on: kept, and told to the log. */
+static void tell(const coir_failure *f)
+{
+    report_keep(runtime_here(), f, f->message);
+    report_failure(runtime_here(), f, f->message);
 }
 
 /* The job returned while jobs owe a counter of frames that are gone. */
@@ -214,7 +271,7 @@ static COLD int returned_owing(struct job *j, uintptr_t frame)
     job_failure(j, &j->failure, COIR_PANICKED, COIR_KIND_OWED);
     snprintf(j->failure.message, sizeof j->failure.message,
              "returned while jobs it spawned still owed a counter in its frame");
-    report_failure(runtime_here(), &j->failure);
+    tell(&j->failure);
     return COIR_PANICKED;
 }
 
@@ -252,17 +309,19 @@ static COLD int caught(struct job *j, void *exception)
     reset_exceptions(j);
     if (worker_here()) /* ending it may have run destructors that suspend */
         tally(&worker_here()->panics, 1);
-    report_failure(runtime_here(), &j->failure);
+    tell(&j->failure);
     return COIR_PANICKED;
 }
 
-/* Everything that most jobs do not need: a panic that landed, owed counters, deferred handlers. */
+/* Everything that most jobs do not need: a panic that landed, a coir_fail, owed counters, handlers. */
 static COLD int end_slowly(struct job *j, void *exception, uintptr_t frame)
 {
     int outcome = COIR_DONE;
 
     if (exception)
         outcome = caught(j, exception);
+    else if (j->failed)
+        outcome = failed(j);
     if (j->owned) {
         int owing = returned_owing(j, frame);
 
@@ -279,7 +338,7 @@ static inline __attribute__((always_inline)) int call(struct job *j, struct job 
 
     *slot = j;
     exception = arch_boundary(j->fn, j->arg);
-    if (UNLIKELY(exception || j->owned || j->defer_count)) {
+    if (UNLIKELY(exception || j->owned || j->defer_count || j->failed)) {
         uintptr_t low = lowest_owned(j), here = (uintptr_t)__builtin_frame_address(0);
 
         if (UNLIKELY(low < here)) { /* steps below them: their memory must stay what it is */
@@ -305,7 +364,9 @@ static inline void open_job(struct job *j, coir_fn *fn, void *arg, struct counte
     j->name = NULL;
     j->id = 0;
     j->defer_count = 0;
+    j->failed = 0;
     j->is_try = is_try;
+    j->is_defer = false;
     j->raising = false;
     j->told = false;
     j->more = NULL;
@@ -325,6 +386,9 @@ void job_drop(struct coir_runtime *rt, const struct work *item, enum coir_kind k
     coir_failure f;
 
     job_failure(NULL, &f, COIR_CANCELED, kind);
+    f.location = COIR_AT_SCHEDULER;
+    f.runtime = rt->number;
+    records_count(&rt->records, &f);
     snprintf(f.message, sizeof f.message, "%s",
              kind == COIR_KIND_SHUTDOWN     ? "the runtime closed before it started"
              : kind == COIR_KIND_DEPENDENCY ? "a job it was to run after did not end as COIR_DONE"
@@ -372,6 +436,7 @@ static inline __attribute__((always_inline)) bool run(struct fiber *self, const 
     if (unwanted(w, item))
         return false;
     open_job(&j, item->fn, item->arg, owed, self->job, false);
+    j.born = fiber_generation(self);
     outcome = call(&j, &self->job);
     w = worker_of(self); /* it may have moved */
     tally(&w->ended[outcome], 1);
@@ -401,7 +466,7 @@ bool job_run_in_place(struct fiber *self, const struct work *item)
     return run(self, item, item->owed);
 }
 
-int job_try(coir_fn *fn, void *arg, coir_failure *failure)
+static int try_call(coir_fn *fn, void *arg, coir_failure *failure, bool is_defer)
 {
     struct job **slot = job_slot(); /* stays: it belongs to the fiber, or to this thread */
     const struct eh_globals *eh = exceptions_here();
@@ -409,10 +474,16 @@ int job_try(coir_fn *fn, void *arg, coir_failure *failure)
     int outcome;
 
     open_job(&j, fn, arg, NULL, *slot, true);
+    j.is_defer = is_defer;
     if (eh)
         j.eh = *eh;
     outcome = call(&j, slot);
     if (outcome != COIR_DONE && failure)
         *failure = j.failure;
     return outcome;
+}
+
+int job_try(coir_fn *fn, void *arg, coir_failure *failure)
+{
+    return try_call(fn, arg, failure, false);
 }

@@ -101,7 +101,7 @@ static void *thread_main(void *arg)
     pthread_mutex_lock(&p->lock);
     while ((c = next_call(p))) {
         pthread_mutex_unlock(&p->lock);
-        c->outcome = coir_try(c->fn, c->arg, NULL);
+        c->outcome = job_try(c->fn, c->arg, NULL);
         errand_end(&c->errand);
         pthread_mutex_lock(&p->lock);
     }

@@ -61,41 +61,45 @@ static void on_swallowed(_Unwind_Reason_Code reason, struct _Unwind_Exception *e
         tally(&w->swallowed, 1);
 }
 
-static void write_message(struct job *j, const char *file, int line, const char *format, va_list args)
+/* What a failure says. */
+struct words {
+    const char *file;
+    int line;
+    char text[COIR_TEXT_BYTES];
+};
+
+/* Writes the words and their place into a record. */
+static void put_words(coir_failure *f, const struct words *said)
 {
-    job_failure(j, &j->failure, COIR_PANICKED, COIR_KIND_PANIC);
-    j->failure.file = file;
-    j->failure.line = line;
-    vsnprintf(j->failure.message, sizeof j->failure.message, format, args);
+    f->file = said->file;
+    f->line = said->line;
+    memcpy(f->message, said->text, sizeof f->message);
+    f->message[sizeof f->message - 1] = '\0';
 }
 
-static __attribute__((noreturn, cold, format(printf, 4, 0))) void
-die(const char *why, const char *file, int line, const char *format, va_list args)
+static __attribute__((noreturn, cold)) void die(const char *why, const struct words *said)
 {
-    char message[COIR_MESSAGE_BYTES];
-
-    vsnprintf(message, sizeof message, format, args);
-    fatal("%s: %s:%d: %s", why, file ? file : "?", line, message);
+    fatal("%s: %s:%d: %s", why, said->file ? said->file : "?", said->line, said->text);
 }
 
-void coir_panic_at(const char *file, int line, const char *format, ...)
+/* Kept apart from those who format: they have the words in their frames, which stay until the end. */
+static __attribute__((noreturn, noinline, cold)) void raise_panic(const struct words *said)
 {
     struct job *j = *job_slot();
     struct worker *w = worker_here();
     _Unwind_Reason_Code code;
-    va_list args;
 
-    va_start(args, format);
     if (!j)
-        die("panic outside any boundary", file, line, format, args);
+        die("panic outside any boundary", said);
     if (j->raising)
-        die("panic while an earlier one unwinds", file, line, format, args);
-    write_message(j, file, line, format, args);
-    va_end(args);
+        die("panic while an earlier one unwinds", said);
+    job_failure(j, &j->failure, COIR_PANICKED, COIR_KIND_PANIC);
+    put_words(&j->failure, said);
     j->raising = true;
     if (w)
         tally(&w->panics, 1);
-    report_failure(runtime_here(), &j->failure);
+    report_keep(runtime_here(), &j->failure, said->text);
+    report_failure(runtime_here(), &j->failure, said->text);
 
     job_settle_owned(j, (uintptr_t)__builtin_frame_address(0)); /* P1; may suspend */
     j->exception = (struct _Unwind_Exception){.exception_class = JOB_EXCEPTION_CLASS,
@@ -103,8 +107,33 @@ void coir_panic_at(const char *file, int line, const char *format, ...)
     memset(j->no_cxx_header, 0, sizeof j->no_cxx_header);
     fiber_forget_frames(j);
     code = _Unwind_ForcedUnwind(&j->exception, on_frame, j);
-    fatal("the unwinder gave up (%d) on a panic: %s:%d: %s", (int)code, file ? file : "?", line,
-          j->failure.message);
+    fatal("the unwinder gave up (%d) on a panic: %s:%d: %s", (int)code, said->file ? said->file : "?",
+          said->line, said->text);
+}
+
+void coir_panic_at(const char *file, int line, const char *format, ...)
+{
+    struct words said = {file, line, ""};
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(said.text, sizeof said.text, format, args);
+    va_end(args);
+    raise_panic(&said);
+}
+
+void coir_require_at(const char *file, int line, const char *condition, const char *format, ...)
+{
+    struct words said = {file, line, ""};
+    va_list args;
+
+    va_start(args, format);
+    if (format[0] && format[1])
+        vsnprintf(said.text, sizeof said.text, format + 1, args);
+    else
+        snprintf(said.text, sizeof said.text, "required: %s", condition);
+    va_end(args);
+    raise_panic(&said);
 }
 
 /* --------------------------------------------------------------------- the boundary's personality */
@@ -145,6 +174,37 @@ _Unwind_Reason_Code coir_personality(int version, _Unwind_Action actions,
 int coir_try(coir_fn *fn, void *arg, coir_failure *failure)
 {
     return fn ? job_try(fn, arg, failure) : COIR_EINVAL;
+}
+
+/* A cleanup of a panic may call this: the panic outranks it, and its record stays. */
+static void fail(struct job *j, int code, const struct words *said)
+{
+    coir_failure f;
+
+    job_failure(j, &f, COIR_FAILED, COIR_KIND_FAIL);
+    f.code = code;
+    put_words(&f, said);
+    report_keep(runtime_here(), &f, said->text);
+    if (j->raising || j->failed)
+        return;
+    j->failed = code;
+    j->failure = f;
+}
+
+int coir_fail_at(const char *file, int line, int code, const char *format, ...)
+{
+    struct words said = {file, line, ""};
+    struct job *j = *job_slot();
+    va_list args;
+
+    coir_require(code != 0, "coir_fail: the code is 0, which reads as success (%s:%d)", file, line);
+    if (!j)
+        return COIR_EPERM;
+    va_start(args, format);
+    vsnprintf(said.text, sizeof said.text, format, args);
+    va_end(args);
+    fail(j, code, &said);
+    return code;
 }
 
 static void *defer_alloc(struct coir_runtime *rt, size_t bytes)

@@ -42,20 +42,30 @@ static bool may_speak(const coir_failure *f, unsigned *held)
     return false;
 }
 
-void report_failure(struct coir_runtime *rt, const coir_failure *f)
+void report_keep(struct coir_runtime *rt, const coir_failure *f, const char *text)
+{
+    if (!rt)
+        return;
+    records_count(&rt->records, f);
+    records_add(&rt->records, f, text);
+}
+
+void report_failure(struct coir_runtime *rt, const coir_failure *f, const char *text)
 {
     char more[48] = "";
     unsigned held;
 
-    if (!may_speak(f, &held))
+    if (!may_speak(f, &held)) {
+        if (rt)
+            record_tally(&rt->records.held_back);
         return;
+    }
     if (held)
         snprintf(more, sizeof more, " (and %u more not shown)", held);
     if (rt)
         host_log(&rt->host, COIR_LOG_ERROR, "panic at %s:%d, job %llu on worker %d: %s%s",
-                 f->file ? f->file : "?", f->line, (unsigned long long)f->job, f->worker, f->message,
-                 more);
+                 f->file ? f->file : "?", f->line, (unsigned long long)f->job, f->worker, text, more);
     else
         fprintf(stderr, "coir: panic at %s:%d, in coir_try on a plain thread: %s%s\n",
-                f->file ? f->file : "?", f->line, f->message, more);
+                f->file ? f->file : "?", f->line, text, more);
 }

@@ -7,7 +7,11 @@
 
 #include "state.h"
 
-/* rt NULL: a plain thread's coir_try; standard error. */
-void report_failure(struct coir_runtime *rt, const coir_failure *f);
+/* Keeps the failure in the runtime's store and counts it; rt NULL: a plain thread's, nobody keeps it.
+ * text: the whole message. */
+void report_keep(struct coir_runtime *rt, const coir_failure *f, const char *text);
+
+/* Tells a panic to the log. rt NULL: a plain thread's coir_try; standard error. */
+void report_failure(struct coir_runtime *rt, const coir_failure *f, const char *text);
 
 #endif

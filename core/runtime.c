@@ -171,6 +171,7 @@ static void free_runtime(struct coir_runtime *rt)
 {
     struct host host = rt->host;
 
+    records_fini(&rt->records);
     mem_free(&host, rt->worker);
     mem_free(&host, rt);
 }
@@ -225,6 +226,7 @@ static void on_idle(struct coir_runtime *rt)
 
 static int allocate(const coir_options *options, struct coir_runtime **out)
 {
+    static _Atomic uint32_t opened;
     struct host host;
     struct coir_runtime *rt;
 
@@ -233,6 +235,8 @@ static int allocate(const coir_options *options, struct coir_runtime **out)
     if (!rt)
         return COIR_ENOMEM;
     rt->host = host;
+    rt->number = atomic_fetch_add_explicit(&opened, 1, memory_order_relaxed) + 1; /* unique, no more */
+    records_init(&rt->records, &rt->host);
     rt->options = *options;
     snprintf(rt->name, sizeof rt->name, "%s", options->name); /* at most 11 bytes, checked */
     rt->options.name = rt->name;
@@ -462,5 +466,6 @@ int coir_stats_read(coir_runtime *rt, coir_stats *s)
     s->stacks_limit = rt->stacks.limit;
     s->workers = rt->worker_count;
     s->io = io_kind(rt);
+    records_read(&rt->records, s);
     return COIR_OK;
 }

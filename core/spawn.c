@@ -7,6 +7,7 @@
  */
 #include <stdio.h>
 
+#include "report.h"
 #include "spawn.h"
 
 /* Remembers c as a counter this job has spawned on; one compare when it does so already. */
@@ -254,6 +255,7 @@ void coir_counter_done(coir_counter *counter, int outcome)
     job_failure(*job_slot(), &f, outcome, COIR_KIND_DONE);
     snprintf(f.message, sizeof f.message, "released by coir_counter_done as %s",
              coir_status_name(outcome));
+    report_keep(runtime_here(), &f, f.message);
     counter_fail(c, outcome, &f);
 }
 

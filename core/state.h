@@ -12,6 +12,7 @@
 #include "fiber.h"
 #include "inject.h"
 #include "park.h"
+#include "record.h"
 #include "stack.h"
 #include "timer.h"
 
@@ -66,6 +67,7 @@ struct io_ops {
 struct coir_runtime {
     struct host host;
     coir_options options;      /* defaults filled in */
+    uint32_t number;           /* from 1, in the order of opening */
     struct worker **worker;    /* worker_count of them */
     unsigned worker_count;
     int64_t spin_ns;           /* 0: sleep at once */
@@ -93,6 +95,7 @@ struct coir_runtime {
     struct lock pending_lock;  /* guards the list */
     struct after *pending;     /* work that waits for other work (spawn.c) */
 
+    struct records records;
     struct stacks stacks;
     struct inject inject;
     struct park park;

@@ -94,22 +94,46 @@ enum coir_kind {
     COIR_KIND_SKIPPED,  /* canceled before it started */
     COIR_KIND_SHUTDOWN, /* dropped because the runtime closed */
     COIR_KIND_DEPENDENCY, /* a job it was spawned after did not end as COIR_DONE */
-    COIR_KIND_DONE      /* ended by coir_counter_done with an outcome other than COIR_DONE */
+    COIR_KIND_DONE,     /* ended by coir_counter_done with an outcome other than COIR_DONE */
+    COIR_KIND_FAIL      /* coir_fail */
 };
+
+#define COIR_KINDS (COIR_KIND_FAIL + 1)
+
+/* Where a failure happened: in which of the calls that a boundary contains. */
+enum coir_location {
+    COIR_AT_JOB = 0,   /* the job's function, or a coir_try in it */
+    COIR_AT_DEFER,     /* a finalizer: a coir_defer handler */
+    COIR_AT_CLEANUP,   /* a finalizer: a cleanup or destructor that an unwinding panic runs */
+    COIR_AT_OFFLOAD,   /* a coir_offload call, on its own thread */
+    COIR_AT_THREAD,    /* a plain thread: coir_try, coir_counter_done */
+    COIR_AT_SCHEDULER  /* never ran: skipped or dropped by the scheduler */
+};
+
+#define COIR_LOCATIONS (COIR_AT_SCHEDULER + 1)
 
 #define COIR_MESSAGE_BYTES 72
 
-/* A failure record: what broke, where and when. Plain data, copied out to the caller. */
+/*
+ * A failure record: what broke, where and when. Plain data, copied out to the caller. Longer
+ * texts and backtraces are kept by the runtime: see coir_failure_find.
+ */
 typedef struct coir_failure {
     uint64_t id;      /* unique in the process; 0: no failure */
     uint64_t job;     /* id of the job that failed; 0: not a job (coir_try on a plain thread) */
     int64_t time;     /* coir_now() when it failed */
-    const char *file; /* of the coir_panic; NULL: unknown */
-    int line;         /* of the coir_panic; 0: unknown */
+    const char *file; /* of the coir_panic or coir_fail; NULL: unknown */
+    int line;         /* of the coir_panic or coir_fail; 0: unknown */
     int kind;         /* enum coir_kind */
     int outcome;      /* enum coir_outcome */
     int worker;       /* index of the worker it happened on; -1: a plain thread */
     char message[COIR_MESSAGE_BYTES]; /* terminated; cut to fit */
+    int64_t wall;      /* nanoseconds of CLOCK_REALTIME when it failed */
+    int code;          /* of the coir_fail; else 0 */
+    int location;      /* enum coir_location */
+    uint32_t resumes;  /* how often the job had been resumed: waits that ended, and yields */
+    uint32_t runtime;  /* number of the runtime, from 1 in the order of opening; 0: none */
+    uint64_t backtrace; /* its id if one was captured (it is the failure's), else 0 */
 } coir_failure;
 
 /*
@@ -286,6 +310,12 @@ typedef struct coir_stats {
     uint64_t sleeps;   /* times a worker went to sleep */
     unsigned workers;
     int io;            /* enum coir_io in use: COIR_IO_URING or COIR_IO_EPOLL */
+    uint64_t failures_at[COIR_LOCATIONS]; /* failures of any outcome, by location */
+    uint64_t failures_of[COIR_KINDS];     /* the same, by kind */
+    uint64_t panics_at[COIR_LOCATIONS];   /* those that are panics, by location */
+    uint64_t held_back; /* log lines of failures not written: over ten a second for their place */
+    uint64_t records;  /* failures kept for coir_failure_find since open */
+    uint64_t records_lost; /* failures that could not be kept: no memory */
 } coir_stats;
 
 /*
@@ -511,22 +541,30 @@ COIR_API uint64_t coir_job_id(void);
  */
 #define coir_panic(...) coir_panic_at(__FILE__, __LINE__, __VA_ARGS__)
 
-/* Panics unless the condition holds. */
+/*
+ * Panics unless the condition holds: coir_require(condition), or coir_require(condition, format,
+ * ...) with a literal format. Without one the message is "required: " and the condition's text.
+ */
 #define coir_require(condition, ...)                                                              \
-    ((condition) ? (void)0 : coir_panic_at(__FILE__, __LINE__, __VA_ARGS__))
+    ((condition) ? (void)0                                                                        \
+                 : coir_require_at(__FILE__, __LINE__, #condition, " " __VA_ARGS__))
 
 /* What coir_panic calls, for bindings of other languages. file is borrowed for ever. */
 COIR_API __attribute__((noreturn, cold, format(printf, 3, 4))) void
 coir_panic_at(const char *file, int line, const char *format, ...);
 
+/* What coir_require calls; the first character of format is not printed. */
+COIR_API __attribute__((noreturn, cold, format(printf, 4, 5))) void
+coir_require_at(const char *file, int line, const char *condition, const char *format, ...);
+
 /*
  * Runs fn(arg) inside a boundary of its own: the place to put at the edge of foreign code.
  *
- *   failure    filled on COIR_PANICKED; NULL: not wanted
+ *   failure    filled on COIR_FAILED and COIR_PANICKED; NULL: not wanted
  *
- * coir_defer inside fn belongs to this boundary and runs before the return.
+ * coir_defer and coir_fail inside fn belong to this boundary; handlers run before the return.
  *
- * Returns     COIR_DONE; COIR_PANICKED; COIR_EINVAL
+ * Returns     COIR_DONE; COIR_FAILED (coir_fail was called); COIR_PANICKED; COIR_EINVAL
  * Call from   a fiber or a plain thread
  * Suspends    only if fn does
  * Cost        a call; nothing more while nobody panics
@@ -539,11 +577,73 @@ COIR_API COIR_MUST_USE int coir_try(coir_fn *fn, void *arg, coir_failure *failur
  * Runs fn(arg) when the job (or the innermost coir_try) ends, however it ends; last in, first out.
  *
  * The first COIR_DEFER_INLINE of a boundary cannot fail. A handler that panics makes the job end
- * PANICKED; the other handlers still run.
+ * PANICKED, one that calls coir_fail makes it end FAILED at least; the other handlers still run.
  *
  * Returns     COIR_OK; COIR_ENOMEM (after the first 8); COIR_EPERM outside a boundary; COIR_EINVAL
  */
 COIR_API COIR_MUST_USE int coir_defer(coir_fn *fn, void *arg);
+
+/* ----------------------------------------------------------------------------------- failure */
+
+/*
+ * Says that the calling job (or the innermost coir_try) has failed: when its function returns, it ends
+ * FAILED instead of DONE. The caller returns by itself, as with any error:
+ *
+ *     if (read_all(file) < 0)
+ *         return coir_fail(COIR_EIO, "cannot read %s", name);
+ *
+ * The message is formatted as printf does; file and line are recorded. The first call of a boundary
+ * counts. A panic after it outranks it: the outcome and the record are then the panic's.
+ *
+ *   code       for who waits, in coir_failure.code; not 0 (a panic): it would read as success
+ *
+ * Returns     code; COIR_EPERM outside a boundary: nothing can be told to fail there
+ * Call from   a job, or below coir_try on any thread; cleanups too
+ * Suspends    no
+ * Cost        about a microsecond; nothing is unwound
+ */
+#define coir_fail(code, ...) coir_fail_at(__FILE__, __LINE__, (code), __VA_ARGS__)
+
+/*
+ * What coir_fail calls, for bindings of other languages. file is borrowed for ever.
+ *
+ * Returns     as coir_fail
+ */
+COIR_API __attribute__((cold, format(printf, 4, 5))) int
+coir_fail_at(const char *file, int line, int code, const char *format, ...);
+
+#define COIR_RECORDS 4096   /* failures that a runtime keeps; the newest overwrites the oldest */
+#define COIR_TEXT_BYTES 256 /* of a kept message */
+
+/*
+ * A kept failure by id. A runtime keeps those that end FAILED or PANICKED, and everything it reports;
+ * jobs that were skipped or dropped are known to their counters only.
+ *
+ * Returns     COIR_OK; COIR_ENOENT (of another runtime, overwritten, or there was no memory to keep it);
+ *             COIR_EINVAL
+ * Call from   any thread while the runtime is open
+ * Cost        looks at up to COIR_RECORDS ids
+ */
+COIR_API int coir_failure_find(coir_runtime *runtime, uint64_t id, coir_failure *failure);
+
+/*
+ * Goes through the kept failures, oldest first.
+ *
+ *   cursor     0 at first; moved on by each call. Kept, it finds later what is new since.
+ *
+ * Returns     COIR_OK; COIR_ENOENT when there is none after the cursor, for now; COIR_EINVAL
+ * Call from   any thread while the runtime is open; several may, each with a cursor of its own
+ */
+COIR_API int coir_failure_next(coir_runtime *runtime, uint64_t *cursor, coir_failure *failure);
+
+/*
+ * The message of a kept failure at its full length, up to COIR_TEXT_BYTES with the terminator.
+ *
+ *   text       receives it, terminated, cut to bytes
+ *
+ * Returns     as coir_failure_find
+ */
+COIR_API int coir_failure_text(coir_runtime *runtime, uint64_t id, char *text, size_t bytes);
 
 /* ---------------------------------------------------------------------- sockets and blocking */
 
@@ -637,7 +737,7 @@ COIR_API int coir_socket_close(int socket);
  *
  *   deadline   until when it may wait for a free thread; a call that has begun is waited for
  *
- * Returns     COIR_DONE; COIR_PANICKED; COIR_ETIMEDOUT or COIR_ECANCELED (fn was not called);
+ * Returns     COIR_DONE; COIR_FAILED; COIR_PANICKED; COIR_ETIMEDOUT or COIR_ECANCELED (not called);
  *             COIR_ENOMEM; COIR_EAGAIN (no thread could be started); COIR_EPERM on a plain thread
  * Suspends    yes
  */
