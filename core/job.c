@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "foreign.h"
+#include "hostcall.h"
 #include "report.h"
 
 static __thread struct job *thread_job; /* innermost coir_try of a plain thread */
@@ -82,44 +83,43 @@ static uint32_t resumes_of(struct job *j)
     return j && !j->is_try ? (uint32_t)(fiber_generation(w->current) - j->born) : 0;
 }
 
-static int64_t wall_now(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_REALTIME, &ts);
-    return (int64_t)ts.tv_sec * COIR_SEC + ts.tv_nsec;
-}
-
-/* Unique in the process; taken in blocks, so that workers do not share a line for it. */
-static NOINLINE uint64_t failure_id(void)
-{
-    static _Atomic uint64_t blocks;
-    static __thread uint64_t next, end;
-
-    if (next == end) {
-        next = atomic_fetch_add_explicit(&blocks, 256, memory_order_relaxed) + 1; /* unique, no more */
-        end = next + 256;
-    }
-    return next++;
-}
-
 void job_failure(struct job *j, coir_failure *f, int outcome, enum coir_kind kind)
 {
     struct worker *w = worker_here();
     struct coir_runtime *rt = runtime_here();
 
-    *f = (coir_failure){
-        .id = failure_id(),
-        .job = j ? job_id(j) : 0,
-        .time = coir_now(),
-        .kind = (int)kind,
-        .outcome = outcome,
-        .worker = w ? (int)w->index : -1,
-        .wall = wall_now(),
-        .location = (int)location_of(j),
-        .resumes = resumes_of(j),
-        .runtime = rt ? rt->number : 0,
-    };
+    record_new(f);
+    f->job = j ? job_id(j) : 0;
+    f->kind = (int)kind;
+    f->outcome = outcome;
+    f->worker = w ? (int)w->index : -1;
+    f->location = (int)location_of(j);
+    f->resumes = resumes_of(j);
+    f->runtime = rt ? rt->number : 0;
+}
+
+/* The option that says a panic that comes to j's boundary ends the process, or NULL. */
+static const char *aborting_option(const struct coir_runtime *rt, const struct job *j)
+{
+    if (rt && rt->options.panic == COIR_PANIC_ABORT)
+        return "panic";
+    return rt && rt->options.defer_panic == COIR_PANIC_ABORT && j->is_defer ? "defer_panic" : NULL;
+}
+
+void job_panicked(struct job *j, const char *text)
+{
+    const coir_failure *f = &j->failure;
+    struct coir_runtime *rt = runtime_here();
+    const char *option = aborting_option(rt, j);
+
+    j->raising = true; /* before the host's code runs, which might panic */
+    if (worker_here())
+        tally(&worker_here()->panics, 1);
+    report_keep(rt, f, text);
+    hostcall_panic_hook(rt, f);
+    report_failure(rt, f, text);
+    if (option)
+        fatal("a panic aborts (options.%s): %s:%d: %s", option, f->file ? f->file : "?", f->line, text);
 }
 
 /* ---------------------------------------------------------------- counters in the job's frames */
@@ -251,13 +251,6 @@ static int failed(struct job *j)
     return COIR_FAILED;
 }
 
-/* A panic that no frame is left to pass on: kept, and told to the log. */
-static void tell(const coir_failure *f)
-{
-    report_keep(runtime_here(), f, f->message);
-    report_failure(runtime_here(), f, f->message);
-}
-
 /* The job returned while jobs owe a counter of frames that are gone. */
 static COLD int returned_owing(struct job *j, uintptr_t frame)
 {
@@ -271,7 +264,8 @@ static COLD int returned_owing(struct job *j, uintptr_t frame)
     job_failure(j, &j->failure, COIR_PANICKED, COIR_KIND_OWED);
     snprintf(j->failure.message, sizeof j->failure.message,
              "returned while jobs it spawned still owed a counter in its frame");
-    tell(&j->failure);
+    job_panicked(j, j->failure.message);
+    j->raising = false; /* no frame is left to unwind */
     return COIR_PANICKED;
 }
 
@@ -292,24 +286,17 @@ static void reset_exceptions(const struct job *j)
         *eh = j->is_try ? j->eh : (struct eh_globals){0};
 }
 
-/* An exception has landed at the boundary. */
+/* An exception has landed at the boundary; its record was written before it unwound anything. */
 static COLD int caught(struct job *j, void *exception)
 {
     struct worker *w = worker_here();
 
     if (!j->outer && w)
         arch_fp_set(w->fp); /* nobody below on this stack had set others */
-    if (exception == &j->exception) {
-        j->raising = false; /* its record was written when it was raised */
-        reset_exceptions(j);
-        return COIR_PANICKED;
-    }
-    job_failure(j, &j->failure, COIR_PANICKED, COIR_KIND_FOREIGN);
-    foreign_end(exception, j->failure.message, sizeof j->failure.message);
+    if (exception != &j->exception)
+        foreign_end(exception); /* still raising: its destructor must not panic */
+    j->raising = false;
     reset_exceptions(j);
-    if (worker_here()) /* ending it may have run destructors that suspend */
-        tally(&worker_here()->panics, 1);
-    tell(&j->failure);
     return COIR_PANICKED;
 }
 

@@ -49,6 +49,9 @@ int options_check(const struct host *host, const coir_options *o)
         {"offload_threads", o->offload_threads, 1, 256},
         {"faults", o->faults, 0, COIR_FAULTS_REPORT},
         {"io", o->io, 0, COIR_IO_EPOLL},
+        {"panic", o->panic, 0, COIR_PANIC_ABORT},
+        {"defer_panic", o->defer_panic, 0, COIR_PANIC_ABORT},
+        {"quiet", o->quiet, 0, 1},
         {"name (bytes)", o->name ? strlen(o->name) : 0, 1, 11},
     };
 

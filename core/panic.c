@@ -16,9 +16,9 @@
  *       inside a cleanup has a record of its own, so a panic may start and end there.
  *   P3  The exception object lies in the job's record, which no unwind tears down.
  *
- * What cannot be contained aborts with a report: no boundary, a panic while unwinding, a frame
- * without unwind tables, the end of a thread (pthread_exit, cancellation) through a job, and
- * exceptions that only their own language may end (Rust).
+ * What cannot be contained aborts with a report: no boundary, a panic while unwinding, in the panic
+ * hook or in a signal handler, a frame without unwind tables, the end of a thread (pthread_exit,
+ * cancellation) through a job, and exceptions that only their own language may end (Rust).
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -26,22 +26,26 @@
 #include <string.h>
 
 #include "foreign.h"
+#include "hostcall.h"
 #include "job.h"
 #include "report.h"
 
 /* -------------------------------------------------------------------------------- raising it */
 
-/* Called for every frame on the way; only the end of the stack is news. */
+/* Called for every frame on the way, before its cleanups. */
 static _Unwind_Reason_Code on_frame(int version, _Unwind_Action actions,
                                     _Unwind_Exception_Class class, struct _Unwind_Exception *e,
                                     struct _Unwind_Context *context, void *arg)
 {
     struct job *j = arg;
+    int interrupted = 0; /* this frame was interrupted by a signal: the handler is below it */
 
     (void)version;
     (void)class;
     (void)e;
-    (void)context;
+    if (_Unwind_GetIPInfo(context, &interrupted), interrupted)
+        fatal("panic in a signal handler: %s:%d: %s", j->failure.file ? j->failure.file : "?",
+              j->failure.line, j->failure.message);
     if (actions & _UA_END_OF_STACK)
         fatal("a frame without unwind tables is in the way of a panic: %s:%d: %s (compile with "
               "-fexceptions or -fasynchronous-unwind-tables)",
@@ -77,8 +81,20 @@ static void put_words(coir_failure *f, const struct words *said)
     f->message[sizeof f->message - 1] = '\0';
 }
 
-static __attribute__((noreturn, cold)) void die(const char *why, const struct words *said)
+static __attribute__((noreturn, cold)) void die_in_hostcall(const char *what, const struct words *said)
 {
+    fatal("%s %s: %s:%d: %s", what, hostcall_name(), said->file ? said->file : "?", said->line, said->text);
+}
+
+/* A panic that nothing can contain; the hook learns of it first. */
+static __attribute__((noreturn, cold)) void die_told(const char *why, struct job *j,
+                                                     const struct words *said)
+{
+    coir_failure f;
+
+    job_failure(j, &f, COIR_PANICKED, COIR_KIND_PANIC);
+    put_words(&f, said);
+    hostcall_panic_hook(runtime_here(), &f);
     fatal("%s: %s:%d: %s", why, said->file ? said->file : "?", said->line, said->text);
 }
 
@@ -86,20 +102,17 @@ static __attribute__((noreturn, cold)) void die(const char *why, const struct wo
 static __attribute__((noreturn, noinline, cold)) void raise_panic(const struct words *said)
 {
     struct job *j = *job_slot();
-    struct worker *w = worker_here();
     _Unwind_Reason_Code code;
 
+    if (hostcall_name())
+        die_in_hostcall("panic in", said);
     if (!j)
-        die("panic outside any boundary", said);
+        die_told("panic outside any boundary", j, said);
     if (j->raising)
-        die("panic while an earlier one unwinds", said);
+        die_told("panic while an earlier one unwinds", j, said);
     job_failure(j, &j->failure, COIR_PANICKED, COIR_KIND_PANIC);
     put_words(&j->failure, said);
-    j->raising = true;
-    if (w)
-        tally(&w->panics, 1);
-    report_keep(runtime_here(), &j->failure, said->text);
-    report_failure(runtime_here(), &j->failure, said->text);
+    job_panicked(j, said->text);
 
     job_settle_owned(j, (uintptr_t)__builtin_frame_address(0)); /* P1; may suspend */
     j->exception = (struct _Unwind_Exception){.exception_class = JOB_EXCEPTION_CLASS,
@@ -146,6 +159,22 @@ static _Unwind_Reason_Code land(struct _Unwind_Context *context, struct _Unwind_
     return _URC_INSTALL_CONTEXT;
 }
 
+/* The search of a foreign exception has come to the boundary. Every frame is still whole. */
+static void foreign_panicked(struct job *j, struct _Unwind_Exception *e)
+{
+    struct words said = {NULL, 0, ""};
+
+    foreign_name(e, said.text, sizeof said.text);
+    if (hostcall_name())
+        die_in_hostcall("an exception left", &said);
+    if (j->raising)
+        die_told("an exception left a cleanup while an earlier panic unwinds", j, &said);
+    job_failure(j, &j->failure, COIR_PANICKED, COIR_KIND_FOREIGN);
+    put_words(&j->failure, &said);
+    job_panicked(j, said.text);
+    job_settle_owned(j, (uintptr_t)__builtin_frame_address(0)); /* P1; may suspend */
+}
+
 /* Named in the unwind tables of arch_boundary. The first boundary met is the innermost job's. */
 _Unwind_Reason_Code coir_personality(int version, _Unwind_Action actions,
                                      _Unwind_Exception_Class class, struct _Unwind_Exception *e,
@@ -163,7 +192,7 @@ _Unwind_Reason_Code coir_personality(int version, _Unwind_Action actions,
     if (foreign_is_untouchable(class))
         fatal("a Rust panic reached a job's boundary: catch it with catch_unwind at the edge");
     if (actions & _UA_SEARCH_PHASE) {
-        job_settle_owned(*job_slot(), (uintptr_t)__builtin_frame_address(0)); /* P1; may suspend */
+        foreign_panicked(*job_slot(), e);
         return _URC_HANDLER_FOUND;
     }
     return land(context, e);
@@ -173,7 +202,11 @@ _Unwind_Reason_Code coir_personality(int version, _Unwind_Action actions,
 
 int coir_try(coir_fn *fn, void *arg, coir_failure *failure)
 {
-    return fn ? job_try(fn, arg, failure) : COIR_EINVAL;
+    const struct coir_runtime *rt = runtime_here();
+
+    if (!fn)
+        return COIR_EINVAL;
+    return rt && rt->options.panic == COIR_PANIC_ABORT ? COIR_EPOLICY : job_try(fn, arg, failure);
 }
 
 /* A cleanup of a panic may call this: the panic outranks it, and its record stays. */

@@ -21,6 +21,34 @@ void records_fini(struct records *s)
         mem_free(s->host, s->block[i]);
 }
 
+/* ------------------------------------------------------------------------------- a new record */
+
+static int64_t wall_now(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_REALTIME, &ts);
+    return (int64_t)ts.tv_sec * COIR_SEC + ts.tv_nsec;
+}
+
+/* Unique in the process; taken in blocks, so that workers do not share a line for it. */
+static NOINLINE uint64_t failure_id(void)
+{
+    static _Atomic uint64_t blocks;
+    static __thread uint64_t next, end;
+
+    if (next == end) {
+        next = atomic_fetch_add_explicit(&blocks, 256, memory_order_relaxed) + 1; /* unique, no more */
+        end = next + 256;
+    }
+    return next++;
+}
+
+void record_new(coir_failure *f)
+{
+    *f = (coir_failure){.id = failure_id(), .time = coir_now(), .wall = wall_now()};
+}
+
 /* ---------------------------------------------------------------------------------- adding */
 
 static struct record **block_of(struct records *s, uint64_t n)

@@ -31,6 +31,9 @@ struct records {
 void records_init(struct records *s, const struct host *host);
 void records_fini(struct records *s);
 
+/* A fresh failure: an id of its own, and the time. */
+void record_new(coir_failure *f);
+
 /* Keeps a copy; without memory for it, counts it as lost. text: the whole message. */
 void records_add(struct records *s, const coir_failure *f, const char *text);
 

@@ -55,6 +55,8 @@ void report_failure(struct coir_runtime *rt, const coir_failure *f, const char *
     char more[48] = "";
     unsigned held;
 
+    if (rt && rt->options.quiet)
+        return;
     if (!may_speak(f, &held)) {
         if (rt)
             record_tally(&rt->records.held_back);

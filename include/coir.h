@@ -68,7 +68,8 @@ extern "C" {
     X(COIR_ETIMEDOUT, -110, "deadline passed")                                                    \
     X(COIR_ECONNREFUSED, -111, "connection refused")                                              \
     X(COIR_EHOSTUNREACH, -113, "no route to host")                                                \
-    X(COIR_ECANCELED, -125, "canceled")
+    X(COIR_ECANCELED, -125, "canceled")                                                           \
+    X(COIR_EPOLICY, -1001, "options.panic forbids it: it needs panics to be contained")
 
 enum coir_status {
 #define COIR_STATUS_VALUE(name, value, text) name = (value),
@@ -194,6 +195,12 @@ enum coir_io {
     COIR_IO_EPOLL
 };
 
+/* What a panic does: one decision for all jobs of a runtime. */
+enum coir_panic_policy {
+    COIR_PANIC_UNWIND = 0, /* unwinds to the innermost boundary; whoever waits is told */
+    COIR_PANIC_ABORT       /* reports, then aborts before anything unwinds: the core shows the frames */
+};
+
 enum coir_log_level { COIR_LOG_ERROR = 0, COIR_LOG_WARNING, COIR_LOG_INFO };
 
 /*
@@ -235,6 +242,20 @@ typedef struct coir_options {
     void *worker_start_arg;
 
     const char *name; /* workers are named NAME/0, NAME/1, ...; at most 11 bytes; NULL: "coir" */
+
+    /* Under COIR_PANIC_ABORT a panic, or a foreign exception that reaches a boundary, ends the process,
+     * and what needs containment (coir_try) refuses with COIR_EPOLICY. coir_fail works as ever. */
+    enum coir_panic_policy panic;
+    enum coir_panic_policy defer_panic; /* the same for coir_defer handlers alone: state that was not
+                                           cleaned up may be worse than a job that broke */
+    unsigned quiet; /* 1: panics are not logged as they happen; still kept, counted, told to the hook */
+
+    /* Called first whenever something panics, on the panicking stack while every frame is whole,
+     * before anything unwinds or aborts. It reports; it cannot stop the panic. It must return, and
+     * neither suspend nor panic: both abort, by name. NULL: nothing. Panics of a coir_try on a plain
+     * thread belong to no runtime and call no hook. */
+    void (*panic_hook)(const coir_failure *failure, void *panic_hook_arg);
+    void *panic_hook_arg;
 } coir_options;
 
 /* What became of the work, filled by coir_close. */
@@ -531,7 +552,8 @@ COIR_API uint64_t coir_job_id(void);
  * Ends the calling job: unwinds its stack to the innermost boundary (the job's, or coir_try's),
  * running __attribute__((cleanup)) handlers of C compiled with -fexceptions, C++ destructors and
  * coir_defer handlers on the way. The jobs that it spawned on counters inside these frames are
- * canceled and waited for first. The counter it is owed to becomes PANICKED.
+ * canceled and waited for first. The counter it is owed to becomes PANICKED. Under options.panic
+ * COIR_PANIC_ABORT none of this happens: the process aborts with a report.
  *
  * The message is formatted as printf does. Outside a boundary, while a cleanup of an earlier panic
  * runs, or with a frame without unwind tables in the way, the process aborts with a report.
@@ -564,7 +586,8 @@ coir_require_at(const char *file, int line, const char *condition, const char *f
  *
  * coir_defer and coir_fail inside fn belong to this boundary; handlers run before the return.
  *
- * Returns     COIR_DONE; COIR_FAILED (coir_fail was called); COIR_PANICKED; COIR_EINVAL
+ * Returns     COIR_DONE; COIR_FAILED (coir_fail was called); COIR_PANICKED; COIR_EINVAL; COIR_EPOLICY
+ *             (fn was not called: the caller's runtime aborts on panics)
  * Call from   a fiber or a plain thread
  * Suspends    only if fn does
  * Cost        a call; nothing more while nobody panics
