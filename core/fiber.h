@@ -82,6 +82,7 @@ struct fiber {
     /* For reports; written by the fiber before it parks. */
     const char *waits_for;       /* what it waits for, or NULL */
     const void *waits_on;        /* the counter, timer or operation; never followed */
+    int64_t since;               /* coir_now() when it began; 0: not asked for */
 
     /* Sanitizers. */
     void *fake_stack;            /* ASan */

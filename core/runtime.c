@@ -21,6 +21,7 @@
 #include <sys/mman.h>
 
 #include "cpus.h"
+#include "dump.h"
 #include "fault.h"
 #include "io.h"
 #include "offload.h"
@@ -106,6 +107,7 @@ static int add_worker(struct coir_runtime *rt, unsigned i)
     w->index = i;
     w->random = 0x9e3779b97f4a7c15u * (i + 1);
     w->carrier.share_fp = rt->options.share_fp;
+    w->park_times = rt->options.park_times;
     timers_init(&w->timers);
     rt->worker[i] = w;
     rt->worker_count = i + 1;
@@ -190,6 +192,7 @@ static int set_up(struct coir_runtime *rt)
     rt->run = job_run;
     rt->drop_pending = spawn_drop_pending;
     atomic_store_explicit(&job_ops, &wait_ops, memory_order_relaxed); /* constant */
+    atomic_store_explicit(&fatal_details, dump_all, memory_order_relaxed); /* constant */
     status = fault_open(rt);
     if (status != COIR_OK)
         goto fini_stacks;

@@ -26,6 +26,7 @@ struct worker {
     struct coir_runtime *runtime;
     struct fiber *current;    /* the fiber that runs */
     struct fiber *spare;      /* a suspended loop to go on with when current blocks, or NULL */
+    bool park_times;          /* options.park_times, at hand */
     enum left left;           /* what to do with carrier.left */
     unsigned index;
     uint64_t tick;            /* turns of the loop and direct switches */
@@ -154,6 +155,9 @@ void runtime_unregister(struct coir_runtime *rt);
 
 /* Calls visit(rt) for each runtime that is open; none can close meanwhile. It must not suspend. */
 void runtime_each_open(void (*visit)(struct coir_runtime *rt));
+
+/* The same for a process that dies: gives up if the list is being used. False: it was. */
+bool runtime_try_each_open(void (*visit)(struct coir_runtime *rt));
 
 static inline void runtime_leave(struct coir_runtime *rt, bool visiting)
 {

@@ -248,6 +248,7 @@ typedef struct coir_options {
     enum coir_panic_policy panic;
     enum coir_panic_policy defer_panic; /* the same for coir_defer handlers alone: state that was not
                                            cleaned up may be worse than a job that broke */
+    unsigned park_times; /* 1: each wait notes when it began, for coir_dump; costs a clock reading each */
     unsigned quiet; /* 1: panics are not logged as they happen; still kept, counted, told to the hook */
 
     /* Called first whenever something panics, on the panicking stack while every frame is whole,
@@ -347,6 +348,21 @@ typedef struct coir_stats {
  * Cost        a few loads per worker
  */
 COIR_API int coir_stats_read(coir_runtime *runtime, coir_stats *stats);
+
+/*
+ * Writes what every worker and fiber of a runtime does: its state, its job, what it waits for, and with
+ * options.park_times how long. For people: one line each, at most 1,000 fibers, the others counted. The
+ * report of an abort contains the same for every open runtime.
+ *
+ *   fd         borrowed for the call; not closed
+ *
+ * Returns     COIR_OK; COIR_EINVAL; COIR_EIO (fd took less)
+ * Call from   anywhere while the runtime is open, signal handlers too. It looks without stopping
+ *             anybody, so a fiber that runs meanwhile may be shown half in its next state.
+ * Suspends    no
+ * Cost        a look at every stack
+ */
+COIR_API int coir_dump(coir_runtime *runtime, int fd);
 
 /* --------------------------------------------------------------------------------- counters */
 
