@@ -65,3 +65,60 @@ void hostcall_panic_hook(struct coir_runtime *rt, const coir_failure *f)
     rt->options.panic_hook(f, rt->options.panic_hook_arg);
     end(&h, name);
 }
+
+/* ------------------------------------------------------------------------------------- metrics */
+
+#define METRIC(rt, callback, ...)                                                                  \
+    do {                                                                                           \
+        static const char name[] = "the metrics callback \"" #callback "\"";                       \
+        const coir_metrics *m = &(rt)->metrics;                                                    \
+        struct hostcall h;                                                                         \
+                                                                                                   \
+        if (m->callback) {                                                                         \
+            begin(&h, name);                                                                       \
+            m->callback(m->arg, __VA_ARGS__);                                                      \
+            end(&h, name);                                                                         \
+        }                                                                                          \
+    } while (0)
+
+void hostcall_spawned(struct coir_runtime *rt, size_t jobs)
+{
+    METRIC(rt, spawned, jobs);
+}
+
+void hostcall_completed(struct coir_runtime *rt, int outcome, int64_t ns)
+{
+    METRIC(rt, completed, outcome, ns);
+}
+
+void hostcall_cancel_requested(struct coir_runtime *rt, enum coir_cancel cause)
+{
+    METRIC(rt, cancel_requested, (int)cause);
+}
+
+void hostcall_drained(struct coir_runtime *rt, int64_t ns, int status)
+{
+    METRIC(rt, drained, ns, status);
+}
+
+void hostcall_deadline_set(struct coir_runtime *rt, int64_t deadline)
+{
+    if (deadline != COIR_NEVER)
+        METRIC(rt, deadline_set, deadline);
+}
+
+void hostcall_deadline_exceeded(struct coir_runtime *rt, int64_t deadline)
+{
+    METRIC(rt, deadline_exceeded, deadline);
+}
+
+void hostcall_panicked(struct coir_runtime *rt, const coir_failure *f)
+{
+    if (rt)
+        METRIC(rt, panicked, f);
+}
+
+void hostcall_tick(struct worker *w)
+{
+    METRIC(w->runtime, tick, w->index, deque_count(&w->deque));
+}

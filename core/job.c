@@ -118,6 +118,7 @@ void job_panicked(struct job *j, const char *text)
     report_keep(rt, f, text);
     hostcall_panic_hook(rt, f);
     report_failure(rt, f, text);
+    hostcall_panicked(rt, f);
     if (option)
         fatal("a panic aborts (options.%s): %s:%d: %s", option, f->file ? f->file : "?", f->line, text);
 }
@@ -186,7 +187,7 @@ void job_settle_owned(struct job *j, uintptr_t frame)
         if ((uintptr_t)c < frame || (uintptr_t)c >= (uintptr_t)j || counter_owner(c) != j)
             lost_counter();
         if (counter_look(c) < 0)
-            ops()->cancel(c);
+            ops()->cancel(c, COIR_CANCEL_OWNER);
     }
     while ((c = j->owned)) {
         ops()->join(c);
@@ -376,6 +377,7 @@ void job_drop(struct coir_runtime *rt, const struct work *item, enum coir_kind k
     f.location = COIR_AT_SCHEDULER;
     f.runtime = rt->number;
     records_count(&rt->records, &f);
+    hostcall_completed(rt, COIR_CANCELED, -1);
     snprintf(f.message, sizeof f.message, "%s",
              kind == COIR_KIND_SHUTDOWN     ? "the runtime closed before it started"
              : kind == COIR_KIND_DEPENDENCY ? "a job it was to run after did not end as COIR_DONE"
@@ -396,7 +398,7 @@ void job_drop(struct coir_runtime *rt, const struct work *item, enum coir_kind k
 }
 
 /* Whether the work is to be dropped instead of run. */
-static bool unwanted(struct worker *w, const struct work *item)
+static inline __attribute__((always_inline)) bool unwanted(struct worker *w, const struct work *item)
 {
     struct counter *c = item->owed;
 
@@ -414,19 +416,24 @@ static bool unwanted(struct worker *w, const struct work *item)
 
 /* Runs the work; releases its unit unless it ended DONE. True: DONE. */
 static inline __attribute__((always_inline)) bool run(struct fiber *self, const struct work *item,
-                                                      struct counter *owed)
+                                                      struct counter *owed, bool metered)
 {
     struct worker *w = worker_of(self);
+    int64_t began;
     struct job j;
     int outcome;
 
     if (unwanted(w, item))
         return false;
+    if (metered)
+        began = coir_now();
     open_job(&j, item->fn, item->arg, owed, self->job, false);
     j.born = fiber_generation(self);
     outcome = call(&j, &self->job);
     w = worker_of(self); /* it may have moved */
     tally(&w->ended[outcome], 1);
+    if (metered)
+        hostcall_completed(w->runtime, outcome, coir_now() - began);
     if (LIKELY(outcome == COIR_DONE))
         return true;
     release_failed(w, owed, outcome, &j.failure);
@@ -438,19 +445,32 @@ static inline __attribute__((always_inline)) bool run(struct fiber *self, const 
 void job_run(struct fiber *self, const struct work *item)
 {
     struct counter *owed = item->owed;
-    uint64_t done = run(self, item, owed);
+    uint64_t done = run(self, item, owed, false);
     struct work next;
 
     while (owed && !worker_others_wait(worker_of(self)) &&
            deque_pop_owed(&worker_of(self)->deque, owed, &next))
-        done += run(self, &next, owed);
+        done += run(self, &next, owed, false);
     if (owed && done)
         counter_settle(owed, done);
 }
 
+/* Apart, so that a runtime without metrics does not even ask (but in place, where nothing is tight). */
+static COLD bool run_metered(struct fiber *self, const struct work *item)
+{
+    return run(self, item, item->owed, true);
+}
+
+void job_run_metered(struct fiber *self, const struct work *item)
+{
+    if (run_metered(self, item) && item->owed)
+        counter_settle(item->owed, 1);
+}
+
 bool job_run_in_place(struct fiber *self, const struct work *item)
 {
-    return run(self, item, item->owed);
+    return LIKELY(!worker_of(self)->metered) ? run(self, item, item->owed, false)
+                                             : run_metered(self, item);
 }
 
 static int try_call(coir_fn *fn, void *arg, coir_failure *failure, bool is_defer)

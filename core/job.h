@@ -57,6 +57,9 @@ struct job **job_slot(void);
 /* Runs one piece of work on the caller's stack and releases its unit; runtime->run. */
 void job_run(struct fiber *self, const struct work *item);
 
+/* The same with metrics.completed; runtime->run of a metered runtime. */
+void job_run_metered(struct fiber *self, const struct work *item);
+
 /* The same, but a unit that ended DONE is left for the caller to release; true: it is. */
 bool job_run_in_place(struct fiber *self, const struct work *item);
 
@@ -94,7 +97,7 @@ void job_panicked(struct job *j, const char *text);
 
 /* What the row of waits does for this one; set by coir_open, the same for all runtimes. */
 struct job_ops {
-    void (*cancel)(struct counter *c); /* asks its jobs to stop */
+    void (*cancel)(struct counter *c, enum coir_cancel cause); /* asks its jobs to stop */
     void (*join)(struct counter *c);   /* waits for it, uninterrupted */
 };
 extern _Atomic(const struct job_ops *) job_ops;

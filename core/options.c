@@ -14,20 +14,33 @@
 #define WORKERS_MAX 256
 #define SPIN_DEFAULT_NS (50 * COIR_US)
 
-int options_copy(const coir_options *given, coir_options *o)
+/* Takes what the caller's struct of `size` bytes has of our `bytes`; NULL: all zero. */
+static int copy_sized(const void *given, size_t size, void *ours, size_t bytes)
 {
-    const char *bytes = (const char *)given;
+    const char *from = given;
 
-    memset(o, 0, sizeof *o);
+    memset(ours, 0, bytes);
     if (!given)
         return COIR_OK;
-    if (given->size < sizeof given->size)
+    if (size < sizeof size)
         return COIR_EINVAL;
-    for (size_t i = sizeof *o; i < given->size; i++)
-        if (bytes[i])
+    for (size_t i = bytes; i < size; i++)
+        if (from[i])
             return COIR_EINVAL; /* asks for something this library does not know */
-    memcpy(o, given, given->size < sizeof *o ? given->size : sizeof *o);
-    return !o->alloc == !o->free ? COIR_OK : COIR_EINVAL;
+    memcpy(ours, given, size < bytes ? size : bytes);
+    return COIR_OK;
+}
+
+int options_copy(const coir_options *given, coir_options *o)
+{
+    int status = copy_sized(given, given ? given->size : 0, o, sizeof *o);
+
+    return status == COIR_OK && !o->alloc != !o->free ? COIR_EINVAL : status;
+}
+
+int options_copy_metrics(const coir_metrics *given, coir_metrics *m)
+{
+    return copy_sized(given, given ? given->size : 0, m, sizeof *m);
 }
 
 /* One option and its range; 0 means the default. */

@@ -27,6 +27,7 @@ struct worker {
     struct fiber *current;    /* the fiber that runs */
     struct fiber *spare;      /* a suspended loop to go on with when current blocks, or NULL */
     bool park_times;          /* options.park_times, at hand */
+    bool metered;             /* runtime->metered, at hand */
     enum left left;           /* what to do with carrier.left */
     unsigned index;
     uint64_t tick;            /* turns of the loop and direct switches */
@@ -70,6 +71,8 @@ struct coir_runtime {
     struct host host;
     coir_options options;      /* defaults filled in */
     uint32_t number;           /* from 1, in the order of opening */
+    bool metered;              /* there are metrics callbacks */
+    coir_metrics metrics;      /* a copy; all NULL if there are none */
     struct worker **worker;    /* worker_count of them */
     unsigned worker_count;
     int64_t spin_ns;           /* 0: sleep at once */

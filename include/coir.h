@@ -201,6 +201,48 @@ enum coir_panic_policy {
     COIR_PANIC_ABORT       /* reports, then aborts before anything unwinds: the core shows the frames */
 };
 
+/* Who asked jobs to stop. */
+enum coir_cancel {
+    COIR_CANCEL_ASKED = 0, /* coir_counter_cancel */
+    COIR_CANCEL_PASSED_ON, /* a canceled job waits for them */
+    COIR_CANCEL_OWNER,     /* the job whose frames they are owed to panics, or returned without waiting */
+    COIR_CANCEL_CLOSE      /* coir_close, past its budget: everything */
+};
+
+/*
+ * What a runtime tells as it happens, for a program's own metrics. Zero it, set size to
+ * sizeof(coir_metrics), set what you want; NULL is not called. Called on whatever thread it happens on, several
+ * at a time. A callback must be short, and neither suspend nor panic (both abort, by name); of coir it may call
+ * only coir_now and the names of statuses. Figures that need no callback are in coir_stats.
+ */
+typedef struct coir_metrics {
+    size_t size; /* sizeof(coir_metrics) as the caller knows it; required */
+    void *arg;   /* the first argument of each */
+
+    /* Jobs were accepted. May come after a job of them has completed already. */
+    void (*spawned)(void *arg, size_t jobs);
+
+    /* A job ended, before its waiters learn it. ns: since it began, its waits included; -1: it never ran. */
+    void (*completed)(void *arg, int outcome, int64_t ns);
+
+    /* A job of this runtime, or its closing, asked jobs to stop. cause: enum coir_cancel. */
+    void (*cancel_requested)(void *arg, int cause);
+
+    /* A coir_close has drained, or given up: COIR_OK or COIR_ETIMEDOUT. */
+    void (*drained)(void *arg, int64_t ns, int status);
+
+    /* A fiber blocks until a deadline at the latest, in a wait, I/O or offload; and it has passed. */
+    void (*deadline_set)(void *arg, int64_t deadline);
+    void (*deadline_exceeded)(void *arg, int64_t deadline);
+
+    /* Something panicked; failure->location and ->kind are the labels. After the panic hook. */
+    void (*panicked)(void *arg, const coir_failure *failure);
+
+    /* A worker looks at its timers and I/O: every 61st turn, and all the time while it spins idly. queued:
+     * jobs in its own queue. */
+    void (*tick)(void *arg, unsigned worker, size_t queued);
+} coir_metrics;
+
 enum coir_log_level { COIR_LOG_ERROR = 0, COIR_LOG_WARNING, COIR_LOG_INFO };
 
 /*
@@ -257,6 +299,8 @@ typedef struct coir_options {
      * thread belong to no runtime and call no hook. */
     void (*panic_hook)(const coir_failure *failure, void *panic_hook_arg);
     void *panic_hook_arg;
+
+    const coir_metrics *metrics; /* borrowed for coir_open; NULL: none, at the cost of one branch a spawn */
 } coir_options;
 
 /* What became of the work, filled by coir_close. */
@@ -274,7 +318,7 @@ typedef struct coir_receipt {
  *   options    borrowed for the call; NULL: all defaults
  *   runtime    receives the handle; NULL is stored on failure
  *
- * Returns     COIR_OK; COIR_EINVAL (size wrong, one of alloc and free missing); COIR_ERANGE (an
+ * Returns     COIR_OK; COIR_EINVAL (a size wrong, one of alloc and free missing); COIR_ERANGE (an
  *             option out of its range; the log names it); COIR_ENOMEM; COIR_EAGAIN (a thread
  *             could not be started); COIR_ENOSYS (the asked I/O is not to be had);
  *             COIR_ENOTSUP (shadow stacks are enabled in this process); COIR_EPERM on a worker
