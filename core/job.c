@@ -106,16 +106,16 @@ static const char *aborting_option(const struct coir_runtime *rt, const struct j
     return rt && rt->options.defer_panic == COIR_PANIC_ABORT && j->is_defer ? "defer_panic" : NULL;
 }
 
-void job_panicked(struct job *j, const char *text)
+void job_panicked(struct job *j, const char *text, const void *frame)
 {
-    const coir_failure *f = &j->failure;
+    coir_failure *f = &j->failure;
     struct coir_runtime *rt = runtime_here();
     const char *option = aborting_option(rt, j);
 
     j->raising = true; /* before the host's code runs, which might panic */
     if (worker_here())
         tally(&worker_here()->panics, 1);
-    report_keep(rt, f, text);
+    report_keep(rt, f, text, frame);
     hostcall_panic_hook(rt, f);
     report_failure(rt, f, text);
     hostcall_panicked(rt, f);
@@ -265,7 +265,7 @@ static COLD int returned_owing(struct job *j, uintptr_t frame)
     job_failure(j, &j->failure, COIR_PANICKED, COIR_KIND_OWED);
     snprintf(j->failure.message, sizeof j->failure.message,
              "returned while jobs it spawned still owed a counter in its frame");
-    job_panicked(j, j->failure.message);
+    job_panicked(j, j->failure.message, NULL);
     j->raising = false; /* no frame is left to unwind */
     return COIR_PANICKED;
 }

@@ -92,8 +92,8 @@ bool job_owns(const struct job *j, struct counter *c);
 void job_failure(struct job *j, coir_failure *f, int outcome, enum coir_kind kind);
 
 /* A panic that the job's record describes has begun: it is kept, counted and told to the hook and the log;
- * from then on the job is raising. Does not return if the policy is to abort. text: the whole message. */
-void job_panicked(struct job *j, const char *text);
+ * from then on the job is raising. Does not return if the policy is to abort. text, frame: as report_keep. */
+void job_panicked(struct job *j, const char *text, const void *frame);
 
 /* What the row of waits does for this one; set by coir_open, the same for all runtimes. */
 struct job_ops {

@@ -65,6 +65,7 @@ int options_check(const struct host *host, const coir_options *o)
         {"panic", o->panic, 0, COIR_PANIC_ABORT},
         {"defer_panic", o->defer_panic, 0, COIR_PANIC_ABORT},
         {"quiet", o->quiet, 0, 1},
+        {"backtrace", o->backtrace, 0, 1},
         {"park_times", o->park_times, 0, 1},
         {"name (bytes)", o->name ? strlen(o->name) : 0, 1, 11},
     };

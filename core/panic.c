@@ -69,6 +69,7 @@ static void on_swallowed(_Unwind_Reason_Code reason, struct _Unwind_Exception *e
 struct words {
     const char *file;
     int line;
+    const void *frame; /* of the function of ours that was called */
     char text[COIR_TEXT_BYTES];
 };
 
@@ -112,7 +113,7 @@ static __attribute__((noreturn, noinline, cold)) void raise_panic(const struct w
         die_told("panic while an earlier one unwinds", j, said);
     job_failure(j, &j->failure, COIR_PANICKED, COIR_KIND_PANIC);
     put_words(&j->failure, said);
-    job_panicked(j, said->text);
+    job_panicked(j, said->text, said->frame);
 
     job_settle_owned(j, (uintptr_t)__builtin_frame_address(0)); /* P1; may suspend */
     j->exception = (struct _Unwind_Exception){.exception_class = JOB_EXCEPTION_CLASS,
@@ -126,7 +127,7 @@ static __attribute__((noreturn, noinline, cold)) void raise_panic(const struct w
 
 void coir_panic_at(const char *file, int line, const char *format, ...)
 {
-    struct words said = {file, line, ""};
+    struct words said = {file, line, __builtin_frame_address(0), ""};
     va_list args;
 
     va_start(args, format);
@@ -137,7 +138,7 @@ void coir_panic_at(const char *file, int line, const char *format, ...)
 
 void coir_require_at(const char *file, int line, const char *condition, const char *format, ...)
 {
-    struct words said = {file, line, ""};
+    struct words said = {file, line, __builtin_frame_address(0), ""};
     va_list args;
 
     va_start(args, format);
@@ -162,7 +163,7 @@ static _Unwind_Reason_Code land(struct _Unwind_Context *context, struct _Unwind_
 /* The search of a foreign exception has come to the boundary. Every frame is still whole. */
 static void foreign_panicked(struct job *j, struct _Unwind_Exception *e)
 {
-    struct words said = {NULL, 0, ""};
+    struct words said = {NULL, 0, __builtin_frame_address(0), ""};
 
     foreign_name(e, said.text, sizeof said.text);
     if (hostcall_name())
@@ -171,7 +172,7 @@ static void foreign_panicked(struct job *j, struct _Unwind_Exception *e)
         die_told("an exception left a cleanup while an earlier panic unwinds", j, &said);
     job_failure(j, &j->failure, COIR_PANICKED, COIR_KIND_FOREIGN);
     put_words(&j->failure, &said);
-    job_panicked(j, said.text);
+    job_panicked(j, said.text, said.frame);
     job_settle_owned(j, (uintptr_t)__builtin_frame_address(0)); /* P1; may suspend */
 }
 
@@ -217,7 +218,7 @@ static void fail(struct job *j, int code, const struct words *said)
     job_failure(j, &f, COIR_FAILED, COIR_KIND_FAIL);
     f.code = code;
     put_words(&f, said);
-    report_keep(runtime_here(), &f, said->text);
+    report_keep(runtime_here(), &f, said->text, NULL);
     if (j->raising || j->failed)
         return;
     j->failed = code;
@@ -226,7 +227,7 @@ static void fail(struct job *j, int code, const struct words *said)
 
 int coir_fail_at(const char *file, int line, int code, const char *format, ...)
 {
-    struct words said = {file, line, ""};
+    struct words said = {file, line, __builtin_frame_address(0), ""};
     struct job *j = *job_slot();
     va_list args;
 

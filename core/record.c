@@ -2,13 +2,11 @@
 /*
  * record.c - a bounded store of failure records, and their figures.
  *
- * Why a lock: a record is half a kilobyte that readers want whole, and a failure costs microseconds
+ * Why a lock: a record is most of a kilobyte that readers want whole, and a failure costs microseconds
  * anyway; nothing that succeeds comes here. Memory is taken block by block as failures come, at most
  * once for each slot, so a runtime without failures has none and one with many stops asking.
  */
 #include "record.h"
-
-#include <stdio.h>
 
 void records_init(struct records *s, const struct host *host)
 {
@@ -75,10 +73,8 @@ static bool grow(struct records *s)
     return true;
 }
 
-void records_add(struct records *s, const coir_failure *f, const char *text)
+void records_add(struct records *s, const struct record *r)
 {
-    struct record *r;
-
     lock_take(&s->lock);
     while (!*block_of(s, s->added))
         if (!grow(s)) {
@@ -86,10 +82,8 @@ void records_add(struct records *s, const coir_failure *f, const char *text)
             record_tally(&s->lost);
             return;
         }
-    r = &(*block_of(s, s->added))[s->added % RECORD_BLOCK];
+    (*block_of(s, s->added))[s->added % RECORD_BLOCK] = *r;
     s->added++;
-    r->failure = *f;
-    snprintf(r->text, sizeof r->text, "%s", text);
     lock_drop(&s->lock);
 }
 

@@ -13,6 +13,8 @@
 struct record {
     coir_failure failure;
     char text[COIR_TEXT_BYTES]; /* the message at full length */
+    unsigned frames;            /* of its backtrace */
+    void *frame[COIR_BACKTRACE_MAX];
 };
 
 struct records {
@@ -34,8 +36,8 @@ void records_fini(struct records *s);
 /* A fresh failure: an id of its own, and the time. */
 void record_new(coir_failure *f);
 
-/* Keeps a copy; without memory for it, counts it as lost. text: the whole message. */
-void records_add(struct records *s, const coir_failure *f, const char *text);
+/* Keeps a copy; without memory for it, counts it as lost. */
+void records_add(struct records *s, const struct record *r);
 
 /* Counts a failure under its location and kind. */
 void records_count(struct records *s, const coir_failure *f);

@@ -9,6 +9,8 @@
 
 #include <stdio.h>
 
+#include "backtrace.h"
+
 #define PLACES 64
 #define LINES_PER_SECOND 10
 
@@ -42,12 +44,20 @@ static bool may_speak(const coir_failure *f, unsigned *held)
     return false;
 }
 
-void report_keep(struct coir_runtime *rt, const coir_failure *f, const char *text)
+void report_keep(struct coir_runtime *rt, coir_failure *f, const char *text, const void *frame)
 {
+    struct record r;
+
     if (!rt)
         return;
+    r.frames = 0;
+    if (frame && rt->options.backtrace)
+        r.frames = backtrace_capture(r.frame, COIR_BACKTRACE_MAX, frame);
+    f->backtrace = r.frames ? f->id : 0;
+    r.failure = *f;
+    snprintf(r.text, sizeof r.text, "%s", text);
     records_count(&rt->records, f);
-    records_add(&rt->records, f, text);
+    records_add(&rt->records, &r);
 }
 
 void report_failure(struct coir_runtime *rt, const coir_failure *f, const char *text)

@@ -293,6 +293,8 @@ typedef struct coir_options {
     unsigned park_times; /* 1: each wait notes when it began, for coir_dump; costs a clock reading each */
     unsigned quiet; /* 1: panics are not logged as they happen; still kept, counted, told to the hook */
 
+    unsigned backtrace; /* 1: panics keep a backtrace (coir_failure_print); it dominates their cost */
+
     /* Called first whenever something panics, on the panicking stack while every frame is whole,
      * before anything unwinds or aborts. It reports; it cannot stop the panic. It must return, and
      * neither suspend nor panic: both abort, by name. NULL: nothing. Panics of a coir_try on a plain
@@ -727,6 +729,29 @@ COIR_API int coir_failure_next(coir_runtime *runtime, uint64_t *cursor, coir_fai
  * Returns     as coir_failure_find
  */
 COIR_API int coir_failure_text(coir_runtime *runtime, uint64_t id, char *text, size_t bytes);
+
+#define COIR_BACKTRACE_MAX 32 /* frames of a backtrace */
+
+/*
+ * The backtrace of a kept failure: return addresses, innermost first. Under options.backtrace every panic has one,
+ * but for one found at a return (COIR_KIND_OWED), when the frames have gone.
+ *
+ *   pc         receives at most n of them
+ *
+ * Returns     how many there are, up to COIR_BACKTRACE_MAX; or as coir_failure_find
+ */
+COIR_API int coir_failure_frames(coir_runtime *runtime, uint64_t id, void **pc, size_t n);
+
+/*
+ * Writes all that is kept of a failure, for people: what, where, when, the whole message, and the backtrace
+ * with the names that the dynamic linker knows (export them with -rdynamic).
+ *
+ *   fd         borrowed for the call; not closed
+ *
+ * Returns     as coir_failure_find; COIR_EIO (fd took less)
+ * Call from   any thread while the runtime is open, the panic hook too
+ */
+COIR_API int coir_failure_print(coir_runtime *runtime, uint64_t id, int fd);
 
 /* ---------------------------------------------------------------------- sockets and blocking */
 

@@ -113,6 +113,7 @@ static void an_option_out_of_range_is_named(void)
     REFUSES(panic, (enum coir_panic_policy)2);
     REFUSES(defer_panic, (enum coir_panic_policy)2);
     REFUSES(quiet, 2);
+    REFUSES(backtrace, 2);
     REFUSES(park_times, 2);
     REFUSES(name, "twelve_bytes");
 }
@@ -137,6 +138,7 @@ static void both_ends_of_a_range_are_inside(void)
     OPENS(panic, COIR_PANIC_ABORT);
     OPENS(defer_panic, COIR_PANIC_ABORT);
     OPENS(quiet, 1);
+    OPENS(backtrace, 1);
     OPENS(park_times, 1);
     OPENS(name, "");
     OPENS(name, "elevenbytes");
