@@ -44,9 +44,10 @@ static const struct type_info *type_of(const struct _Unwind_Exception *e)
 
 static void name_type(const struct type_info *type, char *message, size_t bytes)
 {
-    char *plain = __cxa_demangle ? __cxa_demangle(type->name, NULL, NULL, NULL) : NULL;
+    const char *name = type->name + (type->name[0] == '*'); /* a mark of types local to a file */
+    char *plain = __cxa_demangle ? __cxa_demangle(name, NULL, NULL, NULL) : NULL;
 
-    snprintf(message, bytes, "C++ exception of type %s", plain ? plain : type->name);
+    snprintf(message, bytes, "C++ exception of type %s", plain ? plain : name);
     free(plain);
 }
 
