@@ -10,7 +10,7 @@
 /* -------------------------------------------------------------------------- functions to be found */
 
 /* The compiler must keep each call a call, and each function in one piece. */
-#define FRAME __attribute__((noinline, noclone))
+#define FRAME __attribute__((noinline))
 #define NO_TAIL_CALL() __asm__ volatile("" : : : "memory")
 
 static FRAME void raise_bottom(void)

@@ -4,6 +4,7 @@
  * load, in bounded length; and the same in the report of an abort.
  */
 #include "child.h"
+#include "job.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -140,6 +141,28 @@ static void dump_self(void *unused)
 static void a_job_may_dump_its_own_runtime(void)
 {
     run_on(1, dump_self, NULL);
+}
+
+/* What a look at a frame that has gone may find where a job's links were. */
+static void dump_broken_links(void *unused)
+{
+    struct job *const self = *job_slot(), *const outer = self->outer;
+    struct job *const bad[] = {self, (struct job *)16, (struct job *)(UINTPTR_MAX & ~(uintptr_t)63)};
+
+    (void)unused;
+    for (int i = 0; i < 3; i++) {
+        const char *text;
+
+        self->outer = bad[i];
+        text = dump(coir_current());
+        self->outer = outer;
+        CHECK_EQ(count_of(text, ": running on worker 0, job"), 1);
+    }
+}
+
+static void links_that_lead_nowhere_are_not_followed(void)
+{
+    run_on(1, dump_broken_links, NULL);
 }
 
 static void with_park_times_waits_say_how_long(void)
@@ -303,6 +326,7 @@ static void the_report_of_an_abort_lists_every_fiber(void)
 }
 
 CHECK_MAIN(CASE(each_parked_fiber_says_what_it_waits_for), CASE(a_job_may_dump_its_own_runtime),
+           CASE(links_that_lead_nowhere_are_not_followed),
            CASE(with_park_times_waits_say_how_long), CASE(its_length_is_bounded),
            CASE(bad_input_gets_a_status), CASE(it_is_safe_in_handlers_under_load),
            CASE(the_report_of_an_abort_lists_every_fiber))
