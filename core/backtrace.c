@@ -8,9 +8,10 @@
 #include "backtrace.h"
 
 #include <dlfcn.h>
-#include <stdio.h>
 #include <string.h>
 #include <unwind.h>
+
+#include "text.h"
 
 struct walk {
     void **pc;
@@ -46,12 +47,12 @@ bool backtrace_print(unsigned number, const void *pc, int fd)
     Dl_info info;
 
     if (!dladdr(call, &info) || !info.dli_fname)
-        return dprintf(fd, "  #%-2u %p\n", number, pc) > 0;
+        return text_print(fd, "  #%-2u %p", number, pc);
     object = strrchr(info.dli_fname, '/');
     object = object ? object + 1 : info.dli_fname;
     if (info.dli_sname)
-        return dprintf(fd, "  #%-2u %p %s+0x%zx (%s)\n", number, pc, info.dli_sname,
-                       (size_t)((const char *)pc - (const char *)info.dli_saddr), object) > 0;
-    return dprintf(fd, "  #%-2u %p %s+0x%zx\n", number, pc, object,
-                   (size_t)((const char *)pc - (const char *)info.dli_fbase)) > 0;
+        return text_print(fd, "  #%-2u %p %s+0x%zx (%s)", number, pc, info.dli_sname,
+                          (size_t)((const char *)pc - (const char *)info.dli_saddr), object);
+    return text_print(fd, "  #%-2u %p %s+0x%zx", number, pc, object,
+                      (size_t)((const char *)pc - (const char *)info.dli_fbase));
 }

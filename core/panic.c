@@ -43,7 +43,8 @@ static _Unwind_Reason_Code on_frame(int version, _Unwind_Action actions,
     (void)version;
     (void)class;
     (void)e;
-    if (_Unwind_GetIPInfo(context, &interrupted), interrupted)
+    _Unwind_GetIPInfo(context, &interrupted);
+    if (interrupted)
         fatal("panic in a signal handler: %s:%d: %s", j->failure.file ? j->failure.file : "?",
               j->failure.line, j->failure.message);
     if (actions & _UA_END_OF_STACK)

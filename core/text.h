@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * text.h - lines for a descriptor, built without libc's help: async-signal-safe. What does not fit
- * is cut.
+ * text.h - lines for a descriptor, built without libc's help: async-signal-safe, but for text_print. What
+ * does not fit is cut.
  */
 #ifndef COIR_TEXT_H
 #define COIR_TEXT_H
+
+#include <stdarg.h>
+#include <stdio.h>
 
 #include "base.h"
 
@@ -57,6 +60,21 @@ static inline bool text_flush(struct text *t, int fd)
         left -= (size_t)n;
     }
     return true;
+}
+
+/* Writes one formatted line; the newline is added. Not dprintf: glibc's leaks where writing fails. */
+static inline __attribute__((format(printf, 2, 3))) bool text_print(int fd, const char *format, ...)
+{
+    struct text t;
+    va_list args;
+    int n;
+
+    va_start(args, format);
+    n = vsnprintf(t.bytes, sizeof t.bytes - 1, format, args);
+    va_end(args);
+    t.length = n < 0 ? 0 : (size_t)n < sizeof t.bytes - 2 ? (size_t)n : sizeof t.bytes - 2;
+    text_say(&t, "\n");
+    return text_flush(&t, fd);
 }
 
 #endif

@@ -285,7 +285,8 @@ bool worker_park_begin(struct fiber *self, uint64_t *generation, const char *wha
         return false;
     self->waits_for = what;
     self->waits_on = on;
-    self->since = LIKELY(!w->park_times) ? 0 : coir_now();
+    if (UNLIKELY(w->park_times))
+        self->since = coir_now();
     *generation = fiber_park_begin(self);
     return true;
 }

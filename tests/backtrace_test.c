@@ -251,6 +251,33 @@ static void a_failure_is_printed_for_people(void)
     run_traced(1, print_failures, NULL);
 }
 
+static char long_name[600];
+
+static void raise_at_length(void *unused)
+{
+    (void)unused;
+    coir_panic_at(long_name, 1, "%0300d", 7);
+}
+
+static void print_at_length(void *unused)
+{
+    coir_failure f;
+    char *end;
+
+    (void)unused;
+    memset(long_name, 'x', sizeof long_name - 1);
+    CHECK_EQ(coir_try(raise_at_length, NULL, &f), COIR_PANICKED);
+    read_printed(coir_current(), f.id);
+    end = strchr(printed, '\n');
+    CHECK(end != NULL && end - printed < 512);
+    CHECK(end != NULL && strncmp(end, "\n  code 0, outcome COIR_PANICKED", 30) == 0);
+}
+
+static void a_line_that_does_not_fit_is_cut(void)
+{
+    run_traced(1, print_at_length, NULL);
+}
+
 static void print_in_hook(const coir_failure *f, void *unused)
 {
     (void)unused;
@@ -280,4 +307,5 @@ static void the_hook_may_print_it(void)
 CHECK_MAIN(CASE(a_panic_keeps_the_frames_from_its_caller_on), CASE(no_more_than_there_is_room_for),
            CASE(an_exception_has_the_frames_that_threw_it),
            CASE(there_is_none_without_the_option_or_for_errors),
-           CASE(a_failure_is_printed_for_people), CASE(the_hook_may_print_it))
+           CASE(a_failure_is_printed_for_people), CASE(a_line_that_does_not_fit_is_cut),
+           CASE(the_hook_may_print_it))

@@ -134,6 +134,8 @@ static void dump_self(void *unused)
     snprintf(line, sizeof line, ": running on worker 0, job %llu \"self??\"", (unsigned long long)id);
     check_says(text, line);
     check_says(text, "  worker 0: runs fiber ");
+    CHECK_EQ(coir_job_name("0123456789012345678901234567890123456789 and more"), COIR_OK);
+    check_says(dump(coir_current()), "\"0123456789012345678901234567890123456789\" function");
     CHECK_EQ(coir_job_name(NULL), COIR_OK);
     CHECK_EQ(count_of(dump(coir_current()), "self"), 0);
 }
