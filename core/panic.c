@@ -74,13 +74,20 @@ struct words {
     char text[COIR_TEXT_BYTES];
 };
 
+/* All but the text, which is large. */
+static void put_place(struct words *said, const char *file, int line, const void *frame)
+{
+    said->file = file;
+    said->line = line;
+    said->frame = frame;
+}
+
 /* Writes the words and their place into a record. */
 static void put_words(coir_failure *f, const struct words *said)
 {
     f->file = said->file;
     f->line = said->line;
-    memcpy(f->message, said->text, sizeof f->message);
-    f->message[sizeof f->message - 1] = '\0';
+    memcpy(f->message, said->text, strnlen(said->text, sizeof f->message - 1)); /* the rest is zero */
 }
 
 static __attribute__((noreturn, cold)) void die_in_hostcall(const char *what, const struct words *said)
@@ -128,9 +135,10 @@ static __attribute__((noreturn, noinline, cold)) void raise_panic(const struct w
 
 void coir_panic_at(const char *file, int line, const char *format, ...)
 {
-    struct words said = {file, line, __builtin_frame_address(0), ""};
+    struct words said;
     va_list args;
 
+    put_place(&said, file, line, __builtin_frame_address(0));
     va_start(args, format);
     vsnprintf(said.text, sizeof said.text, format, args);
     va_end(args);
@@ -139,9 +147,10 @@ void coir_panic_at(const char *file, int line, const char *format, ...)
 
 void coir_require_at(const char *file, int line, const char *condition, const char *format, ...)
 {
-    struct words said = {file, line, __builtin_frame_address(0), ""};
+    struct words said;
     va_list args;
 
+    put_place(&said, file, line, __builtin_frame_address(0));
     va_start(args, format);
     if (format[0] && format[1])
         vsnprintf(said.text, sizeof said.text, format + 1, args);
@@ -164,8 +173,9 @@ static _Unwind_Reason_Code land(struct _Unwind_Context *context, struct _Unwind_
 /* The search of a foreign exception has come to the boundary. Every frame is still whole. */
 static void foreign_panicked(struct job *j, struct _Unwind_Exception *e)
 {
-    struct words said = {NULL, 0, __builtin_frame_address(0), ""};
+    struct words said;
 
+    put_place(&said, NULL, 0, __builtin_frame_address(0));
     foreign_name(e, said.text, sizeof said.text);
     if (hostcall_name())
         die_in_hostcall("an exception left", &said);
@@ -228,13 +238,14 @@ static void fail(struct job *j, int code, const struct words *said)
 
 int coir_fail_at(const char *file, int line, int code, const char *format, ...)
 {
-    struct words said = {file, line, __builtin_frame_address(0), ""};
+    struct words said;
     struct job *j = *job_slot();
     va_list args;
 
     coir_require(code != 0, "coir_fail: the code is 0, which reads as success (%s:%d)", file, line);
     if (!j)
         return COIR_EPERM;
+    put_place(&said, file, line, __builtin_frame_address(0));
     va_start(args, format);
     vsnprintf(said.text, sizeof said.text, format, args);
     va_end(args);

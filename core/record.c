@@ -8,6 +8,8 @@
  */
 #include "record.h"
 
+#include <string.h>
+
 void records_init(struct records *s, const struct host *host)
 {
     s->host = host;
@@ -73,26 +75,50 @@ static bool grow(struct records *s)
     return true;
 }
 
-void records_add(struct records *s, const struct record *r)
+/* Lock held. */
+static void count(struct records *s, const coir_failure *f)
 {
-    lock_take(&s->lock);
-    while (!*block_of(s, s->added))
-        if (!grow(s)) {
-            lock_drop(&s->lock);
-            record_tally(&s->lost);
-            return;
-        }
-    (*block_of(s, s->added))[s->added % RECORD_BLOCK] = *r;
-    s->added++;
-    lock_drop(&s->lock);
+    tally(&s->at[f->location], 1);
+    tally(&s->of[f->kind], 1);
+    if (f->outcome == COIR_PANICKED)
+        tally(&s->panics_at[f->location], 1);
 }
 
 void records_count(struct records *s, const coir_failure *f)
 {
-    record_tally(&s->at[f->location]);
-    record_tally(&s->of[f->kind]);
-    if (f->outcome == COIR_PANICKED)
-        record_tally(&s->panics_at[f->location]);
+    lock_take(&s->lock);
+    count(s, f);
+    lock_drop(&s->lock);
+}
+
+/* Writes what there is and no more: the store is larger than a cache, so every line is a miss. */
+static void fill(struct record *r, const coir_failure *f, const char *text, void *const *pc, unsigned n)
+{
+    size_t length = strnlen(text, sizeof r->text - 1);
+
+    r->failure = *f;
+    memcpy(r->text, text, length);
+    r->text[length] = '\0';
+    r->frames = n;
+    for (unsigned i = 0; i < n; i++)
+        r->frame[i] = pc[i];
+}
+
+void records_add(struct records *s, const coir_failure *f, const char *text, void *const *pc, unsigned n)
+{
+    bool room = true;
+
+    lock_take(&s->lock);
+    count(s, f);
+    while (room && !*block_of(s, s->added))
+        room = grow(s);
+    if (room) {
+        fill(&(*block_of(s, s->added))[s->added % RECORD_BLOCK], f, text, pc, n);
+        s->added++;
+    } else {
+        tally(&s->lost, 1);
+    }
+    lock_drop(&s->lock);
 }
 
 /* --------------------------------------------------------------------------------- finding */

@@ -12,22 +12,23 @@
 /* One failure as it is kept. */
 struct record {
     coir_failure failure;
-    char text[COIR_TEXT_BYTES]; /* the message at full length */
     unsigned frames;            /* of its backtrace */
+    char text[COIR_TEXT_BYTES]; /* the message at full length */
     void *frame[COIR_BACKTRACE_MAX];
 };
 
 struct records {
     const struct host *host;
 
-    struct lock lock; /* guards block and added */
+    struct lock lock; /* guards block, added and what they lead to */
     struct record *block[COIR_RECORDS / RECORD_BLOCK]; /* NULL: never needed so far */
     uint64_t added;   /* ever; the next goes to slot added % COIR_RECORDS */
 
-    /* Figures; any thread adds. */
+    /* Figures; written under the lock. */
     _Atomic uint64_t lost; /* not kept: no memory */
     _Atomic uint64_t at[COIR_LOCATIONS], of[COIR_KINDS], panics_at[COIR_LOCATIONS];
-    _Atomic uint64_t held_back; /* log lines */
+
+    _Atomic uint64_t held_back; /* log lines; any thread adds */
 };
 
 void records_init(struct records *s, const struct host *host);
@@ -36,10 +37,12 @@ void records_fini(struct records *s);
 /* A fresh failure: an id of its own, and the time. */
 void record_new(coir_failure *f);
 
-/* Keeps a copy; without memory for it, counts it as lost. */
-void records_add(struct records *s, const struct record *r);
+/* Counts a failure and keeps a copy; without memory for it, counts it as lost. text: the whole message;
+ * pc: the n frames of its backtrace. */
+void records_add(struct records *s, const coir_failure *f, const char *text, void *const *pc,
+                 unsigned n);
 
-/* Counts a failure under its location and kind. */
+/* Counts a failure under its location and kind without keeping it. */
 void records_count(struct records *s, const coir_failure *f);
 
 /* Copies out the record of this id; false: it is not kept. */
@@ -50,11 +53,5 @@ bool records_next(struct records *s, uint64_t *cursor, struct record *out);
 
 /* Fills in the figures of failures. */
 void records_read(struct records *s, coir_stats *stats);
-
-/* A figure that any thread adds to. */
-static inline void record_tally(_Atomic uint64_t *n)
-{
-    atomic_fetch_add_explicit(n, 1, memory_order_relaxed); /* a figure */
-}
 
 #endif

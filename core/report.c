@@ -46,18 +46,15 @@ static bool may_speak(const coir_failure *f, unsigned *held)
 
 void report_keep(struct coir_runtime *rt, coir_failure *f, const char *text, const void *frame)
 {
-    struct record r;
+    void *pc[COIR_BACKTRACE_MAX];
+    unsigned n = 0;
 
     if (!rt)
         return;
-    r.frames = 0;
     if (frame && rt->options.backtrace)
-        r.frames = backtrace_capture(r.frame, COIR_BACKTRACE_MAX, frame);
-    f->backtrace = r.frames ? f->id : 0;
-    r.failure = *f;
-    snprintf(r.text, sizeof r.text, "%s", text);
-    records_count(&rt->records, f);
-    records_add(&rt->records, &r);
+        n = backtrace_capture(pc, COIR_BACKTRACE_MAX, frame);
+    f->backtrace = n ? f->id : 0;
+    records_add(&rt->records, f, text, pc, n);
 }
 
 void report_failure(struct coir_runtime *rt, const coir_failure *f, const char *text)
@@ -69,7 +66,7 @@ void report_failure(struct coir_runtime *rt, const coir_failure *f, const char *
         return;
     if (!may_speak(f, &held)) {
         if (rt)
-            record_tally(&rt->records.held_back);
+            atomic_fetch_add_explicit(&rt->records.held_back, 1, memory_order_relaxed); /* a figure */
         return;
     }
     if (held)
