@@ -2,12 +2,12 @@
 /*
  * dump.c - a list of every fiber: its state, its job, what it waits for and since when.
  *
- * It must work when all else is lost: in a signal handler, in a process that is about to abort, beside
- * workers that go on. So it takes no lock, claims no fiber and allocates nothing; it looks. What a
- * running fiber's words say may be of two moments, and a pointer may be of a frame that has gone. Hence
- * a job is read only where it lies inside its fiber's stack, which stays mapped, going strictly
- * upwards; a job's name, which is the program's memory, only of a fiber that stands still, checked
- * before and after.
+ * It must work when all else is lost: in a signal handler, in a process that is about to abort,
+ * beside workers that go on. So it takes no lock, claims no fiber and allocates nothing; it looks.
+ * What a running fiber's words say may be of two moments, and a pointer may be of a frame that has
+ * gone. Hence a job is read only where it lies inside its fiber's stack, which stays mapped, going
+ * strictly upwards; a job's name, which is the program's memory, only of a fiber that stands still,
+ * checked before and after.
  */
 #include "dump.h"
 

@@ -2,9 +2,9 @@
 /*
  * hostcall.c - calls of the host's code at places where nothing may suspend or panic.
  *
- * Such code is trusted, and checked where that costs nothing: while it runs the worker's spare stack is
- * put away, so that a park comes to the slow path of worker_park_begin, which knows better; a yield is
- * found out on return by the fiber's generation; a panic asks hostcall_name.
+ * Such code is trusted, and checked where that costs nothing: while it runs the worker's spare
+ * stack is put away, so that a park comes to the slow path of worker_park_begin, which knows
+ * better; a yield is found out on return by the fiber's generation; a panic asks hostcall_name.
  */
 #include "hostcall.h"
 

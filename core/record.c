@@ -2,9 +2,10 @@
 /*
  * record.c - a bounded store of failure records, and their figures.
  *
- * Why a lock: a record is most of a kilobyte that readers want whole, and a failure costs microseconds
- * anyway; nothing that succeeds comes here. Memory is taken block by block as failures come, at most
- * once for each slot, so a runtime without failures has none and one with many stops asking.
+ * Why a lock: a record is most of a kilobyte that readers want whole, and a failure costs
+ * microseconds anyway; nothing that succeeds comes here. Memory is taken block by block as failures
+ * come, at most once for each slot, so a runtime without failures has none and one with many stops
+ * asking.
  */
 #include "record.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * text.h - lines for a descriptor, built without libc's help: async-signal-safe, but for text_print. What
- * does not fit is cut.
+ * text.h - lines for a descriptor, built without libc's help: async-signal-safe, but for
+ * text_print. What does not fit is cut.
  */
 #ifndef COIR_TEXT_H
 #define COIR_TEXT_H

@@ -198,22 +198,23 @@ enum coir_io {
 /* What a panic does: one decision for all jobs of a runtime. */
 enum coir_panic_policy {
     COIR_PANIC_UNWIND = 0, /* unwinds to the innermost boundary; whoever waits is told */
-    COIR_PANIC_ABORT       /* reports, then aborts before anything unwinds: the core shows the frames */
+    COIR_PANIC_ABORT /* reports, then aborts before anything unwinds: the core shows the frames */
 };
 
 /* Who asked jobs to stop. */
 enum coir_cancel {
     COIR_CANCEL_ASKED = 0, /* coir_counter_cancel */
     COIR_CANCEL_PASSED_ON, /* a canceled job waits for them */
-    COIR_CANCEL_OWNER,     /* the job whose frames they are owed to panics, or returned without waiting */
+    COIR_CANCEL_OWNER,     /* the job whose frames they are owed to panics, or did not wait */
     COIR_CANCEL_CLOSE      /* coir_close, past its budget: everything */
 };
 
 /*
  * What a runtime tells as it happens, for a program's own metrics. Zero it, set size to
- * sizeof(coir_metrics), set what you want; NULL is not called. Called on whatever thread it happens on, several
- * at a time. A callback must be short, and neither suspend nor panic (both abort, by name); of coir it may call
- * only coir_now and the names of statuses. Figures that need no callback are in coir_stats.
+ * sizeof(coir_metrics), set what you want; NULL is not called. Called on whatever thread it happens
+ * on, several at a time. A callback must be short, and neither suspend nor panic (both abort, by
+ * name); of coir it may call only coir_now and the names of statuses. Figures that need no callback
+ * are in coir_stats.
  */
 typedef struct coir_metrics {
     size_t size; /* sizeof(coir_metrics) as the caller knows it; required */
@@ -222,7 +223,7 @@ typedef struct coir_metrics {
     /* Jobs were accepted. May come after a job of them has completed already. */
     void (*spawned)(void *arg, size_t jobs);
 
-    /* A job ended, before its waiters learn it. ns: since it began, its waits included; -1: it never ran. */
+    /* A job ended, before its waiters learn it. ns: since it began, waits included; -1: never ran. */
     void (*completed)(void *arg, int outcome, int64_t ns);
 
     /* A job of this runtime, or its closing, asked jobs to stop. cause: enum coir_cancel. */
@@ -238,8 +239,8 @@ typedef struct coir_metrics {
     /* Something panicked; failure->location and ->kind are the labels. After the panic hook. */
     void (*panicked)(void *arg, const coir_failure *failure);
 
-    /* A worker looks at its timers and I/O: every 61st turn, and all the time while it spins idly. queued:
-     * jobs in its own queue. */
+    /* A worker looks at its timers and I/O: every 61st turn, and all the time while it spins idly.
+     * queued: jobs in its own queue. */
     void (*tick)(void *arg, unsigned worker, size_t queued);
 } coir_metrics;
 
@@ -285,13 +286,13 @@ typedef struct coir_options {
 
     const char *name; /* workers are named NAME/0, NAME/1, ...; at most 11 bytes; NULL: "coir" */
 
-    /* Under COIR_PANIC_ABORT a panic, or a foreign exception that reaches a boundary, ends the process,
-     * and what needs containment (coir_try) refuses with COIR_EPOLICY. coir_fail works as ever. */
+    /* Under COIR_PANIC_ABORT a panic, or a foreign exception that reaches a boundary, ends the
+     * process, and what needs containment (coir_try) refuses with COIR_EPOLICY. coir_fail works. */
     enum coir_panic_policy panic;
     enum coir_panic_policy defer_panic; /* the same for coir_defer handlers alone: state that was not
                                            cleaned up may be worse than a job that broke */
-    unsigned park_times; /* 1: each wait notes when it began, for coir_dump; costs a clock reading each */
-    unsigned quiet; /* 1: panics are not logged as they happen; still kept, counted, told to the hook */
+    unsigned park_times; /* 1: waits note when they began, for coir_dump; a clock reading each */
+    unsigned quiet;      /* 1: panics are not logged as they happen; else treated as ever */
 
     unsigned backtrace; /* 1: panics keep a backtrace (coir_failure_print); it dominates their cost */
 
@@ -302,7 +303,8 @@ typedef struct coir_options {
     void (*panic_hook)(const coir_failure *failure, void *panic_hook_arg);
     void *panic_hook_arg;
 
-    const coir_metrics *metrics; /* borrowed for coir_open; NULL: none, at the cost of one branch a spawn */
+    /* Borrowed for coir_open. NULL: none, which costs one branch for each spawn. */
+    const coir_metrics *metrics;
 } coir_options;
 
 /* What became of the work, filled by coir_close. */
@@ -396,9 +398,9 @@ typedef struct coir_stats {
 COIR_API int coir_stats_read(coir_runtime *runtime, coir_stats *stats);
 
 /*
- * Writes what every worker and fiber of a runtime does: its state, its job, what it waits for, and with
- * options.park_times how long. For people: one line each, at most 1,000 fibers, the others counted. The
- * report of an abort contains the same for every open runtime.
+ * Writes what every worker and fiber of a runtime does: its state, its job, what it waits for, and
+ * with options.park_times how long. For people: one line each, at most 1,000 fibers, the others
+ * counted. The report of an abort contains the same for every open runtime.
  *
  *   fd         borrowed for the call; not closed
  *
@@ -671,8 +673,8 @@ COIR_API COIR_MUST_USE int coir_defer(coir_fn *fn, void *arg);
 /* ----------------------------------------------------------------------------------- failure */
 
 /*
- * Says that the calling job (or the innermost coir_try) has failed: when its function returns, it ends
- * FAILED instead of DONE. The caller returns by itself, as with any error:
+ * Says that the calling job (or the innermost coir_try) has failed: when its function returns, it
+ * ends FAILED instead of DONE. The caller returns by itself, as with any error:
  *
  *     if (read_all(file) < 0)
  *         return coir_fail(COIR_EIO, "cannot read %s", name);
@@ -701,7 +703,7 @@ coir_fail_at(const char *file, int line, int code, const char *format, ...);
 #define COIR_TEXT_BYTES 256 /* of a kept message */
 
 /*
- * A kept failure by id. A runtime keeps those that end FAILED or PANICKED, and everything it reports;
+ * A kept failure by id. A runtime keeps panics, each coir_fail, and what coir_counter_done is given;
  * jobs that were skipped or dropped are known to their counters only.
  *
  * Returns     COIR_OK; COIR_ENOENT (of another runtime, overwritten, or there was no memory to keep it);
@@ -733,8 +735,8 @@ COIR_API int coir_failure_text(coir_runtime *runtime, uint64_t id, char *text, s
 #define COIR_BACKTRACE_MAX 32 /* frames of a backtrace */
 
 /*
- * The backtrace of a kept failure: return addresses, innermost first. Under options.backtrace every panic has one,
- * but for one found at a return (COIR_KIND_OWED), when the frames have gone.
+ * The backtrace of a kept failure: return addresses, innermost first. Under options.backtrace every
+ * panic has one, but for one found at a return (COIR_KIND_OWED), when the frames have gone.
  *
  *   pc         receives at most n of them
  *
@@ -743,8 +745,8 @@ COIR_API int coir_failure_text(coir_runtime *runtime, uint64_t id, char *text, s
 COIR_API int coir_failure_frames(coir_runtime *runtime, uint64_t id, void **pc, size_t n);
 
 /*
- * Writes all that is kept of a failure, for people: what, where, when, the whole message, and the backtrace
- * with the names that the dynamic linker knows (export them with -rdynamic).
+ * Writes all that is kept of a failure, for people: what, where, when, the whole message, and the
+ * backtrace with the names that the dynamic linker knows (export them with -rdynamic).
  *
  *   fd         borrowed for the call; not closed
  *

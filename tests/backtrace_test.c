@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * backtrace_test.c - options.backtrace: which frames are kept, how many, and how a failure is printed.
+ * backtrace_test.c - options.backtrace: which frames are kept, how many, and how a failure is
+ * printed.
  */
 #include "run.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * policy_test.c - options.panic, defer_panic, quiet and panic_hook: what a panic does, decided once for
- * a runtime, and who is told first.
+ * policy_test.c - options.panic, defer_panic, quiet and panic_hook: what a panic does, decided once
+ * for a runtime, and who is told first.
  */
 #include "child.h"
 

@@ -227,6 +227,27 @@ static void each_location_is_told_and_counted_apart(void)
     look_everywhere(NULL);
 }
 
+static void release_by_hand(void *unused)
+{
+    coir_counter c = COIR_COUNTER_INIT;
+    coir_failure f, kept;
+
+    (void)unused;
+    coir_counter_add(&c, 1);
+    coir_counter_done(&c, COIR_EXPIRED);
+    CHECK_EQ(coir_wait(&c), COIR_EXPIRED);
+    CHECK_EQ(coir_counter_failure(&c, &f), COIR_OK);
+    CHECK_EQ(f.kind, COIR_KIND_DONE);
+    CHECK_EQ(f.location, COIR_AT_JOB);
+    CHECK_EQ(coir_failure_find(coir_current(), f.id, &kept), COIR_OK);
+    CHECK_EQ(kept.outcome, COIR_EXPIRED);
+}
+
+static void an_outcome_given_by_hand_is_kept(void)
+{
+    run_on(1, release_by_hand, NULL);
+}
+
 /* ---------------------------------------------------------------------------- the store's bound */
 
 static uint64_t fail_once(void)
@@ -394,6 +415,6 @@ static void without_memory_a_record_is_lost_and_counted(void)
 
 CHECK_MAIN(CASE(a_record_says_when_where_and_in_which_runtime),
            CASE(a_job_that_never_blocked_was_never_resumed), CASE(runtimes_have_numbers),
-           CASE(each_location_is_told_and_counted_apart), CASE(the_newest_overwrite_the_oldest),
+           CASE(each_location_is_told_and_counted_apart), CASE(an_outcome_given_by_hand_is_kept), CASE(the_newest_overwrite_the_oldest),
            CASE(bad_input_gets_a_status), CASE(whole_records_are_read_while_others_fail),
            CASE(without_memory_a_record_is_lost_and_counted))
