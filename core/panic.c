@@ -107,6 +107,15 @@ static __attribute__((noreturn, cold)) void die_told(const char *why, struct job
     fatal("%s: %s:%d: %s", why, said->file ? said->file : "?", said->line, said->text);
 }
 
+/* Signal handlers may have a stack of their own, where nothing of the job's lies. */
+static bool on_other_stack(const void *frame)
+{
+    struct worker *w = worker_here();
+    const struct fiber *f = w ? w->current : NULL;
+
+    return f && f != &w->home && (uintptr_t)frame - (uintptr_t)f->bottom >= f->bytes;
+}
+
 /* Kept apart from those who format: they have the words in their frames, which stay until the end. */
 static __attribute__((noreturn, noinline, cold)) void raise_panic(const struct words *said)
 {
@@ -117,6 +126,8 @@ static __attribute__((noreturn, noinline, cold)) void raise_panic(const struct w
         die_in_hostcall("panic in", said);
     if (!j)
         die_told("panic outside any boundary", j, said);
+    if (on_other_stack(said->frame))
+        die_told("panic in a signal handler, or on another stack that is not the job's", j, said);
     if (j->raising)
         die_told("panic while an earlier one unwinds", j, said);
     job_failure(j, &j->failure, COIR_PANICKED, COIR_KIND_PANIC);

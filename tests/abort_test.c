@@ -202,9 +202,27 @@ static void raise_on_signal(void *unused)
     raise(SIGUSR1);
 }
 
+static void nop(void *unused);
+
+/* The handler has a stack of its own, and the job a counter that is owed. */
+static void raise_on_other_stack(void *unused)
+{
+    static char memory[1 << 16];
+    stack_t ss = {.ss_sp = memory, .ss_size = sizeof memory};
+    struct sigaction sa = {.sa_handler = on_signal, .sa_flags = SA_ONSTACK};
+    coir_counter c = COIR_COUNTER_INIT;
+
+    if (coir_current() && coir_spawn(&c, nop, unused) != COIR_OK)
+        _exit(1);
+    sigaltstack(&ss, NULL);
+    sigaction(SIGTRAP, &sa, NULL);
+    raise(SIGTRAP);
+}
+
 static void a_panic_in_a_signal_handler_aborts(void)
 {
     BOTH_DIE(raise_on_signal, "panic in a signal handler", "on signal 10", "abort_test.c");
+    BOTH_DIE(raise_on_other_stack, "panic in a signal handler", "on signal 5", "abort_test.c");
 }
 
 /* ----------------------------------------------------------------------------------- own books */
