@@ -20,6 +20,7 @@
  * hook or in a signal handler, a frame without unwind tables, the end of a thread (pthread_exit,
  * cancellation) through a job, and exceptions that only their own language may end (Rust).
  */
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -107,13 +108,17 @@ static __attribute__((noreturn, cold)) void die_told(const char *why, struct job
     fatal("%s: %s:%d: %s", why, said->file ? said->file : "?", said->line, said->text);
 }
 
-/* Signal handlers may have a stack of their own, where nothing of the job's lies. */
+/* Signal handlers may have a stack of their own, where nothing of the job's lies. A fiber knows its
+ * bounds; a thread has to ask. */
 static bool on_other_stack(const void *frame)
 {
     struct worker *w = worker_here();
     const struct fiber *f = w ? w->current : NULL;
+    stack_t other;
 
-    return f && f != &w->home && (uintptr_t)frame - (uintptr_t)f->bottom >= f->bytes;
+    if (f && f != &w->home)
+        return (uintptr_t)frame - (uintptr_t)f->bottom >= f->bytes;
+    return sigaltstack(NULL, &other) == 0 && (other.ss_flags & SS_ONSTACK);
 }
 
 /* Kept apart from those who format: they have the words in their frames, which stay until the end. */
