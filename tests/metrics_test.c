@@ -363,7 +363,7 @@ static void sleep_in_callback(void *unused, int outcome, int64_t ns)
     (void)unused;
     (void)outcome;
     (void)ns;
-    if (coir_sleep_until(coir_now() + COIR_MS) == COIR_OK)
+    if (coir_sleep_until(coir_now() + 1000 * COIR_SEC) == COIR_OK)
         _exit(0);
 }
 

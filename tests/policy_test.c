@@ -386,7 +386,7 @@ static void sleep_in_hook(const coir_failure *f, void *unused)
 {
     (void)f;
     (void)unused;
-    if (coir_sleep_until(coir_now() + COIR_MS) == COIR_OK)
+    if (coir_sleep_until(coir_now() + 1000 * COIR_SEC) == COIR_OK)
         _exit(0);
 }
 
