@@ -31,6 +31,9 @@
 #define CONTAINER_OF(pointer, type, member) \
     ((type *)(void *)((char *)(pointer) - offsetof(type, member)))
 
+/* What fatal() adds to its report: core/dump.c's list of fibers, set by coir_open. */
+extern _Atomic(void (*)(int fd)) fatal_details;
+
 /* Reports on standard error, then aborts so that a core exists. Async-signal-safe but for the
  * formatting, which uses no allocation. */
 __attribute__((noreturn, cold, format(printf, 1, 2))) void fatal(const char *format, ...);

@@ -19,6 +19,8 @@
  */
 #include "errand.h"
 
+#include "hostcall.h"
+
 void errand_end(struct errand *e)
 {
     struct fiber *f = e->fiber;
@@ -65,6 +67,7 @@ int errand_run(struct fiber *self, struct errand *e, const char *what, int64_t d
     uint64_t generation;
     enum wake reason;
 
+    hostcall_deadline_set(self->runtime, deadline);
     if (!worker_park_begin(self, &generation, what, e))
         return COIR_ENOMEM;
     e->fiber = self;
@@ -78,5 +81,8 @@ int errand_run(struct fiber *self, struct errand *e, const char *what, int64_t d
         return COIR_OK;
     e->revoke(e);
     wait_out(self, e, generation, what);
-    return reason == WAKE_TIMEOUT ? COIR_ETIMEDOUT : COIR_ECANCELED;
+    if (reason != WAKE_TIMEOUT)
+        return COIR_ECANCELED;
+    hostcall_deadline_exceeded(self->runtime, deadline);
+    return COIR_ETIMEDOUT;
 }

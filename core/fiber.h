@@ -82,6 +82,7 @@ struct fiber {
     /* For reports; written by the fiber before it parks. */
     const char *waits_for;       /* what it waits for, or NULL */
     const void *waits_on;        /* the counter, timer or operation; never followed */
+    int64_t since;               /* coir_now() when it began; 0: not asked for */
 
     /* Sanitizers. */
     void *fake_stack;            /* ASan */
@@ -138,6 +139,12 @@ void fiber_arrive(struct fiber *self, struct carrier *c);
 static inline bool fiber_is(struct fiber *f, enum fiber_state s)
 {
     return fiber_state_of(atomic_load_explicit(&f->state, memory_order_acquire)) == s; /* STACK */
+}
+
+/* Owner: how often it has been resumed, counted from some number. */
+static inline uint64_t fiber_generation(struct fiber *f)
+{
+    return fiber_generation_of(atomic_load_explicit(&f->state, memory_order_relaxed)); /* owner's */
 }
 
 /* One checked edge of the drawing above, by the state's owner, keeping the generation. */

@@ -10,6 +10,8 @@
  */
 #include "find.h"
 
+#include "hostcall.h"
+
 #define ROUND_JOBS 16    /* new jobs, then fibers, before the others get their turn */
 #define ROUND_FIBERS 16
 #define INJECT_BATCH 32  /* injected jobs taken at once; thieves share them */
@@ -150,6 +152,8 @@ bool find_events(struct worker *w, bool all)
     int64_t now = coir_now();
     bool any = false;
 
+    if (UNLIKELY(w->metered))
+        hostcall_tick(w);
     w->polling = true;
     for (unsigned i = 0; i < rt->worker_count; i++)
         if (all || rt->worker[i] == w)

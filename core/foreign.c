@@ -13,10 +13,10 @@
 #define CLASS_CXX UINT64_C(0x474e5543432b2b00)       /* "GNUCC++\0" */
 #define CLASS_CXX_CLANG UINT64_C(0x434c4e47432b2b00) /* "CLNGC++\0" */
 #define CLASS_VARIANT UINT64_C(0xff)                 /* a dependent exception: same language */
+#define CXX_HEADER_BYTES 80 /* of a C++ exception's own header, before the unwinder's */
 
 extern void *__cxa_begin_catch(void *exception) __attribute__((weak));
 extern void __cxa_end_catch(void) __attribute__((weak));
-extern void *__cxa_current_exception_type(void) __attribute__((weak));
 extern char *__cxa_demangle(const char *name, char *buffer, size_t *length, int *status)
     __attribute__((weak));
 
@@ -31,29 +31,50 @@ bool foreign_is_untouchable(uint64_t class)
     return class == CLASS_RUST; /* dropping one in foreign code is undefined there */
 }
 
-static void name_type(char *message, size_t bytes)
+/* The type is the first word of the C++ header (Itanium C++ ABI, 2.2.1). In a dependent exception (made by
+ * rethrow_exception) GNU's has the thrown object there, which follows the headers of its own. */
+static const struct type_info *type_of(const struct _Unwind_Exception *e)
 {
-    const struct type_info *type =
-        __cxa_current_exception_type ? __cxa_current_exception_type() : NULL;
-    char *plain = type && __cxa_demangle ? __cxa_demangle(type->name, NULL, NULL, NULL) : NULL;
+    const char *header = (const char *)e - CXX_HEADER_BYTES;
 
-    snprintf(message, bytes, "C++ exception of type %s", plain ? plain : type ? type->name : "unknown");
+    if (e->exception_class == (CLASS_CXX | 1))
+        header = *(const char *const *)header - sizeof *e - CXX_HEADER_BYTES;
+    return *(const struct type_info *const *)header;
+}
+
+static void name_type(const struct type_info *type, char *message, size_t bytes)
+{
+    const char *name = type->name + (type->name[0] == '*'); /* a mark of types local to a file */
+    char *plain = __cxa_demangle ? __cxa_demangle(name, NULL, NULL, NULL) : NULL;
+
+    snprintf(message, bytes, "C++ exception of type %s", plain ? plain : name);
     free(plain);
+}
+
+static bool is_cxx(const struct _Unwind_Exception *e)
+{
+    uint64_t class = e->exception_class & ~CLASS_VARIANT;
+
+    return class == CLASS_CXX || class == CLASS_CXX_CLANG;
+}
+
+void foreign_name(const struct _Unwind_Exception *e, char *message, size_t bytes)
+{
+    if (is_cxx(e))
+        name_type(type_of(e), message, bytes);
+    else
+        snprintf(message, bytes, "foreign exception of class 0x%016llx",
+                 (unsigned long long)e->exception_class);
 }
 
 /* Beginning and ending a catch keeps the C++ runtime's count of uncaught exceptions right, where
  * deleting the object would let it drift. */
-void foreign_end(struct _Unwind_Exception *e, char *message, size_t bytes)
+void foreign_end(struct _Unwind_Exception *e)
 {
-    uint64_t class = e->exception_class & ~CLASS_VARIANT;
-
-    if ((class == CLASS_CXX || class == CLASS_CXX_CLANG) && __cxa_begin_catch && __cxa_end_catch) {
+    if (is_cxx(e) && __cxa_begin_catch && __cxa_end_catch) {
         __cxa_begin_catch(e);
-        name_type(message, bytes);
         __cxa_end_catch();
-        return;
+    } else {
+        _Unwind_DeleteException(e);
     }
-    snprintf(message, bytes, "foreign exception of class 0x%016llx",
-             (unsigned long long)e->exception_class);
-    _Unwind_DeleteException(e);
 }

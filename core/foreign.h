@@ -9,8 +9,11 @@
 
 #include "base.h"
 
-/* Ends the exception as its language wants it, and says what it was. */
-void foreign_end(struct _Unwind_Exception *e, char *message, size_t bytes);
+/* Says what it is. It may still be on its way. */
+void foreign_name(const struct _Unwind_Exception *e, char *message, size_t bytes);
+
+/* Ends the exception as its language wants it. */
+void foreign_end(struct _Unwind_Exception *e);
 
 /* Whether only the language itself may end it. */
 bool foreign_is_untouchable(uint64_t class);

@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "foreign.h"
+#include "hostcall.h"
 #include "report.h"
 
 static __thread struct job *thread_job; /* innermost coir_try of a plain thread */
@@ -60,31 +61,66 @@ bool job_canceled(struct coir_runtime *rt, const struct job *j)
     return atomic_load_explicit(&rt->canceling, memory_order_seq_cst); /* ASK, fiber.c */
 }
 
-/* Unique in the process; taken in blocks, so that workers do not share a line for it. */
-static NOINLINE uint64_t failure_id(void)
+/* In which of the calls that j contains: a finalizer's own boundaries belong to the finalizer. */
+static enum coir_location location_of(const struct job *j)
 {
-    static _Atomic uint64_t blocks;
-    static __thread uint64_t next, end;
-
-    if (next == end) {
-        next = atomic_fetch_add_explicit(&blocks, 256, memory_order_relaxed) + 1; /* unique, no more */
-        end = next + 256;
+    for (; j; j = j->outer) {
+        if (j->is_defer)
+            return COIR_AT_DEFER;
+        if (j->raising)
+            return COIR_AT_CLEANUP;
+        if (!j->is_try)
+            return COIR_AT_JOB;
     }
-    return next++;
+    return !worker_here() && runtime_here() ? COIR_AT_OFFLOAD : COIR_AT_THREAD;
+}
+
+static uint32_t resumes_of(struct job *j)
+{
+    struct worker *w = worker_here();
+
+    j = j && w ? job_proper(j) : NULL;
+    return j && !j->is_try ? (uint32_t)(fiber_generation(w->current) - j->born) : 0;
 }
 
 void job_failure(struct job *j, coir_failure *f, int outcome, enum coir_kind kind)
 {
     struct worker *w = worker_here();
+    struct coir_runtime *rt = runtime_here();
 
-    *f = (coir_failure){
-        .id = failure_id(),
-        .job = j ? job_id(j) : 0,
-        .time = coir_now(),
-        .kind = (int)kind,
-        .outcome = outcome,
-        .worker = w ? (int)w->index : -1,
-    };
+    record_new(f);
+    f->job = j ? job_id(j) : 0;
+    f->kind = (int)kind;
+    f->outcome = outcome;
+    f->worker = w ? (int)w->index : -1;
+    f->location = (int)location_of(j);
+    f->resumes = resumes_of(j);
+    f->runtime = rt ? rt->number : 0;
+}
+
+/* The option that says a panic that comes to j's boundary ends the process, or NULL. */
+static const char *aborting_option(const struct coir_runtime *rt, const struct job *j)
+{
+    if (rt && rt->options.panic == COIR_PANIC_ABORT)
+        return "panic";
+    return rt && rt->options.defer_panic == COIR_PANIC_ABORT && j->is_defer ? "defer_panic" : NULL;
+}
+
+void job_panicked(struct job *j, const char *text, const void *frame)
+{
+    coir_failure *f = &j->failure;
+    struct coir_runtime *rt = runtime_here();
+    const char *option = aborting_option(rt, j);
+
+    j->raising = true; /* before the host's code runs, which might panic */
+    if (worker_here())
+        tally(&worker_here()->panics, 1);
+    report_keep(rt, f, text, frame);
+    hostcall_panic_hook(rt, f);
+    report_failure(rt, f, text);
+    hostcall_panicked(rt, f);
+    if (option)
+        fatal("a panic aborts (options.%s): %s:%d: %s", option, f->file ? f->file : "?", f->line, text);
 }
 
 /* ---------------------------------------------------------------- counters in the job's frames */
@@ -151,7 +187,7 @@ void job_settle_owned(struct job *j, uintptr_t frame)
         if ((uintptr_t)c < frame || (uintptr_t)c >= (uintptr_t)j || counter_owner(c) != j)
             lost_counter();
         if (counter_look(c) < 0)
-            ops()->cancel(c);
+            ops()->cancel(c, COIR_CANCEL_OWNER);
     }
     while ((c = j->owned)) {
         ops()->join(c);
@@ -175,7 +211,9 @@ static inline __attribute__((always_inline)) uintptr_t lowest_owned(const struct
 
 /* ----------------------------------------------------------------------------- how a job ends */
 
-/* Runs the deferred handlers, last in, first out. One that panics makes the job panic. */
+static int try_call(coir_fn *fn, void *arg, coir_failure *failure, bool is_defer);
+
+/* Runs the deferred handlers, last in, first out. One that fails or panics makes the job do so. */
 static COLD int run_deferred(struct job *j, int outcome)
 {
     struct coir_runtime *rt = runtime_here();
@@ -184,6 +222,7 @@ static COLD int run_deferred(struct job *j, int outcome)
         struct defer_block *b = j->more;
         struct defer d = b ? b->handler[--b->count] : j->handler[--j->defer_count];
         coir_failure f;
+        int ended;
 
         if (b && !b->count) {
             j->more = b->older;
@@ -192,13 +231,25 @@ static COLD int run_deferred(struct job *j, int outcome)
             else
                 free(b);
         }
-        if (job_try(d.fn, d.arg, &f) == COIR_DONE)
-            continue;
-        if (outcome == COIR_DONE)
+        ended = try_call(d.fn, d.arg, &f, true);
+        if (ended > outcome) { /* the first of the worst */
             j->failure = f;
-        outcome = COIR_PANICKED;
+            outcome = ended;
+        }
     }
     return outcome;
+}
+
+/* It has called coir_fail. A panic that was swallowed since has written over the record. */
+static int failed(struct job *j)
+{
+    if (j->failure.kind != COIR_KIND_FAIL) {
+        job_failure(j, &j->failure, COIR_FAILED, COIR_KIND_FAIL);
+        j->failure.code = j->failed;
+        snprintf(j->failure.message, sizeof j->failure.message,
+                 "failed, and then a panic of it was swallowed");
+    }
+    return COIR_FAILED;
 }
 
 /* The job returned while jobs owe a counter of frames that are gone. */
@@ -214,7 +265,8 @@ static COLD int returned_owing(struct job *j, uintptr_t frame)
     job_failure(j, &j->failure, COIR_PANICKED, COIR_KIND_OWED);
     snprintf(j->failure.message, sizeof j->failure.message,
              "returned while jobs it spawned still owed a counter in its frame");
-    report_failure(runtime_here(), &j->failure);
+    job_panicked(j, j->failure.message, NULL);
+    j->raising = false; /* no frame is left to unwind */
     return COIR_PANICKED;
 }
 
@@ -235,34 +287,29 @@ static void reset_exceptions(const struct job *j)
         *eh = j->is_try ? j->eh : (struct eh_globals){0};
 }
 
-/* An exception has landed at the boundary. */
+/* An exception has landed at the boundary; its record was written before it unwound anything. */
 static COLD int caught(struct job *j, void *exception)
 {
     struct worker *w = worker_here();
 
     if (!j->outer && w)
         arch_fp_set(w->fp); /* nobody below on this stack had set others */
-    if (exception == &j->exception) {
-        j->raising = false; /* its record was written when it was raised */
-        reset_exceptions(j);
-        return COIR_PANICKED;
-    }
-    job_failure(j, &j->failure, COIR_PANICKED, COIR_KIND_FOREIGN);
-    foreign_end(exception, j->failure.message, sizeof j->failure.message);
+    if (exception != &j->exception)
+        foreign_end(exception); /* still raising: its destructor must not panic */
+    j->raising = false;
     reset_exceptions(j);
-    if (worker_here()) /* ending it may have run destructors that suspend */
-        tally(&worker_here()->panics, 1);
-    report_failure(runtime_here(), &j->failure);
     return COIR_PANICKED;
 }
 
-/* Everything that most jobs do not need: a panic that landed, owed counters, deferred handlers. */
+/* Everything that most jobs do not need: a panic that landed, a coir_fail, owed counters, handlers. */
 static COLD int end_slowly(struct job *j, void *exception, uintptr_t frame)
 {
     int outcome = COIR_DONE;
 
     if (exception)
         outcome = caught(j, exception);
+    else if (j->failed)
+        outcome = failed(j);
     if (j->owned) {
         int owing = returned_owing(j, frame);
 
@@ -279,7 +326,7 @@ static inline __attribute__((always_inline)) int call(struct job *j, struct job 
 
     *slot = j;
     exception = arch_boundary(j->fn, j->arg);
-    if (UNLIKELY(exception || j->owned || j->defer_count)) {
+    if (UNLIKELY(exception || j->owned || j->defer_count || j->failed)) {
         uintptr_t low = lowest_owned(j), here = (uintptr_t)__builtin_frame_address(0);
 
         if (UNLIKELY(low < here)) { /* steps below them: their memory must stay what it is */
@@ -305,7 +352,9 @@ static inline void open_job(struct job *j, coir_fn *fn, void *arg, struct counte
     j->name = NULL;
     j->id = 0;
     j->defer_count = 0;
+    j->failed = 0;
     j->is_try = is_try;
+    j->is_defer = false;
     j->raising = false;
     j->told = false;
     j->more = NULL;
@@ -325,6 +374,10 @@ void job_drop(struct coir_runtime *rt, const struct work *item, enum coir_kind k
     coir_failure f;
 
     job_failure(NULL, &f, COIR_CANCELED, kind);
+    f.location = COIR_AT_SCHEDULER;
+    f.runtime = rt->number;
+    records_count(&rt->records, &f);
+    hostcall_completed(rt, COIR_CANCELED, -1);
     snprintf(f.message, sizeof f.message, "%s",
              kind == COIR_KIND_SHUTDOWN     ? "the runtime closed before it started"
              : kind == COIR_KIND_DEPENDENCY ? "a job it was to run after did not end as COIR_DONE"
@@ -345,7 +398,7 @@ void job_drop(struct coir_runtime *rt, const struct work *item, enum coir_kind k
 }
 
 /* Whether the work is to be dropped instead of run. */
-static bool unwanted(struct worker *w, const struct work *item)
+static inline __attribute__((always_inline)) bool unwanted(struct worker *w, const struct work *item)
 {
     struct counter *c = item->owed;
 
@@ -363,18 +416,24 @@ static bool unwanted(struct worker *w, const struct work *item)
 
 /* Runs the work; releases its unit unless it ended DONE. True: DONE. */
 static inline __attribute__((always_inline)) bool run(struct fiber *self, const struct work *item,
-                                                      struct counter *owed)
+                                                      struct counter *owed, bool metered)
 {
     struct worker *w = worker_of(self);
+    int64_t began;
     struct job j;
     int outcome;
 
     if (unwanted(w, item))
         return false;
+    if (metered)
+        began = coir_now();
     open_job(&j, item->fn, item->arg, owed, self->job, false);
+    j.born = fiber_generation(self);
     outcome = call(&j, &self->job);
     w = worker_of(self); /* it may have moved */
     tally(&w->ended[outcome], 1);
+    if (metered)
+        hostcall_completed(w->runtime, outcome, coir_now() - began);
     if (LIKELY(outcome == COIR_DONE))
         return true;
     release_failed(w, owed, outcome, &j.failure);
@@ -386,22 +445,35 @@ static inline __attribute__((always_inline)) bool run(struct fiber *self, const 
 void job_run(struct fiber *self, const struct work *item)
 {
     struct counter *owed = item->owed;
-    uint64_t done = run(self, item, owed);
+    uint64_t done = run(self, item, owed, false);
     struct work next;
 
     while (owed && !worker_others_wait(worker_of(self)) &&
            deque_pop_owed(&worker_of(self)->deque, owed, &next))
-        done += run(self, &next, owed);
+        done += run(self, &next, owed, false);
     if (owed && done)
         counter_settle(owed, done);
 }
 
-bool job_run_in_place(struct fiber *self, const struct work *item)
+/* Apart, so that a runtime without metrics does not even ask (but in place, where nothing is tight). */
+static COLD bool run_metered(struct fiber *self, const struct work *item)
 {
-    return run(self, item, item->owed);
+    return run(self, item, item->owed, true);
 }
 
-int job_try(coir_fn *fn, void *arg, coir_failure *failure)
+void job_run_metered(struct fiber *self, const struct work *item)
+{
+    if (run_metered(self, item) && item->owed)
+        counter_settle(item->owed, 1);
+}
+
+bool job_run_in_place(struct fiber *self, const struct work *item)
+{
+    return LIKELY(!worker_of(self)->metered) ? run(self, item, item->owed, false)
+                                             : run_metered(self, item);
+}
+
+static int try_call(coir_fn *fn, void *arg, coir_failure *failure, bool is_defer)
 {
     struct job **slot = job_slot(); /* stays: it belongs to the fiber, or to this thread */
     const struct eh_globals *eh = exceptions_here();
@@ -409,10 +481,16 @@ int job_try(coir_fn *fn, void *arg, coir_failure *failure)
     int outcome;
 
     open_job(&j, fn, arg, NULL, *slot, true);
+    j.is_defer = is_defer;
     if (eh)
         j.eh = *eh;
     outcome = call(&j, slot);
     if (outcome != COIR_DONE && failure)
         *failure = j.failure;
     return outcome;
+}
+
+int job_try(coir_fn *fn, void *arg, coir_failure *failure)
+{
+    return try_call(fn, arg, failure, false);
 }

@@ -35,7 +35,10 @@ struct job {
     const char *name;         /* coir_job_name, or NULL */
     uint64_t id;              /* 0: not asked for yet */
     uint32_t defer_count;     /* inline handlers in use */
+    int failed;               /* code of its coir_fail; 0: none */
+    uint64_t born;            /* generation of its fiber when it started; not a coir_try's */
     bool is_try;              /* a coir_try: same job, a boundary of its own */
+    bool is_defer;            /* that coir_try runs a deferred handler */
     bool raising;             /* a panic is on its way to this boundary */
     bool told;                /* COIR_ECANCELED has been returned once */
     struct defer_block *more; /* further handlers */
@@ -54,13 +57,17 @@ struct job **job_slot(void);
 /* Runs one piece of work on the caller's stack and releases its unit; runtime->run. */
 void job_run(struct fiber *self, const struct work *item);
 
+/* The same with metrics.completed; runtime->run of a metered runtime. */
+void job_run_metered(struct fiber *self, const struct work *item);
+
 /* The same, but a unit that ended DONE is left for the caller to release; true: it is. */
 bool job_run_in_place(struct fiber *self, const struct work *item);
 
 /* Ends a piece of work that will not run, as CANCELED. */
 void job_drop(struct coir_runtime *rt, const struct work *item, enum coir_kind kind);
 
-/* Runs fn(arg) in a boundary of its own. COIR_DONE, or COIR_PANICKED with *failure filled. */
+/* Runs fn(arg) in a boundary of its own. COIR_DONE, COIR_FAILED or COIR_PANICKED; *failure is filled
+ * for the last two. */
 int job_try(coir_fn *fn, void *arg, coir_failure *failure);
 
 /* Whether the job, one that waits for it on this stack, or the runtime is asked to stop. */
@@ -81,12 +88,16 @@ void job_disown(struct job *j, struct counter *c);
 /* Whether c is one that j (or the job around this coir_try) spawned on in its frames. */
 bool job_owns(const struct job *j, struct counter *c);
 
-/* A fresh failure record for the running job. */
+/* A fresh failure record, without words, for the job (or the boundary) that runs; NULL: for none. */
 void job_failure(struct job *j, coir_failure *f, int outcome, enum coir_kind kind);
+
+/* A panic that the job's record describes has begun: it is kept, counted and told to the hook and the log;
+ * from then on the job is raising. Does not return if the policy is to abort. text, frame: as report_keep. */
+void job_panicked(struct job *j, const char *text, const void *frame);
 
 /* What the row of waits does for this one; set by coir_open, the same for all runtimes. */
 struct job_ops {
-    void (*cancel)(struct counter *c); /* asks its jobs to stop */
+    void (*cancel)(struct counter *c, enum coir_cancel cause); /* asks its jobs to stop */
     void (*join)(struct counter *c);   /* waits for it, uninterrupted */
 };
 extern _Atomic(const struct job_ops *) job_ops;

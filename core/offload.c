@@ -102,7 +102,7 @@ static void *thread_main(void *arg)
     pthread_mutex_lock(&p->lock);
     while ((c = next_call(p))) {
         pthread_mutex_unlock(&p->lock);
-        c->outcome = coir_try(c->fn, c->arg, NULL);
+        c->outcome = job_try(c->fn, c->arg, NULL);
         visiting = runtime_visit(p->rt); /* the job that called may be the last before a close */
         errand_end(&c->errand);
         runtime_leave(p->rt, visiting);

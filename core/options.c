@@ -14,20 +14,33 @@
 #define WORKERS_MAX 256
 #define SPIN_DEFAULT_NS (50 * COIR_US)
 
-int options_copy(const coir_options *given, coir_options *o)
+/* Takes what the caller's struct of `size` bytes has of our `bytes`; NULL: all zero. */
+static int copy_sized(const void *given, size_t size, void *ours, size_t bytes)
 {
-    const char *bytes = (const char *)given;
+    const char *from = given;
 
-    memset(o, 0, sizeof *o);
+    memset(ours, 0, bytes);
     if (!given)
         return COIR_OK;
-    if (given->size < sizeof given->size)
+    if (size < sizeof size)
         return COIR_EINVAL;
-    for (size_t i = sizeof *o; i < given->size; i++)
-        if (bytes[i])
+    for (size_t i = bytes; i < size; i++)
+        if (from[i])
             return COIR_EINVAL; /* asks for something this library does not know */
-    memcpy(o, given, given->size < sizeof *o ? given->size : sizeof *o);
-    return !o->alloc == !o->free ? COIR_OK : COIR_EINVAL;
+    memcpy(ours, given, size < bytes ? size : bytes);
+    return COIR_OK;
+}
+
+int options_copy(const coir_options *given, coir_options *o)
+{
+    int status = copy_sized(given, given ? given->size : 0, o, sizeof *o);
+
+    return status == COIR_OK && !o->alloc != !o->free ? COIR_EINVAL : status;
+}
+
+int options_copy_metrics(const coir_metrics *given, coir_metrics *m)
+{
+    return copy_sized(given, given ? given->size : 0, m, sizeof *m);
 }
 
 /* One option and its range; 0 means the default. */
@@ -49,6 +62,11 @@ int options_check(const struct host *host, const coir_options *o)
         {"offload_threads", o->offload_threads, 1, 256},
         {"faults", o->faults, 0, COIR_FAULTS_REPORT},
         {"io", o->io, 0, COIR_IO_EPOLL},
+        {"panic", o->panic, 0, COIR_PANIC_ABORT},
+        {"defer_panic", o->defer_panic, 0, COIR_PANIC_ABORT},
+        {"quiet", o->quiet, 0, 1},
+        {"backtrace", o->backtrace, 0, 1},
+        {"park_times", o->park_times, 0, 1},
         {"name (bytes)", o->name ? strlen(o->name) : 0, 1, 11},
     };
 

@@ -10,6 +10,9 @@
 /* Takes as much of the caller's struct as it has; NULL: all defaults. COIR_OK, COIR_EINVAL. */
 int options_copy(const coir_options *given, coir_options *o);
 
+/* The same for the table of metrics. */
+int options_copy_metrics(const coir_metrics *given, coir_metrics *m);
+
 /* COIR_OK, or COIR_ERANGE with the option's name in the log. */
 int options_check(const struct host *host, const coir_options *o);
 

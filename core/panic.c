@@ -16,32 +16,38 @@
  *       inside a cleanup has a record of its own, so a panic may start and end there.
  *   P3  The exception object lies in the job's record, which no unwind tears down.
  *
- * What cannot be contained aborts with a report: no boundary, a panic while unwinding, a frame
- * without unwind tables, the end of a thread (pthread_exit, cancellation) through a job, and
- * exceptions that only their own language may end (Rust).
+ * What cannot be contained aborts with a report: no boundary, a panic while unwinding, in the panic
+ * hook or in a signal handler, a frame without unwind tables, the end of a thread (pthread_exit,
+ * cancellation) through a job, and exceptions that only their own language may end (Rust).
  */
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "foreign.h"
+#include "hostcall.h"
 #include "job.h"
 #include "report.h"
 
 /* -------------------------------------------------------------------------------- raising it */
 
-/* Called for every frame on the way; only the end of the stack is news. */
+/* Called for every frame on the way, before its cleanups. */
 static _Unwind_Reason_Code on_frame(int version, _Unwind_Action actions,
                                     _Unwind_Exception_Class class, struct _Unwind_Exception *e,
                                     struct _Unwind_Context *context, void *arg)
 {
     struct job *j = arg;
+    int interrupted = 0; /* this frame was interrupted by a signal: the handler is below it */
 
     (void)version;
     (void)class;
     (void)e;
-    (void)context;
+    _Unwind_GetIPInfo(context, &interrupted);
+    if (interrupted)
+        fatal("panic in a signal handler: %s:%d: %s", j->failure.file ? j->failure.file : "?",
+              j->failure.line, j->failure.message);
     if (actions & _UA_END_OF_STACK)
         fatal("a frame without unwind tables is in the way of a panic: %s:%d: %s (compile with "
               "-fexceptions or -fasynchronous-unwind-tables)",
@@ -61,41 +67,77 @@ static void on_swallowed(_Unwind_Reason_Code reason, struct _Unwind_Exception *e
         tally(&w->swallowed, 1);
 }
 
-static void write_message(struct job *j, const char *file, int line, const char *format, va_list args)
+/* What a failure says. */
+struct words {
+    const char *file;
+    int line;
+    const void *frame; /* of the function of ours that was called */
+    char text[COIR_TEXT_BYTES];
+};
+
+/* All but the text, which is large. */
+static void put_place(struct words *said, const char *file, int line, const void *frame)
 {
-    job_failure(j, &j->failure, COIR_PANICKED, COIR_KIND_PANIC);
-    j->failure.file = file;
-    j->failure.line = line;
-    vsnprintf(j->failure.message, sizeof j->failure.message, format, args);
+    said->file = file;
+    said->line = line;
+    said->frame = frame;
 }
 
-static __attribute__((noreturn, cold, format(printf, 4, 0))) void
-die(const char *why, const char *file, int line, const char *format, va_list args)
+/* Writes the words and their place into a record. */
+static void put_words(coir_failure *f, const struct words *said)
 {
-    char message[COIR_MESSAGE_BYTES];
-
-    vsnprintf(message, sizeof message, format, args);
-    fatal("%s: %s:%d: %s", why, file ? file : "?", line, message);
+    f->file = said->file;
+    f->line = said->line;
+    memcpy(f->message, said->text, strnlen(said->text, sizeof f->message - 1)); /* the rest is zero */
 }
 
-void coir_panic_at(const char *file, int line, const char *format, ...)
+static __attribute__((noreturn, cold)) void die_in_hostcall(const char *what, const struct words *said)
+{
+    fatal("%s %s: %s:%d: %s", what, hostcall_name(), said->file ? said->file : "?", said->line, said->text);
+}
+
+/* A panic that nothing can contain; the hook learns of it first. */
+static __attribute__((noreturn, cold)) void die_told(const char *why, struct job *j,
+                                                     const struct words *said)
+{
+    coir_failure f;
+
+    job_failure(j, &f, COIR_PANICKED, COIR_KIND_PANIC);
+    put_words(&f, said);
+    hostcall_panic_hook(runtime_here(), &f);
+    fatal("%s: %s:%d: %s", why, said->file ? said->file : "?", said->line, said->text);
+}
+
+/* Signal handlers may have a stack of their own, where nothing of the job's lies. A fiber knows its
+ * bounds; a thread has to ask. */
+static bool on_other_stack(const void *frame)
+{
+    struct worker *w = worker_here();
+    const struct fiber *f = w ? w->current : NULL;
+    stack_t other;
+
+    if (f && f != &w->home)
+        return (uintptr_t)frame - (uintptr_t)f->bottom >= f->bytes;
+    return sigaltstack(NULL, &other) == 0 && (other.ss_flags & SS_ONSTACK);
+}
+
+/* Kept apart from those who format: they have the words in their frames, which stay until the end. */
+static __attribute__((noreturn, noinline, cold)) void raise_panic(const struct words *said)
 {
     struct job *j = *job_slot();
-    struct worker *w = worker_here();
     _Unwind_Reason_Code code;
-    va_list args;
 
-    va_start(args, format);
+    if (hostcall_name())
+        die_in_hostcall("panic in", said);
     if (!j)
-        die("panic outside any boundary", file, line, format, args);
+        die_told("panic outside any boundary", j, said);
+    if (on_other_stack(said->frame))
+        die_told("panic in a signal handler, or on another stack that is not the job's", j, said);
     if (j->raising)
-        die("panic while an earlier one unwinds", file, line, format, args);
-    write_message(j, file, line, format, args);
-    va_end(args);
-    j->raising = true;
-    if (w)
-        tally(&w->panics, 1);
-    report_failure(runtime_here(), &j->failure);
+        die_told("panic while an earlier one unwinds", j, said);
+    job_failure(j, &j->failure, COIR_PANICKED, COIR_KIND_PANIC);
+    put_words(&j->failure, said);
+    job_panicked(j, said->text, said->frame);
 
     job_settle_owned(j, (uintptr_t)__builtin_frame_address(0)); /* P1; may suspend */
     j->exception = (struct _Unwind_Exception){.exception_class = JOB_EXCEPTION_CLASS,
@@ -103,8 +145,35 @@ void coir_panic_at(const char *file, int line, const char *format, ...)
     memset(j->no_cxx_header, 0, sizeof j->no_cxx_header);
     fiber_forget_frames(j);
     code = _Unwind_ForcedUnwind(&j->exception, on_frame, j);
-    fatal("the unwinder gave up (%d) on a panic: %s:%d: %s", (int)code, file ? file : "?", line,
-          j->failure.message);
+    fatal("the unwinder gave up (%d) on a panic: %s:%d: %s", (int)code, said->file ? said->file : "?",
+          said->line, said->text);
+}
+
+void coir_panic_at(const char *file, int line, const char *format, ...)
+{
+    struct words said;
+    va_list args;
+
+    put_place(&said, file, line, __builtin_frame_address(0));
+    va_start(args, format);
+    vsnprintf(said.text, sizeof said.text, format, args);
+    va_end(args);
+    raise_panic(&said);
+}
+
+void coir_require_at(const char *file, int line, const char *condition, const char *format, ...)
+{
+    struct words said;
+    va_list args;
+
+    put_place(&said, file, line, __builtin_frame_address(0));
+    va_start(args, format);
+    if (format[0] && format[1])
+        vsnprintf(said.text, sizeof said.text, format + 1, args);
+    else
+        snprintf(said.text, sizeof said.text, "required: %s", condition);
+    va_end(args);
+    raise_panic(&said);
 }
 
 /* --------------------------------------------------------------------- the boundary's personality */
@@ -115,6 +184,23 @@ static _Unwind_Reason_Code land(struct _Unwind_Context *context, struct _Unwind_
     _Unwind_SetGR(context, __builtin_eh_return_data_regno(1), 0);
     _Unwind_SetIP(context, (_Unwind_Ptr)(uintptr_t)arch_boundary_landing);
     return _URC_INSTALL_CONTEXT;
+}
+
+/* The search of a foreign exception has come to the boundary. Every frame is still whole. */
+static void foreign_panicked(struct job *j, struct _Unwind_Exception *e)
+{
+    struct words said;
+
+    put_place(&said, NULL, 0, __builtin_frame_address(0));
+    foreign_name(e, said.text, sizeof said.text);
+    if (hostcall_name())
+        die_in_hostcall("an exception left", &said);
+    if (j->raising)
+        die_told("an exception left a cleanup while an earlier panic unwinds", j, &said);
+    job_failure(j, &j->failure, COIR_PANICKED, COIR_KIND_FOREIGN);
+    put_words(&j->failure, &said);
+    job_panicked(j, said.text, said.frame);
+    job_settle_owned(j, (uintptr_t)__builtin_frame_address(0)); /* P1; may suspend */
 }
 
 /* Named in the unwind tables of arch_boundary. The first boundary met is the innermost job's. */
@@ -134,7 +220,7 @@ _Unwind_Reason_Code coir_personality(int version, _Unwind_Action actions,
     if (foreign_is_untouchable(class))
         fatal("a Rust panic reached a job's boundary: catch it with catch_unwind at the edge");
     if (actions & _UA_SEARCH_PHASE) {
-        job_settle_owned(*job_slot(), (uintptr_t)__builtin_frame_address(0)); /* P1; may suspend */
+        foreign_panicked(*job_slot(), e);
         return _URC_HANDLER_FOUND;
     }
     return land(context, e);
@@ -144,7 +230,43 @@ _Unwind_Reason_Code coir_personality(int version, _Unwind_Action actions,
 
 int coir_try(coir_fn *fn, void *arg, coir_failure *failure)
 {
-    return fn ? job_try(fn, arg, failure) : COIR_EINVAL;
+    const struct coir_runtime *rt = runtime_here();
+
+    if (!fn)
+        return COIR_EINVAL;
+    return rt && rt->options.panic == COIR_PANIC_ABORT ? COIR_EPOLICY : job_try(fn, arg, failure);
+}
+
+/* A cleanup of a panic may call this: the panic outranks it, and its record stays. */
+static void fail(struct job *j, int code, const struct words *said)
+{
+    coir_failure f;
+
+    job_failure(j, &f, COIR_FAILED, COIR_KIND_FAIL);
+    f.code = code;
+    put_words(&f, said);
+    report_keep(runtime_here(), &f, said->text, NULL);
+    if (j->raising || j->failed)
+        return;
+    j->failed = code;
+    j->failure = f;
+}
+
+int coir_fail_at(const char *file, int line, int code, const char *format, ...)
+{
+    struct words said;
+    struct job *j = *job_slot();
+    va_list args;
+
+    coir_require(code != 0, "coir_fail: the code is 0, which reads as success (%s:%d)", file, line);
+    if (!j)
+        return COIR_EPERM;
+    put_place(&said, file, line, __builtin_frame_address(0));
+    va_start(args, format);
+    vsnprintf(said.text, sizeof said.text, format, args);
+    va_end(args);
+    fail(j, code, &said);
+    return code;
 }
 
 static void *defer_alloc(struct coir_runtime *rt, size_t bytes)

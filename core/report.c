@@ -9,6 +9,8 @@
 
 #include <stdio.h>
 
+#include "backtrace.h"
+
 #define PLACES 64
 #define LINES_PER_SECOND 10
 
@@ -42,20 +44,37 @@ static bool may_speak(const coir_failure *f, unsigned *held)
     return false;
 }
 
-void report_failure(struct coir_runtime *rt, const coir_failure *f)
+void report_keep(struct coir_runtime *rt, coir_failure *f, const char *text, const void *frame)
+{
+    void *pc[COIR_BACKTRACE_MAX];
+    unsigned n = 0;
+
+    if (!rt)
+        return;
+    if (frame && rt->options.backtrace)
+        n = backtrace_capture(pc, COIR_BACKTRACE_MAX, frame);
+    f->backtrace = n ? f->id : 0;
+    records_add(&rt->records, f, text, pc, n);
+}
+
+void report_failure(struct coir_runtime *rt, const coir_failure *f, const char *text)
 {
     char more[48] = "";
     unsigned held;
 
-    if (!may_speak(f, &held))
+    if (rt && rt->options.quiet)
         return;
+    if (!may_speak(f, &held)) {
+        if (rt)
+            atomic_fetch_add_explicit(&rt->records.held_back, 1, memory_order_relaxed); /* a figure */
+        return;
+    }
     if (held)
         snprintf(more, sizeof more, " (and %u more not shown)", held);
     if (rt)
         host_log(&rt->host, COIR_LOG_ERROR, "panic at %s:%d, job %llu on worker %d: %s%s",
-                 f->file ? f->file : "?", f->line, (unsigned long long)f->job, f->worker, f->message,
-                 more);
+                 f->file ? f->file : "?", f->line, (unsigned long long)f->job, f->worker, text, more);
     else
         fprintf(stderr, "coir: panic at %s:%d, in coir_try on a plain thread: %s%s\n",
-                f->file ? f->file : "?", f->line, f->message, more);
+                f->file ? f->file : "?", f->line, text, more);
 }

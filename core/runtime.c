@@ -21,7 +21,9 @@
 #include <sys/mman.h>
 
 #include "cpus.h"
+#include "dump.h"
 #include "fault.h"
+#include "hostcall.h"
 #include "io.h"
 #include "offload.h"
 #include "options.h"
@@ -106,6 +108,8 @@ static int add_worker(struct coir_runtime *rt, unsigned i)
     w->index = i;
     w->random = 0x9e3779b97f4a7c15u * (i + 1);
     w->carrier.share_fp = rt->options.share_fp;
+    w->park_times = rt->options.park_times;
+    w->metered = rt->metered;
     timers_init(&w->timers);
     rt->worker[i] = w;
     rt->worker_count = i + 1;
@@ -171,6 +175,7 @@ static void free_runtime(struct coir_runtime *rt)
 {
     struct host host = rt->host;
 
+    records_fini(&rt->records);
     mem_free(&host, rt->worker);
     mem_free(&host, rt);
 }
@@ -186,9 +191,10 @@ static int set_up(struct coir_runtime *rt)
     park_init(&rt->park);
     inject_init(&rt->inject, &rt->host, rt->options.jobs_max);
     rt->spin_ns = rt->options.spin_ns < 0 ? 0 : rt->options.spin_ns;
-    rt->run = job_run;
+    rt->run = rt->metered ? job_run_metered : job_run;
     rt->drop_pending = spawn_drop_pending;
     atomic_store_explicit(&job_ops, &wait_ops, memory_order_relaxed); /* constant */
+    atomic_store_explicit(&fatal_details, dump_all, memory_order_relaxed); /* constant */
     status = fault_open(rt);
     if (status != COIR_OK)
         goto fini_stacks;
@@ -223,8 +229,10 @@ static void on_idle(struct coir_runtime *rt)
     futex_wake(&rt->books, 1);
 }
 
-static int allocate(const coir_options *options, struct coir_runtime **out)
+static int allocate(const coir_options *options, const coir_metrics *metrics,
+                    struct coir_runtime **out)
 {
+    static _Atomic uint32_t opened;
     struct host host;
     struct coir_runtime *rt;
 
@@ -233,9 +241,14 @@ static int allocate(const coir_options *options, struct coir_runtime **out)
     if (!rt)
         return COIR_ENOMEM;
     rt->host = host;
+    rt->number = atomic_fetch_add_explicit(&opened, 1, memory_order_relaxed) + 1; /* unique, no more */
+    records_init(&rt->records, &rt->host);
     rt->options = *options;
     snprintf(rt->name, sizeof rt->name, "%s", options->name); /* at most 11 bytes, checked */
     rt->options.name = rt->name;
+    rt->metered = options->metrics != NULL;
+    rt->metrics = *metrics;
+    rt->options.metrics = rt->metered ? &rt->metrics : NULL; /* the caller's may go */
     rt->idle = on_idle;
     rt->worker = mem_alloc(&host, options->workers * sizeof(struct worker *));
     if (!rt->worker) {
@@ -249,6 +262,7 @@ static int allocate(const coir_options *options, struct coir_runtime **out)
 int coir_open(const coir_options *options, coir_runtime **runtime)
 {
     struct host host;
+    coir_metrics metrics;
     coir_options o;
     int status;
 
@@ -258,6 +272,8 @@ int coir_open(const coir_options *options, coir_runtime **runtime)
     if (worker_here())
         return COIR_EPERM; /* it could not be closed from there either */
     status = options_copy(options, &o);
+    if (status == COIR_OK)
+        status = options_copy_metrics(o.metrics, &metrics);
     if (status != COIR_OK)
         return status;
     host_init(&host, &o);
@@ -270,7 +286,7 @@ int coir_open(const coir_options *options, coir_runtime **runtime)
     if (status != COIR_OK)
         return status;
     options_fill(&o);
-    status = allocate(&o, runtime);
+    status = allocate(&o, &metrics, runtime);
     if (status != COIR_OK)
         return status;
     status = set_up(*runtime);
@@ -355,6 +371,7 @@ static bool cancel_all(struct coir_runtime *rt, coir_receipt *receipt)
 {
     int64_t end = coir_now() + CANCEL_BUDGET_NS;
 
+    hostcall_cancel_requested(rt, COIR_CANCEL_CLOSE);
     atomic_store_explicit(&rt->canceling, true, memory_order_seq_cst); /* ASK, fiber.c; CLOSE */
     receipt->canceled += wait_wake_canceled(rt);
     if (drain(rt, end - CANCEL_BUDGET_NS / 2))
@@ -401,6 +418,7 @@ int coir_close(coir_runtime *rt, int64_t drain_ns, coir_receipt *receipt)
     receipt->dropped = sum_dropped(rt) - dropped;
     receipt->running = unfinished(rt);
     receipt->drain_ns = coir_now() - begin;
+    hostcall_drained(rt, receipt->drain_ns, drained ? COIR_OK : COIR_ETIMEDOUT);
     if (!drained) {
         atomic_store_explicit(&rt->closing, false, memory_order_release); /* CLOSE */
         return COIR_ETIMEDOUT;
@@ -462,5 +480,6 @@ int coir_stats_read(coir_runtime *rt, coir_stats *s)
     s->stacks_limit = rt->stacks.limit;
     s->workers = rt->worker_count;
     s->io = io_kind(rt);
+    records_read(&rt->records, s);
     return COIR_OK;
 }

@@ -7,6 +7,8 @@
  */
 #include <stdio.h>
 
+#include "hostcall.h"
+#include "report.h"
 #include "spawn.h"
 
 /* Remembers c as a counter this job has spawned on; one compare when it does so already. */
@@ -40,6 +42,8 @@ static int spawn(coir_counter *counter, const struct work *first, size_t stride,
         return COIR_EINVAL;
     owe(j, first->owed, n, frame);
     status = worker_push(w, first, stride, n);
+    if (UNLIKELY(w->metered) && status == COIR_OK)
+        hostcall_spawned(w->runtime, n);
     if (UNLIKELY(status != COIR_OK) && counter)
         give_up(j, first->owed, n);
     return status;
@@ -76,6 +80,8 @@ int coir_submit(coir_runtime *rt, coir_counter *counter, coir_fn *fn, void *arg)
         park_notify(&rt->park);
     else if (counter)
         give_up(*job_slot(), item.owed, 1);
+    if (UNLIKELY(rt->metered) && status == COIR_OK)
+        hostcall_spawned(rt, 1);
     runtime_leave(rt, visiting);
     return status;
 }
@@ -209,6 +215,7 @@ int coir_spawn_after(coir_counter *after, coir_counter *done, coir_fn *fn, void 
     *a = (struct after){{.settled = on_settled_after}, c, {fn, arg, done}, w->runtime, NULL, NULL, false};
     owe(j, counter_of(done), 1, (uintptr_t)__builtin_frame_address(0));
     tally(&w->spawned, 1);
+    hostcall_spawned(w->runtime, 1);
     list_pending(a);
     if (!counter_enlist(c, &a->node))
         on_settled_after(&a->node, counter_look(c));
@@ -254,6 +261,7 @@ void coir_counter_done(coir_counter *counter, int outcome)
     job_failure(*job_slot(), &f, outcome, COIR_KIND_DONE);
     snprintf(f.message, sizeof f.message, "released by coir_counter_done as %s",
              coir_status_name(outcome));
+    report_keep(runtime_here(), &f, f.message, NULL);
     counter_fail(c, outcome, &f);
 }
 

@@ -49,10 +49,27 @@ void runtime_unregister(struct coir_runtime *rt)
 }
 
 /* The lock is held throughout, so that none of them closes meanwhile. */
-void runtime_each_open(void (*visit)(struct coir_runtime *rt))
+static void visit_open(void (*visit)(struct coir_runtime *rt))
 {
-    lock_take(&open_lock);
     for (struct coir_runtime *rt = open_list; rt; rt = rt->next_open)
         visit(rt);
     lock_drop(&open_lock);
+}
+
+void runtime_each_open(void (*visit)(struct coir_runtime *rt))
+{
+    lock_take(&open_lock);
+    visit_open(visit);
+}
+
+bool runtime_try_each_open(void (*visit)(struct coir_runtime *rt))
+{
+    for (unsigned turns = 0; turns < 1000;) {
+        if (lock_try(&open_lock)) {
+            visit_open(visit);
+            return true;
+        }
+        spin_pause(&turns);
+    }
+    return false;
 }

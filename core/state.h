@@ -12,6 +12,7 @@
 #include "fiber.h"
 #include "inject.h"
 #include "park.h"
+#include "record.h"
 #include "stack.h"
 #include "timer.h"
 
@@ -25,6 +26,8 @@ struct worker {
     struct coir_runtime *runtime;
     struct fiber *current;    /* the fiber that runs */
     struct fiber *spare;      /* a suspended loop to go on with when current blocks, or NULL */
+    bool park_times;          /* options.park_times, at hand */
+    bool metered;             /* runtime->metered, at hand */
     enum left left;           /* what to do with carrier.left */
     unsigned index;
     uint64_t tick;            /* turns of the loop and direct switches */
@@ -33,6 +36,7 @@ struct worker {
     unsigned io_queued;       /* operations prepared and not yet given to the kernel */
     bool searching;           /* counted as searching in runtime->park */
     bool look_outside;        /* the next turn looks at timers, I/O and the injector first */
+    const char *hostcall;     /* the host's code that runs now and must not suspend, or NULL */
     bool polling;             /* fibers it readies are its own to run: it wakes others itself */
     uint64_t random;          /* where to start stealing */
     uint64_t job_ids;         /* ids given out */
@@ -66,6 +70,9 @@ struct io_ops {
 struct coir_runtime {
     struct host host;
     coir_options options;      /* defaults filled in */
+    uint32_t number;           /* from 1, in the order of opening */
+    bool metered;              /* there are metrics callbacks */
+    coir_metrics metrics;      /* a copy; all NULL if there are none */
     struct worker **worker;    /* worker_count of them */
     unsigned worker_count;
     int64_t spin_ns;           /* 0: sleep at once */
@@ -93,6 +100,7 @@ struct coir_runtime {
     struct lock pending_lock;  /* guards the list */
     struct after *pending;     /* work that waits for other work (spawn.c) */
 
+    struct records records;
     struct stacks stacks;
     struct inject inject;
     struct park park;
@@ -150,6 +158,9 @@ void runtime_unregister(struct coir_runtime *rt);
 
 /* Calls visit(rt) for each runtime that is open; none can close meanwhile. It must not suspend. */
 void runtime_each_open(void (*visit)(struct coir_runtime *rt));
+
+/* The same for a process that dies: gives up if the list is being used. False: it was. */
+bool runtime_try_each_open(void (*visit)(struct coir_runtime *rt));
 
 static inline void runtime_leave(struct coir_runtime *rt, bool visiting)
 {

@@ -2,6 +2,7 @@
 /*
  * status.c - names and texts of statuses and outcomes, the version, the clock, and fatal().
  */
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,6 +58,26 @@ int64_t coir_now(void)
     return (int64_t)ts.tv_sec * COIR_SEC + ts.tv_nsec;
 }
 
+_Atomic(void (*)(int fd)) fatal_details;
+
+/* Once in a process: not again if they are what is broken, and not of two threads at a time. The
+ * second gives the first the time to finish. */
+static void say_details(void)
+{
+    static _Atomic bool begun;
+    static __thread bool mine;
+    void (*details)(int fd) = atomic_load_explicit(&fatal_details, memory_order_relaxed); /* constant */
+
+    if (!details || mine)
+        return;
+    if (atomic_exchange_explicit(&begun, true, memory_order_relaxed)) { /* one is first */
+        poll(NULL, 0, 2000);
+        return;
+    }
+    mine = true;
+    details(STDERR_FILENO);
+}
+
 void fatal(const char *format, ...)
 {
     char line[512] = "coir: fatal: ";
@@ -67,7 +88,7 @@ void fatal(const char *format, ...)
     vsnprintf(line + head, sizeof line - head - 1, format, args);
     va_end(args);
     strcat(line, "\n");
-    if (write(STDERR_FILENO, line, strlen(line)) < 0)
-        abort(); /* nobody can be told; the core still can */
+    if (write(STDERR_FILENO, line, strlen(line)) >= 0)
+        say_details(); /* else nobody can be told; the core still can */
     abort();
 }

@@ -14,6 +14,8 @@
 
 #include <time.h>
 
+#include "hostcall.h"
+
 /* ---------------------------------------------------------------------------------- deadlines */
 
 static void on_alarm(struct timer *t)
@@ -166,17 +168,20 @@ static int fiber_wait(struct fiber *self, struct wait *wait, bool forward, size_
     struct job *j = job_proper(self->job);
     enum wake reason = WAKE_NONE;
 
+    hostcall_deadline_set(self->runtime, wait->deadline);
     wait->heed = forward || !j->told;
     for (;;) {
         int outcome = park_on(self, wait, which, &reason);
 
         if (outcome != -1)
             return outcome;
-        if (reason == WAKE_TIMEOUT)
+        if (reason == WAKE_TIMEOUT) {
+            hostcall_deadline_exceeded(self->runtime, wait->deadline);
             return COIR_ETIMEDOUT;
+        }
         if (reason == WAKE_CANCEL && forward) {
             wait->heed = forward = false;
-            wait_cancel(wait->counter[0]);
+            wait_cancel(wait->counter[0], COIR_CANCEL_PASSED_ON);
         } else if (reason == WAKE_CLOSE || (reason == WAKE_CANCEL && wait->heed)) {
             j->told = true;
             return COIR_ECANCELED;
@@ -329,8 +334,12 @@ static void wake_canceled(struct coir_runtime *rt)
 }
 
 /* Which runtimes have jobs of it nobody knows: all are asked. */
-void wait_cancel(struct counter *c)
+void wait_cancel(struct counter *c, enum coir_cancel cause)
 {
+    struct coir_runtime *rt = runtime_here();
+
+    if (rt)
+        hostcall_cancel_requested(rt, cause);
     counter_cancel(c);
     runtime_each_open(wake_canceled);
 }
@@ -411,7 +420,7 @@ int coir_counter_cancel(coir_counter *counter)
     if (!c)
         return COIR_EINVAL;
     if (counter_look(c) < 0)
-        wait_cancel(c);
+        wait_cancel(c, COIR_CANCEL_ASKED);
     else
         counter_cancel(c);
     return COIR_OK;

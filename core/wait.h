@@ -26,7 +26,7 @@ static inline void notice_cancel(struct fiber *self, uint64_t generation)
 }
 
 /* Asks the jobs of c to stop and wakes those that block; job_ops->cancel. */
-void wait_cancel(struct counter *c);
+void wait_cancel(struct counter *c, enum coir_cancel cause);
 
 /* Waits for c whatever happens; job_ops->join. */
 void wait_join(struct counter *c);

@@ -269,15 +269,24 @@ static struct fiber *next_directly(struct worker *w)
     return f;
 }
 
+/* The last resort is a ready fiber: any suspended stack will do to go on with. */
+static COLD bool find_spare(struct worker *w)
+{
+    if (w->hostcall)
+        fatal("%s must not suspend", w->hostcall);
+    return (w->spare = take_loop(w)) || (w->spare = find_any_ready(w));
+}
+
 bool worker_park_begin(struct fiber *self, uint64_t *generation, const char *what, const void *on)
 {
     struct worker *w = worker_of(self);
 
-    /* The last resort is a ready fiber: any suspended stack will do to go on with. */
-    if (UNLIKELY(!w->spare) && !(w->spare = take_loop(w)) && !(w->spare = find_any_ready(w)))
+    if (UNLIKELY(!w->spare) && !find_spare(w))
         return false;
     self->waits_for = what;
     self->waits_on = on;
+    if (UNLIKELY(w->park_times))
+        self->since = coir_now();
     *generation = fiber_park_begin(self);
     return true;
 }

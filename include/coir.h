@@ -68,7 +68,8 @@ extern "C" {
     X(COIR_ETIMEDOUT, -110, "deadline passed")                                                    \
     X(COIR_ECONNREFUSED, -111, "connection refused")                                              \
     X(COIR_EHOSTUNREACH, -113, "no route to host")                                                \
-    X(COIR_ECANCELED, -125, "canceled")
+    X(COIR_ECANCELED, -125, "canceled")                                                           \
+    X(COIR_EPOLICY, -1001, "options.panic forbids it: it needs panics to be contained")
 
 enum coir_status {
 #define COIR_STATUS_VALUE(name, value, text) name = (value),
@@ -94,22 +95,46 @@ enum coir_kind {
     COIR_KIND_SKIPPED,  /* canceled before it started */
     COIR_KIND_SHUTDOWN, /* dropped because the runtime closed */
     COIR_KIND_DEPENDENCY, /* a job it was spawned after did not end as COIR_DONE */
-    COIR_KIND_DONE      /* ended by coir_counter_done with an outcome other than COIR_DONE */
+    COIR_KIND_DONE,     /* ended by coir_counter_done with an outcome other than COIR_DONE */
+    COIR_KIND_FAIL      /* coir_fail */
 };
+
+#define COIR_KINDS (COIR_KIND_FAIL + 1)
+
+/* Where a failure happened: in which of the calls that a boundary contains. */
+enum coir_location {
+    COIR_AT_JOB = 0,   /* the job's function, or a coir_try in it */
+    COIR_AT_DEFER,     /* a finalizer: a coir_defer handler */
+    COIR_AT_CLEANUP,   /* a finalizer: a cleanup or destructor that an unwinding panic runs */
+    COIR_AT_OFFLOAD,   /* a coir_offload call, on its own thread */
+    COIR_AT_THREAD,    /* a plain thread: coir_try, coir_counter_done */
+    COIR_AT_SCHEDULER  /* never ran: skipped or dropped by the scheduler */
+};
+
+#define COIR_LOCATIONS (COIR_AT_SCHEDULER + 1)
 
 #define COIR_MESSAGE_BYTES 72
 
-/* A failure record: what broke, where and when. Plain data, copied out to the caller. */
+/*
+ * A failure record: what broke, where and when. Plain data, copied out to the caller. Longer
+ * texts and backtraces are kept by the runtime: see coir_failure_find.
+ */
 typedef struct coir_failure {
     uint64_t id;      /* unique in the process; 0: no failure */
     uint64_t job;     /* id of the job that failed; 0: not a job (coir_try on a plain thread) */
     int64_t time;     /* coir_now() when it failed */
-    const char *file; /* of the coir_panic; NULL: unknown */
-    int line;         /* of the coir_panic; 0: unknown */
+    const char *file; /* of the coir_panic or coir_fail; NULL: unknown */
+    int line;         /* of the coir_panic or coir_fail; 0: unknown */
     int kind;         /* enum coir_kind */
     int outcome;      /* enum coir_outcome */
     int worker;       /* index of the worker it happened on; -1: a plain thread */
     char message[COIR_MESSAGE_BYTES]; /* terminated; cut to fit */
+    int64_t wall;      /* nanoseconds of CLOCK_REALTIME when it failed */
+    int code;          /* of the coir_fail; else 0 */
+    int location;      /* enum coir_location */
+    uint32_t resumes;  /* how often the job had been resumed: waits that ended, and yields */
+    uint32_t runtime;  /* number of the runtime, from 1 in the order of opening; 0: none */
+    uint64_t backtrace; /* its id if one was captured (it is the failure's), else 0 */
 } coir_failure;
 
 /*
@@ -170,6 +195,55 @@ enum coir_io {
     COIR_IO_EPOLL
 };
 
+/* What a panic does: one decision for all jobs of a runtime. */
+enum coir_panic_policy {
+    COIR_PANIC_UNWIND = 0, /* unwinds to the innermost boundary; whoever waits is told */
+    COIR_PANIC_ABORT /* reports, then aborts before anything unwinds: the core shows the frames */
+};
+
+/* Who asked jobs to stop. */
+enum coir_cancel {
+    COIR_CANCEL_ASKED = 0, /* coir_counter_cancel */
+    COIR_CANCEL_PASSED_ON, /* a canceled job waits for them */
+    COIR_CANCEL_OWNER,     /* the job whose frames they are owed to panics, or did not wait */
+    COIR_CANCEL_CLOSE      /* coir_close, past its budget: everything */
+};
+
+/*
+ * What a runtime tells as it happens, for a program's own metrics. Zero it, set size to
+ * sizeof(coir_metrics), set what you want; NULL is not called. Called on whatever thread it happens
+ * on, several at a time. A callback must be short, and neither suspend nor panic (both abort, by
+ * name); of coir it may call only coir_now and the names of statuses. Figures that need no callback
+ * are in coir_stats.
+ */
+typedef struct coir_metrics {
+    size_t size; /* sizeof(coir_metrics) as the caller knows it; required */
+    void *arg;   /* the first argument of each */
+
+    /* Jobs were accepted. May come after a job of them has completed already. */
+    void (*spawned)(void *arg, size_t jobs);
+
+    /* A job ended, before its waiters learn it. ns: since it began, waits included; -1: never ran. */
+    void (*completed)(void *arg, int outcome, int64_t ns);
+
+    /* A job of this runtime, or its closing, asked jobs to stop. cause: enum coir_cancel. */
+    void (*cancel_requested)(void *arg, int cause);
+
+    /* A coir_close has drained, or given up: COIR_OK or COIR_ETIMEDOUT. */
+    void (*drained)(void *arg, int64_t ns, int status);
+
+    /* A fiber blocks until a deadline at the latest, in a wait, I/O or offload; and it has passed. */
+    void (*deadline_set)(void *arg, int64_t deadline);
+    void (*deadline_exceeded)(void *arg, int64_t deadline);
+
+    /* Something panicked; failure->location and ->kind are the labels. After the panic hook. */
+    void (*panicked)(void *arg, const coir_failure *failure);
+
+    /* A worker looks at its timers and I/O: every 61st turn, and all the time while it spins idly.
+     * queued: jobs in its own queue. */
+    void (*tick)(void *arg, unsigned worker, size_t queued);
+} coir_metrics;
+
 enum coir_log_level { COIR_LOG_ERROR = 0, COIR_LOG_WARNING, COIR_LOG_INFO };
 
 /*
@@ -211,6 +285,26 @@ typedef struct coir_options {
     void *worker_start_arg;
 
     const char *name; /* workers are named NAME/0, NAME/1, ...; at most 11 bytes; NULL: "coir" */
+
+    /* Under COIR_PANIC_ABORT a panic, or a foreign exception that reaches a boundary, ends the
+     * process, and what needs containment (coir_try) refuses with COIR_EPOLICY. coir_fail works. */
+    enum coir_panic_policy panic;
+    enum coir_panic_policy defer_panic; /* the same for coir_defer handlers alone: state that was not
+                                           cleaned up may be worse than a job that broke */
+    unsigned park_times; /* 1: waits note when they began, for coir_dump; a clock reading each */
+    unsigned quiet;      /* 1: panics are not logged as they happen; else treated as ever */
+
+    unsigned backtrace; /* 1: panics keep a backtrace (coir_failure_print); it dominates their cost */
+
+    /* Called first whenever something panics, on the panicking stack while every frame is whole,
+     * before anything unwinds or aborts. It reports; it cannot stop the panic. It must return, and
+     * neither suspend nor panic: both abort, by name. NULL: nothing. Panics of a coir_try on a plain
+     * thread belong to no runtime and call no hook. */
+    void (*panic_hook)(const coir_failure *failure, void *panic_hook_arg);
+    void *panic_hook_arg;
+
+    /* Borrowed for coir_open. NULL: none, which costs one branch for each spawn. */
+    const coir_metrics *metrics;
 } coir_options;
 
 /* What became of the work, filled by coir_close. */
@@ -228,7 +322,7 @@ typedef struct coir_receipt {
  *   options    borrowed for the call; NULL: all defaults
  *   runtime    receives the handle; NULL is stored on failure
  *
- * Returns     COIR_OK; COIR_EINVAL (size wrong, one of alloc and free missing); COIR_ERANGE (an
+ * Returns     COIR_OK; COIR_EINVAL (a size wrong, one of alloc and free missing); COIR_ERANGE (an
  *             option out of its range; the log names it); COIR_ENOMEM; COIR_EAGAIN (a thread
  *             could not be started); COIR_ENOSYS (the asked I/O is not to be had);
  *             COIR_ENOTSUP (shadow stacks are enabled in this process); COIR_EPERM on a worker
@@ -286,6 +380,12 @@ typedef struct coir_stats {
     uint64_t sleeps;   /* times a worker went to sleep */
     unsigned workers;
     int io;            /* enum coir_io in use: COIR_IO_URING or COIR_IO_EPOLL */
+    uint64_t failures_at[COIR_LOCATIONS]; /* failures of any outcome, by location */
+    uint64_t failures_of[COIR_KINDS];     /* the same, by kind */
+    uint64_t panics_at[COIR_LOCATIONS];   /* those that are panics, by location */
+    uint64_t held_back; /* log lines of failures not written: over ten a second for their place */
+    uint64_t records;  /* failures kept for coir_failure_find since open */
+    uint64_t records_lost; /* failures that could not be kept: no memory */
 } coir_stats;
 
 /*
@@ -296,6 +396,21 @@ typedef struct coir_stats {
  * Cost        a few loads per worker
  */
 COIR_API int coir_stats_read(coir_runtime *runtime, coir_stats *stats);
+
+/*
+ * Writes what every worker and fiber of a runtime does: its state, its job, what it waits for, and
+ * with options.park_times how long. For people: one line each, at most 1,000 fibers, the others
+ * counted. The report of an abort contains the same for every open runtime.
+ *
+ *   fd         borrowed for the call; not closed
+ *
+ * Returns     COIR_OK; COIR_EINVAL; COIR_EIO (fd took less)
+ * Call from   anywhere while the runtime is open, signal handlers too. It looks without stopping
+ *             anybody, so a fiber that runs meanwhile may be shown half in its next state.
+ * Suspends    no
+ * Cost        a look at every stack
+ */
+COIR_API int coir_dump(coir_runtime *runtime, int fd);
 
 /* --------------------------------------------------------------------------------- counters */
 
@@ -501,7 +616,8 @@ COIR_API uint64_t coir_job_id(void);
  * Ends the calling job: unwinds its stack to the innermost boundary (the job's, or coir_try's),
  * running __attribute__((cleanup)) handlers of C compiled with -fexceptions, C++ destructors and
  * coir_defer handlers on the way. The jobs that it spawned on counters inside these frames are
- * canceled and waited for first. The counter it is owed to becomes PANICKED.
+ * canceled and waited for first. The counter it is owed to becomes PANICKED. Under options.panic
+ * COIR_PANIC_ABORT none of this happens: the process aborts with a report.
  *
  * The message is formatted as printf does. Outside a boundary, while a cleanup of an earlier panic
  * runs, or with a frame without unwind tables in the way, the process aborts with a report.
@@ -511,22 +627,31 @@ COIR_API uint64_t coir_job_id(void);
  */
 #define coir_panic(...) coir_panic_at(__FILE__, __LINE__, __VA_ARGS__)
 
-/* Panics unless the condition holds. */
+/*
+ * Panics unless the condition holds: coir_require(condition), or coir_require(condition, format,
+ * ...) with a literal format. Without one the message is "required: " and the condition's text.
+ */
 #define coir_require(condition, ...)                                                              \
-    ((condition) ? (void)0 : coir_panic_at(__FILE__, __LINE__, __VA_ARGS__))
+    ((condition) ? (void)0                                                                        \
+                 : coir_require_at(__FILE__, __LINE__, #condition, " " __VA_ARGS__))
 
 /* What coir_panic calls, for bindings of other languages. file is borrowed for ever. */
 COIR_API __attribute__((noreturn, cold, format(printf, 3, 4))) void
 coir_panic_at(const char *file, int line, const char *format, ...);
 
+/* What coir_require calls; the first character of format is not printed. */
+COIR_API __attribute__((noreturn, cold, format(printf, 4, 5))) void
+coir_require_at(const char *file, int line, const char *condition, const char *format, ...);
+
 /*
  * Runs fn(arg) inside a boundary of its own: the place to put at the edge of foreign code.
  *
- *   failure    filled on COIR_PANICKED; NULL: not wanted
+ *   failure    filled on COIR_FAILED and COIR_PANICKED; NULL: not wanted
  *
- * coir_defer inside fn belongs to this boundary and runs before the return.
+ * coir_defer and coir_fail inside fn belong to this boundary; handlers run before the return.
  *
- * Returns     COIR_DONE; COIR_PANICKED; COIR_EINVAL
+ * Returns     COIR_DONE; COIR_FAILED (coir_fail was called); COIR_PANICKED; COIR_EINVAL; COIR_EPOLICY
+ *             (fn was not called: the caller's runtime aborts on panics)
  * Call from   a fiber or a plain thread
  * Suspends    only if fn does
  * Cost        a call; nothing more while nobody panics
@@ -539,11 +664,96 @@ COIR_API COIR_MUST_USE int coir_try(coir_fn *fn, void *arg, coir_failure *failur
  * Runs fn(arg) when the job (or the innermost coir_try) ends, however it ends; last in, first out.
  *
  * The first COIR_DEFER_INLINE of a boundary cannot fail. A handler that panics makes the job end
- * PANICKED; the other handlers still run.
+ * PANICKED, one that calls coir_fail makes it end FAILED at least; the other handlers still run.
  *
  * Returns     COIR_OK; COIR_ENOMEM (after the first 8); COIR_EPERM outside a boundary; COIR_EINVAL
  */
 COIR_API COIR_MUST_USE int coir_defer(coir_fn *fn, void *arg);
+
+/* ----------------------------------------------------------------------------------- failure */
+
+/*
+ * Says that the calling job (or the innermost coir_try) has failed: when its function returns, it
+ * ends FAILED instead of DONE. The caller returns by itself, as with any error:
+ *
+ *     if (read_all(file) < 0)
+ *         return coir_fail(COIR_EIO, "cannot read %s", name);
+ *
+ * The message is formatted as printf does; file and line are recorded. The first call of a boundary
+ * counts. A panic after it outranks it: the outcome and the record are then the panic's.
+ *
+ *   code       for who waits, in coir_failure.code; not 0 (a panic): it would read as success
+ *
+ * Returns     code; COIR_EPERM outside a boundary: nothing can be told to fail there
+ * Call from   a job, or below coir_try on any thread; cleanups too
+ * Suspends    no
+ * Cost        about a microsecond; nothing is unwound
+ */
+#define coir_fail(code, ...) coir_fail_at(__FILE__, __LINE__, (code), __VA_ARGS__)
+
+/*
+ * What coir_fail calls, for bindings of other languages. file is borrowed for ever.
+ *
+ * Returns     as coir_fail
+ */
+COIR_API __attribute__((cold, format(printf, 4, 5))) int
+coir_fail_at(const char *file, int line, int code, const char *format, ...);
+
+#define COIR_RECORDS 4096   /* failures that a runtime keeps; the newest overwrites the oldest */
+#define COIR_TEXT_BYTES 256 /* of a kept message */
+
+/*
+ * A kept failure by id. A runtime keeps panics, each coir_fail, and what coir_counter_done is given;
+ * jobs that were skipped or dropped are known to their counters only.
+ *
+ * Returns     COIR_OK; COIR_ENOENT (of another runtime, overwritten, or there was no memory to keep it);
+ *             COIR_EINVAL
+ * Call from   any thread while the runtime is open
+ * Cost        looks at up to COIR_RECORDS ids
+ */
+COIR_API int coir_failure_find(coir_runtime *runtime, uint64_t id, coir_failure *failure);
+
+/*
+ * Goes through the kept failures, oldest first.
+ *
+ *   cursor     0 at first; moved on by each call. Kept, it finds later what is new since.
+ *
+ * Returns     COIR_OK; COIR_ENOENT when there is none after the cursor, for now; COIR_EINVAL
+ * Call from   any thread while the runtime is open; several may, each with a cursor of its own
+ */
+COIR_API int coir_failure_next(coir_runtime *runtime, uint64_t *cursor, coir_failure *failure);
+
+/*
+ * The message of a kept failure at its full length, up to COIR_TEXT_BYTES with the terminator.
+ *
+ *   text       receives it, terminated, cut to bytes
+ *
+ * Returns     as coir_failure_find
+ */
+COIR_API int coir_failure_text(coir_runtime *runtime, uint64_t id, char *text, size_t bytes);
+
+#define COIR_BACKTRACE_MAX 32 /* frames of a backtrace */
+
+/*
+ * The backtrace of a kept failure: return addresses, innermost first. Under options.backtrace every
+ * panic has one, but for one found at a return (COIR_KIND_OWED), when the frames have gone.
+ *
+ *   pc         receives at most n of them
+ *
+ * Returns     how many there are, up to COIR_BACKTRACE_MAX; or as coir_failure_find
+ */
+COIR_API int coir_failure_frames(coir_runtime *runtime, uint64_t id, void **pc, size_t n);
+
+/*
+ * Writes all that is kept of a failure, for people: what, where, when, the whole message, and the
+ * backtrace with the names that the dynamic linker knows (export them with -rdynamic).
+ *
+ *   fd         borrowed for the call; not closed
+ *
+ * Returns     as coir_failure_find; COIR_EIO (fd took less)
+ * Call from   any thread while the runtime is open, the panic hook too
+ */
+COIR_API int coir_failure_print(coir_runtime *runtime, uint64_t id, int fd);
 
 /* ---------------------------------------------------------------------- sockets and blocking */
 
@@ -637,7 +847,7 @@ COIR_API int coir_socket_close(int socket);
  *
  *   deadline   until when it may wait for a free thread; a call that has begun is waited for
  *
- * Returns     COIR_DONE; COIR_PANICKED; COIR_ETIMEDOUT or COIR_ECANCELED (fn was not called);
+ * Returns     COIR_DONE; COIR_FAILED; COIR_PANICKED; COIR_ETIMEDOUT or COIR_ECANCELED (not called);
  *             COIR_ENOMEM; COIR_EAGAIN (no thread could be started); COIR_EPERM on a plain thread
  * Suspends    yes
  */

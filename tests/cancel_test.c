@@ -448,7 +448,37 @@ static void a_cancel_races_deadlines(void)
     run_close(rt);
 }
 
-CHECK_MAIN(CASE(jobs_that_have_not_started_are_skipped), CASE(the_request_stays_until_init),
+static void nap_a_little(void *unused)
+{
+    (void)unused;
+    CHECK_EQ(coir_sleep_until(coir_now() + COIR_MS), COIR_OK);
+}
+
+static void sleep_to_the_end_of_time(void *unused)
+{
+    (void)unused;
+    CHECK_EQ(coir_sleep_until(COIR_NEVER - 1), COIR_ECANCELED);
+}
+
+/* The other worker reckons with this deadline when it falls asleep. */
+static void the_latest_deadline_is_one_too(void)
+{
+    coir_counter sleepers = COIR_COUNTER_INIT, others = COIR_COUNTER_INIT;
+    coir_runtime *rt = run_open(2);
+
+    CHECK_EQ(coir_submit(rt, &sleepers, sleep_to_the_end_of_time, NULL), COIR_OK);
+    for (int i = 0; i < 20; i++) {
+        for (int n = 0; n < 4; n++)
+            CHECK_EQ(coir_submit(rt, &others, nap_a_little, NULL), COIR_OK);
+        CHECK_EQ(coir_wait(&others), COIR_DONE);
+    }
+    CHECK_EQ(coir_counter_cancel(&sleepers), COIR_OK);
+    CHECK_EQ(coir_wait(&sleepers), COIR_DONE);
+    run_close(rt);
+}
+
+CHECK_MAIN(CASE(the_latest_deadline_is_one_too), CASE(jobs_that_have_not_started_are_skipped),
+           CASE(the_request_stays_until_init),
            CASE(canceling_what_is_settled_changes_nothing), CASE(jobs_that_block_are_told),
            CASE(a_plain_thread_cancels), CASE(the_second_wait_is_not_interrupted),
            CASE(a_job_is_told_once_with_its_handlers_and_boundaries),

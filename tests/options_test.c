@@ -110,6 +110,11 @@ static void an_option_out_of_range_is_named(void)
     REFUSES(offload_threads, 257);
     REFUSES(faults, (enum coir_faults)2);
     REFUSES(io, (enum coir_io)3);
+    REFUSES(panic, (enum coir_panic_policy)2);
+    REFUSES(defer_panic, (enum coir_panic_policy)2);
+    REFUSES(quiet, 2);
+    REFUSES(backtrace, 2);
+    REFUSES(park_times, 2);
     REFUSES(name, "twelve_bytes");
 }
 
@@ -130,6 +135,11 @@ static void both_ends_of_a_range_are_inside(void)
     OPENS(spin_ns, COIR_NEVER);
     OPENS(faults, COIR_FAULTS_REPORT);
     OPENS(io, COIR_IO_EPOLL);
+    OPENS(panic, COIR_PANIC_ABORT);
+    OPENS(defer_panic, COIR_PANIC_ABORT);
+    OPENS(quiet, 1);
+    OPENS(backtrace, 1);
+    OPENS(park_times, 1);
     OPENS(name, "");
     OPENS(name, "elevenbytes");
 }

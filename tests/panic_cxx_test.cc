@@ -5,6 +5,8 @@
  */
 #include "run.h"
 
+#include <pthread.h>
+
 #include <exception>
 #include <stdexcept>
 #include <string>
@@ -74,7 +76,90 @@ void an_exception_is_contained_with_its_types_name()
     coir_failure f;
     CHECK_EQ(coir_try(throw_poison, nullptr, &f), COIR_PANICKED);
     CHECK_EQ(f.kind, COIR_KIND_FOREIGN);
+    CHECK_STR(f.message, "C++ exception of type (anonymous namespace)::poison");
 }
+
+void throw_again(void *)
+{
+    std::exception_ptr kept;
+
+    try {
+        throw std::out_of_range("kept");
+    } catch (...) {
+        kept = std::current_exception();
+    }
+    std::rethrow_exception(kept); /* a dependent exception: its header is another one */
+}
+
+void throw_derived(void *)
+{
+    struct odd : std::string {};
+
+    throw odd();
+}
+
+void throw_pointer(void *) { throw "text"; }
+
+void names_told(void *)
+{
+    coir_failure f;
+
+    CHECK_EQ(coir_try(throw_again, nullptr, &f), COIR_PANICKED);
+    CHECK_STR(f.message, "C++ exception of type std::out_of_range");
+    CHECK_EQ(coir_try(throw_pointer, nullptr, &f), COIR_PANICKED);
+    CHECK_STR(f.message, "C++ exception of type char const*");
+    CHECK_EQ(coir_try(throw_derived, nullptr, &f), COIR_PANICKED);
+    CHECK(strstr(f.message, "throw_derived(void*)::odd") != nullptr);
+}
+
+void every_kind_of_thrown_thing_has_a_name()
+{
+    on_workers(names_told);
+    names_told(nullptr);
+}
+
+/* ----------------------------------------------------------- exceptions through coir's own frames */
+
+void defer_throwing(void *) { CHECK_EQ(coir_defer(throw_poison, nullptr), COIR_OK); }
+
+void rethrow_through_try(void *)
+{
+    try {
+        throw poison{5};
+    } catch (const poison &) {
+        CHECK_EQ(coir_try([](void *) { throw; }, nullptr, nullptr), COIR_PANICKED);
+        throw;
+    }
+}
+
+void fail_then_throw(void *)
+{
+    coir_fail(3, "before it throws");
+    throw poison{6};
+}
+
+/* Each boundary of coir's stops an exception; none passes through into a caller's catch. */
+void throw_at_each_boundary(void *)
+{
+    coir_failure f;
+
+    try {
+        CHECK_EQ(coir_offload(throw_poison, nullptr), COIR_PANICKED);
+        CHECK_EQ(coir_try(defer_throwing, nullptr, &f), COIR_PANICKED);
+        CHECK_EQ(f.kind, COIR_KIND_FOREIGN);
+        CHECK_EQ(f.location, COIR_AT_DEFER);
+        CHECK_EQ(coir_try(rethrow_through_try, nullptr, &f), COIR_PANICKED);
+        CHECK_EQ(f.kind, COIR_KIND_FOREIGN);
+        CHECK_EQ(coir_try(fail_then_throw, nullptr, &f), COIR_PANICKED);
+        CHECK_EQ(f.kind, COIR_KIND_FOREIGN); /* it outranks the failure */
+    } catch (...) {
+        CHECK_NEVER("an exception passed a boundary");
+    }
+    CHECK_EQ(std::uncaught_exceptions(), 0);
+    CHECK(!std::current_exception());
+}
+
+void no_exception_passes_a_boundary() { on_workers(throw_at_each_boundary); }
 
 void count_uncaught(void *)
 {
@@ -221,6 +306,24 @@ void swallow_then_raise(void *)
     CHECK_STR(f.message, "second");
 }
 
+void fail_and_swallow(void *)
+{
+    coir_fail(4, "before it panics");
+    raise_and_swallow(nullptr);
+}
+
+void swallow_after_failing(void *)
+{
+    coir_failure f;
+
+    CHECK_EQ(coir_try(fail_and_swallow, nullptr, &f), COIR_FAILED);
+    CHECK_EQ(f.kind, COIR_KIND_FAIL);
+    CHECK_EQ(f.outcome, COIR_FAILED);
+    CHECK_EQ(f.code, 4);
+}
+
+void a_swallowed_panic_leaves_the_failure_before_it() { on_workers(swallow_after_failing); }
+
 void the_same_job_may_panic_again_after_a_catch() { on_workers(swallow_then_raise); }
 
 void raise_in_catch(void *)
@@ -244,11 +347,20 @@ void a_panic_ends_the_handling_of_an_exception() { on_workers(leave_catch); }
 /* ----------------------------------------------------------------- the exception being handled */
 
 int wandered;
+int moved; /* how many changed threads while they handled theirs */
+
+/* Not inlined: compilers keep pthread_self() across a call. */
+__attribute__((noinline)) pthread_t this_thread()
+{
+    __asm__ volatile("");
+    return pthread_self();
+}
 
 /* Handles its own exception across suspensions, beside others that do the same. */
 void wander(void *number)
 {
     int mine = *static_cast<int *>(number), rethrown = -1;
+    pthread_t before = this_thread();
 
     try {
         throw poison{mine};
@@ -258,6 +370,8 @@ void wander(void *number)
                 CHECK_EQ(coir_sleep_until(coir_now() + 10 * COIR_US), COIR_OK);
             coir_yield();
         }
+        if (!pthread_equal(before, this_thread()))
+            run_count(&moved);
         try {
             throw;
         } catch (const poison &p) {
@@ -284,6 +398,15 @@ void wander_together(void *)
 }
 
 void a_fiber_keeps_the_exception_it_handles() { on_workers(wander_together); }
+
+void wander_until_moved(void *)
+{
+    moved = 0;
+    while (__atomic_load_n(&moved, __ATOMIC_RELAXED) == 0)
+        wander_together(nullptr);
+}
+
+void it_takes_it_along_to_another_worker() { run_on(2, wander_until_moved, nullptr); }
 
 void look_for_exceptions(void *)
 {
@@ -355,11 +478,14 @@ void the_header_is_usable_from_cxx()
 } // namespace
 
 CHECK_MAIN(CASE(an_exception_is_contained_with_its_types_name),
+           CASE(every_kind_of_thrown_thing_has_a_name), CASE(no_exception_passes_a_boundary),
            CASE(the_count_of_uncaught_exceptions_does_not_drift),
            CASE(children_end_before_an_exception_takes_their_frames),
            CASE(destructors_run_on_the_way), CASE(a_catch_that_rethrows_passes_a_panic_on),
            CASE(a_catch_that_does_not_is_counted),
            CASE(the_same_job_may_panic_again_after_a_catch),
+           CASE(a_swallowed_panic_leaves_the_failure_before_it),
+           CASE(it_takes_it_along_to_another_worker),
            CASE(a_panic_ends_the_handling_of_an_exception),
            CASE(a_fiber_keeps_the_exception_it_handles),
            CASE(a_child_in_place_does_not_see_its_waiters_exception),

@@ -78,6 +78,15 @@ static void require_false(void *unused)
     coir_require(1 + 1 == 3, "no %s", "arithmetic");
 }
 
+static void require_without_words(void *unused)
+{
+    int sum = 2;
+
+    (void)unused;
+    coir_require(sum == 2);
+    coir_require(sum % 2 == 1);
+}
+
 static void wait_for_messages(void *unused)
 {
     coir_counter c = COIR_COUNTER_INIT;
@@ -93,6 +102,9 @@ static void wait_for_messages(void *unused)
     CHECK_EQ(coir_wait(&c), COIR_PANICKED);
     CHECK_EQ(coir_counter_failure(&c, &f), COIR_OK);
     CHECK_STR(f.message, "no arithmetic");
+    CHECK_EQ(coir_try(require_without_words, NULL, &f), COIR_PANICKED);
+    CHECK_STR(f.message, "required: sum % 2 == 1");
+    CHECK_STR(f.file, __FILE__);
 }
 
 static void a_message_is_cut_to_fit(void)

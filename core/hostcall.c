@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * hostcall.c - calls of the host's code at places where nothing may suspend or panic.
+ *
+ * Such code is trusted, and checked where that costs nothing: while it runs the worker's spare
+ * stack is put away, so that a park comes to the slow path of worker_park_begin, which knows
+ * better; a yield is found out on return by the fiber's generation; a panic asks hostcall_name.
+ */
+#include "hostcall.h"
+
+static __thread const char *thread_call; /* of a thread that is no worker */
+
+/* What is put away during a call. Calls nest: a hook may spawn, and spawning is measured. */
+struct hostcall {
+    struct worker *worker;
+    struct fiber *spare;
+    uint64_t generation;
+    const char *outer;
+};
+
+const char *hostcall_name(void)
+{
+    struct worker *w = worker_here();
+
+    return w ? w->hostcall : thread_call;
+}
+
+static void begin(struct hostcall *h, const char *name)
+{
+    struct worker *w = worker_here();
+
+    *h = (struct hostcall){.worker = w, .outer = hostcall_name()};
+    if (!w) {
+        thread_call = name;
+        return;
+    }
+    h->spare = w->spare;
+    h->generation = fiber_generation(w->current);
+    w->spare = NULL;
+    w->hostcall = name;
+}
+
+static void end(const struct hostcall *h, const char *name)
+{
+    struct worker *w = worker_self();
+
+    if (w != h->worker || (w && fiber_generation(w->current) != h->generation))
+        fatal("%s must not suspend", name);
+    if (!w) {
+        thread_call = h->outer;
+        return;
+    }
+    w->spare = h->spare;
+    w->hostcall = h->outer;
+}
+
+void hostcall_panic_hook(struct coir_runtime *rt, const coir_failure *f)
+{
+    static const char name[] = "the panic hook";
+    struct hostcall h;
+
+    if (!rt || !rt->options.panic_hook)
+        return;
+    begin(&h, name);
+    rt->options.panic_hook(f, rt->options.panic_hook_arg);
+    end(&h, name);
+}
+
+/* ------------------------------------------------------------------------------------- metrics */
+
+#define METRIC(rt, callback, ...)                                                                  \
+    do {                                                                                           \
+        static const char name[] = "the metrics callback \"" #callback "\"";                       \
+        const coir_metrics *m = &(rt)->metrics;                                                    \
+        struct hostcall h;                                                                         \
+                                                                                                   \
+        if (m->callback) {                                                                         \
+            begin(&h, name);                                                                       \
+            m->callback(m->arg, __VA_ARGS__);                                                      \
+            end(&h, name);                                                                         \
+        }                                                                                          \
+    } while (0)
+
+void hostcall_spawned(struct coir_runtime *rt, size_t jobs)
+{
+    METRIC(rt, spawned, jobs);
+}
+
+void hostcall_completed(struct coir_runtime *rt, int outcome, int64_t ns)
+{
+    METRIC(rt, completed, outcome, ns);
+}
+
+void hostcall_cancel_requested(struct coir_runtime *rt, enum coir_cancel cause)
+{
+    METRIC(rt, cancel_requested, (int)cause);
+}
+
+void hostcall_drained(struct coir_runtime *rt, int64_t ns, int status)
+{
+    METRIC(rt, drained, ns, status);
+}
+
+void hostcall_deadline_set(struct coir_runtime *rt, int64_t deadline)
+{
+    if (deadline != COIR_NEVER)
+        METRIC(rt, deadline_set, deadline);
+}
+
+void hostcall_deadline_exceeded(struct coir_runtime *rt, int64_t deadline)
+{
+    METRIC(rt, deadline_exceeded, deadline);
+}
+
+void hostcall_panicked(struct coir_runtime *rt, const coir_failure *f)
+{
+    if (rt)
+        METRIC(rt, panicked, f);
+}
+
+void hostcall_tick(struct worker *w)
+{
+    METRIC(w->runtime, tick, w->index, deque_count(&w->deque));
+}

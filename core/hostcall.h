@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * hostcall.h - calls of the host's code that must neither suspend nor panic. See hostcall.c.
+ */
+#ifndef COIR_HOSTCALL_H
+#define COIR_HOSTCALL_H
+
+#include "state.h"
+
+/* Calls the runtime's panic hook, if there is one. rt NULL: nothing. */
+void hostcall_panic_hook(struct coir_runtime *rt, const coir_failure *f);
+
+/* The callbacks of options.metrics; nothing if they are NULL. Hot callers ask metered first. */
+void hostcall_spawned(struct coir_runtime *rt, size_t jobs);
+void hostcall_completed(struct coir_runtime *rt, int outcome, int64_t ns);
+void hostcall_cancel_requested(struct coir_runtime *rt, enum coir_cancel cause);
+void hostcall_drained(struct coir_runtime *rt, int64_t ns, int status);
+void hostcall_deadline_set(struct coir_runtime *rt, int64_t deadline); /* COIR_NEVER: none was */
+void hostcall_deadline_exceeded(struct coir_runtime *rt, int64_t deadline);
+void hostcall_panicked(struct coir_runtime *rt, const coir_failure *f); /* rt NULL: nothing */
+void hostcall_tick(struct worker *w);
+
+/* The call of the host's code that this thread is in, for reports; NULL: none. */
+const char *hostcall_name(void);
+
+#endif

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * record.c - a bounded store of failure records, and their figures.
+ *
+ * Why a lock: a record is most of a kilobyte that readers want whole, and a failure costs
+ * microseconds anyway; nothing that succeeds comes here. Memory is taken block by block as failures
+ * come, at most once for each slot, so a runtime without failures has none and one with many stops
+ * asking.
+ */
+#include "record.h"
+
+#include <string.h>
+
+void records_init(struct records *s, const struct host *host)
+{
+    s->host = host;
+}
+
+void records_fini(struct records *s)
+{
+    for (size_t i = 0; i < COIR_RECORDS / RECORD_BLOCK; i++)
+        mem_free(s->host, s->block[i]);
+}
+
+/* ------------------------------------------------------------------------------- a new record */
+
+static int64_t wall_now(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_REALTIME, &ts);
+    return (int64_t)ts.tv_sec * COIR_SEC + ts.tv_nsec;
+}
+
+/* Unique in the process; taken in blocks, so that workers do not share a line for it. */
+static NOINLINE uint64_t failure_id(void)
+{
+    static _Atomic uint64_t blocks;
+    static __thread uint64_t next, end;
+
+    if (next == end) {
+        next = atomic_fetch_add_explicit(&blocks, 256, memory_order_relaxed) + 1; /* unique, no more */
+        end = next + 256;
+    }
+    return next++;
+}
+
+void record_new(coir_failure *f)
+{
+    *f = (coir_failure){.id = failure_id(), .time = coir_now(), .wall = wall_now()};
+}
+
+/* ---------------------------------------------------------------------------------- adding */
+
+static struct record **block_of(struct records *s, uint64_t n)
+{
+    return &s->block[n % COIR_RECORDS / RECORD_BLOCK];
+}
+
+/* Lock held, and held again on return: the host's allocator is not called under it. False: no memory. */
+static bool grow(struct records *s)
+{
+    struct record *fresh, **block;
+
+    lock_drop(&s->lock);
+    fresh = mem_alloc(s->host, RECORD_BLOCK * sizeof *fresh);
+    lock_take(&s->lock);
+    block = block_of(s, s->added); /* others may have added meanwhile */
+    if (!*block) {
+        *block = fresh;
+        return fresh != NULL;
+    }
+    lock_drop(&s->lock);
+    mem_free(s->host, fresh);
+    lock_take(&s->lock);
+    return true;
+}
+
+/* Lock held. */
+static void count(struct records *s, const coir_failure *f)
+{
+    tally(&s->at[f->location], 1);
+    tally(&s->of[f->kind], 1);
+    if (f->outcome == COIR_PANICKED)
+        tally(&s->panics_at[f->location], 1);
+}
+
+void records_count(struct records *s, const coir_failure *f)
+{
+    lock_take(&s->lock);
+    count(s, f);
+    lock_drop(&s->lock);
+}
+
+/* Writes what there is and no more: the store is larger than a cache, so every line is a miss. */
+static void fill(struct record *r, const coir_failure *f, const char *text, void *const *pc, unsigned n)
+{
+    size_t length = strnlen(text, sizeof r->text - 1);
+
+    r->failure = *f;
+    memcpy(r->text, text, length);
+    r->text[length] = '\0';
+    r->frames = n;
+    for (unsigned i = 0; i < n; i++)
+        r->frame[i] = pc[i];
+}
+
+void records_add(struct records *s, const coir_failure *f, const char *text, void *const *pc, unsigned n)
+{
+    bool room = true;
+
+    lock_take(&s->lock);
+    count(s, f);
+    while (room && !*block_of(s, s->added))
+        room = grow(s);
+    if (room) {
+        fill(&(*block_of(s, s->added))[s->added % RECORD_BLOCK], f, text, pc, n);
+        s->added++;
+    } else {
+        tally(&s->lost, 1);
+    }
+    lock_drop(&s->lock);
+}
+
+/* --------------------------------------------------------------------------------- finding */
+
+/* The oldest that is still there. */
+static uint64_t oldest(const struct records *s)
+{
+    return s->added > COIR_RECORDS ? s->added - COIR_RECORDS : 0;
+}
+
+bool records_find(struct records *s, uint64_t id, struct record *out)
+{
+    bool found = false;
+
+    lock_take(&s->lock);
+    for (uint64_t n = s->added; !found && n-- > oldest(s);) {
+        const struct record *r = &(*block_of(s, n))[n % RECORD_BLOCK];
+
+        found = r->failure.id == id;
+        if (found)
+            *out = *r;
+    }
+    lock_drop(&s->lock);
+    return found;
+}
+
+bool records_next(struct records *s, uint64_t *cursor, struct record *out)
+{
+    bool found;
+
+    lock_take(&s->lock);
+    if (*cursor < oldest(s))
+        *cursor = oldest(s);
+    found = *cursor < s->added;
+    if (found) {
+        *out = (*block_of(s, *cursor))[*cursor % RECORD_BLOCK];
+        ++*cursor;
+    }
+    lock_drop(&s->lock);
+    return found;
+}
+
+/* --------------------------------------------------------------------------------- figures */
+
+static void read_all(const _Atomic uint64_t *from, uint64_t *to, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        to[i] = tally_read(&from[i]);
+}
+
+void records_read(struct records *s, coir_stats *stats)
+{
+    read_all(s->at, stats->failures_at, COIR_LOCATIONS);
+    read_all(s->of, stats->failures_of, COIR_KINDS);
+    read_all(s->panics_at, stats->panics_at, COIR_LOCATIONS);
+    stats->held_back = tally_read(&s->held_back);
+    stats->records_lost = tally_read(&s->lost);
+    lock_take(&s->lock);
+    stats->records = s->added;
+    lock_drop(&s->lock);
+}

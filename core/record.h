@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * record.h - the failures a runtime remembers: the last COIR_RECORDS, found by id. See record.c.
+ */
+#ifndef COIR_RECORD_H
+#define COIR_RECORD_H
+
+#include "mem.h"
+
+#define RECORD_BLOCK 64 /* records that are allocated together */
+
+/* One failure as it is kept. */
+struct record {
+    coir_failure failure;
+    unsigned frames;            /* of its backtrace */
+    char text[COIR_TEXT_BYTES]; /* the message at full length */
+    void *frame[COIR_BACKTRACE_MAX];
+};
+
+struct records {
+    const struct host *host;
+
+    struct lock lock; /* guards block, added and what they lead to */
+    struct record *block[COIR_RECORDS / RECORD_BLOCK]; /* NULL: never needed so far */
+    uint64_t added;   /* ever; the next goes to slot added % COIR_RECORDS */
+
+    /* Figures; written under the lock. */
+    _Atomic uint64_t lost; /* not kept: no memory */
+    _Atomic uint64_t at[COIR_LOCATIONS], of[COIR_KINDS], panics_at[COIR_LOCATIONS];
+
+    _Atomic uint64_t held_back; /* log lines; any thread adds */
+};
+
+void records_init(struct records *s, const struct host *host);
+void records_fini(struct records *s);
+
+/* A fresh failure: an id of its own, and the time. */
+void record_new(coir_failure *f);
+
+/* Counts a failure and keeps a copy; without memory for it, counts it as lost. text: the whole message;
+ * pc: the n frames of its backtrace. */
+void records_add(struct records *s, const coir_failure *f, const char *text, void *const *pc,
+                 unsigned n);
+
+/* Counts a failure under its location and kind without keeping it. */
+void records_count(struct records *s, const coir_failure *f);
+
+/* Copies out the record of this id; false: it is not kept. */
+bool records_find(struct records *s, uint64_t id, struct record *out);
+
+/* Copies out the first record at or after *cursor and moves it behind; false: there is none. */
+bool records_next(struct records *s, uint64_t *cursor, struct record *out);
+
+/* Fills in the figures of failures. */
+void records_read(struct records *s, coir_stats *stats);
+
+#endif
