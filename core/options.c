@@ -67,6 +67,7 @@ int options_check(const struct host *host, const coir_options *o)
         {"quiet", o->quiet, 0, 1},
         {"backtrace", o->backtrace, 0, 1},
         {"park_times", o->park_times, 0, 1},
+        {"records", o->records, 1, COIR_RECORDS},
         {"name (bytes)", o->name ? strlen(o->name) : 0, 1, 11},
     };
 
@@ -99,6 +100,8 @@ void options_fill(coir_options *o)
         o->spin_ns = COIR_NEVER; /* who spins a second polls */
     if (!o->offload_threads)
         o->offload_threads = 4;
+    if (!o->records)
+        o->records = COIR_RECORDS;
     if (!o->name)
         o->name = "coir";
 }

@@ -11,9 +11,10 @@
 
 #include <string.h>
 
-void records_init(struct records *s, const struct host *host)
+void records_init(struct records *s, const struct host *host, size_t capacity)
 {
     s->host = host;
+    s->capacity = capacity;
 }
 
 void records_fini(struct records *s)
@@ -24,11 +25,12 @@ void records_fini(struct records *s)
 
 /* ------------------------------------------------------------------------------- a new record */
 
+/* To the kernel's tick: for people. Exact is the monotonic time beside it. */
 static int64_t wall_now(void)
 {
     struct timespec ts;
 
-    clock_gettime(CLOCK_REALTIME, &ts);
+    clock_gettime(CLOCK_REALTIME_COARSE, &ts);
     return (int64_t)ts.tv_sec * COIR_SEC + ts.tv_nsec;
 }
 
@@ -54,7 +56,12 @@ void record_new(coir_failure *f)
 
 static struct record **block_of(struct records *s, uint64_t n)
 {
-    return &s->block[n % COIR_RECORDS / RECORD_BLOCK];
+    return &s->block[n % s->capacity / RECORD_BLOCK];
+}
+
+static struct record *slot_of(struct records *s, uint64_t n)
+{
+    return &(*block_of(s, n))[n % s->capacity % RECORD_BLOCK];
 }
 
 /* Lock held, and held again on return: the host's allocator is not called under it. False: no memory. */
@@ -92,7 +99,17 @@ void records_count(struct records *s, const coir_failure *f)
     lock_drop(&s->lock);
 }
 
-/* Writes what there is and no more: the store is larger than a cache, so every line is a miss. */
+/* The store is larger than a cache, and every line of it a miss: those that the next failure will write are
+ * sent for now. Lock held. */
+static void fetch_next(struct records *s)
+{
+    const char *next = *block_of(s, s->added) ? (const char *)slot_of(s, s->added) : NULL;
+
+    for (size_t i = 0; next && i < offsetof(struct record, text) + COIR_MESSAGE_BYTES; i += COIR_CACHE_LINE)
+        __builtin_prefetch(next + i, 1);
+}
+
+/* Writes what there is and no more. */
 static void fill(struct record *r, const coir_failure *f, const char *text, void *const *pc, unsigned n)
 {
     size_t length = strnlen(text, sizeof r->text - 1);
@@ -114,8 +131,9 @@ void records_add(struct records *s, const coir_failure *f, const char *text, voi
     while (room && !*block_of(s, s->added))
         room = grow(s);
     if (room) {
-        fill(&(*block_of(s, s->added))[s->added % RECORD_BLOCK], f, text, pc, n);
+        fill(slot_of(s, s->added), f, text, pc, n);
         s->added++;
+        fetch_next(s);
     } else {
         tally(&s->lost, 1);
     }
@@ -127,7 +145,7 @@ void records_add(struct records *s, const coir_failure *f, const char *text, voi
 /* The oldest that is still there. */
 static uint64_t oldest(const struct records *s)
 {
-    return s->added > COIR_RECORDS ? s->added - COIR_RECORDS : 0;
+    return s->added > s->capacity ? s->added - s->capacity : 0;
 }
 
 bool records_find(struct records *s, uint64_t id, struct record *out)
@@ -136,7 +154,7 @@ bool records_find(struct records *s, uint64_t id, struct record *out)
 
     lock_take(&s->lock);
     for (uint64_t n = s->added; !found && n-- > oldest(s);) {
-        const struct record *r = &(*block_of(s, n))[n % RECORD_BLOCK];
+        const struct record *r = slot_of(s, n);
 
         found = r->failure.id == id;
         if (found)
@@ -155,7 +173,7 @@ bool records_next(struct records *s, uint64_t *cursor, struct record *out)
         *cursor = oldest(s);
     found = *cursor < s->added;
     if (found) {
-        *out = (*block_of(s, *cursor))[*cursor % RECORD_BLOCK];
+        *out = *slot_of(s, *cursor);
         ++*cursor;
     }
     lock_drop(&s->lock);

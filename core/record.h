@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * record.h - the failures a runtime remembers: the last COIR_RECORDS, found by id. See record.c.
+ * record.h - the failures a runtime remembers: the last options.records, found by id. See record.c.
  */
 #ifndef COIR_RECORD_H
 #define COIR_RECORD_H
@@ -19,10 +19,11 @@ struct record {
 
 struct records {
     const struct host *host;
+    uint64_t capacity; /* 1 to COIR_RECORDS */
 
     struct lock lock; /* guards block, added and what they lead to */
     struct record *block[COIR_RECORDS / RECORD_BLOCK]; /* NULL: never needed so far */
-    uint64_t added;   /* ever; the next goes to slot added % COIR_RECORDS */
+    uint64_t added;   /* ever; the next goes to slot added % capacity */
 
     /* Figures; written under the lock. */
     _Atomic uint64_t lost; /* not kept: no memory */
@@ -31,7 +32,7 @@ struct records {
     _Atomic uint64_t held_back; /* log lines; any thread adds */
 };
 
-void records_init(struct records *s, const struct host *host);
+void records_init(struct records *s, const struct host *host, size_t capacity);
 void records_fini(struct records *s);
 
 /* A fresh failure: an id of its own, and the time. */

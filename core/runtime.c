@@ -242,7 +242,7 @@ static int allocate(const coir_options *options, const coir_metrics *metrics,
         return COIR_ENOMEM;
     rt->host = host;
     rt->number = atomic_fetch_add_explicit(&opened, 1, memory_order_relaxed) + 1; /* unique, no more */
-    records_init(&rt->records, &rt->host);
+    records_init(&rt->records, &rt->host, options->records);
     rt->options = *options;
     snprintf(rt->name, sizeof rt->name, "%s", options->name); /* at most 11 bytes, checked */
     rt->options.name = rt->name;

@@ -129,7 +129,7 @@ typedef struct coir_failure {
     int outcome;      /* enum coir_outcome */
     int worker;       /* index of the worker it happened on; -1: a plain thread */
     char message[COIR_MESSAGE_BYTES]; /* terminated; cut to fit */
-    int64_t wall;      /* nanoseconds of CLOCK_REALTIME when it failed */
+    int64_t wall;      /* nanoseconds of CLOCK_REALTIME when it failed, to the kernel's tick */
     int code;          /* of the coir_fail; else 0 */
     int location;      /* enum coir_location */
     uint32_t resumes;  /* how often the job had been resumed: waits that ended, and yields */
@@ -291,6 +291,8 @@ typedef struct coir_options {
     enum coir_panic_policy panic;
     enum coir_panic_policy defer_panic; /* the same for coir_defer handlers alone: state that was not
                                            cleaned up may be worse than a job that broke */
+    unsigned records; /* failures kept for coir_failure_find; 0: COIR_RECORDS, the most. Up to 0.7 KB each,
+                         allocated as failures come */
     unsigned park_times; /* 1: waits note when they began, for coir_dump; a clock reading each */
     unsigned quiet;      /* 1: panics are not logged as they happen; else treated as ever */
 
@@ -699,7 +701,7 @@ COIR_API COIR_MUST_USE int coir_defer(coir_fn *fn, void *arg);
 COIR_API __attribute__((cold, format(printf, 4, 5))) int
 coir_fail_at(const char *file, int line, int code, const char *format, ...);
 
-#define COIR_RECORDS 4096   /* failures that a runtime keeps; the newest overwrites the oldest */
+#define COIR_RECORDS 4096   /* failures that a runtime keeps at most; the newest overwrites the oldest */
 #define COIR_TEXT_BYTES 256 /* of a kept message */
 
 /*
@@ -709,7 +711,7 @@ coir_fail_at(const char *file, int line, int code, const char *format, ...);
  * Returns     COIR_OK; COIR_ENOENT (of another runtime, overwritten, or there was no memory to keep it);
  *             COIR_EINVAL
  * Call from   any thread while the runtime is open
- * Cost        looks at up to COIR_RECORDS ids
+ * Cost        looks at up to options.records ids
  */
 COIR_API int coir_failure_find(coir_runtime *runtime, uint64_t id, coir_failure *failure);
 

@@ -115,6 +115,7 @@ static void an_option_out_of_range_is_named(void)
     REFUSES(quiet, 2);
     REFUSES(backtrace, 2);
     REFUSES(park_times, 2);
+    REFUSES(records, COIR_RECORDS + 1);
     REFUSES(name, "twelve_bytes");
 }
 
@@ -140,6 +141,7 @@ static void both_ends_of_a_range_are_inside(void)
     OPENS(quiet, 1);
     OPENS(backtrace, 1);
     OPENS(park_times, 1);
+    OPENS(records, 1);
     OPENS(name, "");
     OPENS(name, "elevenbytes");
 }

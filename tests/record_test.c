@@ -23,7 +23,7 @@ static int64_t wall(void)
 {
     struct timespec ts;
 
-    clock_gettime(CLOCK_REALTIME, &ts);
+    clock_gettime(CLOCK_REALTIME_COARSE, &ts);
     return (int64_t)ts.tv_sec * COIR_SEC + ts.tv_nsec;
 }
 
@@ -258,23 +258,23 @@ static uint64_t fail_once(void)
     return f.id;
 }
 
-static void overflow_store(void *unused)
+static void overflow_store(void *arg)
 {
     enum { MORE = 100 };
+    const int kept = *(const int *)arg;
     static uint64_t id[COIR_RECORDS + MORE];
     coir_runtime *rt = coir_current();
     uint64_t cursor = 0, seen = 0;
     coir_failure f;
 
-    (void)unused;
     CHECK_EQ(coir_failure_next(rt, &cursor, &f), COIR_ENOENT);
-    for (int i = 0; i < COIR_RECORDS + MORE; i++)
+    for (int i = 0; i < kept + MORE; i++)
         id[i] = fail_once();
-    for (int i = 0; i < COIR_RECORDS + MORE; i += 7)
+    for (int i = 0; i < kept + MORE; i += 7)
         CHECK_EQ(coir_failure_find(rt, id[i], &f), i < MORE ? COIR_ENOENT : COIR_OK);
     for (; coir_failure_next(rt, &cursor, &f) == COIR_OK; seen++)
         CHECK_EQ(f.id, id[MORE + seen]);
-    CHECK_EQ(seen, COIR_RECORDS);
+    CHECK_EQ(seen, kept);
     id[0] = fail_once();
     CHECK_EQ(coir_failure_next(rt, &cursor, &f), COIR_OK); /* what is new since */
     CHECK_EQ(f.id, id[0]);
@@ -283,7 +283,14 @@ static void overflow_store(void *unused)
 
 static void the_newest_overwrite_the_oldest(void)
 {
-    run_on(1, overflow_store, NULL);
+    static const int kept[] = {COIR_RECORDS, 1, 64, 100};
+
+    for (size_t i = 0; i < sizeof kept / sizeof *kept; i++) {
+        coir_options o = run_options(1);
+
+        o.records = i ? (unsigned)kept[i] : 0;
+        CHECK_EQ(coir_run(&o, overflow_store, (int *)&kept[i]), COIR_DONE);
+    }
 }
 
 static void ask_badly(void *unused)

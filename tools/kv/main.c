@@ -188,6 +188,7 @@ int main(int argc, char **argv)
                     .spin_ns = -1, /* requests come from the kernel: to spin for them only costs */
                     .prefault = 128, /* the first clients meet no page faults */
                     .offload_threads = 1, /* for metrics_resident */
+                    .records = 256,
                     .faults = COIR_FAULTS_REPORT,
                     .log = log_line},
     };
