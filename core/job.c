@@ -2,7 +2,8 @@
 /*
  * job.c - runs one call inside the boundary and settles everything it owes, however it ends.
  *
- * Owns: the record of a running job, its deferred handlers, the counters that lie in its frames.
+ * Owns: the record of a running job, its deferred handlers, the counters that lie in its frames, the
+ * list of locks it holds.
  * Does not know how a panic is raised (panic.c) or how a wait parks (wait.c).
  *
  * Invariants
@@ -11,6 +12,7 @@
  *   B2  No frame is torn down while jobs owe a counter in it that its job spawned on: a panic
  *       settles them before it unwinds (panic.c), a return is checked here.
  *   B3  The job's record lies in the frame that called the boundary, above all frames of the job.
+ *   B4  A lock that is held at the end is released, poisoned if it may guard half a change.
  */
 #include "job.h"
 
@@ -21,6 +23,8 @@
 #include "foreign.h"
 #include "report.h"
 
+#define THREAD_FRAMES (UINT64_C(64) << 10)
+
 static __thread struct job *thread_job; /* innermost coir_try of a plain thread */
 
 NOINLINE struct job **job_slot(void)
@@ -28,6 +32,38 @@ NOINLINE struct job **job_slot(void)
     struct worker *w = worker_here();
 
     return w ? &w->current->job : &thread_job;
+}
+
+/* A plain thread is a holder as well; what it holds outside every boundary nobody can settle. */
+static __thread struct thread_holder {
+    _Alignas(16) struct held *held;
+} thread_holder;
+
+/* Where what a boundary leaves behind goes: to the one around it, which is the same holder's. */
+static struct held **held_around(struct job *j)
+{
+    return j ? &j->held : &thread_holder.held;
+}
+
+NOINLINE struct holder job_holder(void)
+{
+    struct worker *w = worker_here();
+    struct job *j = w ? w->current->job : thread_job;
+    struct holder h = {&thread_holder, held_around(j)};
+
+    while (j && j->is_try)
+        j = j->outer;
+    if (j)
+        h.who = j;
+    return h;
+}
+
+bool job_waits_below(const void *who)
+{
+    for (const struct job *j = *job_slot(); j; j = j->outer)
+        if (j == who)
+            return true;
+    return !worker_here() && who == &thread_holder;
 }
 
 _Atomic(const struct job_ops *) job_ops;
@@ -159,11 +195,31 @@ void job_settle_owned(struct job *j, uintptr_t frame)
     }
 }
 
-/* The lowest counter the job still owns. Inlined into a caller that makes no call before it has
- * moved its stack pointer below: the counters lie in frames that have been left. */
-static inline __attribute__((always_inline)) uintptr_t lowest_owned(const struct job *j)
+void job_raised(struct job *j, uintptr_t frame)
 {
-    uintptr_t lowest = (uintptr_t)j;
+    for (struct held *h = j->held; h; h = h->next)
+        h->leave(h, LEAVE_RAISED);
+    job_settle_owned(j, frame);
+}
+
+/* Where the frames that the job has left can begin. How large a plain thread's stack is nobody knows
+ * here; to keep some memory below it that is no frame costs nothing. */
+static inline __attribute__((always_inline)) uintptr_t lowest_frame(const struct job *j)
+{
+    const struct worker *w = worker_here();
+
+    return w ? (uintptr_t)w->current->bottom : (uintptr_t)j - THREAD_FRAMES;
+}
+
+/* The lowest counter the job still owns, or lock it holds, in frames that have been left. Inlined
+ * into a caller that makes no call before it has moved its stack pointer below them. */
+static inline __attribute__((always_inline)) uintptr_t lowest_left(const struct job *j)
+{
+    uintptr_t lowest = (uintptr_t)j, floor = lowest_frame(j);
+
+    for (struct held *h = j->held; h; h = h->next)
+        if ((uintptr_t)h >= floor && (uintptr_t)h < lowest)
+            lowest = (uintptr_t)h;
 
     for (struct counter *c = j->owned; c; c = c->next_owned) {
         if (counter_owner(c) != j)
@@ -218,6 +274,24 @@ static COLD int returned_owing(struct job *j, uintptr_t frame)
     return COIR_PANICKED;
 }
 
+/* Locks are still held at the end, which nobody else could unlock. What a coir_try leaves by its return
+ * goes to the boundary around it. */
+static COLD int end_holding(struct job *j, int outcome)
+{
+    if (j->is_try && outcome == COIR_DONE) {
+        held_move(&j->held, held_around(j->outer));
+        return outcome;
+    }
+    if (outcome == COIR_DONE) {
+        job_failure(j, &j->failure, COIR_PANICKED, COIR_KIND_HELD);
+        snprintf(j->failure.message, sizeof j->failure.message, "returned while it held a lock");
+        report_failure(runtime_here(), &j->failure);
+    }
+    while (j->held)
+        j->held->leave(j->held, LEAVE_ENDED);
+    return COIR_PANICKED;
+}
+
 static struct eh_globals *exceptions_here(void)
 {
     struct worker *w = worker_here();
@@ -268,7 +342,8 @@ static COLD int end_slowly(struct job *j, void *exception, uintptr_t frame)
 
         outcome = owing > outcome ? owing : outcome;
     }
-    return run_deferred(j, outcome);
+    outcome = run_deferred(j, outcome);
+    return j->held ? end_holding(j, outcome) : outcome;
 }
 
 /* Calls the job in its boundary. Kept apart from the settling so that its frame is the job's. */
@@ -279,8 +354,8 @@ static inline __attribute__((always_inline)) int call(struct job *j, struct job 
 
     *slot = j;
     exception = arch_boundary(j->fn, j->arg);
-    if (UNLIKELY(exception || j->owned || j->defer_count)) {
-        uintptr_t low = lowest_owned(j), here = (uintptr_t)__builtin_frame_address(0);
+    if (UNLIKELY(exception || j->owned || j->defer_count || j->held)) {
+        uintptr_t low = lowest_left(j), here = (uintptr_t)__builtin_frame_address(0);
 
         if (UNLIKELY(low < here)) { /* steps below them: their memory must stay what it is */
             void *gap = __builtin_alloca(here - low);
@@ -302,6 +377,7 @@ static inline void open_job(struct job *j, coir_fn *fn, void *arg, struct counte
     j->owed_to = owed_to;
     j->outer = outer;
     j->owned = NULL;
+    j->held = NULL;
     j->name = NULL;
     j->id = 0;
     j->defer_count = 0;

@@ -11,6 +11,7 @@
 #include <unwind.h>
 
 #include "counter.h"
+#include "held.h"
 #include "worker.h"
 
 struct defer {
@@ -32,6 +33,7 @@ struct job {
     struct counter *owed_to;  /* who is owed this job's end; NULL: nobody, or a coir_try */
     struct job *outer;        /* the job (or thread) below on this stack, or NULL */
     struct counter *owned;    /* counters in its frames that it spawned on; linked by next_owned */
+    struct held *held;        /* locks taken inside this boundary and not unlocked */
     const char *name;         /* coir_job_name, or NULL */
     uint64_t id;              /* 0: not asked for yet */
     uint32_t defer_count;     /* inline handlers in use */
@@ -50,6 +52,25 @@ struct job {
 
 /* Where the calling thread or fiber keeps its innermost job. */
 struct job **job_slot(void);
+
+/* Who takes a lock: the innermost job that is not a coir_try, or the plain thread; 16-byte aligned. */
+struct holder {
+    const void *who;
+    struct held **list; /* where its innermost boundary keeps what it holds */
+};
+struct holder job_holder(void);
+
+/* The same where that is most quickly told: a job on a fiber, outside of any coir_try; else NULL. */
+static inline struct job *job_plain(void)
+{
+    struct worker *w = worker_here();
+    struct job *j = w ? w->current->job : NULL;
+
+    return LIKELY(j && !j->is_try) ? j : NULL;
+}
+
+/* Whether `who` is a job below the calling one on this stack, which cannot go on before it. */
+bool job_waits_below(const void *who);
 
 /* Runs one piece of work on the caller's stack and releases its unit; runtime->run. */
 void job_run(struct fiber *self, const struct work *item);
@@ -91,7 +112,11 @@ struct job_ops {
 };
 extern _Atomic(const struct job_ops *) job_ops;
 
-/* Cancels and waits for what the job still owns. frame: an address below its live frames. */
+/* A panic is about to unwind the job; every frame is whole. Locks that it holds are told, and what it
+ * still owns is canceled and waited for. frame: an address below its live frames. */
+void job_raised(struct job *j, uintptr_t frame);
+
+/* Cancels and waits for what the job still owns. frame: as above. */
 void job_settle_owned(struct job *j, uintptr_t frame);
 
 #define JOB_EXCEPTION_CLASS UINT64_C(0x434f495250414e43) /* "COIRPANC" */

@@ -97,7 +97,7 @@ void coir_panic_at(const char *file, int line, const char *format, ...)
         tally(&w->panics, 1);
     report_failure(runtime_here(), &j->failure);
 
-    job_settle_owned(j, (uintptr_t)__builtin_frame_address(0)); /* P1; may suspend */
+    job_raised(j, (uintptr_t)__builtin_frame_address(0)); /* P1; may suspend */
     j->exception = (struct _Unwind_Exception){.exception_class = JOB_EXCEPTION_CLASS,
                                               .exception_cleanup = on_swallowed};
     memset(j->no_cxx_header, 0, sizeof j->no_cxx_header);
@@ -134,7 +134,7 @@ _Unwind_Reason_Code coir_personality(int version, _Unwind_Action actions,
     if (foreign_is_untouchable(class))
         fatal("a Rust panic reached a job's boundary: catch it with catch_unwind at the edge");
     if (actions & _UA_SEARCH_PHASE) {
-        job_settle_owned(*job_slot(), (uintptr_t)__builtin_frame_address(0)); /* P1; may suspend */
+        job_raised(*job_slot(), (uintptr_t)__builtin_frame_address(0)); /* P1; may suspend */
         return _URC_HANDLER_FOUND;
     }
     return land(context, e);

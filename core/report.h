@@ -10,4 +10,7 @@
 /* rt NULL: a plain thread's coir_try; standard error. */
 void report_failure(struct coir_runtime *rt, const coir_failure *f);
 
+/* Somebody has ended the poisoning of a lock. */
+void report_cleared(const char *kind, const void *lock, const char *reason);
+
 #endif

@@ -68,7 +68,9 @@ extern "C" {
     X(COIR_ETIMEDOUT, -110, "deadline passed")                                                    \
     X(COIR_ECONNREFUSED, -111, "connection refused")                                              \
     X(COIR_EHOSTUNREACH, -113, "no route to host")                                                \
-    X(COIR_ECANCELED, -125, "canceled")
+    X(COIR_ECANCELED, -125, "canceled")                                                           \
+    X(COIR_EPOISONED, -130, "a panic left what this lock guards; the lock is held")               \
+    X(COIR_ECLOSED, -4096, "the channel is closed")
 
 enum coir_status {
 #define COIR_STATUS_VALUE(name, value, text) name = (value),
@@ -94,6 +96,7 @@ enum coir_kind {
     COIR_KIND_SKIPPED,  /* canceled before it started */
     COIR_KIND_SHUTDOWN, /* dropped because the runtime closed */
     COIR_KIND_DEPENDENCY, /* a job it was spawned after did not end as COIR_DONE */
+    COIR_KIND_HELD,     /* a job returned while it held a lock */
     COIR_KIND_DONE      /* ended by coir_counter_done with an outcome other than COIR_DONE */
 };
 
@@ -544,6 +547,107 @@ COIR_API COIR_MUST_USE int coir_try(coir_fn *fn, void *arg, coir_failure *failur
  * Returns     COIR_OK; COIR_ENOMEM (after the first 8); COIR_EPERM outside a boundary; COIR_EINVAL
  */
 COIR_API COIR_MUST_USE int coir_defer(coir_fn *fn, void *arg);
+
+/* ------------------------------------------------------------------------------------ locks */
+
+/*
+ * What the calls below have in common, unless one says otherwise.
+ *
+ *   Memory      the caller's; all zero is a valid initial state; nothing is allocated, also while
+ *               waiting. It may go when nobody uses the object any more. Who was let go by a call
+ *               of another (an unlock, a release, a set) may free the object at once, though that
+ *               call has not returned yet.
+ *   Callers     fibers (they park) and plain threads (they block)
+ *   Deadline    X_until gives up with COIR_ETIMEDOUT; X is X_until with COIR_NEVER
+ *   Cancel      a call that has to wait returns COIR_ECANCELED if its job is, or gets, canceled
+ *   Both        a call that is granted what it waits for while it is being timed out or canceled has
+ *               been granted it: nothing is lost
+ *   Stacks      a fiber that has to wait when no stack is left to go on with gets COIR_ENOMEM
+ *   Identity    locks are held by a job, not by its thread: it may suspend and resume elsewhere.
+ *               coir_try shares its job's identity; a child that runs in place has its own. A
+ *               plain thread is its own identity, and must not end while it holds a lock.
+ *   Ordering    what was done before an unlock, release, set or send happens before the return of
+ *               the call that it lets go on
+ */
+
+/*
+ * A mutex.
+ *
+ * Poisoning. A panic that unwinds a frame in which the mutex is held, up to the boundary (the job's or
+ * coir_try's) inside which it was locked, poisons it; if no cleanup has unlocked it on the way, it is
+ * unlocked at the boundary. Every lock of a poisoned mutex returns COIR_EPOISONED *with the mutex
+ * held*: unlock it and pass the error on; or make sure that what it guards is whole, or make it so,
+ * and coir_mutex_clear. A job that returns while it holds a mutex ends PANICKED (kind HELD), and
+ * the mutex is poisoned too.
+ *
+ * Fairness. A mutex that is free may be taken by anyone who comes, before a waiter that has been woken
+ * has got to it: else each contended unlock would cost all others a context switch. But a waiter
+ * loses at most once: then it is at the head of the queue, and the next unlock hands the mutex over
+ * to it. So the one at the head waits for at most two unlocks after it got there, plus
+ * what comes in between its wake-up and its run; the others follow in the order they came.
+ */
+typedef struct coir_mutex {
+    uint64_t opaque[7];
+#ifdef __cplusplus
+} coir_mutex;
+#define COIR_MUTEX_INIT {}
+#else
+} coir_mutex;
+#define COIR_MUTEX_INIT {{0}}
+#endif
+
+enum coir_mutex_policy {
+    COIR_MUTEX_POISON = 0, /* as above */
+    COIR_MUTEX_ABORT       /* a panic while it is held aborts the process with a report */
+};
+
+/*
+ * Makes a mutex new: unlocked, not poisoned. Nobody may be using it.
+ *
+ *   policy     enum coir_mutex_policy
+ *
+ * Returns     COIR_OK; COIR_EINVAL (no such policy)
+ */
+COIR_API int coir_mutex_init(coir_mutex *mutex, int policy);
+
+/*
+ * Locks.
+ *
+ * Returns     COIR_OK; COIR_EPOISONED (it is held, too); COIR_EDEADLK (the caller holds it already, or
+ *             a job that waits below on its stack does); COIR_ETIMEDOUT; COIR_ECANCELED; COIR_ENOMEM
+ * Suspends    if another holds it
+ * Cost        one compare-and-swap if it is free
+ */
+COIR_API COIR_MUST_USE int coir_mutex_lock_until(coir_mutex *mutex, int64_t deadline);
+/* coir_mutex_lock_until with COIR_NEVER. */
+COIR_API COIR_MUST_USE int coir_mutex_lock(coir_mutex *mutex);
+
+/*
+ * Locks if that needs no wait.
+ *
+ * Returns     COIR_OK; COIR_EPOISONED (it is held, too); COIR_EBUSY; COIR_EDEADLK (the caller holds it)
+ * Suspends    no
+ */
+COIR_API COIR_MUST_USE int coir_mutex_try_lock(coir_mutex *mutex);
+
+/*
+ * Unlocks. Several mutexes may be unlocked in any order. A poisoned one stays so.
+ *
+ * Returns     COIR_OK; COIR_EPERM (another holds it); COIR_EINVAL (nobody holds it)
+ * Suspends    no
+ * Cost        one compare-and-swap if nobody waits
+ */
+COIR_API int coir_mutex_unlock(coir_mutex *mutex);
+
+/*
+ * Ends the poisoning of a mutex that the caller holds.
+ *
+ *   reason     why what it guards is whole again; goes to the log; not empty
+ *
+ * Returns     COIR_OK; COIR_ENOENT (not poisoned); COIR_EPERM (the caller does not hold it);
+ *             COIR_EINVAL
+ */
+COIR_API int coir_mutex_clear(coir_mutex *mutex, const char *reason);
 
 /* ---------------------------------------------------------------------- sockets and blocking */
 
