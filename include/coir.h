@@ -69,7 +69,7 @@ extern "C" {
     X(COIR_ECONNREFUSED, -111, "connection refused")                                              \
     X(COIR_EHOSTUNREACH, -113, "no route to host")                                                \
     X(COIR_ECANCELED, -125, "canceled")                                                           \
-    X(COIR_EPOISONED, -130, "a panic left what this lock guards; the lock is held")               \
+    X(COIR_EPOISONED, -130, "a panic has left it half changed")                                       \
     X(COIR_ECLOSED, -4096, "the channel is closed")
 
 enum coir_status {
@@ -570,6 +570,13 @@ COIR_API COIR_MUST_USE int coir_defer(coir_fn *fn, void *arg);
  *               the call that it lets go on
  */
 
+/* What COIR_X_INIT of an object below stands for. */
+#ifdef __cplusplus
+#define COIR_ZERO {}
+#else
+#define COIR_ZERO {{0}}
+#endif
+
 /*
  * A mutex.
  *
@@ -588,13 +595,8 @@ COIR_API COIR_MUST_USE int coir_defer(coir_fn *fn, void *arg);
  */
 typedef struct coir_mutex {
     uint64_t opaque[7];
-#ifdef __cplusplus
 } coir_mutex;
-#define COIR_MUTEX_INIT {}
-#else
-} coir_mutex;
-#define COIR_MUTEX_INIT {{0}}
-#endif
+#define COIR_MUTEX_INIT COIR_ZERO
 
 enum coir_mutex_policy {
     COIR_MUTEX_POISON = 0, /* as above */
@@ -648,6 +650,163 @@ COIR_API int coir_mutex_unlock(coir_mutex *mutex);
  *             COIR_EINVAL
  */
 COIR_API int coir_mutex_clear(coir_mutex *mutex, const char *reason);
+
+/*
+ * A condition: waits until what a mutex guards has changed. Wake-ups are never spurious, but another
+ * may have been faster to the mutex: test in a loop. Waiters are told in the order they came.
+ */
+typedef struct coir_cond {
+    uint64_t opaque[3];
+} coir_cond;
+#define COIR_COND_INIT COIR_ZERO
+
+/*
+ * Makes a condition new. Nobody may be waiting.
+ */
+COIR_API void coir_cond_init(coir_cond *cond);
+
+/*
+ * Unlocks the mutex and waits for a signal, in one step; then locks the mutex again.
+ *
+ *   mutex      held by the caller
+ *
+ * Returns     with the mutex held: COIR_OK; COIR_ETIMEDOUT; COIR_EPOISONED (signaled or timed out, and
+ *             the mutex is poisoned by now). With the mutex *not* held: COIR_ECANCELED; a signal that
+ *             was on its way to the caller goes to the next waiter. Having done nothing: COIR_EPERM
+ *             (the caller does not hold the mutex); COIR_ENOMEM; COIR_EINVAL
+ * Suspends    yes
+ */
+COIR_API COIR_MUST_USE int coir_cond_wait_until(coir_cond *cond, coir_mutex *mutex, int64_t deadline);
+/* coir_cond_wait_until with COIR_NEVER. */
+COIR_API COIR_MUST_USE int coir_cond_wait(coir_cond *cond, coir_mutex *mutex);
+
+/*
+ * Lets the waiter go on that has waited longest, or (broadcast) all that wait now. Nobody: nothing.
+ *
+ * Returns     COIR_OK, COIR_EINVAL
+ * Call from   fibers and threads, with or without the mutex
+ * Suspends    no
+ */
+COIR_API int coir_cond_signal(coir_cond *cond);
+/* Otherwise as coir_cond_signal. */
+COIR_API int coir_cond_broadcast(coir_cond *cond);
+
+#define COIR_SEMAPHORE_MAX UINT32_C(0x7fffffff)
+
+/*
+ * A counting semaphore: permits, 0 to COIR_SEMAPHORE_MAX. A permit belongs to nobody: any job may
+ * release what another acquired, and a panic releases none (coir_defer does).
+ *
+ * Fairness. First come, first served: a released permit goes straight to the first waiter.
+ */
+typedef struct coir_semaphore {
+    uint64_t opaque[3];
+} coir_semaphore;
+#define COIR_SEMAPHORE_INIT COIR_ZERO /* no permits */
+
+/*
+ * Makes a semaphore new. Nobody may be using it.
+ *
+ * Returns     COIR_OK; COIR_ERANGE (more permits than COIR_SEMAPHORE_MAX)
+ */
+COIR_API int coir_semaphore_init(coir_semaphore *semaphore, uint32_t permits);
+
+/*
+ * Takes one permit.
+ *
+ * Returns     COIR_OK; COIR_ETIMEDOUT; COIR_ECANCELED; COIR_ENOMEM
+ * Suspends    if there is none
+ * Cost        one compare-and-swap if there is one
+ */
+COIR_API COIR_MUST_USE int coir_semaphore_acquire_until(coir_semaphore *semaphore, int64_t deadline);
+/* coir_semaphore_acquire_until with COIR_NEVER. */
+COIR_API COIR_MUST_USE int coir_semaphore_acquire(coir_semaphore *semaphore);
+
+/*
+ * Takes one permit if there is one.
+ *
+ * Returns     COIR_OK, COIR_EBUSY
+ */
+COIR_API COIR_MUST_USE int coir_semaphore_try_acquire(coir_semaphore *semaphore);
+
+/*
+ * Gives n permits.
+ *
+ * Returns     COIR_OK; COIR_ERANGE (there would be more than COIR_SEMAPHORE_MAX; none is given)
+ * Suspends    no
+ * Cost        one compare-and-swap if nobody waits
+ */
+COIR_API int coir_semaphore_release(coir_semaphore *semaphore, uint32_t n);
+
+/*
+ * An event: not set at first; set lets all waits return, until it is reset.
+ */
+typedef struct coir_event {
+    uint64_t opaque[3];
+} coir_event;
+#define COIR_EVENT_INIT COIR_ZERO
+
+/*
+ * Makes an event new: not set. Nobody may be using it.
+ */
+COIR_API void coir_event_init(coir_event *event);
+
+/*
+ * Sets the event; all who wait return. Set already: nothing changes.
+ *
+ * Returns     COIR_OK, COIR_EINVAL
+ * Suspends    no
+ */
+COIR_API int coir_event_set(coir_event *event);
+
+/*
+ * Makes the event not set, for waits to come. Those that were let go return all the same.
+ *
+ * Returns     COIR_OK, COIR_EINVAL
+ */
+COIR_API int coir_event_reset(coir_event *event);
+
+/*
+ * Whether the event is set.
+ *
+ * Returns     1 or 0
+ */
+COIR_API int coir_event_is_set(coir_event *event);
+
+/*
+ * Waits until the event is set.
+ *
+ * Returns     COIR_OK; COIR_ETIMEDOUT; COIR_ECANCELED; COIR_ENOMEM
+ * Suspends    if it is not set
+ * Cost        one load if it is
+ */
+COIR_API COIR_MUST_USE int coir_event_wait_until(coir_event *event, int64_t deadline);
+/* coir_event_wait_until with COIR_NEVER. */
+COIR_API COIR_MUST_USE int coir_event_wait(coir_event *event);
+
+/*
+ * Calls a function once, whoever comes first. If it panics, that is all: the once is poisoned.
+ */
+typedef struct coir_once {
+    uint64_t opaque[3];
+} coir_once;
+#define COIR_ONCE_INIT COIR_ZERO
+
+/*
+ * Calls fn(arg), in a boundary of its own (coir_try), if nobody has; else waits until it has ended.
+ *
+ *   deadline   until when to wait for another's call; the caller's own is not cut short
+ *
+ * Returns     COIR_OK: fn has returned; COIR_EPOISONED: it has panicked, the caller's own call or an
+ *             earlier one; COIR_EDEADLK (from inside of fn); COIR_ETIMEDOUT; COIR_ECANCELED;
+ *             COIR_ENOMEM; COIR_EINVAL (fn NULL)
+ * Suspends    while another calls, or if fn does
+ * Cost        one load when fn has ended
+ */
+COIR_API COIR_MUST_USE int coir_once_call_until(coir_once *once, coir_fn *fn, void *arg,
+                                                int64_t deadline);
+/* coir_once_call_until with COIR_NEVER. */
+COIR_API COIR_MUST_USE int coir_once_call(coir_once *once, coir_fn *fn, void *arg);
 
 /* ---------------------------------------------------------------------- sockets and blocking */
 
