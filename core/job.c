@@ -58,6 +58,19 @@ NOINLINE struct holder job_holder(void)
     return h;
 }
 
+bool job_holds(bool (*match)(const struct held *h, const void *lock), const void *lock)
+{
+    struct job *j = *job_slot();
+
+    for (;; j = j->outer) {
+        for (const struct held *h = *held_around(j); h; h = h->next)
+            if (match(h, lock))
+                return true;
+        if (!j)
+            return false;
+    }
+}
+
 bool job_waits_below(const void *who)
 {
     for (const struct job *j = *job_slot(); j; j = j->outer)

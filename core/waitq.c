@@ -79,19 +79,34 @@ static bool claim(struct sleeper *s, enum sleeper_state as)
                                                    memory_order_relaxed); /* W3; carried by TAKEN */
 }
 
-/* Who has ended otherwise is taken out as well: it will not find itself listed, and need not. */
+/* Takes the first out. Who has ended otherwise is out as well then: NULL. */
+static struct waiter *take_first(struct waitq *q)
+{
+    struct waiter *w = q->first;
+
+    waitq_remove(q, w);
+    if (!claim(w->sleeper, SLEEPER_TAKEN))
+        return NULL;
+    w->sleeper->taken = w;
+    return w;
+}
+
 struct waiter *waitq_take(struct waitq *q)
 {
-    struct waiter *w;
+    struct waiter *w = NULL;
 
-    while ((w = q->first)) {
-        waitq_remove(q, w);
-        if (claim(w->sleeper, SLEEPER_TAKEN)) {
-            w->sleeper->taken = w;
-            return w;
-        }
-    }
-    return NULL;
+    while (!w && q->first)
+        w = take_first(q);
+    return w;
+}
+
+struct waiter *waitq_take_item(struct waitq *q, const void *item)
+{
+    struct waiter *w = NULL;
+
+    while (!w && q->first && q->first->item == item)
+        w = take_first(q);
+    return w;
 }
 
 struct waiter *waitq_take_all(struct waitq *q, int status)

@@ -80,6 +80,9 @@ void waitq_remove(struct waitq *q, struct waiter *w);
 /* Takes the first waiter whose call has not been ended otherwise; it is the caller's to wake. NULL: none. */
 struct waiter *waitq_take(struct waitq *q);
 
+/* The same, but only while the first in the queue has this item. */
+struct waiter *waitq_take_item(struct waitq *q, const void *item);
+
 /* Takes all of them, linked by next; each has been told the status. */
 struct waiter *waitq_take_all(struct waitq *q, int status);
 

@@ -808,6 +808,212 @@ COIR_API COIR_MUST_USE int coir_once_call_until(coir_once *once, coir_fn *fn, vo
 /* coir_once_call_until with COIR_NEVER. */
 COIR_API COIR_MUST_USE int coir_once_call(coir_once *once, coir_fn *fn, void *arg);
 
+/*
+ * A reader-writer lock. Only the write side poisons: a panic of a reader just releases. A job that
+ * returns while it holds either side ends PANICKED (kind HELD).
+ *
+ * Fairness. First come, first served: the lock goes to the writer that has waited longest, or to all
+ * readers that wait before the next writer. Nobody overtakes a waiter.
+ */
+typedef struct coir_rwlock {
+    uint64_t opaque[7];
+} coir_rwlock;
+#define COIR_RWLOCK_INIT COIR_ZERO
+
+/* One reader's hold on one lock, usually a local variable; all zero before its first use. */
+typedef struct coir_read {
+    uint64_t opaque[5];
+} coir_read;
+#define COIR_READ_INIT COIR_ZERO
+
+/*
+ * Makes a lock new: free, not poisoned. Nobody may be using it.
+ *
+ *   policy     enum coir_mutex_policy, of the write side
+ *
+ * Returns     COIR_OK; COIR_EINVAL (no such policy)
+ */
+COIR_API int coir_rwlock_init(coir_rwlock *rwlock, int policy);
+
+/*
+ * Locks to read. A job may read twice, with two holds.
+ *
+ *   hold       borrowed until the unlock
+ *
+ * Returns     COIR_OK; COIR_EPOISONED (held, too); COIR_EDEADLK (the caller, or a job below it on its
+ *             stack, writes; or reads, while a writer waits); COIR_EBUSY (the hold is in use);
+ *             COIR_ETIMEDOUT; COIR_ECANCELED; COIR_ENOMEM
+ * Suspends    if a writer is in, or anybody waits
+ * Cost        one compare-and-swap if not
+ */
+COIR_API COIR_MUST_USE int coir_rwlock_read_lock_until(coir_rwlock *rwlock, coir_read *hold,
+                                                       int64_t deadline);
+/* coir_rwlock_read_lock_until with COIR_NEVER. */
+COIR_API COIR_MUST_USE int coir_rwlock_read_lock(coir_rwlock *rwlock, coir_read *hold);
+
+/*
+ * Locks to read if that needs no wait.
+ *
+ * Returns     COIR_OK; COIR_EPOISONED (held, too); COIR_EBUSY (also: the hold is in use); COIR_EDEADLK
+ */
+COIR_API COIR_MUST_USE int coir_rwlock_read_try_lock(coir_rwlock *rwlock, coir_read *hold);
+
+/*
+ * Ends one hold.
+ *
+ * Returns     COIR_OK; COIR_EINVAL (the hold is not on this lock); COIR_EPERM (it is another job's)
+ */
+COIR_API int coir_rwlock_read_unlock(coir_rwlock *rwlock, coir_read *hold);
+
+/*
+ * Locks to write.
+ *
+ * Returns     COIR_OK; COIR_EPOISONED (held, too); COIR_EDEADLK (the caller, or a job below it on its
+ *             stack, reads or writes); COIR_ETIMEDOUT; COIR_ECANCELED; COIR_ENOMEM
+ * Suspends    if anybody is in
+ */
+COIR_API COIR_MUST_USE int coir_rwlock_write_lock_until(coir_rwlock *rwlock, int64_t deadline);
+/* coir_rwlock_write_lock_until with COIR_NEVER. */
+COIR_API COIR_MUST_USE int coir_rwlock_write_lock(coir_rwlock *rwlock);
+
+/*
+ * Locks to write if that needs no wait.
+ *
+ * Returns     COIR_OK; COIR_EPOISONED (held, too); COIR_EBUSY; COIR_EDEADLK
+ */
+COIR_API COIR_MUST_USE int coir_rwlock_write_try_lock(coir_rwlock *rwlock);
+
+/*
+ * Unlocks what the caller writes under.
+ *
+ * Returns     COIR_OK; COIR_EPERM (readers or another writer are in); COIR_EINVAL (nobody is)
+ */
+COIR_API int coir_rwlock_write_unlock(coir_rwlock *rwlock);
+
+/*
+ * Ends the poisoning, by one who writes.
+ *
+ *   reason     as for coir_mutex_clear
+ *
+ * Returns     COIR_OK; COIR_ENOENT (not poisoned); COIR_EPERM (the caller does not write); COIR_EINVAL
+ */
+COIR_API int coir_rwlock_clear(coir_rwlock *rwlock, const char *reason);
+
+/* --------------------------------------------------------------------------------- channels */
+
+/*
+ * A bounded channel: a queue of elements of one size, for any number of senders and receivers. What is
+ * said above of memory, callers, deadlines and cancels holds here too, but a channel needs
+ * coir_channel_init.
+ *
+ * An element that was sent is received once, in the order sent; a panic, a deadline or a cancel of either
+ * side neither loses nor doubles one: a call that does not return COIR_OK has sent, or received,
+ * nothing. Who waits is served in the order they came. Elements are copied under a spin lock, so
+ * they should be small: send a pointer to what is large.
+ */
+typedef struct coir_channel {
+    uint64_t opaque[12];
+} coir_channel;
+
+/*
+ * Makes a channel.
+ *
+ *   element_bytes  of each element, 1 or more
+ *   capacity       elements it holds before senders wait, 1 or more
+ *   ring           memory for capacity elements, borrowed until coir_channel_fini; NULL: allocated, from
+ *                  the allocator of the caller's runtime (and then freed before that is closed), on a
+ *                  plain thread from malloc
+ *
+ * Returns     COIR_OK; COIR_EINVAL; COIR_ERANGE (capacity 0, or too many bytes); COIR_ENOMEM
+ */
+COIR_API COIR_MUST_USE int coir_channel_init(coir_channel *channel, size_t element_bytes,
+                                             size_t capacity, void *ring);
+
+/*
+ * Ends a channel that nobody uses any more; what is in it is dropped.
+ *
+ * Returns     COIR_OK; COIR_EBUSY (somebody waits: close it first, and let them return); COIR_EINVAL
+ */
+COIR_API int coir_channel_fini(coir_channel *channel);
+
+/*
+ * Sends a copy of an element.
+ *
+ *   element    borrowed for the call
+ *
+ * Returns     COIR_OK; COIR_ECLOSED; COIR_ETIMEDOUT; COIR_ECANCELED; COIR_ENOMEM
+ * Suspends    if the channel is full
+ */
+COIR_API COIR_MUST_USE int coir_channel_send_until(coir_channel *channel, const void *element,
+                                                   int64_t deadline);
+/* coir_channel_send_until with COIR_NEVER. */
+COIR_API COIR_MUST_USE int coir_channel_send(coir_channel *channel, const void *element);
+
+/*
+ * Sends if that needs no wait.
+ *
+ * Returns     COIR_OK; COIR_EAGAIN (full); COIR_ECLOSED
+ */
+COIR_API COIR_MUST_USE int coir_channel_try_send(coir_channel *channel, const void *element);
+
+/*
+ * Receives an element.
+ *
+ *   element    receives the copy; unchanged unless COIR_OK is returned
+ *
+ * Returns     COIR_OK; COIR_ECLOSED (and all that was sent has been received); COIR_ETIMEDOUT;
+ *             COIR_ECANCELED; COIR_ENOMEM
+ * Suspends    if the channel is empty
+ */
+COIR_API COIR_MUST_USE int coir_channel_recv_until(coir_channel *channel, void *element,
+                                                   int64_t deadline);
+/* coir_channel_recv_until with COIR_NEVER. */
+COIR_API COIR_MUST_USE int coir_channel_recv(coir_channel *channel, void *element);
+
+/*
+ * Receives if that needs no wait.
+ *
+ * Returns     COIR_OK; COIR_EAGAIN (empty); COIR_ECLOSED
+ */
+COIR_API COIR_MUST_USE int coir_channel_try_recv(coir_channel *channel, void *element);
+
+/*
+ * Closes a channel: sends fail from now on, those that wait too; receivers get what is in it, and then
+ * COIR_ECLOSED.
+ *
+ * Returns     COIR_OK; COIR_ECLOSED (it was closed already); COIR_EINVAL
+ * Suspends    no
+ */
+COIR_API int coir_channel_close(coir_channel *channel);
+
+#define COIR_SELECT_MAX 64
+
+enum coir_op { COIR_SEND = 1, COIR_RECV };
+
+/* One of the operations that a select offers. */
+typedef struct coir_case {
+    coir_channel *channel; /* NULL: this case is left out */
+    void *element;         /* to send (read only), or where to receive */
+    int op;                /* enum coir_op */
+} coir_case;
+
+/*
+ * Does one of several operations: the first that is possible.
+ *
+ *   cases      n of them, borrowed for the call; the same channel may be in several
+ *   n          1 to COIR_SELECT_MAX
+ *   deadline   0 (or any past one): does not wait
+ *   which      receives the index of the case that was done, or whose channel is closed; NULL: not
+ *              wanted; unchanged otherwise
+ *
+ * If several are possible one is chosen at random. A closed channel counts as possible.
+ *
+ * Returns     COIR_OK: that operation was done, and no other; COIR_ECLOSED; COIR_ETIMEDOUT;
+ *             COIR_ECANCELED; COIR_ENOMEM; COIR_EINVAL; COIR_EDEADLK (all left out, no deadline)
+ * Suspends    if none is possible
+ */
+COIR_API COIR_MUST_USE int coir_select(coir_case *cases, size_t n, int64_t deadline, size_t *which);
+
 /* ---------------------------------------------------------------------- sockets and blocking */
 
 /*

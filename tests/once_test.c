@@ -137,9 +137,6 @@ static void everyone_sees_the_end_of_the_call(void)
 
 static void everyone_sees_the_panic(void)
 {
-    coir_counter c = COIR_COUNTER_INIT;
-
-    (void)c;
     crowd(break_down, COIR_EPOISONED);
 }
 
