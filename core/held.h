@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * held.h - the locks that a job holds, so that none outlives it.
+ * held.h - the locks that a job, or a plain thread, holds, so that none outlives its job.
  *
  * The list hangs on the boundary inside which the lock was taken: the job's record, or a
  * coir_try's. Its nodes lie in the locks, so holding costs four stores and not holding costs
@@ -39,6 +39,9 @@ static inline void held_remove(struct held *h)
     if (h->next)
         h->next->back = h->back;
 }
+
+/* What the calling thread holds outside of every boundary; its address is the thread's identity. */
+struct held **held_by_thread(void);
 
 /* Moves all of one list to the front of another. */
 static inline void held_move(struct held **from, struct held **to)

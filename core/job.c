@@ -34,51 +34,6 @@ NOINLINE struct job **job_slot(void)
     return w ? &w->current->job : &thread_job;
 }
 
-/* A plain thread is a holder as well; what it holds outside every boundary nobody can settle. */
-static __thread struct thread_holder {
-    _Alignas(16) struct held *held;
-} thread_holder;
-
-/* Where what a boundary leaves behind goes: to the one around it, which is the same holder's. */
-static struct held **held_around(struct job *j)
-{
-    return j ? &j->held : &thread_holder.held;
-}
-
-NOINLINE struct holder job_holder(void)
-{
-    struct worker *w = worker_here();
-    struct job *j = w ? w->current->job : thread_job;
-    struct holder h = {&thread_holder, held_around(j)};
-
-    while (j && j->is_try)
-        j = j->outer;
-    if (j)
-        h.who = j;
-    return h;
-}
-
-bool job_holds(bool (*match)(const struct held *h, const void *lock), const void *lock)
-{
-    struct job *j = *job_slot();
-
-    for (;; j = j->outer) {
-        for (const struct held *h = *held_around(j); h; h = h->next)
-            if (match(h, lock))
-                return true;
-        if (!j)
-            return false;
-    }
-}
-
-bool job_waits_below(const void *who)
-{
-    for (const struct job *j = *job_slot(); j; j = j->outer)
-        if (j == who)
-            return true;
-    return !worker_here() && who == &thread_holder;
-}
-
 _Atomic(const struct job_ops *) job_ops;
 
 /* ------------------------------------------------------------------------------- asking a job */
@@ -292,7 +247,7 @@ static COLD int returned_owing(struct job *j, uintptr_t frame)
 static COLD int end_holding(struct job *j, int outcome)
 {
     if (j->is_try && outcome == COIR_DONE) {
-        held_move(&j->held, held_around(j->outer));
+        held_move(&j->held, j->outer ? &j->outer->held : held_by_thread());
         return outcome;
     }
     if (outcome == COIR_DONE) {
@@ -356,6 +311,8 @@ static COLD int end_slowly(struct job *j, void *exception, uintptr_t frame)
         outcome = owing > outcome ? owing : outcome;
     }
     outcome = run_deferred(j, outcome);
+    if (j->locals)
+        outcome = ops()->end_locals(j, outcome);
     return j->held ? end_holding(j, outcome) : outcome;
 }
 
@@ -367,7 +324,7 @@ static inline __attribute__((always_inline)) int call(struct job *j, struct job 
 
     *slot = j;
     exception = arch_boundary(j->fn, j->arg);
-    if (UNLIKELY(exception || j->owned || j->defer_count || j->held)) {
+    if (UNLIKELY(exception || j->owned || j->defer_count || j->held || j->locals)) {
         uintptr_t low = lowest_left(j), here = (uintptr_t)__builtin_frame_address(0);
 
         if (UNLIKELY(low < here)) { /* steps below them: their memory must stay what it is */
@@ -391,6 +348,7 @@ static inline void open_job(struct job *j, coir_fn *fn, void *arg, struct counte
     j->outer = outer;
     j->owned = NULL;
     j->held = NULL;
+    j->locals = NULL;
     j->name = NULL;
     j->id = 0;
     j->defer_count = 0;

@@ -34,6 +34,7 @@ struct job {
     struct job *outer;        /* the job (or thread) below on this stack, or NULL */
     struct counter *owned;    /* counters in its frames that it spawned on; linked by next_owned */
     struct held *held;        /* locks taken inside this boundary and not unlocked */
+    struct local *locals;     /* its coir_local values, newest first */
     const char *name;         /* coir_job_name, or NULL */
     uint64_t id;              /* 0: not asked for yet */
     uint32_t defer_count;     /* inline handlers in use */
@@ -52,28 +53,6 @@ struct job {
 
 /* Where the calling thread or fiber keeps its innermost job. */
 struct job **job_slot(void);
-
-/* Who takes a lock: the innermost job that is not a coir_try, or the plain thread; 16-byte aligned. */
-struct holder {
-    const void *who;
-    struct held **list; /* where its innermost boundary keeps what it holds */
-};
-struct holder job_holder(void);
-
-/* The same where that is most quickly told: a job on a fiber, outside of any coir_try; else NULL. */
-static inline struct job *job_plain(void)
-{
-    struct worker *w = worker_here();
-    struct job *j = w ? w->current->job : NULL;
-
-    return LIKELY(j && !j->is_try) ? j : NULL;
-}
-
-/* Whether the caller, or a job below it on its stack, holds one that matches. */
-bool job_holds(bool (*match)(const struct held *h, const void *lock), const void *lock);
-
-/* Whether `who` is a job below the calling one on this stack, which cannot go on before it. */
-bool job_waits_below(const void *who);
 
 /* Runs one piece of work on the caller's stack and releases its unit; runtime->run. */
 void job_run(struct fiber *self, const struct work *item);
@@ -112,6 +91,7 @@ void job_failure(struct job *j, coir_failure *f, int outcome, enum coir_kind kin
 struct job_ops {
     void (*cancel)(struct counter *c); /* asks its jobs to stop */
     void (*join)(struct counter *c);   /* waits for it, uninterrupted */
+    int (*end_locals)(struct job *j, int outcome); /* destroys what the job keeps; its outcome then */
 };
 extern _Atomic(const struct job_ops *) job_ops;
 

@@ -23,6 +23,7 @@
 #include "cpus.h"
 #include "fault.h"
 #include "io.h"
+#include "local.h"
 #include "offload.h"
 #include "options.h"
 #include "spawn.h"
@@ -175,7 +176,8 @@ static void free_runtime(struct coir_runtime *rt)
     mem_free(&host, rt);
 }
 
-static const struct job_ops wait_ops = {.cancel = wait_cancel, .join = wait_join};
+static const struct job_ops wait_ops = {
+    .cancel = wait_cancel, .join = wait_join, .end_locals = local_end_all};
 
 static int set_up(struct coir_runtime *rt)
 {

@@ -5,6 +5,7 @@
 #ifndef COIR_WAITQ_H
 #define COIR_WAITQ_H
 
+#include "holder.h"
 #include "wait.h"
 
 /* ---------------------------------------------------------------- the word of a primitive */

@@ -1014,6 +1014,110 @@ typedef struct coir_case {
  */
 COIR_API COIR_MUST_USE int coir_select(coir_case *cases, size_t n, int64_t deadline, size_t *which);
 
+/* ------------------------------------------------------------------------- versions, job's own */
+
+/*
+ * A cell: the current version of a value that is replaced as a whole, never changed in place. Readers
+ * see the old one or the new one, never half a change, wait for nobody, and keep what they got for as
+ * long as they like; so a panic in the middle of building the next version harms nobody.
+ *
+ * A version is the caller's object with a coir_cell_version in it. Who publishes it gives it away; it is
+ * destroyed once, when it has been replaced and the last reader has released it, by whoever does the last
+ * of these, on its thread.
+ */
+typedef struct coir_cell_version {
+    uint64_t opaque[2];
+} coir_cell_version;
+
+typedef struct coir_cell {
+    uint64_t opaque[2];
+} coir_cell;
+#define COIR_CELL_INIT COIR_ZERO /* empty, and nothing is destroyed */
+
+/*
+ * Makes a cell.
+ *
+ *   first      NULL: empty until the first publish
+ *   destroy    called once for each version; must not suspend while a lock is held that readers take;
+ *              NULL: nothing
+ *
+ * Returns     COIR_OK; COIR_EINVAL; COIR_ERANGE (the address of the version needs more than 48 bits)
+ */
+COIR_API int coir_cell_init(coir_cell *cell, coir_cell_version *first,
+                            void (*destroy)(coir_cell_version *version));
+
+/*
+ * Empties a cell that nobody reads or publishes to any more. References stay valid.
+ */
+COIR_API void coir_cell_fini(coir_cell *cell);
+
+/*
+ * The current version, with a reference to it. A job that may panic should coir_defer the release.
+ *
+ * Returns     the version, to be given to coir_cell_release; NULL: the cell is empty
+ * Call from   any thread
+ * Suspends    no
+ * Ordering    what was written to the version before it was published happens before the return
+ * Cost        one atomic addition; wait-free but for one step in 32,768 reads
+ */
+COIR_API coir_cell_version *coir_cell_read(coir_cell *cell);
+
+/*
+ * Gives back one reference. The version may be destroyed in the call. NULL: nothing.
+ */
+COIR_API void coir_cell_release(coir_cell_version *version);
+
+/*
+ * Makes `next` the current version, whatever was.
+ *
+ *   next       the cell's from now on; never published before
+ *
+ * Returns     COIR_OK; COIR_EINVAL; COIR_ERANGE (as coir_cell_init; it stays the caller's)
+ * Suspends    no
+ */
+COIR_API int coir_cell_publish(coir_cell *cell, coir_cell_version *next);
+
+/*
+ * Makes `next` the current version if `expected` still is: what was copied from has not changed.
+ *
+ *   expected   the caller has a reference to it; NULL: the cell is empty
+ *
+ * Returns     COIR_OK; COIR_EAGAIN (another was faster; next stays the caller's, read and build anew);
+ *             COIR_EINVAL; COIR_ERANGE
+ */
+COIR_API int coir_cell_replace(coir_cell *cell, const coir_cell_version *expected,
+                               coir_cell_version *next);
+
+/*
+ * A key to values that jobs keep for themselves; usually a static variable, its address is its name.
+ * The value belongs to the job, wherever it runs; coir_try shares its job's, a spawned job begins
+ * without.
+ */
+typedef struct coir_local {
+    coir_fn *destroy; /* called with each job's value, if it is not NULL, when the job ends, after its
+                         deferred handlers; NULL: nothing. A panic in it makes the job end PANICKED. */
+} coir_local;
+#define COIR_LOCAL_INIT(destroy) {destroy}
+
+/*
+ * Sets the calling job's value. The one before is not destroyed.
+ *
+ *   key        borrowed until the job has ended
+ *   value      NULL: none
+ *
+ * Returns     COIR_OK; COIR_EPERM outside of a job; COIR_ENOMEM; COIR_EINVAL
+ * Suspends    no
+ * Cost        allocates a small record for the first value of a key in a job
+ */
+COIR_API COIR_MUST_USE int coir_local_set(const coir_local *key, void *value);
+
+/*
+ * The calling job's value.
+ *
+ * Returns     the value; NULL: none, or not in a job
+ */
+COIR_API void *coir_local_get(const coir_local *key);
+
 /* ---------------------------------------------------------------------- sockets and blocking */
 
 /*

@@ -439,5 +439,6 @@ static void a_canceled_waiter_is_told(void)
 }
 
 CHECK_MAIN(CASE(elements_come_out_in_order), CASE(bad_input_is_refused),
-           CASE(want_of_memory_is_told), CASE(nothing_is_lost_or_doubled), CASE(a_close_is_told_to_all_who_wait),
-           CASE(who_waits_is_served_in_order), CASE(a_canceled_waiter_is_told))
+           CASE(want_of_memory_is_told), CASE(nothing_is_lost_or_doubled),
+           CASE(a_close_is_told_to_all_who_wait), CASE(who_waits_is_served_in_order),
+           CASE(a_canceled_waiter_is_told))
