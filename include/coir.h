@@ -96,8 +96,8 @@ enum coir_kind {
     COIR_KIND_SKIPPED,  /* canceled before it started */
     COIR_KIND_SHUTDOWN, /* dropped because the runtime closed */
     COIR_KIND_DEPENDENCY, /* a job it was spawned after did not end as COIR_DONE */
-    COIR_KIND_HELD,     /* a job returned while it held a lock */
-    COIR_KIND_DONE      /* ended by coir_counter_done with an outcome other than COIR_DONE */
+    COIR_KIND_DONE,     /* ended by coir_counter_done with an outcome other than COIR_DONE */
+    COIR_KIND_HELD      /* a job returned while it held a lock */
 };
 
 #define COIR_MESSAGE_BYTES 72
@@ -559,7 +559,8 @@ COIR_API COIR_MUST_USE int coir_defer(coir_fn *fn, void *arg);
  *               call has not returned yet.
  *   Callers     fibers (they park) and plain threads (they block)
  *   Deadline    X_until gives up with COIR_ETIMEDOUT; X is X_until with COIR_NEVER
- *   Cancel      a call that has to wait returns COIR_ECANCELED if its job is, or gets, canceled
+ *   Cancel      a call that has to wait returns COIR_ECANCELED if its job is, or gets, canceled; each
+ *               such call does, not only the first (as coir_wait)
  *   Both        a call that is granted what it waits for while it is being timed out or canceled has
  *               been granted it: nothing is lost
  *   Stacks      a fiber that has to wait when no stack is left to go on with gets COIR_ENOMEM

@@ -191,18 +191,21 @@ static void each_version_is_destroyed_once_and_no_change_is_lost(void)
     CHECK_EQ(destroyed, made);
 }
 
-/* Many readers move the count of one version at once. */
-static void *read_and_keep(void *unused)
-{
-    enum { KEEP = 50000 };
-    coir_cell_version *v[64];
+/* The count beside the address is at its half when several readers come at once: each tries to move it, and
+ * who fails must undo what it did. */
+enum { HALF = 1 << 15, RACERS = 3 };
 
+static int race_round, racers_done;
+
+static void *read_when_told(void *unused)
+{
     (void)unused;
-    for (int i = 0; i < KEEP / 64; i++) {
-        for (int k = 0; k < 64; k++)
-            v[k] = coir_cell_read(&cell);
-        for (int k = 0; k < 64; k++)
-            coir_cell_release(v[k]);
+    for (int i = 1; i <= rounds; i++) {
+        while (__atomic_load_n(&race_round, __ATOMIC_ACQUIRE) < i)
+            sched_yield();
+        for (int k = 0; k < 16; k++)
+            coir_cell_release(coir_cell_read(&cell));
+        __atomic_add_fetch(&racers_done, 1, __ATOMIC_RELEASE);
     }
     return NULL;
 }
@@ -211,18 +214,27 @@ static void readers_race_to_move_the_count(void)
 {
     struct threads all = {.count = 0};
 
-    made = destroyed = 0;
-    CHECK_EQ(coir_cell_init(&cell, make(1), destroy), COIR_OK);
-    for (int i = 0; i < 4; i++)
-        threads_add(&all, read_and_keep, NULL);
-    for (int i = 0; i < 20; i++) {
-        for (int k = 0; k < 2000; k++)
+    made = destroyed = race_round = racers_done = 0;
+    rounds = MANY(400);
+    CHECK_EQ(coir_cell_init(&cell, NULL, destroy), COIR_OK);
+    for (int i = 0; i < RACERS; i++)
+        threads_add(&all, read_when_told, NULL);
+    for (int i = 1; i <= rounds; i++) {
+        coir_cell_version *v = make(i);
+
+        CHECK_EQ(coir_cell_publish(&cell, v), COIR_OK);
+        for (int k = 0; k < HALF; k++)
+            coir_cell_read(&cell);
+        __atomic_store_n(&race_round, i, __ATOMIC_RELEASE);
+        for (int k = 0; k < 16; k++)
             coir_cell_release(coir_cell_read(&cell));
-        CHECK_EQ(coir_cell_publish(&cell, make(i)), COIR_OK);
+        while (__atomic_load_n(&racers_done, __ATOMIC_ACQUIRE) < i * RACERS)
+            sched_yield();
+        for (int k = 0; k < HALF; k++)
+            coir_cell_release(v);
     }
     threads_join(&all);
     coir_cell_fini(&cell);
-    CHECK_EQ(made, 21);
     CHECK_EQ(destroyed, made);
 }
 

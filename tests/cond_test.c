@@ -120,6 +120,48 @@ static void no_signal_is_lost(void)
     CHECK_EQ(buffer.taken, buffer.made);
 }
 
+/* Two take turns, and each signals the moment the other may be between its unlock and its wait. */
+static int turn;
+
+static void alternate(void *self)
+{
+    int me = *(int *)self;
+
+    for (int i = 0; i < buffer.rounds; i++) {
+        CHECK_EQ(coir_mutex_lock(&mutex), COIR_OK);
+        while (turn != me)
+            CHECK_EQ(coir_cond_wait(&cond, &mutex), COIR_OK);
+        turn = !me;
+        CHECK_EQ(coir_cond_signal(&cond), COIR_OK);
+        CHECK_EQ(coir_mutex_unlock(&mutex), COIR_OK);
+    }
+}
+
+static void *alternate_on_thread(void *self)
+{
+    alternate(self);
+    return NULL;
+}
+
+static void no_signal_comes_before_the_wait(void)
+{
+    static int numbers[] = {0, 1};
+    struct threads all = {.count = 0};
+    coir_runtime *rt = run_open(2);
+    coir_counter c = COIR_COUNTER_INIT;
+
+    renew();
+    buffer.rounds = MANY(20000);
+    CHECK_EQ(coir_submit(rt, &c, alternate, &numbers[0]), COIR_OK);
+    CHECK_EQ(coir_submit(rt, &c, alternate, &numbers[1]), COIR_OK);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+    CHECK_EQ(coir_submit(rt, &c, alternate, &numbers[0]), COIR_OK);
+    threads_add(&all, alternate_on_thread, &numbers[1]);
+    threads_join(&all);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+    run_close(rt);
+}
+
 /* ------------------------------------------------------------------------------------ cancel */
 
 static int waiting, told, canceled;
@@ -168,9 +210,25 @@ static void cancel_one_waiter(void *unused)
     CHECK_EQ(told, 1);
 }
 
+static void cancel_while_it_is_free(void *unused)
+{
+    coir_counter c = COIR_COUNTER_INIT;
+
+    (void)unused;
+    waiting = told = canceled = 0;
+    CHECK_EQ(coir_spawn(&c, wait_to_be_told, NULL), COIR_OK);
+    await_waiting(1);
+    CHECK_EQ(coir_mutex_unlock(&mutex), COIR_OK);
+    CHECK_EQ(coir_counter_cancel(&c), COIR_OK);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+    CHECK_EQ(canceled, 1);
+}
+
 static void a_canceled_waiter_leaves_without_the_mutex(void)
 {
     renew();
+    run_on(1, cancel_while_it_is_free, NULL);
+    run_on(2, cancel_while_it_is_free, NULL);
     run_on(1, cancel_one_waiter, NULL);
     run_on(2, cancel_one_waiter, NULL);
 }
@@ -291,7 +349,8 @@ static void broadcast_tells_all(void)
 }
 
 CHECK_MAIN(CASE(a_wait_that_times_out_holds_the_mutex), CASE(bad_input_is_refused),
-           CASE(no_signal_is_lost), CASE(a_canceled_waiter_leaves_without_the_mutex),
+           CASE(no_signal_is_lost), CASE(no_signal_comes_before_the_wait),
+           CASE(a_canceled_waiter_leaves_without_the_mutex),
            CASE(a_signal_is_passed_on_by_who_must_leave),
            CASE(a_panicking_parent_does_not_strand_a_waiter),
            CASE(a_waiter_learns_that_the_mutex_is_poisoned), CASE(broadcast_tells_all))

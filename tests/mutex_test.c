@@ -349,6 +349,17 @@ static void a_waiter_loses_once_at_most(void)
 
 static int next_in, entered;
 
+/* Frees it more than once before anybody else runs, and then holds it while they do. */
+static void tease(void *unused)
+{
+    (void)unused;
+    for (int i = 0; i < 3; i++) {
+        CHECK_EQ(coir_mutex_unlock(&mutex), COIR_OK);
+        CHECK_EQ(coir_mutex_lock(&mutex), COIR_OK);
+    }
+    coir_yield();
+}
+
 static void enter_in_order(void *number)
 {
     __atomic_add_fetch(&entered, 1, __ATOMIC_RELEASE);
@@ -357,11 +368,10 @@ static void enter_in_order(void *number)
     CHECK_EQ(coir_mutex_unlock(&mutex), COIR_OK);
 }
 
-static void queue_up(void *unused)
+static void queue_up(void *meanwhile)
 {
     coir_counter c = COIR_COUNTER_INIT;
 
-    (void)unused;
     next_in = entered = 0;
     CHECK_EQ(coir_mutex_lock(&mutex), COIR_OK);
     for (uintptr_t i = 0; i < 10; i++) {
@@ -369,6 +379,8 @@ static void queue_up(void *unused)
         while (__atomic_load_n(&entered, __ATOMIC_ACQUIRE) <= (int)i)
             coir_yield();
     }
+    if (meanwhile)
+        (*(coir_fn **)meanwhile)(NULL);
     CHECK_EQ(coir_mutex_unlock(&mutex), COIR_OK);
     CHECK_EQ(coir_wait(&c), COIR_DONE);
     CHECK_EQ(next_in, 10);
@@ -377,6 +389,13 @@ static void queue_up(void *unused)
 static void waiters_get_it_in_the_order_they_came(void)
 {
     run_on(1, queue_up, NULL);
+}
+
+static void losers_stay_in_order(void)
+{
+    coir_fn *meanwhile = tease;
+
+    run_on(1, queue_up, &meanwhile);
 }
 
 /* -------------------------------------------------------------------------------- destruction */
@@ -446,4 +465,5 @@ CHECK_MAIN(CASE(a_holder_is_known), CASE(bad_input_is_refused),
            CASE(coir_try_shares_its_jobs_identity), CASE(a_mutex_belongs_to_the_job_not_the_thread),
            CASE(only_one_holds_it), CASE(a_canceled_waiter_is_told),
            CASE(a_panicking_holder_does_not_strand_its_children), CASE(a_waiter_loses_once_at_most),
-           CASE(waiters_get_it_in_the_order_they_came), CASE(the_last_to_unlock_may_free_it))
+           CASE(waiters_get_it_in_the_order_they_came), CASE(losers_stay_in_order),
+           CASE(the_last_to_unlock_may_free_it))
