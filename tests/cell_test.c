@@ -193,7 +193,7 @@ static void each_version_is_destroyed_once_and_no_change_is_lost(void)
 
 /* The count beside the address is at its half when several readers come at once: each tries to move it, and
  * who fails must undo what it did. */
-enum { HALF = 1 << 15, RACERS = 3 };
+enum { HALF = 1 << 15, RACERS = 2 };
 
 static int race_round, racers_done;
 
@@ -201,8 +201,9 @@ static void *read_when_told(void *unused)
 {
     (void)unused;
     for (int i = 1; i <= rounds; i++) {
-        while (__atomic_load_n(&race_round, __ATOMIC_ACQUIRE) < i)
-            sched_yield();
+        for (int turn = 1; __atomic_load_n(&race_round, __ATOMIC_ACQUIRE) < i; turn++)
+            if (turn % 10000 == 0)
+                sched_yield();
         for (int k = 0; k < 16; k++)
             coir_cell_release(coir_cell_read(&cell));
         __atomic_add_fetch(&racers_done, 1, __ATOMIC_RELEASE);
@@ -215,7 +216,7 @@ static void readers_race_to_move_the_count(void)
     struct threads all = {.count = 0};
 
     made = destroyed = race_round = racers_done = 0;
-    rounds = MANY(400);
+    rounds = MANY(20000);
     CHECK_EQ(coir_cell_init(&cell, NULL, destroy), COIR_OK);
     for (int i = 0; i < RACERS; i++)
         threads_add(&all, read_when_told, NULL);
@@ -223,15 +224,15 @@ static void readers_race_to_move_the_count(void)
         coir_cell_version *v = make(i);
 
         CHECK_EQ(coir_cell_publish(&cell, v), COIR_OK);
-        for (int k = 0; k < HALF; k++)
-            coir_cell_read(&cell);
+        __atomic_fetch_add(&cell.opaque[0], HALF, __ATOMIC_RELAXED); /* so many reads, at once */
         __atomic_store_n(&race_round, i, __ATOMIC_RELEASE);
+        for (volatile int k = 0; k < i % 100 * 3; k++)
+            ; /* about as long as it takes the others to notice */
         for (int k = 0; k < 16; k++)
             coir_cell_release(coir_cell_read(&cell));
         while (__atomic_load_n(&racers_done, __ATOMIC_ACQUIRE) < i * RACERS)
             sched_yield();
-        for (int k = 0; k < HALF; k++)
-            coir_cell_release(v);
+        __atomic_fetch_sub(&v->opaque[0], HALF, __ATOMIC_RELAXED); /* their releases */
     }
     threads_join(&all);
     coir_cell_fini(&cell);
