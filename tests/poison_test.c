@@ -159,25 +159,39 @@ static void return_holding(void *unused)
     CHECK_EQ(coir_mutex_lock(&mutex), COIR_OK);
 }
 
+/* Mutexes at all depths of a frame that will be gone when they are looked at. */
+struct deep {
+    coir_mutex mutex;
+    char between[400];
+};
+
+static void lock_deep(struct deep *deep, int n)
+{
+    for (int i = 0; i < n; i++) {
+        memset(&deep[i], 0, sizeof deep[i]);
+        CHECK_EQ(coir_mutex_lock(&deep[i].mutex), COIR_OK);
+    }
+}
+
 static void return_holding_a_local(void *unused)
 {
-    coir_mutex local = COIR_MUTEX_INIT, other = COIR_MUTEX_INIT;
+    struct deep deep[10];
 
     (void)unused;
-    CHECK_EQ(coir_mutex_lock(&local), COIR_OK);
+    lock_deep(deep, 5);
     CHECK_EQ(coir_mutex_lock(&mutex), COIR_OK);
-    CHECK_EQ(coir_mutex_lock(&other), COIR_OK);
+    lock_deep(deep + 5, 5);
 }
 
 static void panic_holding_a_local(void *unused)
 {
-    coir_mutex local = COIR_MUTEX_INIT, other = COIR_MUTEX_INIT;
+    struct deep deep[10];
 
     (void)unused;
-    CHECK_EQ(coir_mutex_lock(&local), COIR_OK);
+    lock_deep(deep, 5);
     CHECK_EQ(coir_mutex_lock(&mutex), COIR_OK);
-    CHECK_EQ(coir_mutex_lock(&other), COIR_OK);
-    coir_panic("two mutexes go with the frame");
+    lock_deep(deep + 5, 5);
+    coir_panic("ten mutexes go with the frame");
 }
 
 static void a_return_that_holds_is_a_panic(void)
