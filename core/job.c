@@ -167,23 +167,26 @@ void job_raised(struct job *j, uintptr_t frame)
 {
     for (struct held *h = j->held; h; h = h->next)
         h->leave(h, LEAVE_RAISED);
+    j->raised_at = frame;
     job_settle_owned(j, frame);
 }
 
 /* Where the frames that the job has left can begin. How large a plain thread's stack is nobody knows
  * here; to keep some memory below it that is no frame costs nothing. */
-static inline __attribute__((always_inline)) uintptr_t lowest_frame(const struct job *j)
+static inline __attribute__((always_inline)) uintptr_t lowest_frame(const struct job *j, bool raised)
 {
     const struct worker *w = worker_here();
 
+    if (raised)
+        return j->raised_at;
     return w ? (uintptr_t)w->current->bottom : (uintptr_t)j - THREAD_FRAMES;
 }
 
 /* The lowest counter the job still owns, or lock it holds, in frames that have been left. Inlined
  * into a caller that makes no call before it has moved its stack pointer below them. */
-static inline __attribute__((always_inline)) uintptr_t lowest_left(const struct job *j)
+static inline __attribute__((always_inline)) uintptr_t lowest_left(const struct job *j, bool raised)
 {
-    uintptr_t lowest = (uintptr_t)j, floor = lowest_frame(j);
+    uintptr_t lowest = (uintptr_t)j, floor = lowest_frame(j, raised);
 
     for (struct held *h = j->held; h; h = h->next)
         if ((uintptr_t)h >= floor && (uintptr_t)h < lowest)
@@ -325,7 +328,7 @@ static inline __attribute__((always_inline)) int call(struct job *j, struct job 
     *slot = j;
     exception = arch_boundary(j->fn, j->arg);
     if (UNLIKELY(exception || j->owned || j->defer_count || j->held || j->locals)) {
-        uintptr_t low = lowest_left(j), here = (uintptr_t)__builtin_frame_address(0);
+        uintptr_t low = lowest_left(j, exception), here = (uintptr_t)__builtin_frame_address(0);
 
         if (UNLIKELY(low < here)) { /* steps below them: their memory must stay what it is */
             void *gap = __builtin_alloca(here - low);

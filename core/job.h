@@ -41,6 +41,7 @@ struct job {
     bool is_try;              /* a coir_try: same job, a boundary of its own */
     bool raising;             /* a panic is on its way to this boundary */
     bool told;                /* COIR_ECANCELED has been returned once */
+    uintptr_t raised_at;      /* an address below its frames; once a panic or exception is raised */
     struct defer_block *more; /* further handlers */
     struct eh_globals eh;     /* C++ exception globals at its entry; coir_try's only, else zero */
 

@@ -200,14 +200,15 @@ static int fiber_sleep(struct sleeper *s, int64_t deadline)
 
 static int thread_sleep(struct sleeper *s, int64_t deadline)
 {
-    uint32_t seen;
+    for (;;) {
+        uint32_t seen = atomic_load_explicit(&s->state, memory_order_acquire); /* TAKEN */
 
-    while ((seen = atomic_load_explicit(&s->state, memory_order_acquire)) != SLEEPER_RELEASED) { /* TAKEN */
+        if (seen == SLEEPER_RELEASED)
+            return COIR_OK;
         if (deadline != COIR_NEVER && coir_now() >= deadline)
             return COIR_ETIMEDOUT;
         futex_wait(&s->state, seen, deadline);
     }
-    return COIR_OK;
 }
 
 int sleeper_sleep(struct sleeper *s, int64_t deadline)

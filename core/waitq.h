@@ -78,7 +78,8 @@ void waitq_prepend(struct waitq *q, struct waiter *w);
 /* Takes the waiter out if it is still in. */
 void waitq_remove(struct waitq *q, struct waiter *w);
 
-/* Takes the first waiter whose call has not been ended otherwise; it is the caller's to wake. NULL: none. */
+/* Takes the first waiter whose call has not been ended otherwise; it is the caller's to wake. NULL:
+ * there is none. */
 struct waiter *waitq_take(struct waitq *q);
 
 /* The same, but only while the first in the queue has this item. */
@@ -87,8 +88,8 @@ struct waiter *waitq_take_item(struct waitq *q, const void *item);
 /* Takes all of them, linked by next; each has been told the status. */
 struct waiter *waitq_take_all(struct waitq *q, int status);
 
-/* Lets a taken waiter go; the last use of its node. The primitive's lock is not held: its memory may
- * go while this runs. */
+/* Lets a taken waiter go; the last use of its node. The primitive's lock is not held, and its memory
+ * may go while this runs. */
 void waiter_wake(struct waiter *w);
 void waiter_wake_all(struct waiter *list);
 
@@ -101,7 +102,8 @@ void sleeper_abandon(struct sleeper *s);
 /* Gives up before the sleep, though queues may hold it already. False: a waker was first. */
 bool sleeper_retract(struct sleeper *s);
 
-/* Sleeps until taken: COIR_OK. Else COIR_ETIMEDOUT or COIR_ECANCELED, and the caller takes its nodes out. */
+/* Sleeps until taken: COIR_OK. Else COIR_ETIMEDOUT or COIR_ECANCELED, and the caller takes its nodes
+ * out of their queues. */
 int sleeper_sleep(struct sleeper *s, int64_t deadline);
 
 #endif

@@ -583,7 +583,8 @@ COIR_API COIR_MUST_USE int coir_defer(coir_fn *fn, void *arg);
  *
  * Poisoning. A panic that unwinds a frame in which the mutex is held, up to the boundary (the job's or
  * coir_try's) inside which it was locked, poisons it; if no cleanup has unlocked it on the way, it is
- * unlocked at the boundary. Every lock of a poisoned mutex returns COIR_EPOISONED *with the mutex
+ * unlocked at the boundary. It is poisoned as the panic is raised, so also if a foreign catch swallows
+ * that later. Every lock of a poisoned mutex returns COIR_EPOISONED *with the mutex
  * held*: unlock it and pass the error on; or make sure that what it guards is whole, or make it so,
  * and coir_mutex_clear. A job that returns while it holds a mutex ends PANICKED (kind HELD), and
  * the mutex is poisoned too.
