@@ -2,7 +2,8 @@
 /*
  * job.c - runs one call inside the boundary and settles everything it owes, however it ends.
  *
- * Owns: the record of a running job, its deferred handlers, the counters that lie in its frames.
+ * Owns: the record of a running job, its deferred handlers, the counters that lie in its frames, the
+ * list of locks it holds.
  * Does not know how a panic is raised (panic.c) or how a wait parks (wait.c).
  *
  * Invariants
@@ -11,6 +12,7 @@
  *   B2  No frame is torn down while jobs owe a counter in it that its job spawned on: a panic
  *       settles them before it unwinds (panic.c), a return is checked here.
  *   B3  The job's record lies in the frame that called the boundary, above all frames of the job.
+ *   B4  A lock that is held at the end is released, poisoned if it may guard half a change.
  */
 #include "job.h"
 
@@ -21,6 +23,8 @@
 #include "foreign.h"
 #include "hostcall.h"
 #include "report.h"
+
+#define THREAD_FRAMES (UINT64_C(64) << 10)
 
 static __thread struct job *thread_job; /* innermost coir_try of a plain thread */
 
@@ -195,11 +199,34 @@ void job_settle_owned(struct job *j, uintptr_t frame)
     }
 }
 
-/* The lowest counter the job still owns. Inlined into a caller that makes no call before it has
- * moved its stack pointer below: the counters lie in frames that have been left. */
-static inline __attribute__((always_inline)) uintptr_t lowest_owned(const struct job *j)
+void job_raised(struct job *j, uintptr_t frame)
 {
-    uintptr_t lowest = (uintptr_t)j;
+    for (struct held *h = j->held; h; h = h->next)
+        h->leave(h, LEAVE_RAISED);
+    j->raised_at = frame;
+    job_settle_owned(j, frame);
+}
+
+/* Where the frames that the job has left can begin. How large a plain thread's stack is nobody knows
+ * here; to keep some memory below it that is no frame costs nothing. */
+static inline __attribute__((always_inline)) uintptr_t lowest_frame(const struct job *j, bool raised)
+{
+    const struct worker *w = worker_here();
+
+    if (raised)
+        return j->raised_at;
+    return w ? (uintptr_t)w->current->bottom : (uintptr_t)j - THREAD_FRAMES;
+}
+
+/* The lowest counter the job still owns, or lock it holds, in frames that have been left. Inlined
+ * into a caller that makes no call before it has moved its stack pointer below them. */
+static inline __attribute__((always_inline)) uintptr_t lowest_left(const struct job *j, bool raised)
+{
+    uintptr_t lowest = (uintptr_t)j, floor = lowest_frame(j, raised);
+
+    for (struct held *h = j->held; h; h = h->next)
+        if ((uintptr_t)h >= floor && (uintptr_t)h < lowest)
+            lowest = (uintptr_t)h;
 
     for (struct counter *c = j->owned; c; c = c->next_owned) {
         if (counter_owner(c) != j)
@@ -252,6 +279,16 @@ static int failed(struct job *j)
     return COIR_FAILED;
 }
 
+/* It has returned, and no frame is left to unwind; but what it left behind is a panic. */
+static int panicked_at_return(struct job *j, enum coir_kind kind, const char *text)
+{
+    job_failure(j, &j->failure, COIR_PANICKED, kind);
+    snprintf(j->failure.message, sizeof j->failure.message, "%s", text);
+    job_panicked(j, j->failure.message, NULL);
+    j->raising = false;
+    return COIR_PANICKED;
+}
+
 /* The job returned while jobs owe a counter of frames that are gone. */
 static COLD int returned_owing(struct job *j, uintptr_t frame)
 {
@@ -262,11 +299,22 @@ static COLD int returned_owing(struct job *j, uintptr_t frame)
     job_settle_owned(j, frame);
     if (!owed)
         return COIR_DONE;
-    job_failure(j, &j->failure, COIR_PANICKED, COIR_KIND_OWED);
-    snprintf(j->failure.message, sizeof j->failure.message,
-             "returned while jobs it spawned still owed a counter in its frame");
-    job_panicked(j, j->failure.message, NULL);
-    j->raising = false; /* no frame is left to unwind */
+    return panicked_at_return(j, COIR_KIND_OWED,
+                              "returned while jobs it spawned still owed a counter in its frame");
+}
+
+/* Locks are still held at the end, which nobody else could unlock. What a coir_try leaves by its return
+ * goes to the boundary around it. */
+static COLD int end_holding(struct job *j, int outcome)
+{
+    if (j->is_try && outcome < COIR_PANICKED) {
+        held_move(&j->held, j->outer ? &j->outer->held : held_by_thread());
+        return outcome;
+    }
+    if (outcome < COIR_PANICKED)
+        panicked_at_return(j, COIR_KIND_HELD, "returned while it held a lock");
+    while (j->held)
+        j->held->leave(j->held, LEAVE_ENDED);
     return COIR_PANICKED;
 }
 
@@ -315,7 +363,10 @@ static COLD int end_slowly(struct job *j, void *exception, uintptr_t frame)
 
         outcome = owing > outcome ? owing : outcome;
     }
-    return run_deferred(j, outcome);
+    outcome = run_deferred(j, outcome);
+    if (j->locals)
+        outcome = ops()->end_locals(j, outcome);
+    return j->held ? end_holding(j, outcome) : outcome;
 }
 
 /* Calls the job in its boundary. Kept apart from the settling so that its frame is the job's. */
@@ -326,8 +377,8 @@ static inline __attribute__((always_inline)) int call(struct job *j, struct job 
 
     *slot = j;
     exception = arch_boundary(j->fn, j->arg);
-    if (UNLIKELY(exception || j->owned || j->defer_count || j->failed)) {
-        uintptr_t low = lowest_owned(j), here = (uintptr_t)__builtin_frame_address(0);
+    if (UNLIKELY(exception || j->owned || j->defer_count || j->held || j->locals || j->failed)) {
+        uintptr_t low = lowest_left(j, exception), here = (uintptr_t)__builtin_frame_address(0);
 
         if (UNLIKELY(low < here)) { /* steps below them: their memory must stay what it is */
             void *gap = __builtin_alloca(here - low);
@@ -349,6 +400,8 @@ static inline void open_job(struct job *j, coir_fn *fn, void *arg, struct counte
     j->owed_to = owed_to;
     j->outer = outer;
     j->owned = NULL;
+    j->held = NULL;
+    j->locals = NULL;
     j->name = NULL;
     j->id = 0;
     j->defer_count = 0;

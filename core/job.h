@@ -11,6 +11,7 @@
 #include <unwind.h>
 
 #include "counter.h"
+#include "held.h"
 #include "worker.h"
 
 struct defer {
@@ -32,6 +33,8 @@ struct job {
     struct counter *owed_to;  /* who is owed this job's end; NULL: nobody, or a coir_try */
     struct job *outer;        /* the job (or thread) below on this stack, or NULL */
     struct counter *owned;    /* counters in its frames that it spawned on; linked by next_owned */
+    struct held *held;        /* locks taken inside this boundary and not unlocked */
+    struct local *locals;     /* its coir_local values, newest first */
     const char *name;         /* coir_job_name, or NULL */
     uint64_t id;              /* 0: not asked for yet */
     uint32_t defer_count;     /* inline handlers in use */
@@ -41,6 +44,7 @@ struct job {
     bool is_defer;            /* that coir_try runs a deferred handler */
     bool raising;             /* a panic is on its way to this boundary */
     bool told;                /* COIR_ECANCELED has been returned once */
+    uintptr_t raised_at;      /* an address below its frames; once a panic or exception is raised */
     struct defer_block *more; /* further handlers */
     struct eh_globals eh;     /* C++ exception globals at its entry; coir_try's only, else zero */
 
@@ -99,10 +103,15 @@ void job_panicked(struct job *j, const char *text, const void *frame);
 struct job_ops {
     void (*cancel)(struct counter *c, enum coir_cancel cause); /* asks its jobs to stop */
     void (*join)(struct counter *c);   /* waits for it, uninterrupted */
+    int (*end_locals)(struct job *j, int outcome); /* destroys what the job keeps; its outcome then */
 };
 extern _Atomic(const struct job_ops *) job_ops;
 
-/* Cancels and waits for what the job still owns. frame: an address below its live frames. */
+/* A panic is about to unwind the job; every frame is whole. Locks that it holds are told, and what it
+ * still owns is canceled and waited for. frame: an address below its live frames. */
+void job_raised(struct job *j, uintptr_t frame);
+
+/* Cancels and waits for what the job still owns. frame: as above. */
 void job_settle_owned(struct job *j, uintptr_t frame);
 
 #define JOB_EXCEPTION_CLASS UINT64_C(0x434f495250414e43) /* "COIRPANC" */

@@ -139,7 +139,7 @@ static __attribute__((noreturn, noinline, cold)) void raise_panic(const struct w
     put_words(&j->failure, said);
     job_panicked(j, said->text, said->frame);
 
-    job_settle_owned(j, (uintptr_t)__builtin_frame_address(0)); /* P1; may suspend */
+    job_raised(j, (uintptr_t)__builtin_frame_address(0)); /* P1; may suspend */
     j->exception = (struct _Unwind_Exception){.exception_class = JOB_EXCEPTION_CLASS,
                                               .exception_cleanup = on_swallowed};
     memset(j->no_cxx_header, 0, sizeof j->no_cxx_header);
@@ -200,7 +200,7 @@ static void foreign_panicked(struct job *j, struct _Unwind_Exception *e)
     job_failure(j, &j->failure, COIR_PANICKED, COIR_KIND_FOREIGN);
     put_words(&j->failure, &said);
     job_panicked(j, said.text, said.frame);
-    job_settle_owned(j, (uintptr_t)__builtin_frame_address(0)); /* P1; may suspend */
+    job_raised(j, (uintptr_t)__builtin_frame_address(0)); /* P1; may suspend */
 }
 
 /* Named in the unwind tables of arch_boundary. The first boundary met is the innermost job's. */

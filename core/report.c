@@ -78,3 +78,13 @@ void report_failure(struct coir_runtime *rt, const coir_failure *f, const char *
         fprintf(stderr, "coir: panic at %s:%d, in coir_try on a plain thread: %s%s\n",
                 f->file ? f->file : "?", f->line, text, more);
 }
+
+void report_cleared(const char *kind, const void *lock, const char *reason)
+{
+    struct coir_runtime *rt = runtime_here();
+
+    if (rt)
+        host_log(&rt->host, COIR_LOG_WARNING, "%s %p is no longer poisoned: %s", kind, lock, reason);
+    else
+        fprintf(stderr, "coir: %s %p is no longer poisoned: %s\n", kind, lock, reason);
+}

@@ -15,4 +15,7 @@ void report_keep(struct coir_runtime *rt, coir_failure *f, const char *text, con
 /* Tells a panic to the log. rt NULL: a plain thread's coir_try; standard error. */
 void report_failure(struct coir_runtime *rt, const coir_failure *f, const char *text);
 
+/* Somebody has ended the poisoning of a lock. */
+void report_cleared(const char *kind, const void *lock, const char *reason);
+
 #endif

@@ -25,6 +25,7 @@
 #include "fault.h"
 #include "hostcall.h"
 #include "io.h"
+#include "local.h"
 #include "offload.h"
 #include "options.h"
 #include "spawn.h"
@@ -180,7 +181,8 @@ static void free_runtime(struct coir_runtime *rt)
     mem_free(&host, rt);
 }
 
-static const struct job_ops wait_ops = {.cancel = wait_cancel, .join = wait_join};
+static const struct job_ops wait_ops = {
+    .cancel = wait_cancel, .join = wait_join, .end_locals = local_end_all};
 
 static int set_up(struct coir_runtime *rt)
 {

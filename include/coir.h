@@ -69,7 +69,9 @@ extern "C" {
     X(COIR_ECONNREFUSED, -111, "connection refused")                                              \
     X(COIR_EHOSTUNREACH, -113, "no route to host")                                                \
     X(COIR_ECANCELED, -125, "canceled")                                                           \
-    X(COIR_EPOLICY, -1001, "options.panic forbids it: it needs panics to be contained")
+    X(COIR_EPOISONED, -130, "a panic has left it half changed")                                       \
+    X(COIR_EPOLICY, -1001, "options.panic forbids it: it needs panics to be contained")              \
+    X(COIR_ECLOSED, -4096, "the channel is closed")
 
 enum coir_status {
 #define COIR_STATUS_VALUE(name, value, text) name = (value),
@@ -96,10 +98,11 @@ enum coir_kind {
     COIR_KIND_SHUTDOWN, /* dropped because the runtime closed */
     COIR_KIND_DEPENDENCY, /* a job it was spawned after did not end as COIR_DONE */
     COIR_KIND_DONE,     /* ended by coir_counter_done with an outcome other than COIR_DONE */
-    COIR_KIND_FAIL      /* coir_fail */
+    COIR_KIND_FAIL,     /* coir_fail */
+    COIR_KIND_HELD      /* a job returned while it held a lock */
 };
 
-#define COIR_KINDS (COIR_KIND_FAIL + 1)
+#define COIR_KINDS (COIR_KIND_HELD + 1)
 
 /* Where a failure happened: in which of the calls that a boundary contains. */
 enum coir_location {
@@ -756,6 +759,577 @@ COIR_API int coir_failure_frames(coir_runtime *runtime, uint64_t id, void **pc, 
  * Call from   any thread while the runtime is open, the panic hook too
  */
 COIR_API int coir_failure_print(coir_runtime *runtime, uint64_t id, int fd);
+/* ------------------------------------------------------------------------------------ locks */
+
+/*
+ * What the calls below have in common, unless one says otherwise.
+ *
+ *   Memory      the caller's; all zero is a valid initial state; nothing is allocated, also while
+ *               waiting. It may go when nobody uses the object any more. Who was let go by a call
+ *               of another (an unlock, a release, a set) may free the object at once, though that
+ *               call has not returned yet.
+ *   Callers     fibers (they park) and plain threads (they block)
+ *   Deadline    X_until gives up with COIR_ETIMEDOUT; X is X_until with COIR_NEVER
+ *   Cancel      a call that has to wait returns COIR_ECANCELED if its job is, or gets, canceled; each
+ *               such call does, not only the first (as coir_wait)
+ *   Both        a call that is granted what it waits for while it is being timed out or canceled has
+ *               been granted it: nothing is lost
+ *   Stacks      a fiber that has to wait when no stack is left to go on with gets COIR_ENOMEM
+ *   Identity    locks are held by a job, not by its thread: it may suspend and resume elsewhere.
+ *               coir_try shares its job's identity; a child that runs in place has its own. A
+ *               plain thread is its own identity, and must not end while it holds a lock.
+ *   Ordering    what was done before an unlock, release, set or send happens before the return of
+ *               the call that it lets go on
+ */
+
+/* What COIR_X_INIT of an object below stands for. */
+#ifdef __cplusplus
+#define COIR_ZERO {}
+#else
+#define COIR_ZERO {{0}}
+#endif
+
+/*
+ * A mutex.
+ *
+ * Poisoning. A panic that unwinds a frame in which the mutex is held, up to the boundary (the job's or
+ * coir_try's) inside which it was locked, poisons it; if no cleanup has unlocked it on the way, it is
+ * unlocked at the boundary. It is poisoned as the panic is raised, so also if a foreign catch swallows
+ * that later. Every lock of a poisoned mutex returns COIR_EPOISONED *with the mutex
+ * held*: unlock it and pass the error on; or make sure that what it guards is whole, or make it so,
+ * and coir_mutex_clear. A job that returns while it holds a mutex ends PANICKED (kind HELD), and
+ * the mutex is poisoned too.
+ *
+ * Fairness. A mutex that is free may be taken by anyone who comes, before a waiter that has been woken
+ * has got to it: else each contended unlock would cost all others a context switch. But a waiter
+ * loses at most once: then it is at the head of the queue, and the next unlock hands the mutex over
+ * to it. So the one at the head waits for at most two unlocks after it got there, plus
+ * what comes in between its wake-up and its run; the others follow in the order they came.
+ */
+typedef struct coir_mutex {
+    uint64_t opaque[7];
+} coir_mutex;
+#define COIR_MUTEX_INIT COIR_ZERO
+
+enum coir_mutex_policy {
+    COIR_MUTEX_POISON = 0, /* as above */
+    COIR_MUTEX_ABORT       /* a panic while it is held aborts the process with a report */
+};
+
+/*
+ * Makes a mutex new: unlocked, not poisoned. Nobody may be using it.
+ *
+ *   policy     enum coir_mutex_policy
+ *
+ * Returns     COIR_OK; COIR_EINVAL (no such policy)
+ */
+COIR_API int coir_mutex_init(coir_mutex *mutex, int policy);
+
+/*
+ * Locks.
+ *
+ * Returns     COIR_OK; COIR_EPOISONED (it is held, too); COIR_EDEADLK (the caller holds it already, or
+ *             a job that waits below on its stack does); COIR_ETIMEDOUT; COIR_ECANCELED; COIR_ENOMEM
+ * Suspends    if another holds it
+ * Cost        one compare-and-swap if it is free
+ */
+COIR_API COIR_MUST_USE int coir_mutex_lock_until(coir_mutex *mutex, int64_t deadline);
+/* coir_mutex_lock_until with COIR_NEVER. */
+COIR_API COIR_MUST_USE int coir_mutex_lock(coir_mutex *mutex);
+
+/*
+ * Locks if that needs no wait.
+ *
+ * Returns     COIR_OK; COIR_EPOISONED (it is held, too); COIR_EBUSY; COIR_EDEADLK (the caller holds it)
+ * Suspends    no
+ */
+COIR_API COIR_MUST_USE int coir_mutex_try_lock(coir_mutex *mutex);
+
+/*
+ * Unlocks. Several mutexes may be unlocked in any order. A poisoned one stays so.
+ *
+ * Returns     COIR_OK; COIR_EPERM (another holds it); COIR_EINVAL (nobody holds it)
+ * Suspends    no
+ * Cost        one compare-and-swap if nobody waits
+ */
+COIR_API int coir_mutex_unlock(coir_mutex *mutex);
+
+/*
+ * Ends the poisoning of a mutex that the caller holds.
+ *
+ *   reason     why what it guards is whole again; goes to the log; not empty
+ *
+ * Returns     COIR_OK; COIR_ENOENT (not poisoned); COIR_EPERM (the caller does not hold it);
+ *             COIR_EINVAL
+ */
+COIR_API int coir_mutex_clear(coir_mutex *mutex, const char *reason);
+
+/*
+ * A condition: waits until what a mutex guards has changed. Wake-ups are never spurious, but another
+ * may have been faster to the mutex: test in a loop. Waiters are told in the order they came.
+ */
+typedef struct coir_cond {
+    uint64_t opaque[3];
+} coir_cond;
+#define COIR_COND_INIT COIR_ZERO
+
+/*
+ * Makes a condition new. Nobody may be waiting.
+ */
+COIR_API void coir_cond_init(coir_cond *cond);
+
+/*
+ * Unlocks the mutex and waits for a signal, in one step; then locks the mutex again.
+ *
+ *   mutex      held by the caller
+ *
+ * Returns     with the mutex held: COIR_OK; COIR_ETIMEDOUT; COIR_EPOISONED (signaled or timed out, and
+ *             the mutex is poisoned by now). With the mutex *not* held: COIR_ECANCELED; a signal that
+ *             was on its way to the caller goes to the next waiter. Having done nothing: COIR_EPERM
+ *             (the caller does not hold the mutex); COIR_ENOMEM; COIR_EINVAL
+ * Suspends    yes
+ */
+COIR_API COIR_MUST_USE int coir_cond_wait_until(coir_cond *cond, coir_mutex *mutex, int64_t deadline);
+/* coir_cond_wait_until with COIR_NEVER. */
+COIR_API COIR_MUST_USE int coir_cond_wait(coir_cond *cond, coir_mutex *mutex);
+
+/*
+ * Lets the waiter go on that has waited longest, or (broadcast) all that wait now. Nobody: nothing.
+ *
+ * Returns     COIR_OK, COIR_EINVAL
+ * Call from   fibers and threads, with or without the mutex
+ * Suspends    no
+ */
+COIR_API int coir_cond_signal(coir_cond *cond);
+/* Otherwise as coir_cond_signal. */
+COIR_API int coir_cond_broadcast(coir_cond *cond);
+
+#define COIR_SEMAPHORE_MAX UINT32_C(0x7fffffff)
+
+/*
+ * A counting semaphore: permits, 0 to COIR_SEMAPHORE_MAX. A permit belongs to nobody: any job may
+ * release what another acquired, and a panic releases none (coir_defer does).
+ *
+ * Fairness. First come, first served: a released permit goes straight to the first waiter.
+ */
+typedef struct coir_semaphore {
+    uint64_t opaque[3];
+} coir_semaphore;
+#define COIR_SEMAPHORE_INIT COIR_ZERO /* no permits */
+
+/*
+ * Makes a semaphore new. Nobody may be using it.
+ *
+ * Returns     COIR_OK; COIR_ERANGE (more permits than COIR_SEMAPHORE_MAX)
+ */
+COIR_API int coir_semaphore_init(coir_semaphore *semaphore, uint32_t permits);
+
+/*
+ * Takes one permit.
+ *
+ * Returns     COIR_OK; COIR_ETIMEDOUT; COIR_ECANCELED; COIR_ENOMEM
+ * Suspends    if there is none
+ * Cost        one compare-and-swap if there is one
+ */
+COIR_API COIR_MUST_USE int coir_semaphore_acquire_until(coir_semaphore *semaphore, int64_t deadline);
+/* coir_semaphore_acquire_until with COIR_NEVER. */
+COIR_API COIR_MUST_USE int coir_semaphore_acquire(coir_semaphore *semaphore);
+
+/*
+ * Takes one permit if there is one.
+ *
+ * Returns     COIR_OK, COIR_EBUSY
+ */
+COIR_API COIR_MUST_USE int coir_semaphore_try_acquire(coir_semaphore *semaphore);
+
+/*
+ * Gives n permits.
+ *
+ * Returns     COIR_OK; COIR_ERANGE (there would be more than COIR_SEMAPHORE_MAX; none is given)
+ * Suspends    no
+ * Cost        one compare-and-swap if nobody waits
+ */
+COIR_API int coir_semaphore_release(coir_semaphore *semaphore, uint32_t n);
+
+/*
+ * An event: not set at first; set lets all waits return, until it is reset.
+ */
+typedef struct coir_event {
+    uint64_t opaque[3];
+} coir_event;
+#define COIR_EVENT_INIT COIR_ZERO
+
+/*
+ * Makes an event new: not set. Nobody may be using it.
+ */
+COIR_API void coir_event_init(coir_event *event);
+
+/*
+ * Sets the event; all who wait return. Set already: nothing changes.
+ *
+ * Returns     COIR_OK, COIR_EINVAL
+ * Suspends    no
+ */
+COIR_API int coir_event_set(coir_event *event);
+
+/*
+ * Makes the event not set, for waits to come. Those that were let go return all the same.
+ *
+ * Returns     COIR_OK, COIR_EINVAL
+ */
+COIR_API int coir_event_reset(coir_event *event);
+
+/*
+ * Whether the event is set.
+ *
+ * Returns     1 or 0
+ */
+COIR_API int coir_event_is_set(coir_event *event);
+
+/*
+ * Waits until the event is set.
+ *
+ * Returns     COIR_OK; COIR_ETIMEDOUT; COIR_ECANCELED; COIR_ENOMEM
+ * Suspends    if it is not set
+ * Cost        one load if it is
+ */
+COIR_API COIR_MUST_USE int coir_event_wait_until(coir_event *event, int64_t deadline);
+/* coir_event_wait_until with COIR_NEVER. */
+COIR_API COIR_MUST_USE int coir_event_wait(coir_event *event);
+
+/*
+ * Calls a function once, whoever comes first. If it panics, that is all: the once is poisoned.
+ */
+typedef struct coir_once {
+    uint64_t opaque[3];
+} coir_once;
+#define COIR_ONCE_INIT COIR_ZERO
+
+/*
+ * Calls fn(arg), in a boundary of its own (coir_try), if nobody has; else waits until it has ended.
+ *
+ *   deadline   until when to wait for another's call; the caller's own is not cut short
+ *
+ * Returns     COIR_OK: fn has returned; COIR_EPOISONED: it has panicked, the caller's own call or an
+ *             earlier one; COIR_EDEADLK (from inside of fn); COIR_ETIMEDOUT; COIR_ECANCELED;
+ *             COIR_ENOMEM; COIR_EINVAL (fn NULL)
+ * Suspends    while another calls, or if fn does
+ * Cost        one load when fn has ended
+ */
+COIR_API COIR_MUST_USE int coir_once_call_until(coir_once *once, coir_fn *fn, void *arg,
+                                                int64_t deadline);
+/* coir_once_call_until with COIR_NEVER. */
+COIR_API COIR_MUST_USE int coir_once_call(coir_once *once, coir_fn *fn, void *arg);
+
+/*
+ * A reader-writer lock. Only the write side poisons: a panic of a reader just releases. A job that
+ * returns while it holds either side ends PANICKED (kind HELD).
+ *
+ * Fairness. First come, first served: the lock goes to the writer that has waited longest, or to all
+ * readers that wait before the next writer. Nobody overtakes a waiter.
+ */
+typedef struct coir_rwlock {
+    uint64_t opaque[7];
+} coir_rwlock;
+#define COIR_RWLOCK_INIT COIR_ZERO
+
+/* One reader's hold on one lock, usually a local variable; all zero before its first use. */
+typedef struct coir_read {
+    uint64_t opaque[5];
+} coir_read;
+#define COIR_READ_INIT COIR_ZERO
+
+/*
+ * Makes a lock new: free, not poisoned. Nobody may be using it.
+ *
+ *   policy     enum coir_mutex_policy, of the write side
+ *
+ * Returns     COIR_OK; COIR_EINVAL (no such policy)
+ */
+COIR_API int coir_rwlock_init(coir_rwlock *rwlock, int policy);
+
+/*
+ * Locks to read. A job may read twice, with two holds.
+ *
+ *   hold       borrowed until the unlock
+ *
+ * Returns     COIR_OK; COIR_EPOISONED (held, too); COIR_EDEADLK (the caller, or a job below it on its
+ *             stack, writes; or reads, while a writer waits); COIR_EBUSY (the hold is in use);
+ *             COIR_ETIMEDOUT; COIR_ECANCELED; COIR_ENOMEM
+ * Suspends    if a writer is in, or anybody waits
+ * Cost        one compare-and-swap if not
+ */
+COIR_API COIR_MUST_USE int coir_rwlock_read_lock_until(coir_rwlock *rwlock, coir_read *hold,
+                                                       int64_t deadline);
+/* coir_rwlock_read_lock_until with COIR_NEVER. */
+COIR_API COIR_MUST_USE int coir_rwlock_read_lock(coir_rwlock *rwlock, coir_read *hold);
+
+/*
+ * Locks to read if that needs no wait.
+ *
+ * Returns     COIR_OK; COIR_EPOISONED (held, too); COIR_EBUSY (also: the hold is in use); COIR_EDEADLK
+ */
+COIR_API COIR_MUST_USE int coir_rwlock_read_try_lock(coir_rwlock *rwlock, coir_read *hold);
+
+/*
+ * Ends one hold.
+ *
+ * Returns     COIR_OK; COIR_EINVAL (the hold is not on this lock); COIR_EPERM (it is another job's)
+ */
+COIR_API int coir_rwlock_read_unlock(coir_rwlock *rwlock, coir_read *hold);
+
+/*
+ * Locks to write.
+ *
+ * Returns     COIR_OK; COIR_EPOISONED (held, too); COIR_EDEADLK (the caller, or a job below it on its
+ *             stack, reads or writes); COIR_ETIMEDOUT; COIR_ECANCELED; COIR_ENOMEM
+ * Suspends    if anybody is in
+ */
+COIR_API COIR_MUST_USE int coir_rwlock_write_lock_until(coir_rwlock *rwlock, int64_t deadline);
+/* coir_rwlock_write_lock_until with COIR_NEVER. */
+COIR_API COIR_MUST_USE int coir_rwlock_write_lock(coir_rwlock *rwlock);
+
+/*
+ * Locks to write if that needs no wait.
+ *
+ * Returns     COIR_OK; COIR_EPOISONED (held, too); COIR_EBUSY; COIR_EDEADLK
+ */
+COIR_API COIR_MUST_USE int coir_rwlock_write_try_lock(coir_rwlock *rwlock);
+
+/*
+ * Unlocks what the caller writes under.
+ *
+ * Returns     COIR_OK; COIR_EPERM (readers or another writer are in); COIR_EINVAL (nobody is)
+ */
+COIR_API int coir_rwlock_write_unlock(coir_rwlock *rwlock);
+
+/*
+ * Ends the poisoning, by one who writes.
+ *
+ *   reason     as for coir_mutex_clear
+ *
+ * Returns     COIR_OK; COIR_ENOENT (not poisoned); COIR_EPERM (the caller does not write); COIR_EINVAL
+ */
+COIR_API int coir_rwlock_clear(coir_rwlock *rwlock, const char *reason);
+
+/* --------------------------------------------------------------------------------- channels */
+
+/*
+ * A bounded channel: a queue of elements of one size, for any number of senders and receivers. What is
+ * said above of memory, callers, deadlines and cancels holds here too, but a channel needs
+ * coir_channel_init.
+ *
+ * An element that was sent is received once, in the order sent; a panic, a deadline or a cancel of either
+ * side neither loses nor doubles one: a call that does not return COIR_OK has sent, or received,
+ * nothing. Who waits is served in the order they came. Elements are copied under a spin lock, so
+ * they should be small: send a pointer to what is large.
+ */
+typedef struct coir_channel {
+    uint64_t opaque[12];
+} coir_channel;
+
+/*
+ * Makes a channel.
+ *
+ *   element_bytes  of each element, 1 or more
+ *   capacity       elements it holds before senders wait, 1 or more
+ *   ring           memory for capacity elements, borrowed until coir_channel_fini; NULL: allocated, from
+ *                  the allocator of the caller's runtime (and then freed before that is closed), on a
+ *                  plain thread from malloc
+ *
+ * Returns     COIR_OK; COIR_EINVAL; COIR_ERANGE (capacity 0, or too many bytes); COIR_ENOMEM
+ */
+COIR_API COIR_MUST_USE int coir_channel_init(coir_channel *channel, size_t element_bytes,
+                                             size_t capacity, void *ring);
+
+/*
+ * Ends a channel that nobody uses any more; what is in it is dropped.
+ *
+ * Returns     COIR_OK; COIR_EBUSY (somebody waits: close it first, and let them return); COIR_EINVAL
+ */
+COIR_API int coir_channel_fini(coir_channel *channel);
+
+/*
+ * Sends a copy of an element.
+ *
+ *   element    borrowed for the call
+ *
+ * Returns     COIR_OK; COIR_ECLOSED; COIR_ETIMEDOUT; COIR_ECANCELED; COIR_ENOMEM
+ * Suspends    if the channel is full
+ */
+COIR_API COIR_MUST_USE int coir_channel_send_until(coir_channel *channel, const void *element,
+                                                   int64_t deadline);
+/* coir_channel_send_until with COIR_NEVER. */
+COIR_API COIR_MUST_USE int coir_channel_send(coir_channel *channel, const void *element);
+
+/*
+ * Sends if that needs no wait.
+ *
+ * Returns     COIR_OK; COIR_EAGAIN (full); COIR_ECLOSED
+ */
+COIR_API COIR_MUST_USE int coir_channel_try_send(coir_channel *channel, const void *element);
+
+/*
+ * Receives an element.
+ *
+ *   element    receives the copy; unchanged unless COIR_OK is returned
+ *
+ * Returns     COIR_OK; COIR_ECLOSED (and all that was sent has been received); COIR_ETIMEDOUT;
+ *             COIR_ECANCELED; COIR_ENOMEM
+ * Suspends    if the channel is empty
+ */
+COIR_API COIR_MUST_USE int coir_channel_recv_until(coir_channel *channel, void *element,
+                                                   int64_t deadline);
+/* coir_channel_recv_until with COIR_NEVER. */
+COIR_API COIR_MUST_USE int coir_channel_recv(coir_channel *channel, void *element);
+
+/*
+ * Receives if that needs no wait.
+ *
+ * Returns     COIR_OK; COIR_EAGAIN (empty); COIR_ECLOSED
+ */
+COIR_API COIR_MUST_USE int coir_channel_try_recv(coir_channel *channel, void *element);
+
+/*
+ * Closes a channel: sends fail from now on, those that wait too; receivers get what is in it, and then
+ * COIR_ECLOSED.
+ *
+ * Returns     COIR_OK; COIR_ECLOSED (it was closed already); COIR_EINVAL
+ * Suspends    no
+ */
+COIR_API int coir_channel_close(coir_channel *channel);
+
+#define COIR_SELECT_MAX 64
+
+enum coir_op { COIR_SEND = 1, COIR_RECV };
+
+/* One of the operations that a select offers. */
+typedef struct coir_case {
+    coir_channel *channel; /* NULL: this case is left out */
+    void *element;         /* to send (read only), or where to receive */
+    int op;                /* enum coir_op */
+} coir_case;
+
+/*
+ * Does one of several operations: the first that is possible.
+ *
+ *   cases      n of them, borrowed for the call; the same channel may be in several
+ *   n          1 to COIR_SELECT_MAX
+ *   deadline   0 (or any past one): does not wait
+ *   which      receives the index of the case that was done, or whose channel is closed; NULL: not
+ *              wanted; unchanged otherwise
+ *
+ * If several are possible one is chosen at random. A closed channel counts as possible.
+ *
+ * Returns     COIR_OK: that operation was done, and no other; COIR_ECLOSED; COIR_ETIMEDOUT;
+ *             COIR_ECANCELED; COIR_ENOMEM; COIR_EINVAL; COIR_EDEADLK (all left out, no deadline)
+ * Suspends    if none is possible
+ */
+COIR_API COIR_MUST_USE int coir_select(coir_case *cases, size_t n, int64_t deadline, size_t *which);
+
+/* ------------------------------------------------------------------------- versions, job's own */
+
+/*
+ * A cell: the current version of a value that is replaced as a whole, never changed in place. Readers
+ * see the old one or the new one, never half a change, wait for nobody, and keep what they got for as
+ * long as they like; so a panic in the middle of building the next version harms nobody.
+ *
+ * A version is the caller's object with a coir_cell_version in it. Who publishes it gives it away; it is
+ * destroyed once, when it has been replaced and the last reader has released it, by whoever does the last
+ * of these, on its thread.
+ */
+typedef struct coir_cell_version {
+    uint64_t opaque[2];
+} coir_cell_version;
+
+typedef struct coir_cell {
+    uint64_t opaque[2];
+} coir_cell;
+#define COIR_CELL_INIT COIR_ZERO /* empty, and nothing is destroyed */
+
+/*
+ * Makes a cell.
+ *
+ *   first      NULL: empty until the first publish
+ *   destroy    called once for each version; must not suspend while a lock is held that readers take;
+ *              NULL: nothing
+ *
+ * Returns     COIR_OK; COIR_EINVAL; COIR_ERANGE (the address of the version needs more than 48 bits)
+ */
+COIR_API int coir_cell_init(coir_cell *cell, coir_cell_version *first,
+                            void (*destroy)(coir_cell_version *version));
+
+/*
+ * Empties a cell that nobody reads or publishes to any more. References stay valid.
+ */
+COIR_API void coir_cell_fini(coir_cell *cell);
+
+/*
+ * The current version, with a reference to it. A job that may panic should coir_defer the release.
+ *
+ * Returns     the version, to be given to coir_cell_release; NULL: the cell is empty
+ * Call from   any thread
+ * Suspends    no
+ * Ordering    what was written to the version before it was published happens before the return
+ * Cost        one atomic addition; wait-free but for one step in 32,768 reads
+ */
+COIR_API coir_cell_version *coir_cell_read(coir_cell *cell);
+
+/*
+ * Gives back one reference. The version may be destroyed in the call. NULL: nothing.
+ */
+COIR_API void coir_cell_release(coir_cell_version *version);
+
+/*
+ * Makes `next` the current version, whatever was.
+ *
+ *   next       the cell's from now on; never published before
+ *
+ * Returns     COIR_OK; COIR_EINVAL; COIR_ERANGE (as coir_cell_init; it stays the caller's)
+ * Suspends    no
+ */
+COIR_API int coir_cell_publish(coir_cell *cell, coir_cell_version *next);
+
+/*
+ * Makes `next` the current version if `expected` still is: what was copied from has not changed.
+ *
+ *   expected   the caller has a reference to it; NULL: the cell is empty
+ *
+ * Returns     COIR_OK; COIR_EAGAIN (another was faster; next stays the caller's, read and build anew);
+ *             COIR_EINVAL; COIR_ERANGE
+ */
+COIR_API int coir_cell_replace(coir_cell *cell, const coir_cell_version *expected,
+                               coir_cell_version *next);
+
+/*
+ * A key to values that jobs keep for themselves; usually a static variable, its address is its name.
+ * The value belongs to the job, wherever it runs; coir_try shares its job's, a spawned job begins
+ * without.
+ */
+typedef struct coir_local {
+    coir_fn *destroy; /* called with each job's value, if it is not NULL, when the job ends, after its
+                         deferred handlers; NULL: nothing. A panic in it makes the job end PANICKED. */
+} coir_local;
+#define COIR_LOCAL_INIT(destroy) {destroy}
+
+/*
+ * Sets the calling job's value. The one before is not destroyed.
+ *
+ *   key        borrowed until the job has ended
+ *   value      NULL: none
+ *
+ * Returns     COIR_OK; COIR_EPERM outside of a job; COIR_ENOMEM; COIR_EINVAL
+ * Suspends    no
+ * Cost        allocates a small record for the first value of a key in a job
+ */
+COIR_API COIR_MUST_USE int coir_local_set(const coir_local *key, void *value);
+
+/*
+ * The calling job's value.
+ *
+ * Returns     the value; NULL: none, or not in a job
+ */
+COIR_API void *coir_local_get(const coir_local *key);
 
 /* ---------------------------------------------------------------------- sockets and blocking */
 

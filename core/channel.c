@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * channel.c - a bounded queue of elements of one size, between jobs and threads.
+ *
+ * An element is copied under the channel's lock, once: into the ring, out of it, or (to a receiver
+ * that waits) straight from the sender's memory into the receiver's. It belongs to the ring or to
+ * one receiver at any time, and never to a job that may panic, so no panic loses or doubles one.
+ *
+ * Invariants (W1 to W4 are in waitq.c)
+ *   H1  A receiver waits only while the ring is empty, a sender only while it is full, and neither
+ *       once the channel is closed. So whether an operation has to wait is told by the count alone.
+ *   H2  An element leaves a waiting sender's memory in the step that takes the sender: one that has
+ *       given up (deadline, cancel) has sent nothing, one that was taken has sent.
+ *   H3  Elements are received in the order in which they came into the ring, and senders that wait
+ *       come in, in the order they came.
+ *
+ * Orderings
+ *   WORD, TAKEN   send -> the receive of that element; close -> the return of COIR_ECLOSED.
+ */
+#include "channel.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define CLOSED UINT64_C(2)
+
+/* All below: LOCK is held. */
+
+static char *slot(struct channel *c, size_t i)
+{
+    return c->ring + (c->first + i) % c->capacity * c->element_bytes;
+}
+
+static void push(struct channel *c, const void *item)
+{
+    memcpy(slot(c, c->count), item, c->element_bytes);
+    c->count++;
+}
+
+static void pop(struct channel *c, void *item)
+{
+    memcpy(item, slot(c, 0), c->element_bytes);
+    c->first = (c->first + 1) % c->capacity;
+    c->count--;
+}
+
+/* Whether the operation need not wait (H1). */
+static bool possible(const struct channel *c, uint64_t word, int op)
+{
+    return (word & CLOSED) || (op == COIR_SEND ? c->count < c->capacity : c->count > 0);
+}
+
+/* Returns whom to wake, or NULL. */
+static struct waiter *send(struct channel *c, const void *item)
+{
+    struct waiter *w = waitq_take(&c->receivers);
+
+    if (w)
+        memcpy(w->item, item, c->element_bytes); /* the ring is empty: H1 */
+    else
+        push(c, item);
+    return w;
+}
+
+static struct waiter *receive(struct channel *c, void *item)
+{
+    struct waiter *w;
+
+    pop(c, item);
+    w = waitq_take(&c->senders);
+    if (w)
+        push(c, w->item); /* H2 */
+    return w;
+}
+
+/* Does what is possible. */
+static int perform(struct channel *c, uint64_t word, int op, void *item, struct waiter **wake)
+{
+    if ((word & CLOSED) && (op == COIR_SEND || !c->count))
+        return COIR_ECLOSED;
+    *wake = op == COIR_SEND ? send(c, item) : receive(c, item);
+    if (*wake)
+        (*wake)->status = COIR_OK;
+    return COIR_OK;
+}
+
+static struct waitq *queue_of(struct channel *c, int op)
+{
+    return op == COIR_SEND ? &c->senders : &c->receivers;
+}
+
+/* ------------------------------------------------------------------------- for channel and select */
+
+int channel_try(struct channel *c, int op, void *item)
+{
+    uint64_t word = word_lock(&c->state);
+    struct waiter *wake = NULL;
+    int status = possible(c, word, op) ? perform(c, word, op, item, &wake) : COIR_EAGAIN;
+
+    word_unlock(&c->state, word);
+    if (wake)
+        waiter_wake(wake);
+    return status;
+}
+
+int channel_try_or_queue(struct channel *c, int op, struct waiter *w)
+{
+    uint64_t word = word_lock(&c->state);
+    struct waiter *wake = NULL;
+    int status = COIR_EAGAIN;
+
+    if (!possible(c, word, op))
+        waitq_append(queue_of(c, op), w);
+    else if (!sleeper_retract(w->sleeper))
+        status = COIR_EBUSY;
+    else
+        status = perform(c, word, op, w->item, &wake);
+    word_unlock(&c->state, word);
+    if (wake)
+        waiter_wake(wake);
+    return status;
+}
+
+void channel_leave(struct channel *c, int op, struct waiter *w)
+{
+    uint64_t word = word_lock(&c->state);
+
+    waitq_remove(queue_of(c, op), w);
+    word_unlock(&c->state, word);
+}
+
+/* -------------------------------------------------------------------------------- public part */
+
+static int transfer(coir_channel *channel, int op, void *item, int64_t deadline)
+{
+    struct channel *c = channel_of(channel);
+    struct sleeper s;
+    struct waiter w = {.sleeper = &s, .item = item};
+    int status;
+
+    if (!c || !item || !c->capacity)
+        return COIR_EINVAL;
+    status = channel_try(c, op, item);
+    if (status != COIR_EAGAIN)
+        return status;
+    status = sleeper_begin(&s, op == COIR_SEND ? "channel to send" : "channel to receive", c);
+    if (status != COIR_OK)
+        return status;
+    status = channel_try_or_queue(c, op, &w);
+    if (status != COIR_EAGAIN) {
+        sleeper_abandon(&s);
+        return status;
+    }
+    status = sleeper_sleep(&s, deadline);
+    if (status == COIR_OK)
+        return w.status;
+    channel_leave(c, op, &w);
+    return status;
+}
+
+static int try_transfer(coir_channel *channel, int op, void *item)
+{
+    struct channel *c = channel_of(channel);
+
+    return c && item && c->capacity ? channel_try(c, op, item) : COIR_EINVAL;
+}
+
+/* What is asked of send is to read the element only. */
+static void *unconst(const void *item)
+{
+    return (void *)(uintptr_t)item;
+}
+
+int coir_channel_send_until(coir_channel *channel, const void *element, int64_t deadline)
+{
+    return transfer(channel, COIR_SEND, unconst(element), deadline);
+}
+
+int coir_channel_send(coir_channel *channel, const void *element)
+{
+    return transfer(channel, COIR_SEND, unconst(element), COIR_NEVER);
+}
+
+int coir_channel_try_send(coir_channel *channel, const void *element)
+{
+    return try_transfer(channel, COIR_SEND, unconst(element));
+}
+
+int coir_channel_recv_until(coir_channel *channel, void *element, int64_t deadline)
+{
+    return transfer(channel, COIR_RECV, element, deadline);
+}
+
+int coir_channel_recv(coir_channel *channel, void *element)
+{
+    return transfer(channel, COIR_RECV, element, COIR_NEVER);
+}
+
+int coir_channel_try_recv(coir_channel *channel, void *element)
+{
+    return try_transfer(channel, COIR_RECV, element);
+}
+
+int coir_channel_close(coir_channel *channel)
+{
+    struct channel *c = channel_of(channel);
+    struct waiter *senders, *receivers;
+    uint64_t word;
+
+    if (!c || !c->capacity)
+        return COIR_EINVAL;
+    word = word_lock(&c->state);
+    senders = waitq_take_all(&c->senders, COIR_ECLOSED);
+    receivers = waitq_take_all(&c->receivers, COIR_ECLOSED); /* then the ring is empty: H1 */
+    word_unlock(&c->state, word | CLOSED);
+    waiter_wake_all(senders);
+    waiter_wake_all(receivers);
+    return word & CLOSED ? COIR_ECLOSED : COIR_OK;
+}
+
+static int allocate_ring(struct channel *c)
+{
+    struct coir_runtime *rt = runtime_here();
+    size_t bytes = c->element_bytes * c->capacity;
+
+    c->host = rt ? &rt->host : NULL;
+    c->ring = c->host ? mem_alloc(c->host, bytes) : malloc(bytes);
+    c->owns_ring = true;
+    return c->ring ? COIR_OK : COIR_ENOMEM;
+}
+
+int coir_channel_init(coir_channel *channel, size_t element_bytes, size_t capacity, void *ring)
+{
+    struct channel made = {.ring = ring, .element_bytes = element_bytes, .capacity = capacity};
+    size_t bytes;
+
+    if (!channel || !element_bytes)
+        return COIR_EINVAL;
+    if (!capacity || __builtin_mul_overflow(element_bytes, capacity, &bytes) || bytes > PTRDIFF_MAX)
+        return COIR_ERANGE;
+    if (!ring && allocate_ring(&made) != COIR_OK) {
+        made = (struct channel){.capacity = 0};
+        memcpy(channel, &made, sizeof made);
+        return COIR_ENOMEM;
+    }
+    memcpy(channel, &made, sizeof made);
+    return COIR_OK;
+}
+
+int coir_channel_fini(coir_channel *channel)
+{
+    struct channel *c = channel_of(channel);
+    bool busy;
+
+    if (!c)
+        return COIR_EINVAL;
+    busy = c->senders.first || c->receivers.first;
+    if (busy)
+        return COIR_EBUSY;
+    if (c->owns_ring && c->host)
+        mem_free(c->host, c->ring);
+    else if (c->owns_ring)
+        free(c->ring);
+    *c = (struct channel){.capacity = 0};
+    return COIR_OK;
+}

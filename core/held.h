@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * held.h - the locks that a job, or a plain thread, holds, so that none outlives its job.
+ *
+ * The list hangs on the boundary inside which the lock was taken: the job's record, or a
+ * coir_try's. Its nodes lie in the locks, so holding costs four stores and not holding costs
+ * none. Only the holder touches list and nodes.
+ */
+#ifndef COIR_HELD_H
+#define COIR_HELD_H
+
+#include "base.h"
+
+enum leave {
+    LEAVE_RAISED, /* a panic is about to unwind the holder; the lock is still held */
+    LEAVE_ENDED   /* the boundary is reached and nobody has unlocked it: it must go from the list */
+};
+
+struct held {
+    struct held *next;
+    struct held **back;  /* what points to this node */
+    void (*leave)(struct held *h, enum leave how);
+};
+
+static inline void held_push(struct held **list, struct held *h,
+                             void (*leave)(struct held *h, enum leave how))
+{
+    h->leave = leave;
+    h->next = *list;
+    h->back = list;
+    if (h->next)
+        h->next->back = &h->next;
+    *list = h;
+}
+
+static inline void held_remove(struct held *h)
+{
+    *h->back = h->next;
+    if (h->next)
+        h->next->back = h->back;
+}
+
+/* What the calling thread holds outside of every boundary; its address is the thread's identity. */
+struct held **held_by_thread(void);
+
+/* Moves all of one list to the front of another. */
+static inline void held_move(struct held **from, struct held **to)
+{
+    while (*from) {
+        struct held *h = *from;
+
+        held_remove(h);
+        held_push(to, h, h->leave);
+    }
+}
+
+#endif

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * holder.c - who the caller is to a lock: its job, wherever that runs; or a plain thread.
+ *
+ * A coir_try is its job's, so locks taken outside may be unlocked inside; what it leaves by its return
+ * goes to the boundary around it (job.c). A child that runs in place is another job.
+ */
+#include "holder.h"
+
+/* Where a boundary, or (NULL) the thread outside of all, keeps what it holds. */
+static struct held **list_of(struct job *j)
+{
+    return j ? &j->held : held_by_thread();
+}
+
+NOINLINE struct holder job_holder(void)
+{
+    struct job *j = *job_slot();
+    struct holder h = {held_by_thread(), list_of(j)};
+
+    while (j && j->is_try)
+        j = j->outer;
+    if (j)
+        h.who = j;
+    return h;
+}
+
+bool job_holds(bool (*match)(const struct held *h, const void *lock), const void *lock)
+{
+    struct job *j = *job_slot();
+
+    for (;; j = j->outer) {
+        for (const struct held *h = *list_of(j); h; h = h->next)
+            if (match(h, lock))
+                return true;
+        if (!j)
+            return false;
+    }
+}
+
+bool job_waits_below(const void *who)
+{
+    for (const struct job *j = *job_slot(); j; j = j->outer)
+        if (j == who)
+            return true;
+    return !worker_here() && who == held_by_thread();
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * holder.h - who the caller is to a lock. See holder.c.
+ */
+#ifndef COIR_HOLDER_H
+#define COIR_HOLDER_H
+
+#include "job.h"
+
+/* Who takes a lock: the innermost job that is not a coir_try, or the plain thread; 16-byte aligned. */
+struct holder {
+    const void *who;
+    struct held **list; /* where its innermost boundary keeps what it holds */
+};
+struct holder job_holder(void);
+
+/* The same where that is most quickly told: a job on a fiber, outside of any coir_try; else NULL. */
+static inline struct job *job_plain(void)
+{
+    struct worker *w = worker_here();
+    struct job *j = w ? w->current->job : NULL;
+
+    return LIKELY(j && !j->is_try) ? j : NULL;
+}
+
+/* Whether the caller, or a job below it on its stack, holds one that matches. */
+bool job_holds(bool (*match)(const struct held *h, const void *lock), const void *lock);
+
+/* Whether `who` is a job below the calling one on this stack, which cannot go on before it. */
+bool job_waits_below(const void *who);
+
+#endif

@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * select_test.c - one of several operations, exactly: nothing is sent or received besides; the
+ * choice is fair; who gives up has done nothing.
+ */
+#include "run.h"
+#include "threads.h"
+
+enum { CHANNELS = 4 };
+
+static coir_channel channel[CHANNELS];
+
+static void make(size_t capacity)
+{
+    for (int i = 0; i < CHANNELS; i++)
+        CHECK_EQ(coir_channel_init(&channel[i], sizeof(int), capacity, NULL), COIR_OK);
+}
+
+static void end(void)
+{
+    for (int i = 0; i < CHANNELS; i++)
+        CHECK_EQ(coir_channel_fini(&channel[i]), COIR_OK);
+}
+
+/* -------------------------------------------------------------------------------- one caller */
+
+static void one_caller(void *unused)
+{
+    int in = 5, out = -1, other = -1;
+    coir_case cases[] = {{&channel[0], &out, COIR_RECV}, {&channel[1], &other, COIR_RECV},
+                         {&channel[2], &in, COIR_SEND}};
+    size_t which = 99;
+
+    (void)unused;
+    make(1);
+    CHECK_EQ(coir_select(cases, 2, 0, &which), COIR_ETIMEDOUT);
+    CHECK_EQ(coir_select(cases, 2, coir_now() + COIR_MS, &which), COIR_ETIMEDOUT);
+    CHECK_EQ(which, 99);
+    CHECK_EQ(coir_select(cases, 3, 0, &which), COIR_OK);
+    CHECK_EQ(which, 2);
+    CHECK_EQ(coir_select(cases, 3, 0, &which), COIR_ETIMEDOUT); /* it is full now */
+    CHECK_EQ(coir_channel_send(&channel[1], &in), COIR_OK);
+    CHECK_EQ(coir_select(cases, 3, COIR_NEVER, NULL), COIR_OK);
+    CHECK(out == -1 && other == 5);
+    CHECK_EQ(coir_channel_close(&channel[0]), COIR_OK);
+    CHECK_EQ(coir_select(cases, 3, COIR_NEVER, &which), COIR_ECLOSED);
+    CHECK_EQ(which, 0);
+    cases[0].channel = NULL; /* left out from now on */
+    CHECK_EQ(coir_select(cases, 3, coir_now() + COIR_MS, &which), COIR_ETIMEDOUT);
+    end();
+}
+
+static void the_possible_one_is_done(void)
+{
+    one_caller(NULL);
+    run_on(1, one_caller, NULL);
+}
+
+static void bad_input_is_refused(void)
+{
+    coir_channel none = {{0}};
+    int x = 0;
+    coir_case good = {&channel[0], &x, COIR_RECV}, bad;
+
+    make(1);
+    CHECK_EQ(coir_select(NULL, 1, 0, NULL), COIR_EINVAL);
+    CHECK_EQ(coir_select(&good, 0, 0, NULL), COIR_EINVAL);
+    CHECK_EQ(coir_select(&good, COIR_SELECT_MAX + 1, 0, NULL), COIR_EINVAL);
+    bad = (coir_case){&channel[0], NULL, COIR_RECV};
+    CHECK_EQ(coir_select(&bad, 1, 0, NULL), COIR_EINVAL);
+    bad = (coir_case){&channel[0], &x, 0};
+    CHECK_EQ(coir_select(&bad, 1, 0, NULL), COIR_EINVAL);
+    bad = (coir_case){&none, &x, COIR_RECV};
+    CHECK_EQ(coir_select(&bad, 1, 0, NULL), COIR_EINVAL);
+    bad = (coir_case){NULL, &x, COIR_RECV};
+    CHECK_EQ(coir_select(&bad, 1, COIR_NEVER, NULL), COIR_EDEADLK);
+    CHECK_EQ(coir_select(&bad, 1, 0, NULL), COIR_ETIMEDOUT);
+    end();
+}
+
+/* A send and a receive on the same channel never meet each other. */
+static void talk_to_oneself(void *unused)
+{
+    int in = 1, out = 0, ready = 0, full = 0;
+    size_t which;
+
+    (void)unused;
+    make(1);
+    for (int i = 0; i < 1000; i++) {
+        coir_case both[] = {{&channel[0], &out, COIR_RECV}, {&channel[0], &in, COIR_SEND}};
+
+        CHECK_EQ(coir_select(both, 2, COIR_NEVER, &which), COIR_OK);
+        CHECK_EQ(which, full ? 0 : 1);
+        full = !full;
+        ready += which == 0;
+    }
+    CHECK_EQ(ready, 500);
+    end();
+}
+
+static void both_sides_of_one_channel_may_be_offered(void)
+{
+    talk_to_oneself(NULL);
+    run_on(1, talk_to_oneself, NULL);
+}
+
+static void the_choice_is_fair(void)
+{
+    int x = 0, chosen[CHANNELS] = {0};
+    coir_case cases[CHANNELS];
+
+    make(1);
+    for (int i = 0; i < CHANNELS; i++) {
+        cases[i] = (coir_case){&channel[i], &x, COIR_RECV};
+        CHECK_EQ(coir_channel_send(&channel[i], &x), COIR_OK);
+    }
+    for (int i = 0; i < 4000; i++) {
+        size_t which;
+
+        CHECK_EQ(coir_select(cases, CHANNELS, COIR_NEVER, &which), COIR_OK);
+        chosen[which]++;
+        CHECK_EQ(coir_channel_send(&channel[which], &x), COIR_OK);
+    }
+    for (int i = 0; i < CHANNELS; i++)
+        CHECK(chosen[i] > 700 && chosen[i] < 1300); /* 1,000 expected; 11 standard deviations */
+    end();
+}
+
+/* ------------------------------------------------------------------------------------- attack */
+
+static struct {
+    int rounds;
+    int sent[CHANNELS], received[CHANNELS]; /* atomic: sums of what went through */
+    int given_up;                           /* atomic */
+    int next;                               /* atomic: numbers */
+} flow;
+
+/* Offers everything at once. */
+static void trade_once(uint64_t *random, int64_t deadline)
+{
+    int in = run_count(&flow.next), out[CHANNELS];
+    coir_case cases[2 * CHANNELS];
+    size_t which = 99, n = 2 + random_next(random) % (2 * CHANNELS - 1);
+    int status;
+
+    for (size_t i = 0; i < n; i++) {
+        size_t at = random_next(random) % CHANNELS;
+
+        cases[i] = random_next(random) % 2 ? (coir_case){&channel[at], &in, COIR_SEND}
+                                           : (coir_case){&channel[at], &out[at], COIR_RECV};
+    }
+    status = coir_select(cases, n, deadline, &which);
+    if (status == COIR_OK) {
+        int at = (int)(cases[which].channel - channel);
+
+        if (cases[which].op == COIR_SEND)
+            __atomic_add_fetch(&flow.sent[at], in, __ATOMIC_RELAXED);
+        else
+            __atomic_add_fetch(&flow.received[at], out[at], __ATOMIC_RELAXED);
+    } else {
+        CHECK(status == COIR_ETIMEDOUT || status == COIR_ECANCELED);
+        run_count(&flow.given_up);
+    }
+}
+
+static void trade(void *seed)
+{
+    uint64_t random = (uintptr_t)seed * 0x9e3779b97f4a7c15u + 1;
+
+    for (int i = 0; i < flow.rounds; i++)
+        trade_once(&random, coir_now() + (int64_t)(random_next(&random) % 50000));
+}
+
+static void *trade_on_thread(void *seed)
+{
+    trade(seed);
+    return NULL;
+}
+
+static void cancel_some(void *unused)
+{
+    (void)unused;
+    for (int i = 0; i < MANY(60); i++) {
+        coir_counter c = COIR_COUNTER_INIT;
+
+        for (uintptr_t k = 0; k < 6; k++)
+            CHECK_EQ(coir_spawn(&c, trade, (void *)(k + (uintptr_t)i + 1000)), COIR_OK);
+        for (int k = 0; k < i % 8; k++)
+            coir_yield();
+        CHECK_EQ(coir_counter_cancel(&c), COIR_OK);
+        CHECK(coir_wait(&c) >= 0);
+    }
+}
+
+static void exactly_one_operation_is_done(void)
+{
+    struct threads all = {.count = 0};
+    coir_runtime *rt = run_open(3);
+    coir_counter c = COIR_COUNTER_INIT;
+    int total = 0;
+
+    memset(&flow, 0, sizeof flow);
+    flow.rounds = MANY(2000);
+    make(2);
+    for (uintptr_t i = 0; i < 8; i++)
+        CHECK_EQ(coir_submit(rt, &c, trade, (void *)(i + 1)), COIR_OK);
+    CHECK_EQ(coir_submit(rt, &c, cancel_some, NULL), COIR_OK);
+    threads_add(&all, trade_on_thread, (void *)100);
+    threads_add(&all, trade_on_thread, (void *)101);
+    threads_join(&all);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+    run_close(rt);
+    for (int i = 0; i < CHANNELS; i++) {
+        int x, left = 0;
+
+        while (coir_channel_try_recv(&channel[i], &x) == COIR_OK)
+            left += x;
+        CHECK_EQ((unsigned)flow.sent[i], (unsigned)flow.received[i] + (unsigned)left);
+        total += flow.sent[i];
+    }
+    CHECK(total != 0);
+    end();
+}
+
+/* ------------------------------------------------------------------------------------ waiting */
+
+static int arrived, status_seen;
+static size_t which_seen;
+
+static void wait_at_all(void *unused)
+{
+    int out;
+    coir_case cases[CHANNELS];
+
+    (void)unused;
+    for (int i = 0; i < CHANNELS; i++)
+        cases[i] = (coir_case){&channel[i], &out, COIR_RECV};
+    run_set(&arrived);
+    status_seen = coir_select(cases, CHANNELS, COIR_NEVER, &which_seen);
+}
+
+static void start_waiter(coir_counter *c)
+{
+    arrived = 0;
+    CHECK_EQ(coir_spawn(c, wait_at_all, NULL), COIR_OK);
+    run_until(&arrived);
+    coir_yield();
+}
+
+static void end_the_wait(void *unused)
+{
+    coir_counter c = COIR_COUNTER_INIT;
+    int x = 1;
+
+    (void)unused;
+    make(1);
+    for (int i = 0; i < CHANNELS; i++) {
+        start_waiter(&c);
+        CHECK_EQ(coir_channel_send(&channel[i], &x), COIR_OK);
+        CHECK_EQ(coir_wait(&c), COIR_DONE);
+        CHECK_EQ(status_seen, COIR_OK);
+        CHECK_EQ(which_seen, i);
+    }
+    start_waiter(&c);
+    CHECK_EQ(coir_counter_cancel(&c), COIR_OK);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+    CHECK_EQ(status_seen, COIR_ECANCELED);
+    coir_counter_init(&c);
+    start_waiter(&c);
+    CHECK_EQ(coir_channel_close(&channel[3]), COIR_OK);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+    CHECK_EQ(status_seen, COIR_ECLOSED);
+    CHECK_EQ(which_seen, 3);
+    end();
+}
+
+static void any_of_them_ends_the_wait(void)
+{
+    run_on(1, end_the_wait, NULL);
+    run_on(2, end_the_wait, NULL);
+}
+
+CHECK_MAIN(CASE(the_possible_one_is_done), CASE(bad_input_is_refused),
+           CASE(both_sides_of_one_channel_may_be_offered), CASE(the_choice_is_fair),
+           CASE(exactly_one_operation_is_done), CASE(any_of_them_ends_the_wait))

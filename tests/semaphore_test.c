@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * semaphore_test.c - permits are neither lost nor made, whoever gives up; first come, first served.
+ */
+#include "run.h"
+#include "threads.h"
+
+static coir_semaphore semaphore;
+
+static void one_caller(void *unused)
+{
+    coir_semaphore s = COIR_SEMAPHORE_INIT;
+
+    (void)unused;
+    CHECK_EQ(coir_semaphore_try_acquire(&s), COIR_EBUSY);
+    CHECK_EQ(coir_semaphore_acquire_until(&s, 0), COIR_ETIMEDOUT);
+    CHECK_EQ(coir_semaphore_acquire_until(&s, coir_now() + COIR_MS), COIR_ETIMEDOUT);
+    CHECK_EQ(coir_semaphore_release(&s, 2), COIR_OK);
+    CHECK_EQ(coir_semaphore_acquire(&s), COIR_OK);
+    CHECK_EQ(coir_semaphore_acquire_until(&s, 0), COIR_OK);
+    CHECK_EQ(coir_semaphore_try_acquire(&s), COIR_EBUSY);
+    CHECK_EQ(coir_semaphore_release(&s, 0), COIR_OK);
+    CHECK_EQ(coir_semaphore_try_acquire(&s), COIR_EBUSY);
+}
+
+static void permits_are_counted(void)
+{
+    one_caller(NULL);
+    run_on(1, one_caller, NULL);
+}
+
+static void bad_input_is_refused(void)
+{
+    coir_semaphore s;
+
+    CHECK_EQ(coir_semaphore_init(NULL, 0), COIR_EINVAL);
+    CHECK_EQ(coir_semaphore_init(&s, COIR_SEMAPHORE_MAX + 1), COIR_ERANGE);
+    CHECK_EQ(coir_semaphore_init(&s, COIR_SEMAPHORE_MAX), COIR_OK);
+    CHECK_EQ(coir_semaphore_release(&s, 1), COIR_ERANGE);
+    CHECK_EQ(coir_semaphore_acquire(&s), COIR_OK);
+    CHECK_EQ(coir_semaphore_release(&s, 2), COIR_ERANGE);
+    CHECK_EQ(coir_semaphore_release(&s, UINT32_MAX), COIR_ERANGE);
+    CHECK_EQ(coir_semaphore_release(&s, 1), COIR_OK);
+    CHECK_EQ(coir_semaphore_acquire(NULL), COIR_EINVAL);
+    CHECK_EQ(coir_semaphore_acquire_until(NULL, 0), COIR_EINVAL);
+    CHECK_EQ(coir_semaphore_try_acquire(NULL), COIR_EINVAL);
+    CHECK_EQ(coir_semaphore_release(NULL, 1), COIR_EINVAL);
+}
+
+/* ------------------------------------------------------------------------------------- attack */
+
+enum { PERMITS = 3 };
+
+static struct {
+    int rounds, inside;
+    int canceled, timed_out, acquired; /* atomic */
+} work;
+
+static void use(uint64_t *random)
+{
+    CHECK(__atomic_add_fetch(&work.inside, 1, __ATOMIC_RELAXED) <= PERMITS);
+    if (random_next(random) % 4 == 0)
+        coir_yield();
+    __atomic_sub_fetch(&work.inside, 1, __ATOMIC_RELAXED);
+    run_count(&work.acquired);
+    CHECK_EQ(coir_semaphore_release(&semaphore, 1), COIR_OK);
+}
+
+static void acquire_often(void *seed)
+{
+    uint64_t random = (uintptr_t)seed * 0x9e3779b97f4a7c15u + 1;
+
+    for (int i = 0; i < work.rounds; i++) {
+        int64_t ns = (int64_t)(random_next(&random) % 20000);
+        int status = random_next(&random) % 2
+                         ? coir_semaphore_acquire(&semaphore)
+                         : coir_semaphore_acquire_until(&semaphore, coir_now() + ns);
+
+        if (status == COIR_OK)
+            use(&random);
+        else
+            run_count(status == COIR_ETIMEDOUT ? &work.timed_out : &work.canceled);
+        CHECK(status == COIR_OK || status == COIR_ETIMEDOUT || status == COIR_ECANCELED);
+    }
+}
+
+static void *acquire_on_thread(void *seed)
+{
+    acquire_often(seed);
+    return NULL;
+}
+
+static void cancel_some(void *unused)
+{
+    (void)unused;
+    for (int i = 0; i < MANY(60); i++) {
+        coir_counter c = COIR_COUNTER_INIT;
+
+        for (uintptr_t k = 0; k < 6; k++)
+            CHECK_EQ(coir_spawn(&c, acquire_often, (void *)(k + (uintptr_t)i + 1000)), COIR_OK);
+        for (int k = 0; k < i % 8; k++)
+            coir_yield();
+        CHECK_EQ(coir_counter_cancel(&c), COIR_OK);
+        CHECK(coir_wait(&c) >= 0);
+    }
+}
+
+static void permits_are_neither_lost_nor_made(void)
+{
+    struct threads all = {.count = 0};
+    coir_runtime *rt = run_open(3);
+    coir_counter c = COIR_COUNTER_INIT;
+
+    memset(&work, 0, sizeof work);
+    work.rounds = MANY(2000);
+    CHECK_EQ(coir_semaphore_init(&semaphore, PERMITS), COIR_OK);
+    for (uintptr_t i = 0; i < 10; i++)
+        CHECK_EQ(coir_submit(rt, &c, acquire_often, (void *)(i + 1)), COIR_OK);
+    CHECK_EQ(coir_submit(rt, &c, cancel_some, NULL), COIR_OK);
+    for (uintptr_t i = 0; i < 4; i++)
+        threads_add(&all, acquire_on_thread, (void *)(i + 100));
+    threads_join(&all);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+    run_close(rt);
+    CHECK(work.acquired > 0 && work.timed_out > 0);
+    for (int i = 0; i < PERMITS; i++)
+        CHECK_EQ(coir_semaphore_try_acquire(&semaphore), COIR_OK);
+    CHECK_EQ(coir_semaphore_try_acquire(&semaphore), COIR_EBUSY);
+}
+
+/* -------------------------------------------------------------------------------------- order */
+
+static int entered, served;
+
+static void take_in_order(void *number)
+{
+    run_count(&entered);
+    CHECK_EQ(coir_semaphore_acquire(&semaphore), COIR_OK);
+    CHECK_EQ(served++, (int)(uintptr_t)number);
+}
+
+static void serve(void *unused)
+{
+    coir_counter c = COIR_COUNTER_INIT;
+
+    (void)unused;
+    entered = served = 0;
+    CHECK_EQ(coir_semaphore_init(&semaphore, 0), COIR_OK);
+    for (uintptr_t i = 0; i < 10; i++) {
+        CHECK_EQ(coir_spawn(&c, take_in_order, (void *)i), COIR_OK);
+        while (__atomic_load_n(&entered, __ATOMIC_RELAXED) <= (int)i)
+            coir_yield();
+    }
+    CHECK_EQ(coir_semaphore_release(&semaphore, 4), COIR_OK);
+    CHECK_EQ(coir_semaphore_try_acquire(&semaphore), COIR_EBUSY); /* handed over already */
+    CHECK_EQ(coir_semaphore_release(&semaphore, 7), COIR_OK);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+    CHECK_EQ(coir_semaphore_try_acquire(&semaphore), COIR_OK); /* the eleventh */
+    CHECK_EQ(coir_semaphore_try_acquire(&semaphore), COIR_EBUSY);
+}
+
+static void who_came_first_is_served_first(void)
+{
+    run_on(1, serve, NULL);
+}
+
+/* -------------------------------------------------------------------------------- destruction */
+
+enum { SCRIBBLE = 0x5a };
+
+static void release_it(void *s)
+{
+    CHECK_EQ(coir_semaphore_release(s, 1), COIR_OK);
+}
+
+/* The semaphore is a local variable of the one who waits: the release may touch it no more then. */
+static void acquire_and_scribble(void *rt)
+{
+    for (int i = 0; i < MANY(20000); i++) {
+        union {
+            coir_semaphore s;
+            unsigned char byte[sizeof(coir_semaphore)];
+        } m = {.s = COIR_SEMAPHORE_INIT};
+        coir_counter c = COIR_COUNTER_INIT;
+
+        CHECK_EQ(coir_submit(rt, &c, release_it, &m.s), COIR_OK);
+        for (int k = 0; k < i % 64; k++)
+            coir_now();
+        CHECK_EQ(coir_semaphore_acquire(&m.s), COIR_OK);
+        memset(&m, SCRIBBLE, sizeof m);
+        CHECK_EQ(coir_wait(&c), COIR_DONE);
+        for (size_t b = 0; b < sizeof m; b++)
+            if (!CHECK_EQ(m.byte[b], SCRIBBLE))
+                return;
+    }
+}
+
+static void scribble_in_a_fiber(void *unused)
+{
+    (void)unused;
+    acquire_and_scribble(coir_current());
+}
+
+static void it_may_go_with_its_last_permit(void)
+{
+    coir_runtime *rt = run_open(1);
+
+    run_on(2, scribble_in_a_fiber, NULL);
+    acquire_and_scribble(rt);
+    run_close(rt);
+}
+
+CHECK_MAIN(CASE(permits_are_counted), CASE(bad_input_is_refused),
+           CASE(permits_are_neither_lost_nor_made), CASE(who_came_first_is_served_first),
+           CASE(it_may_go_with_its_last_permit))
