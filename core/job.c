@@ -93,7 +93,7 @@ void job_failure(struct job *j, coir_failure *f, int outcome, enum coir_kind kin
  * the stack with the job around it. */
 static struct job *job_around(struct job *j, uintptr_t address, uintptr_t frame)
 {
-    for (; j; j = j->is_try ? j->outer : NULL) {
+    for (; j; j = j->is_try && !j->apart ? j->outer : NULL) {
         if (address >= frame && address < (uintptr_t)j)
             return j;
         frame = (uintptr_t)j;
@@ -308,7 +308,21 @@ static inline void open_job(struct job *j, coir_fn *fn, void *arg, struct counte
     j->is_try = is_try;
     j->raising = false;
     j->told = false;
+    j->apart = false;
     j->more = NULL;
+}
+
+void job_end_apart(struct job *j, uintptr_t low)
+{
+    struct job **slot = job_slot(); /* stays: it belongs to the fiber */
+    struct job bridge;
+
+    open_job(&bridge, NULL, NULL, NULL, j, true);
+    bridge.apart = true;
+    *slot = &bridge;
+    job_settle_owned(j, low);
+    run_deferred(j, COIR_PANICKED);
+    *slot = NULL;
 }
 
 static COLD void release_failed(struct worker *w, struct counter *c, int outcome, coir_failure *f)

@@ -38,6 +38,7 @@ struct job {
     bool is_try;              /* a coir_try: same job, a boundary of its own */
     bool raising;             /* a panic is on its way to this boundary */
     bool told;                /* COIR_ECANCELED has been returned once */
+    bool apart;               /* outer is on another stack: a clean-up after it */
     struct defer_block *more; /* further handlers */
     struct eh_globals eh;     /* C++ exception globals at its entry; coir_try's only, else zero */
 
@@ -93,6 +94,16 @@ extern _Atomic(const struct job_ops *) job_ops;
 
 /* Cancels and waits for what the job still owns. frame: an address below its live frames. */
 void job_settle_owned(struct job *j, uintptr_t frame);
+
+/* Settles what j owns and runs its handlers, from another stack while j's frames are dead and whole. The
+ * caller is a fiber that runs no job; the handlers are j's. low: an address below j's frames. */
+void job_end_apart(struct job *j, uintptr_t low);
+
+/* Whether job_end_apart has something to do. */
+static inline bool job_has_end(const struct job *j)
+{
+    return j->owned || j->defer_count || j->more;
+}
 
 #define JOB_EXCEPTION_CLASS UINT64_C(0x434f495250414e43) /* "COIRPANC" */
 

@@ -27,6 +27,8 @@ int options_copy(const coir_options *given, coir_options *o)
         if (bytes[i])
             return COIR_EINVAL; /* asks for something this library does not know */
     memcpy(o, given, given->size < sizeof *o ? given->size : sizeof *o);
+    if (o->faults_also && o->faults != COIR_FAULTS_CONTAIN)
+        return COIR_EINVAL;
     return !o->alloc == !o->free ? COIR_OK : COIR_EINVAL;
 }
 
@@ -47,7 +49,8 @@ int options_check(const struct host *host, const coir_options *o)
         {"jobs_max", o->jobs_max, 1, UINT64_C(1) << 40},
         {"share_fp", o->share_fp, 0, 1},
         {"offload_threads", o->offload_threads, 1, 256},
-        {"faults", o->faults, 0, COIR_FAULTS_REPORT},
+        {"faults", o->faults, 0, COIR_FAULTS_CONTAIN},
+        {"faults_also", o->faults_also, 0, COIR_FAULTS_ALSO_ALL},
         {"io", o->io, 0, COIR_IO_EPOLL},
         {"name (bytes)", o->name ? strlen(o->name) : 0, 1, 11},
     };

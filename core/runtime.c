@@ -20,6 +20,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "contain.h"
 #include "cpus.h"
 #include "fault.h"
 #include "io.h"
@@ -188,6 +189,8 @@ static int set_up(struct coir_runtime *rt)
     rt->spin_ns = rt->options.spin_ns < 0 ? 0 : rt->options.spin_ns;
     rt->run = job_run;
     rt->drop_pending = spawn_drop_pending;
+    if (rt->options.faults == COIR_FAULTS_CONTAIN)
+        rt->clean_up = contain_clean_up;
     atomic_store_explicit(&job_ops, &wait_ops, memory_order_relaxed); /* constant */
     status = fault_open(rt);
     if (status != COIR_OK)
@@ -450,6 +453,8 @@ int coir_stats_read(coir_runtime *rt, coir_stats *s)
 
         s->panics += tally_read(&w->panics);
         s->swallowed += tally_read(&w->swallowed);
+        s->contained += tally_read(&w->contained);
+        s->tainted += tally_read(&w->tainted);
         s->unobserved += tally_read(&w->unobserved);
         s->switches += tally_read(&w->switches);
         s->steals += tally_read(&w->steals);

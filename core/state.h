@@ -16,7 +16,7 @@
 #include "timer.h"
 
 /* What the loop does about the fiber it left, on arrival. */
-enum left { LEFT_NOTHING, LEFT_LOOP, LEFT_PARKING, LEFT_READY };
+enum left { LEFT_NOTHING, LEFT_LOOP, LEFT_PARKING, LEFT_READY, LEFT_BROKEN };
 
 struct counter;
 
@@ -25,6 +25,7 @@ struct worker {
     struct coir_runtime *runtime;
     struct fiber *current;    /* the fiber that runs */
     struct fiber *spare;      /* a suspended loop to go on with when current blocks, or NULL */
+    struct fiber *reserve;    /* a suspended loop for runtime->clean_up when there is no other */
     enum left left;           /* what to do with carrier.left */
     unsigned index;
     uint64_t tick;            /* turns of the loop and direct switches */
@@ -46,7 +47,7 @@ struct worker {
 
     /* Figures; one writer. */
     _Atomic uint64_t spawned, ended[COIR_PANICKED + 1], panics, swallowed, unobserved;
-    _Atomic uint64_t dropped, parks, unparks, switches, steals, sleeps;
+    _Atomic uint64_t dropped, parks, unparks, switches, steals, sleeps, contained, tainted;
     _Atomic uint64_t busy_tick; /* tick while it runs, 0 while it sleeps: is it stuck in a job? */
 
     struct parker parker;
@@ -77,6 +78,9 @@ struct coir_runtime {
     void (*run)(struct fiber *self, const struct work *item); /* runs one job, in its boundary */
     void (*idle)(struct coir_runtime *rt); /* a worker found nothing to do while draining */
     void (*drop_pending)(struct coir_runtime *rt); /* ends canceled work that waits for other work */
+    /* Settles what the job of a BROKEN fiber owes, and makes the fiber READY. May suspend. NULL: no
+     * fault is contained. */
+    void (*clean_up)(struct fiber *self, struct fiber *broken);
 
     _Alignas(COIR_CACHE_LINE) _Atomic bool stopping; /* workers go home */
     _Atomic bool canceling;    /* every job is canceled; those not started end so */

@@ -94,7 +94,9 @@ enum coir_kind {
     COIR_KIND_SKIPPED,  /* canceled before it started */
     COIR_KIND_SHUTDOWN, /* dropped because the runtime closed */
     COIR_KIND_DEPENDENCY, /* a job it was spawned after did not end as COIR_DONE */
-    COIR_KIND_DONE      /* ended by coir_counter_done with an outcome other than COIR_DONE */
+    COIR_KIND_DONE,     /* ended by coir_counter_done with an outcome other than COIR_DONE */
+    COIR_KIND_STACK_OVERFLOW, /* a contained stack overflow */
+    COIR_KIND_FAULT     /* a contained fault of another kind */
 };
 
 #define COIR_MESSAGE_BYTES 72
@@ -161,8 +163,18 @@ typedef void coir_fn(void *arg);
 
 enum coir_faults {
     COIR_FAULTS_NONE = 0, /* no signal handler is installed */
-    COIR_FAULTS_REPORT    /* a stack overflow prints one report, then the process aborts */
+    COIR_FAULTS_REPORT,   /* a stack overflow prints one report, then the process aborts */
+    COIR_FAULTS_CONTAIN   /* a stack overflow ends its job only; see "contained faults" */
 };
+
+/* Other faults that can be contained; bits. */
+enum coir_fault {
+    COIR_FAULT_SEGV = 1, /* SIGSEGV that is no stack overflow */
+    COIR_FAULT_BUS = 2,  /* SIGBUS */
+    COIR_FAULT_FPE = 4,  /* SIGFPE: on x86-64, integer division by zero */
+    COIR_FAULT_ILL = 8   /* SIGILL: on x86-64, __builtin_trap */
+};
+#define COIR_FAULTS_ALSO_ALL 15
 
 enum coir_io {
     COIR_IO_AUTO = 0, /* io_uring where the kernel allows it, else epoll */
@@ -211,6 +223,9 @@ typedef struct coir_options {
     void *worker_start_arg;
 
     const char *name; /* workers are named NAME/0, NAME/1, ...; at most 11 bytes; NULL: "coir" */
+
+    unsigned faults_also; /* bits of enum coir_fault that are contained, too; only with
+                             COIR_FAULTS_CONTAIN, else COIR_EINVAL */
 } coir_options;
 
 /* What became of the work, filled by coir_close. */
@@ -286,6 +301,8 @@ typedef struct coir_stats {
     uint64_t sleeps;   /* times a worker went to sleep */
     unsigned workers;
     int io;            /* enum coir_io in use: COIR_IO_URING or COIR_IO_EPOLL */
+    uint64_t contained; /* faults contained; counted in panics, too */
+    uint64_t tainted;  /* of those, not stack overflows: memory may have been written by mistake */
 } coir_stats;
 
 /*
@@ -544,6 +561,60 @@ COIR_API COIR_MUST_USE int coir_try(coir_fn *fn, void *arg, coir_failure *failur
  * Returns     COIR_OK; COIR_ENOMEM (after the first 8); COIR_EPERM outside a boundary; COIR_EINVAL
  */
 COIR_API COIR_MUST_USE int coir_defer(coir_fn *fn, void *arg);
+
+/* -------------------------------------------------------------------------- contained faults */
+
+/*
+ * With options.faults = COIR_FAULTS_CONTAIN, a job that overflows its stack ends PANICKED (kind
+ * STACK_OVERFLOW), as if it had panicked there: the jobs that it spawned on counters of its frames are
+ * canceled and waited for, its coir_defer handlers run (on another stack, while its frames are still
+ * whole), whoever waits for it is told, and a coir_try around the place catches it. What differs from a
+ * panic: no cleanups run, neither __attribute__((cleanup)) nor C++ destructors. What they would
+ * have released stays taken; use coir_defer for what must be released.
+ *
+ * A job that is stopped inside malloc cannot be ended there: its thread would hang in the next one. So a
+ * fault is contained only if all code between it and the boundary is registered as containable
+ * by the calls below; otherwise the process aborts, and the report names the function in the
+ * way. Register what you can vouch for: code that holds no lock of its own, and leaves no data of others
+ * half written, wherever it is stopped. coir's own code never counts as containable.
+ *
+ * Never contained: faults on plain threads and in coir itself, signals that somebody sent, faults while a
+ * panic or a C++ exception unwinds. Handlers that were there before are chained to.
+ *
+ * options.faults_also contains other faults in the same way (kind FAULT). After one of these nobody
+ * can promise that memory is what it should be: coir_stats.tainted counts them, the log recommends
+ * to drain and restart. Only another address space contains native corruption.
+ *
+ * Compile with -fstack-clash-protection, or a large frame may step over the guard, and with
+ * unwind tables (-fasynchronous-unwind-tables; the default on most systems).
+ */
+
+/*
+ * Registers the code from start up to end as containable, for all runtimes of the process.
+ *
+ * Returns     COIR_OK; COIR_EINVAL (not a range); COIR_ENOMEM (256 ranges are known)
+ * Call from   any thread
+ */
+COIR_API COIR_MUST_USE int coir_contain_text(const void *start, const void *end);
+
+/*
+ * Registers all code of the object (the program, or a shared library) that an address lies in: give
+ * the address of one of your functions. An object that brings an allocator of its own, or other
+ * code with locks, must register parts of itself by coir_contain_text instead.
+ *
+ * Returns     COIR_OK; COIR_EINVAL (no object there); COIR_ENOTSUP (the object is libc, defines
+ *             malloc, or is a program linked statically); COIR_ENOMEM
+ * Call from   any thread
+ */
+COIR_API COIR_MUST_USE int coir_contain_object(const void *address_in_object);
+
+/*
+ * Takes back the registration of every range that holds the address; before dlclose, for one.
+ *
+ * Returns     COIR_OK; COIR_ENOENT
+ * Call from   any thread, while no job runs that code
+ */
+COIR_API int coir_contain_remove(const void *address);
 
 /* ---------------------------------------------------------------------- sockets and blocking */
 

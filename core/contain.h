@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * contain.h - ending the job that a fault has stopped, and nothing else. See contain.c.
+ */
+#ifndef COIR_CONTAIN_H
+#define COIR_CONTAIN_H
+
+#include "fault_report.h"
+
+/* Gives the calling worker its rescue stack, which ends below top; NULL: takes it away. */
+void contain_use_stack(void *top);
+
+/* Handler: the return from it will end the running job's boundary, or the process. False: this thread
+ * has no rescue stack. Async-signal-safe. */
+bool contain_redirect(void *context, const struct fault *f);
+
+/* runtime->clean_up. */
+void contain_clean_up(struct fiber *self, struct fiber *broken);
+
+#endif
