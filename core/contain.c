@@ -15,8 +15,8 @@
  *                    for, and deferred handlers run, on another loop's stack (contain_clean_up): the
  *                    children write into these frames, and handlers' arguments may lie in them. The
  *                    faulted fiber is BROKEN meanwhile: no waker, canceler or closer can touch it.
- *   own stack again  the fiber is made READY with a stack pointer at its boundary, which returns the job's
- *                    exception, as if a panic had landed there. From here on it is one: caught().
+ *   own stack again  the fiber is resumed at its boundary, which returns the job's exception as if a panic
+ *                    had landed there. From here on it is one: caught() in job.c.
  *
  * A job that owes nothing and has no handlers lands at once, without another stack.
  *
@@ -44,15 +44,20 @@ struct landing {
 
 /* At the top of a rescue stack. */
 struct rescue {
+    const void *low; /* of the stack */
     struct fault fault;
     struct landing landing;
 };
 
 static __thread struct rescue *rescue;
 
-void contain_use_stack(void *top)
+void contain_use_stack(void *low, size_t bytes)
 {
-    rescue = top ? (struct rescue *)((uintptr_t)((struct rescue *)top - 1) & ~(uintptr_t)63) : NULL;
+    uintptr_t top = (uintptr_t)low + bytes - sizeof(struct rescue);
+
+    rescue = low ? (struct rescue *)(top & ~(uintptr_t)(COIR_CACHE_LINE - 1)) : NULL;
+    if (rescue)
+        rescue->low = low;
 }
 
 /* ------------------------------------------------------------------------- the faulting frames */
@@ -184,7 +189,7 @@ static void write_record(struct worker *w, struct job *j, const struct walk *wal
 /* The frames below the boundary are of no use any more. */
 static void put_frame(struct fiber *f, const struct landing *l)
 {
-    fiber_forget_below(f, (char *)l->sp + sizeof l->frame);
+    fiber_forget_stack(f->bottom, (char *)l->sp + sizeof l->frame);
     memcpy(l->sp, &l->frame, sizeof l->frame);
 }
 
@@ -212,6 +217,7 @@ bool contain_redirect(void *context, const struct fault *f)
 {
     if (!rescue)
         return false;
+    fiber_forget_stack(rescue->low, rescue); /* nobody has returned from there */
     rescue->fault = *f;
     arch_redirect(context, rescue, contain, rescue);
     return true;
@@ -225,8 +231,6 @@ void contain_clean_up(struct fiber *self, struct fiber *broken)
     job_end_apart(broken->job, (uintptr_t)broken->bottom);
     put_frame(broken, &l);
     broken->sp = l.sp;
-    fiber_set(broken, FIBER_BROKEN, FIBER_READY);
-    worker_ready(broken);
 }
 
 /* Called by arch_boundary when its stack goes on. passed: the carrier, or NULL if it was never left. */

@@ -7,8 +7,8 @@
 
 #include "fault_report.h"
 
-/* Gives the calling worker its rescue stack, which ends below top; NULL: takes it away. */
-void contain_use_stack(void *top);
+/* Gives the calling worker its rescue stack; low NULL: takes it away. */
+void contain_use_stack(void *low, size_t bytes);
 
 /* Handler: the return from it will end the running job's boundary, or the process. False: this thread
  * has no rescue stack. Async-signal-safe. */

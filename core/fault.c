@@ -234,7 +234,7 @@ int fault_thread_open(const struct host *host)
     mprotect(stacks, GUARD, PROT_NONE);
     mprotect(stacks + GUARD + alt_bytes(), GUARD, PROT_NONE);
     sigaltstack(&ss, NULL);
-    contain_use_stack(stacks + stacks_bytes());
+    contain_use_stack(stacks + stacks_bytes() - RESCUE_BYTES, RESCUE_BYTES);
     return COIR_OK;
 }
 
@@ -244,7 +244,7 @@ void fault_thread_close(void)
 
     if (!stacks)
         return;
-    contain_use_stack(NULL);
+    contain_use_stack(NULL, 0);
     sigaltstack(&off, NULL);
     munmap(stacks, stacks_bytes());
     stacks = NULL;

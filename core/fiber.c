@@ -80,12 +80,12 @@ NOINLINE void fiber_forget_frames(const void *high)
     (void)high;
 }
 
-void fiber_forget_below(const struct fiber *f, const void *high)
+void fiber_forget_stack(const void *low, const void *high)
 {
 #ifdef WITH_ASAN
-    __asan_unpoison_memory_region(f->bottom, (size_t)((const char *)high - (const char *)f->bottom));
+    __asan_unpoison_memory_region(low, (size_t)((const char *)high - (const char *)low));
 #endif
-    (void)f;
+    (void)low;
     (void)high;
 }
 

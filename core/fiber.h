@@ -135,8 +135,8 @@ void fiber_prefetch_stack(const struct fiber *f);
 
 /* Before a forced unwind: sanitizers do not see how the frames below `high` will go. */
 void fiber_forget_frames(const void *high);
-/* The same for all frames below `high` of a stack that nobody runs on. */
-void fiber_forget_below(const struct fiber *f, const void *high);
+/* The same for memory that has been a stack, and on which nobody runs now. */
+void fiber_forget_stack(const void *low, const void *high);
 
 /* First thing in a fiber's entry: what fiber_switch does on arrival. */
 void fiber_arrive(struct fiber *self, struct carrier *c);

@@ -16,7 +16,7 @@
 #include "timer.h"
 
 /* What the loop does about the fiber it left, on arrival. */
-enum left { LEFT_NOTHING, LEFT_LOOP, LEFT_PARKING, LEFT_READY, LEFT_BROKEN };
+enum left { LEFT_NOTHING, LEFT_LOOP, LEFT_PARKING, LEFT_READY, LEFT_BROKEN, LEFT_CLEANED };
 
 struct counter;
 
@@ -78,8 +78,8 @@ struct coir_runtime {
     void (*run)(struct fiber *self, const struct work *item); /* runs one job, in its boundary */
     void (*idle)(struct coir_runtime *rt); /* a worker found nothing to do while draining */
     void (*drop_pending)(struct coir_runtime *rt); /* ends canceled work that waits for other work */
-    /* Settles what the job of a BROKEN fiber owes, and makes the fiber READY. May suspend. NULL: no
-     * fault is contained. */
+    /* Settles what the job of a BROKEN fiber owes, and sets its sp to where it goes on. May suspend.
+     * NULL: no fault is contained. */
     void (*clean_up)(struct fiber *self, struct fiber *broken);
 
     _Alignas(COIR_CACHE_LINE) _Atomic bool stopping; /* workers go home */

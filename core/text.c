@@ -19,6 +19,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <gnu/libc-version.h>
 #include <link.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -106,15 +107,15 @@ static bool holds(const struct dl_phdr_info *o, uintptr_t address)
     return false;
 }
 
-/* A program without an interpreter is linked statically, and its text is libc's as well; any other object
- * that defines malloc is libc, or stands in for it. (In the program, malloc's address may be a
- * mere stub.) */
+/* A program without an interpreter is linked statically, and its text is libc's as well. Any other object
+ * that is libc or defines malloc has locks that no job may leave taken. (In the program, malloc's
+ * address may be that of a mere stub.) */
 static bool is_foreign(const struct dl_phdr_info *o)
 {
     const bool program = !o->dlpi_name || !*o->dlpi_name;
 
     if (!program)
-        return holds(o, (uintptr_t)malloc);
+        return holds(o, (uintptr_t)malloc) || holds(o, (uintptr_t)gnu_get_libc_version);
     for (int i = 0; i < o->dlpi_phnum; i++)
         if (o->dlpi_phdr[i].p_type == PT_INTERP)
             return false;
@@ -217,7 +218,15 @@ static uint32_t symbol_count(const uint32_t *hash, uint32_t *first)
     return last + 1;
 }
 
-/* The function at this offset of the object; of several names, one without underscores in front. */
+/* Whether a is what people would call it rather than b. */
+static bool is_plainer(const char *a, const char *b)
+{
+    if (!b || (*a == '_') != (*b == '_'))
+        return !b || *b == '_';
+    return strlen(a) < strlen(b);
+}
+
+/* The function at this offset of the object. */
 static const char *symbol_at(const struct symbols *s, uintptr_t offset)
 {
     const char *best = NULL;
@@ -229,7 +238,7 @@ static const char *symbol_at(const struct symbols *s, uintptr_t offset)
         unsigned type = symbol->st_info & 0xf;
 
         if ((type == STT_FUNC || type == STT_GNU_IFUNC) &&
-            offset - symbol->st_value < symbol->st_size && (!best || *best == '_'))
+            offset - symbol->st_value < symbol->st_size && is_plainer(name, best))
             best = name;
     }
     return best;

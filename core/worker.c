@@ -27,6 +27,7 @@
 /* --------------------------------------------------------------------------------- switching */
 
 static void loop_entry(void *passed, void *arg);
+static void clean_up(struct worker *w);
 
 static struct fiber *fiber_of(struct stack *s)
 {
@@ -51,21 +52,8 @@ static void keep_loop(struct worker *w, struct fiber *loop)
     fiber_set(loop, FIBER_RUNNING, FIBER_IDLE);
     if (!w->spare)
         w->spare = loop;
-    else if (w->runtime->clean_up && !w->reserve)
-        w->reserve = loop;
     else
         stack_give(&w->runtime->stacks, &w->stacks, &loop->stack);
-}
-
-/* This loop, which has just been taken for it, ends what the broken fiber's job cannot end itself. */
-static COLD void clean_up(struct worker *w)
-{
-    struct fiber *self = w->current;
-
-    fiber_resume(self);
-    arch_fp_set(w->fp);
-    w->runtime->clean_up(self, w->carrier.left);
-    fiber_set(self, FIBER_RUNNING, FIBER_IDLE); /* as its loop expects to find itself */
 }
 
 /* Does what was asked about the fiber that was left. */
@@ -90,17 +78,29 @@ static void arrive(struct worker *w)
     case LEFT_BROKEN:
         clean_up(w);
         break;
+    case LEFT_CLEANED:
+        if (w->reserve) {
+            keep_loop(w, left);
+        } else {
+            fiber_set(left, FIBER_RUNNING, FIBER_IDLE);
+            w->reserve = left;
+        }
+        break;
     }
 }
 
-/* Leaves `self` for `to`; returns when somebody resumes `self`. The worker is not the caller's any
- * more if self is a loop that has cleaned up meanwhile. */
-static struct worker *switch_to(struct worker *w, struct fiber *self, struct fiber *to, enum left left)
+/* Leaves `self` for `to`; returns when somebody resumes `self`, who must then arrive. */
+static struct worker *leave(struct worker *w, struct fiber *self, struct fiber *to, enum left left)
 {
     w->left = left;
     w->current = to;
     tally(&w->switches, 1);
-    w = (struct worker *)(void *)fiber_switch(&w->carrier, self, to);
+    return (struct worker *)(void *)fiber_switch(&w->carrier, self, to);
+}
+
+static struct worker *switch_to(struct worker *w, struct fiber *self, struct fiber *to, enum left left)
+{
+    w = leave(w, self, to, left);
     arrive(w);
     return w;
 }
@@ -275,6 +275,25 @@ NOINLINE void worker_main(struct worker *w)
 }
 
 /* ----------------------------------------------------------------------------- broken fibers */
+
+/* This loop, which has just been taken for it, ends what the broken fiber's job cannot end itself, and
+ * makes room for that fiber at once: it may stand on the last stack there is. It waits here for its
+ * next use, which may be the same. */
+static COLD void clean_up(struct worker *w)
+{
+    struct fiber *self = w->current;
+
+    do {
+        struct fiber *broken = w->carrier.left;
+
+        fiber_resume(self);
+        arch_fp_set(w->fp);
+        w->runtime->clean_up(self, broken); /* may suspend */
+        fiber_set(broken, FIBER_BROKEN, FIBER_READY);
+        w = leave(worker_of(self), self, broken, LEFT_CLEANED);
+    } while (w->left == LEFT_BROKEN);
+    arrive(w);
+}
 
 void worker_leave_broken(struct fiber *self)
 {

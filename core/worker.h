@@ -46,8 +46,8 @@ void worker_yield(struct fiber *self);
 
 /*
  * The calling thread has left the stack of `self`, which it runs, because the job there cannot go on:
- * turns to a loop's stack, on which runtime->clean_up is called. Does not return. Whatever self->sp
- * is when the fiber has become READY, worker_return_broken must be the first call there.
+ * turns to a loop's stack, on which runtime->clean_up is called. Does not return. Then the fiber is
+ * resumed at its new sp, where worker_return_broken must be the first call.
  */
 void worker_leave_broken(struct fiber *self);
 void worker_return_broken(struct worker *w);
