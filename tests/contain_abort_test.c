@@ -122,20 +122,28 @@ static void recurse_in_child(void *arg)
     run_containing(run_recursion);
 }
 
+/* All depths within a frame of the recursion, by steps of a word. */
+static unsigned deeper(int i, int n)
+{
+    const int frame = 640, step = frame / n > 16 ? frame / n & ~15 : 16;
+
+    return (unsigned)(i * step);
+}
+
 /* How often the end came in the foreign function. Every time it must end, in one way or the other. */
 static int tries(coir_fn *each, int n, const char *foreign)
 {
     int named = 0;
 
     for (int i = 0; i < n; i++) {
-        struct recursion r = {.each = each, .bytes = 16 * (unsigned)i};
+        struct recursion r = {.each = each, .bytes = deeper(i, n)};
         struct child c;
 
         child_run(&c, recurse_in_child, &r);
         if (WIFSIGNALED(c.status) && WTERMSIG(c.status) == SIGABRT)
             named += strstr(c.text, foreign) != NULL;
         else if (!CHECK(WIFEXITED(c.status) && WEXITSTATUS(c.status) == 10))
-            fprintf(stderr, "    %d bytes deeper, status 0x%x: %s\n", 16 * i, c.status, c.text);
+            fprintf(stderr, "    %u bytes deeper, status 0x%x: %s\n", r.bytes, c.status, c.text);
     }
     return named;
 }
@@ -167,7 +175,7 @@ static void libc_is_named_when_all_of_the_program_is_containable(void)
     } of[] = {{beside_printf, "as snprintf,", "as snprintf,", 0, 0}, {beside_malloc, "as malloc,", "as free,", 0, 0}};
 
     for (int i = 0; i < 2 * MANY(200); i++) {
-        struct recursion r = {.each = of[i % 2].each, .bytes = 16 * (unsigned)i};
+        struct recursion r = {.each = of[i % 2].each, .bytes = deeper(i / 2, MANY(200))};
         struct child c;
 
         child_run(&c, recurse_in_program, &r);
