@@ -30,11 +30,16 @@
  */
 #include "contain.h"
 
+#include <assert.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "report.h"
 #include "text.h"
+
+#define ABORT_FRAMES 8 /* between the signal and abort, or abort and __assert_fail, at most */
 
 /* How a boundary is ended from outside: what arch_capture knows. */
 struct landing {
@@ -46,6 +51,7 @@ struct landing {
 struct rescue {
     const void *low; /* of the stack */
     struct fault fault;
+    uintptr_t pc; /* of the fault */
     struct landing landing;
 };
 
@@ -72,7 +78,22 @@ struct walk {
     uintptr_t foreign;       /* innermost place that is not containable, or 0 */
     uintptr_t entry;         /* outermost place of that stretch: what containable code had called */
     bool foreign_ended;      /* containable frames came after it */
+    bool by_abort;           /* SIGABRT: only abort() itself is excused */
+    bool aborted;            /* and was found */
 };
+
+/* C lets a handler leave abort() for good, and so it holds nothing when it raises the signal. Its frames,
+ * and those of a failed assert, are as if they were not there. */
+static bool excuse_abort(struct walk *w, uintptr_t function)
+{
+    const struct walk begin = {.landing = w->landing, .inside = true, .by_abort = true, .aborted = true};
+
+    if (!w->by_abort || w->frames > ABORT_FRAMES || w->foreign_ended ||
+        (function != (uintptr_t)abort && function != (uintptr_t)__assert_fail))
+        return false;
+    *w = begin;
+    return true;
+}
 
 static void judge(struct walk *w, uintptr_t pc)
 {
@@ -103,7 +124,8 @@ static _Unwind_Reason_Code on_frame(struct _Unwind_Context *c, void *arg)
         w->landing->sp = arch_capture(c, &w->landing->frame);
         return _URC_NORMAL_STOP;
     }
-    judge(w, pc - !stopped_there);
+    if (!excuse_abort(w, function))
+        judge(w, pc - !stopped_there);
     return _URC_NO_REASON;
 }
 
@@ -115,11 +137,28 @@ static __attribute__((noreturn)) void refuse(struct worker *w, const struct faul
     fault_abort();
 }
 
+void contain_check_walk(const struct worker *w, uintptr_t sp)
+{
+    if (!rescue || sp < (uintptr_t)rescue->low || sp >= (uintptr_t)rescue)
+        return;
+    fault_report(w, &rescue->fault, "its frames make no sense");
+    fault_abort();
+}
+
+/* Unwinders read the instructions at an address that no table knows. */
+static void check_place(struct worker *w, const struct rescue *r)
+{
+    if (!text_is_known(r->pc))
+        refuse(w, &r->fault, "the place is no code of the program");
+}
+
 /* Aborts unless every frame may be skipped. */
 static void check_walk(struct worker *w, const struct fault *f, const struct walk *walk)
 {
     char inner[80], outer[80], why[240];
 
+    if (walk->by_abort && !walk->aborted)
+        refuse(w, f, "somebody sent it");
     text_name(walk->foreign ? walk->foreign : walk->last, inner, sizeof inner);
     if (walk->foreign) {
         text_name(walk->entry, outer, sizeof outer);
@@ -153,7 +192,9 @@ static void describe(const struct walk *walk, const struct fault *f, char *messa
     char name[40];
 
     text_name(walk->fault, name, sizeof name);
-    if (f->overflow)
+    if (f->signal == SIGABRT)
+        snprintf(message, bytes, "abort() called in %.39s", name);
+    else if (f->overflow)
         snprintf(message, bytes, "stack overflow, %u frames deep, in %.29s", walk->frames, name);
     else
         snprintf(message, bytes, "%.8s at 0x%llx in %.39s", fault_signal_name(f->signal),
@@ -199,9 +240,10 @@ static void contain(void *arg)
     struct rescue *r = arg;
     struct worker *w = worker_here();
     struct fiber *self = w->current;
-    struct walk walk = {.landing = &r->landing};
+    struct walk walk = {.landing = &r->landing, .by_abort = r->fault.signal == SIGABRT};
     void *here;
 
+    check_place(w, r);
     r->landing.sp = NULL;
     _Unwind_Backtrace(on_frame, &walk);
     check_walk(w, &r->fault, &walk);
@@ -219,6 +261,7 @@ bool contain_redirect(void *context, const struct fault *f)
         return false;
     fiber_forget_stack(rescue->low, rescue); /* nobody has returned from there */
     rescue->fault = *f;
+    rescue->pc = arch_context_pc(context);
     arch_redirect(context, rescue, contain, rescue);
     return true;
 }

@@ -14,6 +14,9 @@ void contain_use_stack(void *low, size_t bytes);
  * has no rescue stack. Async-signal-safe. */
 bool contain_redirect(void *context, const struct fault *f);
 
+/* Handler: does not return if the fault came while an earlier one's frames were looked at. */
+void contain_check_walk(const struct worker *w, uintptr_t sp);
+
 /* runtime->clean_up. */
 void contain_clean_up(struct fiber *self, struct fiber *broken);
 

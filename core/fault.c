@@ -44,6 +44,7 @@ struct caught {
 static struct caught caught[] = {
     {.number = SIGSEGV, .bit = COIR_FAULT_SEGV}, {.number = SIGBUS, .bit = COIR_FAULT_BUS},
     {.number = SIGFPE, .bit = COIR_FAULT_FPE},   {.number = SIGILL, .bit = COIR_FAULT_ILL},
+    {.number = SIGABRT, .bit = COIR_FAULT_ABORT},
 };
 #define SIGNALS (sizeof caught / sizeof *caught)
 
@@ -95,6 +96,14 @@ static bool is_overflow(const struct worker *w, const siginfo_t *info, const voi
                w->runtime->stacks.guard + REACH;
 }
 
+/* Raised by what the thread did, or by its abort(): whether that sent it contain.c will see. */
+static bool is_own(const siginfo_t *info)
+{
+    if (info->si_signo == SIGABRT)
+        return info->si_code == SI_TKILL && info->si_pid == getpid();
+    return info->si_code > 0;
+}
+
 static bool is_on_stack(const struct fiber *f, uintptr_t sp)
 {
     return sp - (uintptr_t)f->bottom < f->bytes;
@@ -110,7 +119,7 @@ static bool is_to_contain(const struct worker *w, const siginfo_t *info, const v
         return false;
     if (overflow)
         return overflow_is_contained(w->runtime, f->job);
-    return info->si_code > 0 && is_on_stack(f, arch_context_sp(context)) &&
+    return is_own(info) && is_on_stack(f, arch_context_sp(context)) &&
            (contained_too(w->runtime, f->job) & bit_of(info->si_signo));
 }
 
@@ -138,6 +147,7 @@ static void on_fault(int number, siginfo_t *info, void *context)
     struct worker *w = worker_here();
     struct fault f = {number, (uintptr_t)info->si_addr, is_overflow(w, info, context)};
 
+    contain_check_walk(w, arch_context_sp(context));
     if (is_to_contain(w, info, context, f.overflow) && contain_redirect(context, &f))
         return;
     if (!f.overflow) {

@@ -259,6 +259,13 @@ static void name_in_object(const struct link_map *m, uintptr_t pc, char *name, s
                  (unsigned long long)(pc - m->l_addr));
 }
 
+bool text_is_known(uintptr_t pc)
+{
+    struct dl_find_object o;
+
+    return _dl_find_object((void *)pc, &o) == 0;
+}
+
 void text_name(uintptr_t pc, char *name, size_t bytes)
 {
     struct dl_find_object o;
@@ -270,6 +277,11 @@ void text_name(uintptr_t pc, char *name, size_t bytes)
 }
 
 #else
+
+bool text_is_known(uintptr_t pc)
+{
+    return pc != 0;
+}
 
 void text_name(uintptr_t pc, char *name, size_t bytes)
 {

@@ -13,6 +13,9 @@ bool text_is_ours(uintptr_t pc);
 /* Whether a job that is stopped there may be ended there: registered, and not ours. Takes no lock. */
 bool text_is_containable(uintptr_t pc);
 
+/* Whether the address lies in an object of the process. Takes no lock. */
+bool text_is_known(uintptr_t pc);
+
 /* Writes "function", "object+0xoffset" or an address; cut to fit. Takes no lock and allocates nothing,
  * so the thread may be anywhere: inside malloc, inside the dynamic linker. */
 void text_name(uintptr_t pc, char *name, size_t bytes);

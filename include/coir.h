@@ -172,9 +172,10 @@ enum coir_fault {
     COIR_FAULT_SEGV = 1, /* SIGSEGV that is no stack overflow */
     COIR_FAULT_BUS = 2,  /* SIGBUS */
     COIR_FAULT_FPE = 4,  /* SIGFPE: on x86-64, integer division by zero */
-    COIR_FAULT_ILL = 8   /* SIGILL: on x86-64, __builtin_trap */
+    COIR_FAULT_ILL = 8,  /* SIGILL: on x86-64, __builtin_trap */
+    COIR_FAULT_ABORT = 16 /* abort() and failed asserts, called by containable code itself */
 };
-#define COIR_FAULTS_ALSO_ALL 15
+#define COIR_FAULTS_ALSO_ALL 31
 
 enum coir_io {
     COIR_IO_AUTO = 0, /* io_uring where the kernel allows it, else epoll */
