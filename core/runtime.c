@@ -26,6 +26,7 @@
 #include "io.h"
 #include "offload.h"
 #include "options.h"
+#include "signals.h"
 #include "spawn.h"
 #include "wait.h"
 
@@ -411,6 +412,7 @@ int coir_close(coir_runtime *rt, int64_t drain_ns, coir_receipt *receipt)
     runtime_unregister(rt);
     await_visitors(rt);
     stop_workers(rt);
+    signals_close(rt);
     offload_close(rt);
     io_close(rt);
     fault_close(rt);

@@ -73,6 +73,7 @@ struct coir_runtime {
     const struct io_ops *io;   /* NULL: no I/O row */
     void *io_shared;           /* its state of this runtime */
     void *offload;             /* the offload row's state of this runtime */
+    uint64_t signals;          /* that its fibers have asked for; guarded by signals.c */
 
     /* Set by rows above, called by rows below them. */
     void (*run)(struct fiber *self, const struct work *item); /* runs one job, in its boundary */

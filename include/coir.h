@@ -717,6 +717,30 @@ COIR_API COIR_MUST_USE int coir_offload_until(coir_fn *fn, void *arg, int64_t de
 /* coir_offload_until with COIR_NEVER. */
 COIR_API COIR_MUST_USE int coir_offload(coir_fn *fn, void *arg);
 
+/* ------------------------------------------------------------------------- signals as values */
+
+/* The bit of a signal, such as COIR_SIGNAL(SIGTERM). */
+#define COIR_SIGNAL(number) (UINT64_C(1) << ((number) - 1))
+
+/*
+ * Waits for a signal that somebody sends to the process.
+ *
+ *   signals    one or more COIR_SIGNAL, or-ed. Not those of faults, SIGABRT, SIGKILL, SIGSTOP.
+ *
+ * This call is the opt-in: from the first wait for a signal until the runtime is closed, what the
+ * signal did before (end the process, call a handler) does not happen; with the last close it
+ * is restored. A signal is given to one fiber, the one that has waited longest; if none waits, the next wait
+ * for it gets it at once. Any number that come meanwhile count as one.
+ *
+ * Returns     the signal's number, 1 or more; COIR_ETIMEDOUT; COIR_ECANCELED; COIR_EINVAL; COIR_EPERM
+ *             on a plain thread; COIR_ENOMEM; COIR_EAGAIN (the one thread that signals need could
+ *             not be started)
+ * Suspends    yes
+ */
+COIR_API COIR_MUST_USE int coir_signal_wait_until(uint64_t signals, int64_t deadline);
+/* coir_signal_wait_until with COIR_NEVER. */
+COIR_API COIR_MUST_USE int coir_signal_wait(uint64_t signals);
+
 #ifdef __cplusplus
 }
 #endif
