@@ -162,6 +162,67 @@ static void a_handler_is_the_job(void)
     run_contained(1, check_handler_is_the_job, NULL);
 }
 
+/* Counters on many stacks: between the handler's and its job's there will be some that are neither's. */
+struct bystanders {
+    coir_counter *counter[8];
+    int parked;
+};
+
+static void stand_by(void *arg)
+{
+    coir_counter c = COIR_COUNTER_INIT;
+    struct bystanders *b = arg;
+
+    coir_counter_add(&c, 1);
+    b->counter[b->parked++] = &c;
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+}
+
+static void nop(void *unused)
+{
+    (void)unused;
+}
+
+static void spawn_on_bystanders(void *arg)
+{
+    struct bystanders *b = arg;
+
+    for (int i = 0; i < b->parked; i++)
+        CHECK_EQ(coir_spawn(b->counter[i], nop, NULL), COIR_OK);
+}
+
+static CONTAINABLE void overflow_among_bystanders(void *arg)
+{
+    (void)!coir_defer(spawn_on_bystanders, arg);
+    overflow(NULL);
+}
+
+static void stand_around(void *unused)
+{
+    struct bystanders b = {.parked = 0};
+    coir_counter all = COIR_COUNTER_INIT, c = COIR_COUNTER_INIT;
+
+    (void)unused;
+    for (int i = 0; i < 8; i++) {
+        if (i == 4)
+            CHECK_EQ(coir_spawn(&c, overflow_among_bystanders, &b), COIR_OK);
+        else
+            CHECK_EQ(coir_spawn(&all, stand_by, &b), COIR_OK);
+        coir_yield();
+    }
+    CHECK_EQ(coir_wait(&c), COIR_PANICKED);
+    for (int i = 0; i < 20; i++)
+        CHECK_EQ(coir_try(overflow_among_bystanders, &b, NULL), COIR_PANICKED);
+    for (int i = 0; i < b.parked; i++)
+        coir_counter_done(b.counter[i], COIR_DONE);
+    CHECK_EQ(coir_wait(&all), COIR_DONE);
+}
+
+static void a_handler_takes_no_counter_for_its_job_s_that_is_not(void)
+{
+    run_contained(1, stand_around, NULL);
+}
+
 /* ---------------------------------------------------------------------- handlers that fail, too */
 
 static void count(void *n)
@@ -332,6 +393,7 @@ static void a_cancel_reaches_the_handlers(void)
 }
 
 CHECK_MAIN(CASE(handlers_run_elsewhere_while_the_frames_are_whole), CASE(a_handler_is_the_job),
+           CASE(a_handler_takes_no_counter_for_its_job_s_that_is_not),
            CASE(handlers_that_fail_keep_no_other_from_running),
            CASE(handlers_run_when_every_stack_is_taken), CASE(a_close_ends_what_a_handler_waits_for),
            CASE(a_cancel_reaches_the_handlers))
