@@ -162,21 +162,17 @@ static void a_handler_is_the_job(void)
     run_contained(1, check_handler_is_the_job, NULL);
 }
 
-/* Counters on many stacks: between the handler's and its job's there will be some that are neither's. */
-struct bystanders {
-    coir_counter *counter[8];
-    int parked;
+/* Counters on many stacks. The lowest of these stacks is given up, a handler that waits takes the spare
+ * one, and so the next handler runs on the lowest. Its job, on the highest, has overflowed: all
+ * others lie between the two, and are neither's. */
+enum { STACKS = 8, SLOW_ONE = STACKS - 2, LAST = STACKS - 1 };
+
+struct bystander {
+    struct bystander *all; /* STACKS of them */
+    coir_counter *counter; /* in its frame */
+    coir_counter gate;
+    coir_fn *handler;      /* it shall overflow, and this shall run then */
 };
-
-static void stand_by(void *arg)
-{
-    coir_counter c = COIR_COUNTER_INIT;
-    struct bystanders *b = arg;
-
-    coir_counter_add(&c, 1);
-    b->counter[b->parked++] = &c;
-    CHECK_EQ(coir_wait(&c), COIR_DONE);
-}
 
 static void nop(void *unused)
 {
@@ -185,37 +181,61 @@ static void nop(void *unused)
 
 static void spawn_on_bystanders(void *arg)
 {
-    struct bystanders *b = arg;
+    struct bystander *all = arg;
 
-    for (int i = 0; i < b->parked; i++)
-        CHECK_EQ(coir_spawn(b->counter[i], nop, NULL), COIR_OK);
+    CHECK((uintptr_t)&arg < (uintptr_t)all[1].counter);
+    for (int i = 1; i < SLOW_ONE; i++)
+        CHECK_EQ(coir_spawn(all[i].counter, nop, NULL), COIR_OK);
 }
 
-static CONTAINABLE void overflow_among_bystanders(void *arg)
+static void wait_at_gate(void *arg)
 {
-    (void)!coir_defer(spawn_on_bystanders, arg);
-    overflow(NULL);
+    struct bystander *all = arg;
+
+    CHECK_EQ(coir_wait(&all[0].gate), COIR_DONE);
+}
+
+static CONTAINABLE void stand_by(void *arg)
+{
+    coir_counter c = COIR_COUNTER_INIT;
+    struct bystander *b = arg;
+
+    coir_counter_add(&c, 1);
+    b->counter = &c;
+    (void)!coir_wait_until(&b->gate, COIR_NEVER);
+    if (b->handler && coir_defer(b->handler, b->all) == COIR_OK)
+        overflow(NULL);
+    coir_counter_done(&c, COIR_DONE);
+    (void)!coir_wait(&c);
+}
+
+static void let_go(struct bystander *b, coir_counter *c, int outcome)
+{
+    coir_counter_done(&b->gate, COIR_DONE);
+    CHECK_EQ(coir_wait(c), outcome);
 }
 
 static void stand_around(void *unused)
 {
-    struct bystanders b = {.parked = 0};
-    coir_counter all = COIR_COUNTER_INIT, c = COIR_COUNTER_INIT;
+    struct bystander b[STACKS] = {[SLOW_ONE] = {.handler = wait_at_gate},
+                                  [LAST] = {.handler = spawn_on_bystanders}};
+    coir_counter c[STACKS] = {COIR_COUNTER_INIT};
 
     (void)unused;
-    for (int i = 0; i < 8; i++) {
-        if (i == 4)
-            CHECK_EQ(coir_spawn(&c, overflow_among_bystanders, &b), COIR_OK);
-        else
-            CHECK_EQ(coir_spawn(&all, stand_by, &b), COIR_OK);
+    for (int i = 0; i < STACKS; i++) {
+        b[i].all = b;
+        coir_counter_add(&b[i].gate, 1);
+        CHECK_EQ(coir_spawn(&c[i], stand_by, &b[i]), COIR_OK);
         coir_yield();
     }
-    CHECK_EQ(coir_wait(&c), COIR_PANICKED);
-    for (int i = 0; i < 20; i++)
-        CHECK_EQ(coir_try(overflow_among_bystanders, &b, NULL), COIR_PANICKED);
-    for (int i = 0; i < b.parked; i++)
-        coir_counter_done(b.counter[i], COIR_DONE);
-    CHECK_EQ(coir_wait(&all), COIR_DONE);
+    let_go(&b[0], &c[0], COIR_DONE);
+    coir_counter_add(&b[0].gate, 1);
+    coir_counter_done(&b[SLOW_ONE].gate, COIR_DONE);
+    coir_yield();
+    let_go(&b[LAST], &c[LAST], COIR_PANICKED);
+    let_go(&b[0], &c[SLOW_ONE], COIR_PANICKED);
+    for (int i = 1; i < SLOW_ONE; i++)
+        let_go(&b[i], &c[i], COIR_DONE);
 }
 
 static void a_handler_takes_no_counter_for_its_job_s_that_is_not(void)
@@ -316,8 +336,11 @@ static void fill_and_overflow(void *arg)
     }
     CHECK_EQ(coir_stats_read(c->rt, &s), COIR_OK);
     CHECK_EQ(s.stacks, s.stacks_limit);
-    for (int i = 0; i < 10; i++)
+    for (int i = 0; i < 10; i++) {
         CHECK_EQ(coir_try(overflow_in_crowd, c, NULL), COIR_PANICKED);
+        CHECK_EQ(coir_spawn(&all, stand_in_the_way, c), COIR_OK); /* would take the reserve if it could */
+        coir_yield();
+    }
     CHECK_EQ(c->handled, 10);
     coir_counter_done(&c->gate, COIR_DONE);
     CHECK_EQ(coir_wait(&all), COIR_DONE);
