@@ -129,6 +129,14 @@ static _Unwind_Reason_Code on_frame(struct _Unwind_Context *c, void *arg)
     return _URC_NO_REASON;
 }
 
+void contain_open(void)
+{
+    struct landing nowhere;
+    struct walk walk = {.landing = &nowhere};
+
+    _Unwind_Backtrace(on_frame, &walk);
+}
+
 /* ------------------------------------------------------------------------------------- refusing */
 
 static __attribute__((noreturn)) void refuse(struct worker *w, const struct fault *f, const char *why)

@@ -7,6 +7,9 @@
 
 #include "fault_report.h"
 
+/* Lets the unwinder and the dynamic linker do now what they do once. */
+void contain_open(void);
+
 /* Gives the calling worker its rescue stack; low NULL: takes it away. */
 void contain_use_stack(void *low, size_t bytes);
 

@@ -28,6 +28,8 @@
 #define GUARD ((size_t)65536)
 #define RESCUE_BYTES ((size_t)65536)
 #define REACH ((size_t)16384) /* bytes below the stack pointer that code probes before it moves it */
+#define STRIDE ((size_t)64 << 20) /* bytes of a frame that was not probed, at most */
+#define OVERFLOW (1u << 31) /* beside the bits of enum coir_fault */
 #ifndef AT_MINSIGSTKSZ
 #define AT_MINSIGSTKSZ 51
 #endif
@@ -65,17 +67,11 @@ static unsigned bit_of(int number)
 
 /* ------------------------------------------------------------------------------- the handler */
 
-/* Which faults in this job are contained, as bits of enum coir_fault. An overflow is none of these. */
-static unsigned contained_too(const struct coir_runtime *rt, const struct job *j)
+/* What is contained in this job: OVERFLOW and bits of enum coir_fault. */
+static unsigned policy(const struct coir_runtime *rt, const struct job *j)
 {
-    (void)j;
-    return rt->options.faults_also;
-}
-
-static bool overflow_is_contained(const struct coir_runtime *rt, const struct job *j)
-{
-    (void)j;
-    return rt->options.faults == COIR_FAULTS_CONTAIN;
+    (void)j; /* all jobs of a runtime have its options */
+    return rt->options.faults == COIR_FAULTS_CONTAIN ? OVERFLOW | rt->options.faults_also : 0;
 }
 
 /* The fiber that runs on this very thread; NULL: none does. */
@@ -84,16 +80,23 @@ static struct fiber *fiber_of(const struct worker *w)
     return w && w->current && w->current != &w->home ? w->current : NULL;
 }
 
-/* A hit of the own guard by code that has nearly reached it: from farther up it is a wild pointer. */
+/* A hit of the own guard by code that has come near it, or gone beyond in one stride: from farther up it
+ * is a wild pointer. */
 static bool is_overflow(const struct worker *w, const siginfo_t *info, const void *context)
 {
-    uintptr_t address = (uintptr_t)info->si_addr, sp = arch_context_sp(context);
+    const struct fiber *f = fiber_of(w);
 
-    return fiber_of(w) && info->si_code > 0 &&
-           (info->si_signo == SIGSEGV || info->si_signo == SIGBUS) &&
-           stack_guards(&w->runtime->stacks, &w->current->stack, address) &&
-           sp - (uintptr_t)w->current->stack.low + w->runtime->stacks.guard <
-               w->runtime->stacks.guard + REACH;
+    return f && info->si_code > 0 && (info->si_signo == SIGSEGV || info->si_signo == SIGBUS) &&
+           stack_guards(&w->runtime->stacks, &f->stack, (uintptr_t)info->si_addr) &&
+           (uintptr_t)f->stack.low + REACH - arch_context_sp(context) < STRIDE;
+}
+
+/* On its stack, or in the guard of it: what went beyond may have written to the neighbour's. */
+static bool is_on_stack(const struct worker *w, uintptr_t sp)
+{
+    uintptr_t low = (uintptr_t)w->current->stack.low - w->runtime->stacks.guard;
+
+    return sp >= low && sp < (uintptr_t)w->current;
 }
 
 /* Raised by what the thread did, or by its abort(): whether that sent it contain.c will see. */
@@ -104,23 +107,15 @@ static bool is_own(const siginfo_t *info)
     return info->si_code > 0;
 }
 
-static bool is_on_stack(const struct fiber *f, uintptr_t sp)
-{
-    return sp - (uintptr_t)f->bottom < f->bytes;
-}
-
 /* Whether to leave the handler for contain.c, which has the last word. */
 static bool is_to_contain(const struct worker *w, const siginfo_t *info, const void *context,
                           bool overflow)
 {
     const struct fiber *f = fiber_of(w);
 
-    if (!f || !f->job || text_is_ours(arch_context_pc(context)))
-        return false;
-    if (overflow)
-        return overflow_is_contained(w->runtime, f->job);
-    return is_own(info) && is_on_stack(f, arch_context_sp(context)) &&
-           (contained_too(w->runtime, f->job) & bit_of(info->si_signo));
+    return f && f->job && is_own(info) && is_on_stack(w, arch_context_sp(context)) &&
+           !text_is_ours(arch_context_pc(context)) &&
+           (policy(w->runtime, f->job) & (overflow ? OVERFLOW : bit_of(info->si_signo)));
 }
 
 /* Not ours: what was there before decides. */
@@ -195,6 +190,8 @@ int fault_open(struct coir_runtime *rt)
 {
     int status = COIR_OK;
 
+    if (rt->clean_up)
+        contain_open();
     pthread_mutex_lock(&lock);
     for (size_t i = 0; i < SIGNALS && status == COIR_OK; i++)
         if (wanted(rt) & caught[i].bit)

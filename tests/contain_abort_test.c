@@ -321,6 +321,28 @@ static void a_wild_pointer_into_a_guard_is_no_overflow(void)
     CHECK(strstr(c.text, "overflow") == NULL);
 }
 
+#ifdef __x86_64__
+/* As code does that was compiled without -fstack-clash-protection: down by more than the guard, then up. */
+static CONTAINABLE void stride_over_guard(void *unused)
+{
+    (void)unused;
+    __asm__ volatile("subq $262144, %%rsp\n"
+                     "1: movb $0, 262143(%%rsp)\n"
+                     "decq %%rsp\n"
+                     "jmp 1b" : : : "memory");
+}
+
+static void a_stride_beyond_the_guard_is_reported_and_not_contained(void)
+{
+    coir_fn *fn = stride_over_guard;
+    struct child c;
+
+    child_run(&c, contain, &fn);
+    CHECK(WIFSIGNALED(c.status) && WTERMSIG(c.status) == SIGABRT);
+    CHECK(strstr(c.text, "stack overflow: fiber ") != NULL);
+}
+#endif
+
 /* -------------------------------------------------------------------------------- plain threads */
 
 static void try_on_plain_thread(void *unused)
@@ -446,7 +468,11 @@ CHECK_MAIN(CASE(a_foreign_function_in_the_way_is_named),
            CASE(a_job_that_is_not_registered_aborts),
            CASE(a_callback_of_the_runtime_is_not_contained),
            CASE(faults_of_switch_and_scheduler_are_not_contained),
-           CASE(a_wild_pointer_into_a_guard_is_no_overflow), CASE(plain_threads_are_not_contained),
+           CASE(a_wild_pointer_into_a_guard_is_no_overflow),
+#ifdef __x86_64__
+           CASE(a_stride_beyond_the_guard_is_reported_and_not_contained),
+#endif
+           CASE(plain_threads_are_not_contained),
 #ifndef COIR_TSAN
            CASE(what_somebody_sent_is_not_contained),
 #endif
