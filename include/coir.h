@@ -571,7 +571,8 @@ COIR_API COIR_MUST_USE int coir_defer(coir_fn *fn, void *arg);
  * canceled and waited for, its coir_defer handlers run (on another stack, while its frames are still
  * whole), whoever waits for it is told, and a coir_try around the place catches it. What differs from a
  * panic: no cleanups run, neither __attribute__((cleanup)) nor C++ destructors. What they would
- * have released stays taken; use coir_defer for what must be released.
+ * have released stays taken: memory, locks of other libraries, an exception that was being handled. Use
+ * coir_defer for what must be released.
  *
  * A job that is stopped inside malloc cannot be ended there: its thread would hang in the next one. So a
  * fault is contained only if all code between it and the boundary is registered as containable
