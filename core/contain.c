@@ -18,7 +18,9 @@
  *   own stack again  the fiber is resumed at its boundary, which returns the job's exception as if a panic
  *                    had landed there. From here on it is one: caught() in job.c.
  *
- * A job that owes nothing and has no handlers lands at once, without another stack.
+ * A job that owes nothing and has no handlers lands at once, without another stack. For the others each
+ * worker keeps a stack in reserve. If that, too, is taken (at the limit of stacks, by a clean-up that
+ * waits on this worker), the process aborts: nothing that is left could end the job as promised.
  *
  * Why not unwind from the fault: the instruction that faulted is not a call, so compilers write no
  * landing pads for it (but with -fnon-call-exceptions, which nobody has), and a cleanup that runs on a
@@ -258,7 +260,7 @@ static void contain(void *arg)
     check_job(w, &r->fault, &r->landing);
     write_record(w, self->job, &walk, &r->fault);
     if (job_has_end(self->job))
-        worker_leave_broken(self);
+        worker_leave_broken(self); /* does not return */
     put_frame(self, &r->landing);
     arch_switch(&here, r->landing.sp, NULL);
 }

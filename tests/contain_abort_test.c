@@ -172,7 +172,8 @@ static void libc_is_named_when_all_of_the_program_is_containable(void)
         coir_fn *each;
         const char *name, *other;
         int inside, contained;
-    } of[] = {{beside_printf, "as snprintf,", "as snprintf,", 0, 0}, {beside_malloc, "as malloc,", "as free,", 0, 0}};
+    } of[] = {{beside_printf, "as snprintf,", "as snprintf,", 0, 0},
+              {beside_malloc, "as malloc,", "as free,", 0, 0}};
 
     for (int i = 0; i < 2 * MANY(200); i++) {
         struct recursion r = {.each = of[i % 2].each, .bytes = deeper(i / 2, MANY(200))};
@@ -182,7 +183,8 @@ static void libc_is_named_when_all_of_the_program_is_containable(void)
         if (WIFEXITED(c.status) && WEXITSTATUS(c.status) == 10)
             of[i % 2].contained++;
         else if (CHECK(WIFSIGNALED(c.status)) && CHECK_EQ(WTERMSIG(c.status), SIGABRT))
-            of[i % 2].inside += strstr(c.text, of[i % 2].name) || strstr(c.text, of[i % 2].other);
+            of[i % 2].inside +=
+                strstr(c.text, of[i % 2].name) || strstr(c.text, of[i % 2].other);
     }
     CHECK(of[0].inside > 0);
     CHECK(SLOW || (of[1].inside > 0 && of[1].contained > 0));
