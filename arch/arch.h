@@ -29,6 +29,7 @@
  *   ARCH_EXC_REG             DWARF number of the register that carries the exception to the
  *                            landing pad (__builtin_eh_return_data_regno(0))
  *   struct arch_frame        a suspended stack from its saved stack pointer upwards, named fields
+ *   struct arch_fault        what arch_rescue's unwind table calls the registers of the interrupted
  */
 
 /*
@@ -75,6 +76,26 @@ void *arch_boundary(void (*fn)(void *arg), void *arg);
 
 /* Landing pad of arch_boundary: what coir_personality gives to _Unwind_SetIP. */
 extern const char arch_boundary_landing[];
+
+/*
+ * Out of a signal handler. context is the handler's third argument. arch_redirect makes the
+ * handler's return go on in entry(arg), which must not return, on the stack that ends below `top`
+ * (16-byte aligned), signal mask and all. There arch_rescue is the first frame; unwinders that have
+ * reached it step on into the interrupted frame, with the registers as they were. Async-signal-safe.
+ */
+uintptr_t arch_context_pc(const void *context);
+uintptr_t arch_context_sp(const void *context);
+void arch_redirect(void *context, void *top, void (*entry)(void *arg), void *arg);
+extern const char arch_rescue[];
+
+/*
+ * Ends a call of arch_boundary from outside its stack. An unwinder whose current frame is
+ * arch_boundary's fills in *frame, and the result says where: once the frame lies there, arch_switch
+ * to that stack pointer makes the boundary call coir_landed(pass) and return what that returns.
+ */
+struct _Unwind_Context;
+void *arch_capture(struct _Unwind_Context *boundary, struct arch_frame *frame);
+extern const char arch_boundary_resumed[];
 
 /* Floating-point control words, packed; restored when a panic has left them changed. */
 uint64_t arch_fp_get(void);

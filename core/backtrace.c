@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unwind.h>
 
-#include "text.h"
+#include "line.h"
 
 struct walk {
     void **pc;
@@ -47,12 +47,12 @@ bool backtrace_print(unsigned number, const void *pc, int fd)
     Dl_info info;
 
     if (!dladdr(call, &info) || !info.dli_fname)
-        return text_print(fd, "  #%-2u %p", number, pc);
+        return line_print(fd, "  #%-2u %p", number, pc);
     object = strrchr(info.dli_fname, '/');
     object = object ? object + 1 : info.dli_fname;
     if (info.dli_sname)
-        return text_print(fd, "  #%-2u %p %s+0x%zx (%s)", number, pc, info.dli_sname,
+        return line_print(fd, "  #%-2u %p %s+0x%zx (%s)", number, pc, info.dli_sname,
                           (size_t)((const char *)pc - (const char *)info.dli_saddr), object);
-    return text_print(fd, "  #%-2u %p %s+0x%zx", number, pc, object,
+    return line_print(fd, "  #%-2u %p %s+0x%zx", number, pc, object,
                       (size_t)((const char *)pc - (const char *)info.dli_fbase));
 }

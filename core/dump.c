@@ -13,7 +13,7 @@
 
 #include <errno.h>
 
-#include "text.h"
+#include "line.h"
 
 #define FIBERS_MAX 1000 /* lines; the others are counted */
 #define NAME_MAX_BYTES 40
@@ -28,13 +28,13 @@ struct dump {
     uint64_t count[FIBER_READY + 1]; /* fibers by state */
     uint64_t unlisted;
     int64_t now;
-    struct text text;
+    struct line text;
 };
 
 static void end_line(struct dump *d)
 {
-    text_say(&d->text, "\n");
-    d->broken |= !text_flush(&d->text, d->fd);
+    line_say(&d->text, "\n");
+    d->broken |= !line_flush(&d->text, d->fd);
 }
 
 /* ------------------------------------------------------------------------------------- one fiber */
@@ -87,9 +87,9 @@ static UNWATCHED void say_name(struct dump *d, struct fiber *f, uint64_t word, c
     copy[n] = '\0';
     if (state_word(f) != word)
         return;
-    text_say(&d->text, " \"");
-    text_say(&d->text, copy);
-    text_say(&d->text, "\"");
+    line_say(&d->text, " \"");
+    line_say(&d->text, copy);
+    line_say(&d->text, "\"");
 }
 
 static void say_job(struct dump *d, struct fiber *f, uint64_t word, bool still)
@@ -98,18 +98,18 @@ static void say_job(struct dump *d, struct fiber *f, uint64_t word, bool still)
 
     look_at_job(f, &g);
     if (!g.fn) {
-        text_say(&d->text, ", no job");
+        line_say(&d->text, ", no job");
         return;
     }
-    text_say(&d->text, ", job");
+    line_say(&d->text, ", job");
     if (g.id)
-        text_count(&d->text, " ", g.id);
+        line_count(&d->text, " ", g.id);
     if (still)
         say_name(d, f, word, g.name);
-    text_say(&d->text, " function ");
-    text_number(&d->text, (uint64_t)(uintptr_t)g.fn, 16);
+    line_say(&d->text, " function ");
+    line_number(&d->text, (uint64_t)(uintptr_t)g.fn, 16);
     if (g.depth > 1)
-        text_count(&d->text, ", jobs on its stack: ", g.depth);
+        line_count(&d->text, ", jobs on its stack: ", g.depth);
 }
 
 static UNWATCHED void say_wait(struct dump *d, const struct fiber *f)
@@ -120,15 +120,15 @@ static UNWATCHED void say_wait(struct dump *d, const struct fiber *f)
 
     if (!what)
         return;
-    text_say(&d->text, ", waits for ");
-    text_say(&d->text, what);
+    line_say(&d->text, ", waits for ");
+    line_say(&d->text, what);
     if (on) {
-        text_say(&d->text, " ");
-        text_number(&d->text, (uint64_t)(uintptr_t)on, 16);
+        line_say(&d->text, " ");
+        line_number(&d->text, (uint64_t)(uintptr_t)on, 16);
     }
     if (since > 0 && since <= d->now) {
-        text_count(&d->text, " for ", (uint64_t)(d->now - since) / 1000000);
-        text_say(&d->text, " ms");
+        line_count(&d->text, " for ", (uint64_t)(d->now - since) / 1000000);
+        line_say(&d->text, " ms");
     }
 }
 
@@ -144,7 +144,7 @@ static UNWATCHED void say_carrier(struct dump *d, const struct fiber *f)
     const struct worker *w = (const struct worker *)(const void *)f->carrier;
 
     if (w)
-        text_count(&d->text, " on worker ", w->index);
+        line_count(&d->text, " on worker ", w->index);
 }
 
 static void dump_fiber(struct fiber *f, void *arg)
@@ -165,9 +165,9 @@ static void dump_fiber(struct fiber *f, void *arg)
         return;
     }
     d->listed++;
-    text_count(&d->text, "  fiber ", f->stack.index);
-    text_say(&d->text, ": ");
-    text_say(&d->text, state_name(s));
+    line_count(&d->text, "  fiber ", f->stack.index);
+    line_say(&d->text, ": ");
+    line_say(&d->text, state_name(s));
     if (s == FIBER_RUNNING)
         say_carrier(d, f);
     say_job(d, f, word, still);
@@ -182,14 +182,14 @@ static UNWATCHED void dump_worker(struct dump *d, struct worker *w)
 {
     const struct fiber *f = w->current;
 
-    text_count(&d->text, "  worker ", w->index);
+    line_count(&d->text, "  worker ", w->index);
     if (atomic_load_explicit(&w->busy_tick, memory_order_relaxed) == 0) /* a hint */
-        text_say(&d->text, ": asleep");
+        line_say(&d->text, ": asleep");
     else if (f && f != &w->home)
-        text_count(&d->text, ": runs fiber ", f->stack.index);
+        line_count(&d->text, ": runs fiber ", f->stack.index);
     else
-        text_say(&d->text, ": outside any fiber");
-    text_count(&d->text, ", jobs queued: ", deque_count(&w->deque));
+        line_say(&d->text, ": outside any fiber");
+    line_count(&d->text, ", jobs queued: ", deque_count(&w->deque));
     end_line(d);
 }
 
@@ -197,22 +197,22 @@ static int dump_runtime(struct coir_runtime *rt, int fd)
 {
     struct dump d = {.fd = fd, .now = coir_now()};
 
-    text_count(&d.text, "coir: runtime ", rt->number);
-    text_say(&d.text, " \"");
-    text_say(&d.text, rt->name);
-    text_count(&d.text, "\": workers: ", rt->worker_count);
-    text_count(&d.text, ", jobs injected: ",
+    line_count(&d.text, "coir: runtime ", rt->number);
+    line_say(&d.text, " \"");
+    line_say(&d.text, rt->name);
+    line_count(&d.text, "\": workers: ", rt->worker_count);
+    line_count(&d.text, ", jobs injected: ",
                atomic_load_explicit(&rt->inject.work_count, memory_order_relaxed)); /* a hint */
     end_line(&d);
     for (unsigned i = 0; i < rt->worker_count; i++)
         dump_worker(&d, rt->worker[i]);
     worker_each_fiber(rt, dump_fiber, &d);
-    text_count(&d.text, "  running ", d.count[FIBER_RUNNING]);
-    text_count(&d.text, ", parked ",
+    line_count(&d.text, "  running ", d.count[FIBER_RUNNING]);
+    line_count(&d.text, ", parked ",
                d.count[FIBER_PARKED] + d.count[FIBER_PARKING] + d.count[FIBER_NOTIFIED]);
-    text_count(&d.text, ", ready ", d.count[FIBER_READY]);
-    text_count(&d.text, ", idle ", d.count[FIBER_IDLE]);
-    text_count(&d.text, "; not listed: ", d.unlisted);
+    line_count(&d.text, ", ready ", d.count[FIBER_READY]);
+    line_count(&d.text, ", idle ", d.count[FIBER_IDLE]);
+    line_count(&d.text, "; not listed: ", d.unlisted);
     end_line(&d);
     return d.broken ? COIR_EIO : COIR_OK;
 }
@@ -237,10 +237,10 @@ static void dump_to_stderr(struct coir_runtime *rt)
 
 void dump_all(int fd)
 {
-    struct text t = {.length = 0};
+    struct line t = {.length = 0};
 
     if (runtime_try_each_open(dump_to_stderr))
         return;
-    text_say(&t, "coir: runtimes are being opened or closed; their fibers are not listed\n");
-    text_flush(&t, fd);
+    line_say(&t, "coir: runtimes are being opened or closed; their fibers are not listed\n");
+    line_flush(&t, fd);
 }

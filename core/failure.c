@@ -7,7 +7,7 @@
 
 #include "backtrace.h"
 #include "job.h"
-#include "text.h"
+#include "line.h"
 
 int coir_failure_find(coir_runtime *rt, uint64_t id, coir_failure *failure)
 {
@@ -104,10 +104,10 @@ static bool print_words(const struct record *r, int fd)
     char when[48];
 
     wall_text(f->wall, when, sizeof when);
-    return text_print(fd, "coir: failure %llu: %s in %s at %s:%d: %s", (unsigned long long)f->id,
+    return line_print(fd, "coir: failure %llu: %s in %s at %s:%d: %s", (unsigned long long)f->id,
                       kind_name(f->kind), location_name(f->location), f->file ? f->file : "?",
                       f->line, r->text) &&
-           text_print(fd, "  code %d, outcome %s, job %llu of runtime %u on worker %d, resumed %u times, "
+           line_print(fd, "  code %d, outcome %s, job %llu of runtime %u on worker %d, resumed %u times, "
                       "at %s", f->code, coir_status_name(f->outcome), (unsigned long long)f->job,
                       f->runtime, f->worker, f->resumes, when);
 }

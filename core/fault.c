@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * fault.c - one process-wide, reference-counted handler for SIGSEGV and SIGBUS.
+ * fault.c - one process-wide, reference-counted handler for the signals of faults.
  *
  * A fault is a stack overflow if the kernel raised it (si_code > 0) for an address in the guard of
  * the fiber that runs on this very thread: in any other guard it is a wild pointer. An overflow is
- * reported and the process aborts. Every other fault goes to the handler that was there before; with
- * none, the default action is restored and the instruction runs again, so the core shows it.
+ * contained if the job's policy says so (contain.c), else reported, and the process aborts. Other
+ * faults are contained where they were opted in. The rest goes to the handler that was there before;
+ * with none, the default action is restored and the instruction runs again, so the core shows it.
+ * Never contained: what was sent and not raised, faults of plain threads, of the scheduler and of any
+ * other code of this library.
  *
  * The handler runs on the worker's alternate stack and uses write(2) and nothing else of libc. It
  * reads the worker's thread-local (initial-exec: no allocation) and the fiber it runs.
@@ -19,101 +22,107 @@
 #include <sys/auxv.h>
 #include <sys/mman.h>
 
-#define ALT_GUARD ((size_t)65536)
+#include "contain.h"
+#include "text.h"
+
+#define GUARD ((size_t)65536)
+#define RESCUE_BYTES ((size_t)65536)
+#define REACH ((size_t)16384) /* bytes below the stack pointer that code probes before it moves it */
+#define STRIDE ((size_t)64 << 20) /* bytes of a frame that was not probed, at most */
+#define OVERFLOW (1u << 31) /* beside the bits of enum coir_fault */
 #ifndef AT_MINSIGSTKSZ
 #define AT_MINSIGSTKSZ 51
 #endif
 
-static const int signals[] = {SIGSEGV, SIGBUS};
-#define SIGNALS (sizeof signals / sizeof *signals)
-
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards users and previous */
-static unsigned users;
-static struct sigaction previous[SIGNALS];
-static bool under[SIGNALS]; /* somebody's handler lies on ours, and may chain to it */
-
-/* ------------------------------------------------------------------- writing without libc's help */
-
-struct text {
-    char bytes[512];
-    size_t length;
+/* One signal that may be ours. */
+struct caught {
+    int number;
+    unsigned bit;              /* enum coir_fault */
+    unsigned users;            /* runtimes that want it */
+    struct sigaction previous; /* what it was before the first of them */
+    bool under;                /* somebody's handler lies on ours, and may chain to it */
 };
 
-static void say(struct text *t, const char *s)
+static struct caught caught[] = {
+    {.number = SIGSEGV, .bit = COIR_FAULT_SEGV}, {.number = SIGBUS, .bit = COIR_FAULT_BUS},
+    {.number = SIGFPE, .bit = COIR_FAULT_FPE},   {.number = SIGILL, .bit = COIR_FAULT_ILL},
+    {.number = SIGABRT, .bit = COIR_FAULT_ABORT},
+};
+#define SIGNALS (sizeof caught / sizeof *caught)
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards the table, but from handlers */
+
+static const struct caught *caught_by(int number)
 {
-    while (*s && t->length < sizeof t->bytes)
-        t->bytes[t->length++] = *s++;
+    for (size_t i = 0; i < SIGNALS; i++)
+        if (caught[i].number == number)
+            return &caught[i];
+    return NULL;
 }
 
-static void say_number(struct text *t, uint64_t n, unsigned base)
+static unsigned bit_of(int number)
 {
-    char digit[24];
-    int i = (int)sizeof digit;
-
-    digit[--i] = '\0';
-    do {
-        digit[--i] = "0123456789abcdef"[n % base];
-        n /= base;
-    } while (n);
-    say(t, base == 16 ? "0x" : "");
-    say(t, &digit[i]);
+    return caught_by(number)->bit;
 }
 
 /* ------------------------------------------------------------------------------- the handler */
 
-static unsigned depth_of(const struct job *j)
+/* What is contained in this job: OVERFLOW and bits of enum coir_fault. */
+static unsigned policy(const struct coir_runtime *rt, const struct job *j)
 {
-    unsigned n = 0;
-
-    for (; j; j = j->outer)
-        n += !j->is_try;
-    return n;
+    (void)j; /* all jobs of a runtime have its options */
+    return rt->options.faults == COIR_FAULTS_CONTAIN ? OVERFLOW | rt->options.faults_also : 0;
 }
 
-static void report_overflow(struct worker *w, uintptr_t address)
+/* The fiber that runs on this very thread; NULL: none does. */
+static struct fiber *fiber_of(const struct worker *w)
 {
-    struct fiber *f = w->current;
-    struct job *j = f->job;
-    struct text t = {.length = 0};
-
-    while (j && j->is_try && j->outer)
-        j = j->outer;
-    say(&t, "coir: stack overflow: fiber ");
-    say_number(&t, f->stack.index, 10);
-    say(&t, " on worker ");
-    say_number(&t, w->index, 10);
-    say(&t, ", job ");
-    if (j && j->name)
-        say(&t, j->name);
-    else
-        say(&t, "function ");
-    if (j && !j->name)
-        say_number(&t, (uint64_t)(uintptr_t)j->fn, 16);
-    say(&t, ", fault at ");
-    say_number(&t, address, 16);
-    say(&t, ", stack of ");
-    say_number(&t, f->bytes, 10);
-    say(&t, " bytes, ");
-    say_number(&t, depth_of(f->job), 10);
-    say(&t, " jobs deep\n");
-    if (write(STDERR_FILENO, t.bytes, t.length) < 0)
-        return; /* nobody to tell; the core tells */
+    return w && w->current && w->current != &w->home ? w->current : NULL;
 }
 
-static bool is_overflow(const struct worker *w, const siginfo_t *info)
+/* A hit of the own guard by code that has come near it, or gone beyond in one stride: from farther up it
+ * is a wild pointer. */
+static bool is_overflow(const struct worker *w, const siginfo_t *info, const void *context)
 {
-    return w && w->current && w->current != &w->home && info->si_code > 0 &&
-           stack_guards(&w->runtime->stacks, &w->current->stack, (uintptr_t)info->si_addr);
+    const struct fiber *f = fiber_of(w);
+
+    return f && info->si_code > 0 && (info->si_signo == SIGSEGV || info->si_signo == SIGBUS) &&
+           stack_guards(&w->runtime->stacks, &f->stack, (uintptr_t)info->si_addr) &&
+           (uintptr_t)f->stack.low + REACH - arch_context_sp(context) < STRIDE;
+}
+
+/* On its stack, or in the guard of it: what went beyond may have written to the neighbour's. */
+static bool is_on_stack(const struct worker *w, uintptr_t sp)
+{
+    uintptr_t low = (uintptr_t)w->current->stack.low - w->runtime->stacks.guard;
+
+    return sp >= low && sp < (uintptr_t)w->current;
+}
+
+/* Raised by what the thread did, or by its abort(): whether that sent it contain.c will see. */
+static bool is_own(const siginfo_t *info)
+{
+    if (info->si_signo == SIGABRT)
+        return info->si_code == SI_TKILL && info->si_pid == getpid();
+    return info->si_code > 0;
+}
+
+/* Whether to leave the handler for contain.c, which has the last word. */
+static bool is_to_contain(const struct worker *w, const siginfo_t *info, const void *context,
+                          bool overflow)
+{
+    const struct fiber *f = fiber_of(w);
+
+    return f && f->job && is_own(info) && is_on_stack(w, arch_context_sp(context)) &&
+           !text_is_ours(arch_context_pc(context)) &&
+           (policy(w->runtime, f->job) & (overflow ? OVERFLOW : bit_of(info->si_signo)));
 }
 
 /* Not ours: what was there before decides. */
 static void pass_on(int number, siginfo_t *info, void *context)
 {
-    const struct sigaction *before = NULL;
+    const struct sigaction *before = &caught_by(number)->previous;
 
-    for (size_t i = 0; i < SIGNALS; i++)
-        if (signals[i] == number)
-            before = &previous[i];
     if (before->sa_flags & SA_SIGINFO) {
         before->sa_sigaction(number, info, context);
     } else if (before->sa_handler != SIG_DFL && before->sa_handler != SIG_IGN) {
@@ -131,52 +140,76 @@ static void pass_on(int number, siginfo_t *info, void *context)
 static void on_fault(int number, siginfo_t *info, void *context)
 {
     struct worker *w = worker_here();
+    struct fault f = {number, (uintptr_t)info->si_addr, is_overflow(w, info, context)};
 
-    if (!is_overflow(w, info)) {
+    contain_check_walk(w, arch_context_sp(context));
+    if (is_to_contain(w, info, context, f.overflow) && contain_redirect(context, &f))
+        return;
+    if (!f.overflow) {
         pass_on(number, info, context);
         return;
     }
-    report_overflow(w, (uintptr_t)info->si_addr);
-    signal(SIGABRT, SIG_DFL);
-    abort();
+    fault_report(w, &f, NULL);
+    fault_abort();
 }
 
 /* -------------------------------------------------------------------------------- open, close */
 
-int fault_open(struct coir_runtime *rt)
+/* Signals whose handlers the runtime needs: overflows come as the first two. */
+static unsigned wanted(const struct coir_runtime *rt)
+{
+    return rt->options.faults == COIR_FAULTS_NONE
+               ? 0
+               : COIR_FAULT_SEGV | COIR_FAULT_BUS | rt->options.faults_also;
+}
+
+static int install(struct caught *c)
 {
     struct sigaction ours = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK};
-    int status = COIR_OK;
 
-    if (rt->options.faults == COIR_FAULTS_NONE)
+    if (c->users++ > 0 || c->under)
         return COIR_OK;
     sigfillset(&ours.sa_mask);
-    pthread_mutex_lock(&lock);
-    for (size_t i = 0; users == 0 && i < SIGNALS; i++)
-        if (!under[i] && sigaction(signals[i], &ours, &previous[i]) != 0)
-            status = -errno;
-    users += status == COIR_OK;
-    pthread_mutex_unlock(&lock);
-    return status;
+    return sigaction(c->number, &ours, &c->previous) == 0 ? COIR_OK : -errno;
 }
 
 /* Handlers that somebody installed on top of ours stay: they chain to code that is still there. Ours is
  * then not installed again, or the two would chain to each other for ever. */
+static void restore(struct caught *c)
+{
+    struct sigaction now;
+
+    if (--c->users > 0)
+        return;
+    c->under = sigaction(c->number, NULL, &now) == 0 && now.sa_sigaction != on_fault;
+    if (!c->under)
+        sigaction(c->number, &c->previous, NULL);
+}
+
+int fault_open(struct coir_runtime *rt)
+{
+    int status = COIR_OK;
+
+    if (rt->clean_up)
+        contain_open();
+    pthread_mutex_lock(&lock);
+    for (size_t i = 0; i < SIGNALS && status == COIR_OK; i++)
+        if (wanted(rt) & caught[i].bit)
+            status = install(&caught[i]);
+    pthread_mutex_unlock(&lock);
+    return status;
+}
+
 void fault_close(struct coir_runtime *rt)
 {
-    if (rt->options.faults == COIR_FAULTS_NONE)
-        return;
     pthread_mutex_lock(&lock);
-    for (size_t i = 0; users == 1 && i < SIGNALS; i++) {
-        struct sigaction now;
-
-        under[i] = sigaction(signals[i], NULL, &now) == 0 && now.sa_sigaction != on_fault;
-        if (!under[i])
-            sigaction(signals[i], &previous[i], NULL);
-    }
-    users--;
+    for (size_t i = 0; i < SIGNALS; i++)
+        if (wanted(rt) & caught[i].bit)
+            restore(&caught[i]);
     pthread_mutex_unlock(&lock);
 }
+
+/* --------------------------------------------------------------------------- stacks of a thread */
 
 static size_t alt_bytes(void)
 {
@@ -185,21 +218,30 @@ static size_t alt_bytes(void)
     return least > 65536 ? (least + 65535) & ~(size_t)65535 : 65536;
 }
 
-static __thread char *alt; /* this thread's alternate stack, with its guard below */
+/* This thread's alternate stack for handlers and its rescue stack for what comes after them, each above
+ * a guard. */
+static __thread char *stacks;
+
+static size_t stacks_bytes(void)
+{
+    return 2 * GUARD + alt_bytes() + RESCUE_BYTES;
+}
 
 int fault_thread_open(const struct host *host)
 {
     stack_t ss = {.ss_size = alt_bytes()};
 
-    alt = mmap(NULL, ALT_GUARD + ss.ss_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (alt == MAP_FAILED) {
-        alt = NULL;
+    stacks = mmap(NULL, stacks_bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (stacks == MAP_FAILED) {
+        stacks = NULL;
         host_log(host, COIR_LOG_ERROR, "no memory for a worker's alternate signal stack");
         return COIR_ENOMEM;
     }
-    mprotect(alt, ALT_GUARD, PROT_NONE);
-    ss.ss_sp = alt + ALT_GUARD;
+    ss.ss_sp = stacks + GUARD;
+    mprotect(stacks, GUARD, PROT_NONE);
+    mprotect(stacks + GUARD + alt_bytes(), GUARD, PROT_NONE);
     sigaltstack(&ss, NULL);
+    contain_use_stack(stacks + stacks_bytes() - RESCUE_BYTES, RESCUE_BYTES);
     return COIR_OK;
 }
 
@@ -207,9 +249,10 @@ void fault_thread_close(void)
 {
     stack_t off = {.ss_flags = SS_DISABLE};
 
-    if (!alt)
+    if (!stacks)
         return;
+    contain_use_stack(NULL, 0);
     sigaltstack(&off, NULL);
-    munmap(alt, ALT_GUARD + alt_bytes());
-    alt = NULL;
+    munmap(stacks, stacks_bytes());
+    stacks = NULL;
 }

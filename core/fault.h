@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * fault.h - telling a stack overflow from other faults, and reporting it. See fault.c.
+ * fault.h - telling faults apart: which are contained, reported, or not ours. See fault.c.
  */
 #ifndef COIR_FAULT_H
 #define COIR_FAULT_H
@@ -11,7 +11,7 @@
 int fault_open(struct coir_runtime *rt);
 void fault_close(struct coir_runtime *rt); /* with the last, the previous handlers come back */
 
-/* Each worker of such a runtime, at its start and end: an alternate stack with a guard. */
+/* Each worker of such a runtime, at its start and end: an alternate and a rescue stack. */
 int fault_thread_open(const struct host *host);
 void fault_thread_close(void);
 

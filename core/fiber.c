@@ -80,6 +80,15 @@ NOINLINE void fiber_forget_frames(const void *high)
     (void)high;
 }
 
+void fiber_forget_stack(const void *low, const void *high)
+{
+#ifdef WITH_ASAN
+    __asan_unpoison_memory_region(low, (size_t)((const char *)high - (const char *)low));
+#endif
+    (void)low;
+    (void)high;
+}
+
 /* --------------------------------------------------------------------------------- the switch */
 
 extern struct eh_globals *__cxa_get_globals(void) __attribute__((weak));

@@ -24,6 +24,10 @@
  *   PARKED    nobody runs it; only a waker that names the right generation may make it READY
  *   READY     exactly one queue holds it
  *
+ * Beside the drawing, RUNNING -> BROKEN -> READY:
+ *
+ *   BROKEN    its job has faulted and its frames are dead; who cleans up after it owns it
+ *
  * The word holds generation, reason of the wake-up, and state. The generation grows with each
  * resume: a deadline, several counters and a cancel may all want to wake one wait, the first CAS
  * wins, and late ones name a generation that is gone.
@@ -39,7 +43,8 @@ enum fiber_state {
     FIBER_PARKING,
     FIBER_NOTIFIED,
     FIBER_PARKED,
-    FIBER_READY
+    FIBER_READY,
+    FIBER_BROKEN
 };
 
 enum wake {
@@ -131,6 +136,8 @@ void fiber_prefetch_stack(const struct fiber *f);
 
 /* Before a forced unwind: sanitizers do not see how the frames below `high` will go. */
 void fiber_forget_frames(const void *high);
+/* The same for memory that has been a stack, and on which nobody runs now. */
+void fiber_forget_stack(const void *low, const void *high);
 
 /* First thing in a fiber's entry: what fiber_switch does on arrival. */
 void fiber_arrive(struct fiber *self, struct carrier *c);

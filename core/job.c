@@ -133,7 +133,7 @@ void job_panicked(struct job *j, const char *text, const void *frame)
  * the stack with the job around it. */
 static struct job *job_around(struct job *j, uintptr_t address, uintptr_t frame)
 {
-    for (; j; j = j->is_try ? j->outer : NULL) {
+    for (; j; j = j->is_try && !j->apart ? j->outer : NULL) {
         if (address >= frame && address < (uintptr_t)j)
             return j;
         frame = (uintptr_t)j;
@@ -199,11 +199,16 @@ void job_settle_owned(struct job *j, uintptr_t frame)
     }
 }
 
-void job_raised(struct job *j, uintptr_t frame)
+void job_tell_locks(struct job *j, uintptr_t frame)
 {
     for (struct held *h = j->held; h; h = h->next)
         h->leave(h, LEAVE_RAISED);
     j->raised_at = frame;
+}
+
+void job_raised(struct job *j, uintptr_t frame)
+{
+    job_tell_locks(j, frame);
     job_settle_owned(j, frame);
 }
 
@@ -349,6 +354,15 @@ static COLD int caught(struct job *j, void *exception)
     return COIR_PANICKED;
 }
 
+/* What the job left in its frames: handlers, values of its own, locks. */
+static int end_frames(struct job *j, int outcome)
+{
+    outcome = run_deferred(j, outcome);
+    if (j->locals)
+        outcome = ops()->end_locals(j, outcome);
+    return j->held ? end_holding(j, outcome) : outcome;
+}
+
 /* Everything that most jobs do not need: a panic that landed, a coir_fail, owed counters, handlers. */
 static COLD int end_slowly(struct job *j, void *exception, uintptr_t frame)
 {
@@ -363,10 +377,7 @@ static COLD int end_slowly(struct job *j, void *exception, uintptr_t frame)
 
         outcome = owing > outcome ? owing : outcome;
     }
-    outcome = run_deferred(j, outcome);
-    if (j->locals)
-        outcome = ops()->end_locals(j, outcome);
-    return j->held ? end_holding(j, outcome) : outcome;
+    return end_frames(j, outcome);
 }
 
 /* Calls the job in its boundary. Kept apart from the settling so that its frame is the job's. */
@@ -410,7 +421,21 @@ static inline void open_job(struct job *j, coir_fn *fn, void *arg, struct counte
     j->is_defer = false;
     j->raising = false;
     j->told = false;
+    j->apart = false;
     j->more = NULL;
+}
+
+void job_end_apart(struct job *j, uintptr_t low)
+{
+    struct job **slot = job_slot(); /* stays: it belongs to the fiber */
+    struct job bridge;
+
+    open_job(&bridge, NULL, NULL, NULL, j, true);
+    bridge.apart = true;
+    *slot = &bridge;
+    job_settle_owned(j, low);
+    end_frames(j, COIR_PANICKED);
+    *slot = NULL;
 }
 
 static COLD void release_failed(struct worker *w, struct counter *c, int outcome, coir_failure *f)

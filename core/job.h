@@ -45,6 +45,7 @@ struct job {
     bool raising;             /* a panic is on its way to this boundary */
     bool told;                /* COIR_ECANCELED has been returned once */
     uintptr_t raised_at;      /* an address below its frames; once a panic or exception is raised */
+    bool apart;               /* outer is on another stack: a clean-up after it */
     struct defer_block *more; /* further handlers */
     struct eh_globals eh;     /* C++ exception globals at its entry; coir_try's only, else zero */
 
@@ -111,8 +112,21 @@ extern _Atomic(const struct job_ops *) job_ops;
  * still owns is canceled and waited for. frame: an address below its live frames. */
 void job_raised(struct job *j, uintptr_t frame);
 
+/* The first half of it, which does not suspend. */
+void job_tell_locks(struct job *j, uintptr_t frame);
+
 /* Cancels and waits for what the job still owns. frame: as above. */
 void job_settle_owned(struct job *j, uintptr_t frame);
+
+/* Settles what j owns and ends all that it left in its frames, from another stack while these are dead and
+ * whole. The caller is a fiber that runs no job; the handlers are j's. low: an address below j's frames. */
+void job_end_apart(struct job *j, uintptr_t low);
+
+/* Whether job_end_apart has something to do. */
+static inline bool job_has_end(const struct job *j)
+{
+    return j->owned || j->defer_count || j->more || j->held || j->locals;
+}
 
 #define JOB_EXCEPTION_CLASS UINT64_C(0x434f495250414e43) /* "COIRPANC" */
 

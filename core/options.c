@@ -35,7 +35,11 @@ int options_copy(const coir_options *given, coir_options *o)
 {
     int status = copy_sized(given, given ? given->size : 0, o, sizeof *o);
 
-    return status == COIR_OK && !o->alloc != !o->free ? COIR_EINVAL : status;
+    if (status != COIR_OK)
+        return status;
+    if (o->faults_also && o->faults != COIR_FAULTS_CONTAIN)
+        return COIR_EINVAL;
+    return !o->alloc == !o->free ? COIR_OK : COIR_EINVAL;
 }
 
 int options_copy_metrics(const coir_metrics *given, coir_metrics *m)
@@ -60,7 +64,8 @@ int options_check(const struct host *host, const coir_options *o)
         {"jobs_max", o->jobs_max, 1, UINT64_C(1) << 40},
         {"share_fp", o->share_fp, 0, 1},
         {"offload_threads", o->offload_threads, 1, 256},
-        {"faults", o->faults, 0, COIR_FAULTS_REPORT},
+        {"faults", o->faults, 0, COIR_FAULTS_CONTAIN},
+        {"faults_also", o->faults_also, 0, COIR_FAULTS_ALSO_ALL},
         {"io", o->io, 0, COIR_IO_EPOLL},
         {"panic", o->panic, 0, COIR_PANIC_ABORT},
         {"defer_panic", o->defer_panic, 0, COIR_PANIC_ABORT},

@@ -20,6 +20,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "contain.h"
 #include "cpus.h"
 #include "dump.h"
 #include "fault.h"
@@ -28,6 +29,7 @@
 #include "local.h"
 #include "offload.h"
 #include "options.h"
+#include "signals.h"
 #include "spawn.h"
 #include "wait.h"
 
@@ -195,6 +197,8 @@ static int set_up(struct coir_runtime *rt)
     rt->spin_ns = rt->options.spin_ns < 0 ? 0 : rt->options.spin_ns;
     rt->run = rt->metered ? job_run_metered : job_run;
     rt->drop_pending = spawn_drop_pending;
+    if (rt->options.faults == COIR_FAULTS_CONTAIN)
+        rt->clean_up = contain_clean_up;
     atomic_store_explicit(&job_ops, &wait_ops, memory_order_relaxed); /* constant */
     atomic_store_explicit(&fatal_details, dump_all, memory_order_relaxed); /* constant */
     status = fault_open(rt);
@@ -261,6 +265,21 @@ static int allocate(const coir_options *options, const coir_metrics *metrics,
     return COIR_OK;
 }
 
+/* Whether what is asked for can be had together, and here. */
+static int check_support(const struct host *host, const coir_options *o)
+{
+    if (arch_shadow_stack()) {
+        host_log(host, COIR_LOG_ERROR, "shadow stacks are enabled in this process; fibers need "
+                 "one for each stack, which coir does not provide");
+        return COIR_ENOTSUP;
+    }
+    if (o->panic == COIR_PANIC_ABORT && o->faults == COIR_FAULTS_CONTAIN) {
+        host_log(host, COIR_LOG_ERROR, "options.faults asks for containment, options.panic forbids it");
+        return COIR_EPOLICY;
+    }
+    return COIR_OK;
+}
+
 int coir_open(const coir_options *options, coir_runtime **runtime)
 {
     struct host host;
@@ -280,11 +299,8 @@ int coir_open(const coir_options *options, coir_runtime **runtime)
         return status;
     host_init(&host, &o);
     status = options_check(&host, &o);
-    if (status == COIR_OK && arch_shadow_stack()) {
-        host_log(&host, COIR_LOG_ERROR, "shadow stacks are enabled in this process; fibers need "
-                 "one for each stack, which coir does not provide");
-        status = COIR_ENOTSUP;
-    }
+    if (status == COIR_OK)
+        status = check_support(&host, &o);
     if (status != COIR_OK)
         return status;
     options_fill(&o);
@@ -428,6 +444,7 @@ int coir_close(coir_runtime *rt, int64_t drain_ns, coir_receipt *receipt)
     runtime_unregister(rt);
     await_visitors(rt);
     stop_workers(rt);
+    signals_close(rt);
     offload_close(rt);
     io_close(rt);
     fault_close(rt);
@@ -470,6 +487,8 @@ int coir_stats_read(coir_runtime *rt, coir_stats *s)
 
         s->panics += tally_read(&w->panics);
         s->swallowed += tally_read(&w->swallowed);
+        s->contained += tally_read(&w->contained);
+        s->tainted += tally_read(&w->tainted);
         s->unobserved += tally_read(&w->unobserved);
         s->switches += tally_read(&w->switches);
         s->steals += tally_read(&w->steals);

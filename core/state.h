@@ -17,7 +17,7 @@
 #include "timer.h"
 
 /* What the loop does about the fiber it left, on arrival. */
-enum left { LEFT_NOTHING, LEFT_LOOP, LEFT_PARKING, LEFT_READY };
+enum left { LEFT_NOTHING, LEFT_LOOP, LEFT_PARKING, LEFT_READY, LEFT_BROKEN, LEFT_CLEANED };
 
 struct counter;
 
@@ -28,6 +28,7 @@ struct worker {
     struct fiber *spare;      /* a suspended loop to go on with when current blocks, or NULL */
     bool park_times;          /* options.park_times, at hand */
     bool metered;             /* runtime->metered, at hand */
+    struct fiber *reserve;    /* a suspended loop for runtime->clean_up when there is no other */
     enum left left;           /* what to do with carrier.left */
     unsigned index;
     uint64_t tick;            /* turns of the loop and direct switches */
@@ -50,7 +51,7 @@ struct worker {
 
     /* Figures; one writer. */
     _Atomic uint64_t spawned, ended[COIR_PANICKED + 1], panics, swallowed, unobserved;
-    _Atomic uint64_t dropped, parks, unparks, switches, steals, sleeps;
+    _Atomic uint64_t dropped, parks, unparks, switches, steals, sleeps, contained, tainted;
     _Atomic uint64_t busy_tick; /* tick while it runs, 0 while it sleeps: is it stuck in a job? */
 
     struct parker parker;
@@ -79,11 +80,15 @@ struct coir_runtime {
     const struct io_ops *io;   /* NULL: no I/O row */
     void *io_shared;           /* its state of this runtime */
     void *offload;             /* the offload row's state of this runtime */
+    uint64_t signals;          /* that its fibers have asked for; guarded by signals.c */
 
     /* Set by rows above, called by rows below them. */
     void (*run)(struct fiber *self, const struct work *item); /* runs one job, in its boundary */
     void (*idle)(struct coir_runtime *rt); /* a worker found nothing to do while draining */
     void (*drop_pending)(struct coir_runtime *rt); /* ends canceled work that waits for other work */
+    /* Settles what the job of a BROKEN fiber owes, and sets its sp to where it goes on. May suspend.
+     * NULL: no fault is contained. */
+    void (*clean_up)(struct fiber *self, struct fiber *broken);
 
     _Alignas(COIR_CACHE_LINE) _Atomic bool stopping; /* workers go home */
     _Atomic bool canceling;    /* every job is canceled; those not started end so */

@@ -1,80 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * text.h - lines for a descriptor, built without libc's help: async-signal-safe, but for
- * text_print. What does not fit is cut.
+ * text.h - whose machine code an address lies in: the runtime's, containable, or another's. See text.c.
  */
 #ifndef COIR_TEXT_H
 #define COIR_TEXT_H
 
-#include <stdarg.h>
-#include <stdio.h>
-
 #include "base.h"
 
-struct text {
-    char bytes[512];
-    size_t length;
-};
+/* Whether the address is code of this library. Async-signal-safe. */
+bool text_is_ours(uintptr_t pc);
 
-static inline void text_say(struct text *t, const char *s)
-{
-    while (*s && t->length < sizeof t->bytes)
-        t->bytes[t->length++] = *s++;
-}
+/* Whether a job that is stopped there may be ended there: registered, and not ours. Takes no lock. */
+bool text_is_containable(uintptr_t pc);
 
-/* In base 10, or 16 with 0x before it. */
-static inline void text_number(struct text *t, uint64_t n, unsigned base)
-{
-    char digit[24];
-    int i = (int)sizeof digit;
+/* Whether the address lies in an object of the process. Takes no lock. */
+bool text_is_known(uintptr_t pc);
 
-    digit[--i] = '\0';
-    do {
-        digit[--i] = "0123456789abcdef"[n % base];
-        n /= base;
-    } while (n);
-    text_say(t, base == 16 ? "0x" : "");
-    text_say(t, &digit[i]);
-}
-
-/* Both at once: a word and a number after it. */
-static inline void text_count(struct text *t, const char *word, uint64_t n)
-{
-    text_say(t, word);
-    text_number(t, n, 10);
-}
-
-/* Writes the line and begins a new one. False: it could not be written. */
-static inline bool text_flush(struct text *t, int fd)
-{
-    const char *at = t->bytes;
-    size_t left = t->length;
-
-    t->length = 0;
-    while (left > 0) {
-        ssize_t n = write(fd, at, left);
-
-        if (n <= 0)
-            return false;
-        at += n;
-        left -= (size_t)n;
-    }
-    return true;
-}
-
-/* Writes one formatted line; the newline is added. Not dprintf: glibc's leaks where writing fails. */
-static inline __attribute__((format(printf, 2, 3))) bool text_print(int fd, const char *format, ...)
-{
-    struct text t;
-    va_list args;
-    int n;
-
-    va_start(args, format);
-    n = vsnprintf(t.bytes, sizeof t.bytes - 1, format, args);
-    va_end(args);
-    t.length = n < 0 ? 0 : (size_t)n < sizeof t.bytes - 2 ? (size_t)n : sizeof t.bytes - 2;
-    text_say(&t, "\n");
-    return text_flush(&t, fd);
-}
+/* Writes "function", "object+0xoffset" or an address; cut to fit. Takes no lock and allocates nothing,
+ * so the thread may be anywhere: inside malloc, inside the dynamic linker. */
+void text_name(uintptr_t pc, char *name, size_t bytes);
 
 #endif

@@ -27,6 +27,7 @@
 /* --------------------------------------------------------------------------------- switching */
 
 static void loop_entry(void *passed, void *arg);
+static void clean_up(struct worker *w);
 
 static struct fiber *fiber_of(struct stack *s)
 {
@@ -45,6 +46,16 @@ static struct fiber *take_loop(struct worker *w)
     return fiber_of(s);
 }
 
+/* A loop is not needed now. */
+static void keep_loop(struct worker *w, struct fiber *loop)
+{
+    fiber_set(loop, FIBER_RUNNING, FIBER_IDLE);
+    if (!w->spare)
+        w->spare = loop;
+    else
+        stack_give(&w->runtime->stacks, &w->stacks, &loop->stack);
+}
+
 /* Does what was asked about the fiber that was left. */
 static void arrive(struct worker *w)
 {
@@ -54,11 +65,7 @@ static void arrive(struct worker *w)
     case LEFT_NOTHING:
         break;
     case LEFT_LOOP:
-        fiber_set(left, FIBER_RUNNING, FIBER_IDLE);
-        if (!w->spare)
-            w->spare = left;
-        else
-            stack_give(&w->runtime->stacks, &w->stacks, &left->stack);
+        keep_loop(w, left);
         break;
     case LEFT_PARKING:
         if (!fiber_publish(left))
@@ -68,16 +75,32 @@ static void arrive(struct worker *w)
         fiber_set(left, FIBER_RUNNING, FIBER_READY);
         ring_push(&w->ring, &left->stack.link);
         break;
+    case LEFT_BROKEN:
+        clean_up(w);
+        break;
+    case LEFT_CLEANED:
+        if (w->reserve) {
+            keep_loop(w, left);
+        } else {
+            fiber_set(left, FIBER_RUNNING, FIBER_IDLE);
+            w->reserve = left;
+        }
+        break;
     }
 }
 
-/* Leaves `self` for `to`; returns when somebody resumes `self`. */
-static struct worker *switch_to(struct worker *w, struct fiber *self, struct fiber *to, enum left left)
+/* Leaves `self` for `to`; returns when somebody resumes `self`, who must then arrive. */
+static struct worker *leave(struct worker *w, struct fiber *self, struct fiber *to, enum left left)
 {
     w->left = left;
     w->current = to;
     tally(&w->switches, 1);
-    w = (struct worker *)(void *)fiber_switch(&w->carrier, self, to);
+    return (struct worker *)(void *)fiber_switch(&w->carrier, self, to);
+}
+
+static struct worker *switch_to(struct worker *w, struct fiber *self, struct fiber *to, enum left left)
+{
+    w = leave(w, self, to, left);
     arrive(w);
     return w;
 }
@@ -229,7 +252,9 @@ static void loop_entry(void *passed, void *arg)
 bool worker_prepare(struct worker *w)
 {
     w->spare = take_loop(w);
-    return w->spare != NULL;
+    if (w->runtime->clean_up)
+        w->reserve = take_loop(w);
+    return w->spare && (w->reserve || !w->runtime->clean_up);
 }
 
 void worker_forget_fiber(struct fiber *f, void *unused)
@@ -247,6 +272,53 @@ NOINLINE void worker_main(struct worker *w)
     atomic_store_explicit(&w->busy_tick, 1, memory_order_relaxed); /* a hint: awake from the start */
     switch_to(w, &w->home, take_spare(w), LEFT_NOTHING);
     worker_tls = NULL;
+}
+
+/* ----------------------------------------------------------------------------- broken fibers */
+
+/* This loop, which has just been taken for it, ends what the broken fiber's job cannot end itself, and
+ * makes room for that fiber at once: it may stand on the last stack there is. It waits here for its
+ * next use, which may be the same. */
+static COLD void clean_up(struct worker *w)
+{
+    struct fiber *self = w->current;
+
+    do {
+        struct fiber *broken = w->carrier.left;
+
+        fiber_resume(self);
+        arch_fp_set(w->fp);
+        w->runtime->clean_up(self, broken); /* may suspend */
+        fiber_set(broken, FIBER_BROKEN, FIBER_READY);
+        w = leave(worker_of(self), self, broken, LEFT_CLEANED);
+    } while (w->left == LEFT_BROKEN);
+    arrive(w);
+}
+
+void worker_leave_broken(struct fiber *self)
+{
+    struct worker *w = worker_of(self);
+    struct fiber *to = w->spare || (w->spare = take_loop(w)) ? take_spare(w) : w->reserve;
+
+    if (!to)
+        fatal("no stack is left to clean up on after a contained fault");
+    if (to == w->reserve)
+        w->reserve = NULL;
+    self->waits_for = "clean-up after a fault";
+    self->waits_on = NULL;
+    fiber_set(self, FIBER_RUNNING, FIBER_BROKEN);
+    switch_to(w, self, to, LEFT_BROKEN);
+    fatal("a stack was resumed where a fault had ended it");
+}
+
+void worker_return_broken(struct worker *w)
+{
+    struct fiber *self = w->current;
+
+    fiber_arrive(self, &w->carrier);
+    arrive(w);
+    self->waits_for = NULL;
+    fiber_resume(self);
 }
 
 /* ------------------------------------------------------------------------------ park and yield */

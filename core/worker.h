@@ -44,6 +44,14 @@ bool worker_others_wait(struct worker *w);
 /* Puts the calling fiber behind everything that is runnable on its worker. */
 void worker_yield(struct fiber *self);
 
+/*
+ * The calling thread has left the stack of `self`, which it runs, because the job there cannot go on:
+ * turns to a loop's stack, on which runtime->clean_up is called. Does not return. Then the fiber is
+ * resumed at its new sp, where worker_return_broken must be the first call.
+ */
+void worker_leave_broken(struct fiber *self);
+void worker_return_broken(struct worker *w);
+
 /* Queues new work of this worker's current job. COIR_OK, COIR_EAGAIN, COIR_ENOMEM. */
 int worker_push(struct worker *w, const struct work *first, size_t stride, size_t n);
 

@@ -99,10 +99,12 @@ enum coir_kind {
     COIR_KIND_DEPENDENCY, /* a job it was spawned after did not end as COIR_DONE */
     COIR_KIND_DONE,     /* ended by coir_counter_done with an outcome other than COIR_DONE */
     COIR_KIND_FAIL,     /* coir_fail */
-    COIR_KIND_HELD      /* a job returned while it held a lock */
+    COIR_KIND_HELD,     /* a job returned while it held a lock */
+    COIR_KIND_STACK_OVERFLOW, /* a contained stack overflow */
+    COIR_KIND_FAULT     /* a contained fault of another kind */
 };
 
-#define COIR_KINDS (COIR_KIND_HELD + 1)
+#define COIR_KINDS (COIR_KIND_FAULT + 1)
 
 /* Where a failure happened: in which of the calls that a boundary contains. */
 enum coir_location {
@@ -189,8 +191,19 @@ typedef void coir_fn(void *arg);
 
 enum coir_faults {
     COIR_FAULTS_NONE = 0, /* no signal handler is installed */
-    COIR_FAULTS_REPORT    /* a stack overflow prints one report, then the process aborts */
+    COIR_FAULTS_REPORT,   /* a stack overflow prints one report, then the process aborts */
+    COIR_FAULTS_CONTAIN   /* a stack overflow ends its job only; see "contained faults" */
 };
+
+/* Other faults that can be contained; bits. */
+enum coir_fault {
+    COIR_FAULT_SEGV = 1, /* SIGSEGV that is no stack overflow */
+    COIR_FAULT_BUS = 2,  /* SIGBUS */
+    COIR_FAULT_FPE = 4,  /* SIGFPE: on x86-64, integer division by zero */
+    COIR_FAULT_ILL = 8,  /* SIGILL: on x86-64, __builtin_trap */
+    COIR_FAULT_ABORT = 16 /* abort() and failed asserts, called by containable code itself */
+};
+#define COIR_FAULTS_ALSO_ALL 31
 
 enum coir_io {
     COIR_IO_AUTO = 0, /* io_uring where the kernel allows it, else epoll */
@@ -310,6 +323,8 @@ typedef struct coir_options {
 
     /* Borrowed for coir_open. NULL: none, which costs one branch for each spawn. */
     const coir_metrics *metrics;
+    unsigned faults_also; /* bits of enum coir_fault that are contained, too; only with
+                             COIR_FAULTS_CONTAIN, else COIR_EINVAL */
 } coir_options;
 
 /* What became of the work, filled by coir_close. */
@@ -330,7 +345,8 @@ typedef struct coir_receipt {
  * Returns     COIR_OK; COIR_EINVAL (a size wrong, one of alloc and free missing); COIR_ERANGE (an
  *             option out of its range; the log names it); COIR_ENOMEM; COIR_EAGAIN (a thread
  *             could not be started); COIR_ENOSYS (the asked I/O is not to be had);
- *             COIR_ENOTSUP (shadow stacks are enabled in this process); COIR_EPERM on a worker
+ *             COIR_ENOTSUP (shadow stacks are enabled in this process); COIR_EPOLICY (options.panic
+ *             forbids what options.faults asks for); COIR_EPERM on a worker
  * Call from   a plain thread. Any number of runtimes may live in one process.
  * Suspends    no; blocks until every worker runs
  */
@@ -391,6 +407,8 @@ typedef struct coir_stats {
     uint64_t held_back; /* log lines of failures not written: over ten a second for their place */
     uint64_t records;  /* failures kept for coir_failure_find since open */
     uint64_t records_lost; /* failures that could not be kept: no memory */
+    uint64_t contained; /* faults contained; counted in panics, too */
+    uint64_t tainted;  /* of those, not stack overflows: memory may have been written by mistake */
 } coir_stats;
 
 /*
@@ -1330,6 +1348,60 @@ COIR_API COIR_MUST_USE int coir_local_set(const coir_local *key, void *value);
  * Returns     the value; NULL: none, or not in a job
  */
 COIR_API void *coir_local_get(const coir_local *key);
+/* -------------------------------------------------------------------------- contained faults */
+
+/*
+ * With options.faults = COIR_FAULTS_CONTAIN, a job that overflows its stack ends PANICKED (kind
+ * STACK_OVERFLOW), as if it had panicked there: the jobs that it spawned on counters of its frames are
+ * canceled and waited for, its coir_defer handlers run (on another stack, while its frames are still
+ * whole), whoever waits for it is told, and a coir_try around the place catches it. What differs from a
+ * panic: no cleanups run, neither __attribute__((cleanup)) nor C++ destructors. What they would
+ * have released stays taken: memory, locks of other libraries, an exception that was being handled. Use
+ * coir_defer for what must be released.
+ *
+ * A job that is stopped inside malloc cannot be ended there: its thread would hang in the next one. So a
+ * fault is contained only if all code between it and the boundary is registered as containable
+ * by the calls below; otherwise the process aborts, and the report names the function in the
+ * way. Register what you can vouch for: code that holds no lock of its own, and leaves no data of others
+ * half written, wherever it is stopped. coir's own code never counts as containable.
+ *
+ * Never contained: faults on plain threads and in coir itself, signals that somebody sent, faults while a
+ * panic or a C++ exception unwinds. Handlers that were there before are chained to.
+ *
+ * options.faults_also contains other faults in the same way (kind FAULT). After one of these nobody
+ * can promise that memory is what it should be: coir_stats.tainted counts them, the log recommends
+ * to drain and restart. Only another address space contains native corruption.
+ *
+ * Compile with -fstack-clash-protection, or a large frame may step over the guard, and with
+ * unwind tables (-fasynchronous-unwind-tables; the default on most systems).
+ */
+
+/*
+ * Registers the code from start up to end as containable, for all runtimes of the process.
+ *
+ * Returns     COIR_OK; COIR_EINVAL (not a range); COIR_ENOMEM (256 ranges are known)
+ * Call from   any thread
+ */
+COIR_API COIR_MUST_USE int coir_contain_text(const void *start, const void *end);
+
+/*
+ * Registers all code of the object (the program, or a shared library) that an address lies in: give
+ * the address of one of your functions. An object that brings an allocator of its own, or other
+ * code with locks, must register parts of itself by coir_contain_text instead.
+ *
+ * Returns     COIR_OK; COIR_EINVAL (no object there); COIR_ENOTSUP (the object is libc, defines
+ *             malloc, or is a program linked statically); COIR_ENOMEM
+ * Call from   any thread
+ */
+COIR_API COIR_MUST_USE int coir_contain_object(const void *address_in_object);
+
+/*
+ * Takes back the registration of every range that holds the address; before dlclose, for one.
+ *
+ * Returns     COIR_OK; COIR_ENOENT
+ * Call from   any thread, while no job runs that code
+ */
+COIR_API int coir_contain_remove(const void *address);
 
 /* ---------------------------------------------------------------------- sockets and blocking */
 
@@ -1430,6 +1502,30 @@ COIR_API int coir_socket_close(int socket);
 COIR_API COIR_MUST_USE int coir_offload_until(coir_fn *fn, void *arg, int64_t deadline);
 /* coir_offload_until with COIR_NEVER. */
 COIR_API COIR_MUST_USE int coir_offload(coir_fn *fn, void *arg);
+
+/* ------------------------------------------------------------------------- signals as values */
+
+/* The bit of a signal, such as COIR_SIGNAL(SIGTERM). */
+#define COIR_SIGNAL(number) (UINT64_C(1) << ((number) - 1))
+
+/*
+ * Waits for a signal that somebody sends to the process.
+ *
+ *   signals    one or more COIR_SIGNAL, or-ed. Not those of faults, SIGABRT, SIGKILL, SIGSTOP.
+ *
+ * This call is the opt-in: from the first wait for a signal until the runtime is closed, what the
+ * signal did before (end the process, call a handler) does not happen; with the last close it
+ * is restored. A signal is given to one fiber, the one that has waited longest; if none waits, the next wait
+ * for it gets it at once. Any number that come meanwhile count as one.
+ *
+ * Returns     the signal's number, 1 or more; COIR_ETIMEDOUT; COIR_ECANCELED; COIR_EINVAL; COIR_EPERM
+ *             on a plain thread; COIR_ENOMEM; COIR_EAGAIN (the one thread that signals need could
+ *             not be started)
+ * Suspends    yes
+ */
+COIR_API COIR_MUST_USE int coir_signal_wait_until(uint64_t signals, int64_t deadline);
+/* coir_signal_wait_until with COIR_NEVER. */
+COIR_API COIR_MUST_USE int coir_signal_wait(uint64_t signals);
 
 #ifdef __cplusplus
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * arch_personality.c - coir_personality as small as it can be, so that arch_test.c needs nothing of
- * core/: every exception ends at the innermost boundary.
+ * core/: every exception ends at the innermost boundary. Likewise coir_landed.
  */
 #include "arch.h"
 
@@ -11,6 +11,13 @@ _Unwind_Reason_Code coir_personality(int version, _Unwind_Action actions,
                                      _Unwind_Exception_Class class,
                                      struct _Unwind_Exception *exception,
                                      struct _Unwind_Context *context);
+
+void *coir_landed(void *passed);
+
+void *coir_landed(void *passed)
+{
+    return passed;
+}
 
 _Unwind_Reason_Code coir_personality(int version, _Unwind_Action actions,
                                      _Unwind_Exception_Class class,

@@ -13,9 +13,9 @@ import shutil
 import subprocess
 import sys
 
-FUNCTIONS = ["arch_switch", "arch_switch_shared", "arch_enter", "arch_boundary"]
+FUNCTIONS = ["arch_switch", "arch_switch_shared", "arch_enter", "arch_boundary", "arch_rescue"]
 REGISTERS = ["rip", "rsp", "rbp", "rbx", "r12", "r13", "r14", "r15"]
-UNREACHED = ["nop", "ud2"]      # before and after the call in arch_enter
+UNREACHED = ["nop", "ud2"]      # before entries, and after calls that do not return
 
 
 def main(program):
@@ -54,26 +54,38 @@ class Checker:
     """Knows what each stack's callers are while its call into the port lasts."""
 
     def __init__(self):
-        self.low = int(gdb.parse_and_eval("(long)&fiber_stack"))
-        self.high = self.low + int(gdb.parse_and_eval("sizeof fiber_stack"))
+        self.bounds = {}            # name of a stack to its lowest and highest address
+        for stack in "fiber_stack", "rescue_stack":
+            low = int(gdb.parse_and_eval("(long)&" + stack))
+            self.bounds[stack] = low, low + int(gdb.parse_and_eval("sizeof " + stack))
         enter = int(gdb.parse_and_eval("(long)&arch_enter"))
         self.first = ["arch_enter", enter + 1]
-        self.known = {}             # (on the fiber's stack?, call) to callers
+        resumed = int(gdb.parse_and_eval("(long)&arch_boundary_resumed"))
+        self.resumed = ["arch_boundary", resumed]
+        self.known = {}             # (name of the stack, call) to callers
         self.wrong = 0
 
     def expect(self, call, offset, found):
         """The callers that should be found in a call of either switch, or of the boundary."""
-        on_fiber = self.low <= int(gdb.parse_and_eval("(long)$rsp")) < self.high
-        stack = (on_fiber, call)
+        name = self.stack()
+        stack = (name, call)
         if offset == 0:
             self.known[stack] = found
             root = found[-1][0]
-            if root != ("arch_enter" if on_fiber else "main"):
+            if root != ("arch_enter" if name == "fiber_stack" else "main"):
                 self.fail("the walk ends in %s" % root)
         if stack not in self.known:     # never run so far: prepared to return into arch_enter
             if [found[0][0], found[0][1][0]] == self.first and len(found) == 1:
                 self.known[stack] = found
+        if [found[0][0], found[0][1][0]] == self.resumed:   # ended from outside: the same callers
+            return found[:1] + self.known[name, "arch_bou"]
         return self.known.get(stack)
+
+    def stack(self):
+        """Name of the stack that the stack pointer is in."""
+        sp = int(gdb.parse_and_eval("(long)$rsp"))
+        inside = [name for name, (low, high) in self.bounds.items() if low <= sp < high]
+        return inside[0] if inside else "main"
 
     def check(self, function, offset):
         found, end = callers()
@@ -91,6 +103,7 @@ class Checker:
 def run():
     gdb.execute("set pagination off")
     gdb.execute("set confirm off")
+    gdb.execute("handle SIGSEGV nostop noprint pass", to_string=True)
     gdb.execute("start", to_string=True)
     code = instructions()
     for address in code:

@@ -5,7 +5,9 @@
  * gdb.
  */
 #include "arch_fixture.h"
+#include "coir.h"
 
+#include <sys/mman.h>
 #include <time.h>
 
 #define FRAMES_MAX 32
@@ -246,6 +248,111 @@ static void unwinder_finds_registers_beyond_a_boundary(void)
     CHECK(walk.in_main);
 }
 
+/* ------------------------------------------------------------------------- faults and after */
+
+/* Sanitizers leave the signal to us. */
+COIR_API const char *__asan_default_options(void);
+const char *__asan_default_options(void)
+{
+    return "handle_segv=0:use_sigaltstack=0";
+}
+
+COIR_API const char *__tsan_default_options(void);
+const char *__tsan_default_options(void)
+{
+    return "handle_segv=0:use_sigaltstack=0";
+}
+
+/* A boundary whose call is given up, and a stack to do it on. */
+static struct arch_frame at_boundary;
+static void *boundary_sp;
+static _Alignas(16) char rescue_stack[STACK_BYTES];
+static char *forbidden; /* a page */
+
+static _Unwind_Reason_Code find_boundary(struct _Unwind_Context *context, void *arg)
+{
+    _Unwind_Reason_Code code = walk_frame(context, arg);
+    struct walk *walk = arg;
+
+    if (walk->last != (void *)arch_boundary)
+        return code;
+    boundary_sp = arch_capture(context, &at_boundary);
+    return _URC_NORMAL_STOP;
+}
+
+/* On the rescue stack. */
+static void end_boundary(void *token)
+{
+    struct walk walk = {0};
+    void *here;
+
+    boundary_sp = NULL;
+    _Unwind_Backtrace(find_boundary, &walk);
+    if (!CHECK(boundary_sp != NULL))
+        abort();
+    memcpy(boundary_sp, &at_boundary, sizeof at_boundary);
+    arch_switch(&here, boundary_sp, token);
+}
+
+static int in_fault_function; /* the handler was told a place in it, and a stack pointer of this stack */
+static void fault(void *unused);
+
+static void on_fault(int number, siginfo_t *info, void *context)
+{
+    uintptr_t frame = (uintptr_t)__builtin_frame_address(0);
+
+    (void)number;
+    in_fault_function = arch_context_pc(context) - (uintptr_t)fault < 64 &&
+                        arch_context_sp(context) - frame < 65536;
+    arch_redirect(context, rescue_stack + STACK_BYTES, end_boundary, info->si_addr);
+}
+
+static __attribute__((no_sanitize("address", "undefined"), noinline)) void fault(void *unused)
+{
+    (void)unused;
+    *(volatile char *)forbidden = 1;
+}
+
+static void start_faults(void)
+{
+    struct sigaction sa = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO};
+
+    forbidden = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    sigaction(SIGSEGV, &sa, NULL);
+}
+
+static void stop_faults(void)
+{
+    signal(SIGSEGV, SIG_DFL);
+    munmap(forbidden, 4096);
+}
+
+/* With registers that the fault finds changed. */
+static void change_registers_and_fault(void *arg)
+{
+    fiber_call = (struct abi_call){.fn = (void *)fault, .args = {arg}};
+    fill_registers(&fiber_call, 17);
+    abi_call(&fiber_call);
+}
+
+static void a_boundary_can_be_ended_from_outside_after_a_fault(void)
+{
+    home_call = (struct abi_call){.fn = (void *)arch_boundary};
+    home_call.args[0] = (void *)change_registers_and_fault;
+    fill_registers(&home_call, 16);
+    start_faults();
+    for (int i = 0; i < 3; i++) {
+        in_fault_function = 0;
+        abi_call(&home_call);
+        CHECK(in_fault_function);
+        CHECK_EQ(home_call.result, forbidden);
+        for (int r = 0; r < REGISTERS; r++)
+            if (!CHECK_EQ(home_call.after[r], home_call.before[r]))
+                fprintf(stderr, "    in %s\n", registers[r].name);
+    }
+    stop_faults();
+}
+
 /* arch_step.py stops at every instruction that the port runs in here. */
 static void every_step_can_be_taken(void)
 {
@@ -262,9 +369,13 @@ static void every_step_can_be_taken(void)
     arch_fp_set(mine);
     CHECK_EQ(arch_boundary(do_nothing, &calls), NULL);
     CHECK_EQ(arch_boundary(raise_it, NULL), &exception);
+    start_faults();
+    CHECK_EQ(arch_boundary(fault, NULL), forbidden);
+    stop_faults();
 }
 
 CHECK_MAIN(CASE(unwinder_ends_at_the_first_frame_of_a_fiber),
            CASE(frame_pointers_end_at_the_record_or_go_on_where_it_links),
            CASE(unwinder_sees_through_a_signal_at_any_instruction),
-           CASE(unwinder_finds_registers_beyond_a_boundary), CASE(every_step_can_be_taken))
+           CASE(unwinder_finds_registers_beyond_a_boundary),
+           CASE(a_boundary_can_be_ended_from_outside_after_a_fault), CASE(every_step_can_be_taken))

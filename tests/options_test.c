@@ -108,7 +108,7 @@ static void an_option_out_of_range_is_named(void)
     REFUSES(jobs_max, SIZE_MAX);
     REFUSES(share_fp, 2);
     REFUSES(offload_threads, 257);
-    REFUSES(faults, (enum coir_faults)2);
+    REFUSES(faults, (enum coir_faults)3);
     REFUSES(io, (enum coir_io)3);
     REFUSES(panic, (enum coir_panic_policy)2);
     REFUSES(defer_panic, (enum coir_panic_policy)2);
@@ -135,6 +135,7 @@ static void both_ends_of_a_range_are_inside(void)
     OPENS(spin_ns, INT64_MIN);
     OPENS(spin_ns, COIR_NEVER);
     OPENS(faults, COIR_FAULTS_REPORT);
+    OPENS(faults, COIR_FAULTS_CONTAIN);
     OPENS(io, COIR_IO_EPOLL);
     OPENS(panic, COIR_PANIC_ABORT);
     OPENS(defer_panic, COIR_PANIC_ABORT);

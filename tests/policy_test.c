@@ -427,7 +427,19 @@ static void a_hook_that_suspends_aborts(void)
     CHILD_DIES(run_setting, &s, SIGABRT, "fatal: the panic hook must not suspend");
 }
 
-CHECK_MAIN(CASE(a_panic_under_abort_ends_the_process_before_it_unwinds),
+static void containment_of_faults_cannot_be_had_with_it(void)
+{
+    coir_options o = run_options(1);
+    coir_runtime *rt;
+
+    o.panic = COIR_PANIC_ABORT;
+    o.faults = COIR_FAULTS_CONTAIN;
+    CHECK_EQ(coir_open(&o, &rt), COIR_EPOLICY);
+    CHECK(rt == NULL);
+}
+
+CHECK_MAIN(CASE(containment_of_faults_cannot_be_had_with_it),
+           CASE(a_panic_under_abort_ends_the_process_before_it_unwinds),
            CASE(every_panic_of_the_runtime_aborts), CASE(what_needs_containment_refuses_under_abort),
            CASE(each_runtime_decides_for_itself), CASE(handlers_may_abort_while_jobs_are_contained),
            CASE(lines_are_limited_and_what_is_held_back_is_counted),

@@ -20,6 +20,14 @@ function arch_boundary
         mov     x0, #0                          // fn has returned: no exception
         b       .Lleave
 
+        nop                                     // see arch_enter
+        .globl  arch_boundary_resumed
+        .hidden arch_boundary_resumed
+        .type   arch_boundary_resumed, %function
+arch_boundary_resumed:                          // from arch_switch; x0: pass
+        bl      coir_landed
+        .size   arch_boundary_resumed, . - arch_boundary_resumed
+
         .globl  arch_boundary_landing
         .hidden arch_boundary_landing
         .type   arch_boundary_landing, %function

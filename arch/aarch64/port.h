@@ -28,6 +28,17 @@ _Static_assert(sizeof(struct arch_frame) == ARCH_FRAME_BYTES, "switch.S stores t
 _Static_assert(offsetof(struct arch_frame, d8) == 96, "switch.S stores it there");
 _Static_assert(offsetof(struct arch_frame, fpcr) == 160, "switch.S stores it there");
 
+/* The registers of an interrupted frame; rescue.S. */
+struct arch_fault {
+    uint64_t x[31];
+    uint64_t sp, pc;
+    uint64_t d[8]; /* d8 to d15; stored by arch_rescue */
+    uint64_t unused;
+};
+
+_Static_assert(sizeof(struct arch_fault) == 336, "rescue.S says so");
+_Static_assert(offsetof(struct arch_fault, d) == 264, "rescue.S stores them there");
+
 /* isb and not yield: most cores take yield for a nop. */
 static inline void arch_relax(void)
 {

@@ -14,6 +14,8 @@ section .text
 ; void *arch_boundary(void (*fn)(void *arg), void *arg);
 global arch_boundary:function hidden arch_boundary.size
 global arch_boundary_landing:function hidden arch_boundary_landing.size
+global arch_boundary_resumed:function hidden arch_boundary_resumed.size
+extern coir_landed
 align 32
 arch_boundary:
     .cfi_startproc
@@ -32,6 +34,11 @@ arch_boundary:
     ret
     .cfi_def_cfa_offset 16      ; as after the push
     .cfi_offset rbp, -16
+    nop                         ; see arch_enter
+arch_boundary_resumed:          ; from arch_switch; rax: pass
+    mov     rdi, rax
+    call    coir_landed
+arch_boundary_resumed.size equ $ - arch_boundary_resumed
 arch_boundary_landing:
     endbr64                     ; unwinders may jump here
     pop     rbp

@@ -15,7 +15,9 @@
 #include "arch.h"
 
 #include <sys/syscall.h>
+#include <ucontext.h>
 #include <unistd.h>
+#include <unwind.h>
 
 extern const char arch_enter[]; /* switch.asm: the first frame of every stack */
 enum { ENTER_NOP = 1 };         /* bytes of its leading nop */
@@ -55,6 +57,61 @@ void *arch_prepare(void *top, arch_entry_fn *entry, void *arg, struct arch_recor
     };
     *record = base;
     return frame;
+}
+
+uintptr_t arch_context_pc(const void *context)
+{
+    const ucontext_t *uc = context;
+
+    return (uintptr_t)uc->uc_mcontext.gregs[REG_RIP];
+}
+
+uintptr_t arch_context_sp(const void *context)
+{
+    const ucontext_t *uc = context;
+
+    return (uintptr_t)uc->uc_mcontext.gregs[REG_RSP];
+}
+
+void arch_redirect(void *context, void *top, void (*entry)(void *arg), void *arg)
+{
+    enum { TRAP_FLAG = 0x100, DIRECTION_FLAG = 0x400 };
+    greg_t *r = ((ucontext_t *)context)->uc_mcontext.gregs;
+    struct arch_fault *saved = (struct arch_fault *)top - 1;
+
+#define SAVED(register, from) .register = (uint64_t)r[from]
+    *saved = (struct arch_fault){
+        SAVED(rax, REG_RAX), SAVED(rdx, REG_RDX), SAVED(rcx, REG_RCX), SAVED(rbx, REG_RBX),
+        SAVED(rsi, REG_RSI), SAVED(rdi, REG_RDI), SAVED(rbp, REG_RBP), SAVED(rsp, REG_RSP),
+        SAVED(r8, REG_R8),   SAVED(r9, REG_R9),   SAVED(r10, REG_R10), SAVED(r11, REG_R11),
+        SAVED(r12, REG_R12), SAVED(r13, REG_R13), SAVED(r14, REG_R14), SAVED(r15, REG_R15),
+        SAVED(rip, REG_RIP),
+    };
+#undef SAVED
+    r[REG_RSP] = (greg_t)(uintptr_t)saved;
+    r[REG_RIP] = (greg_t)(uintptr_t)arch_rescue;
+    r[REG_RDI] = (greg_t)(uintptr_t)arg;
+    r[REG_RSI] = (greg_t)(uintptr_t)entry;
+    r[REG_EFL] &= ~(greg_t)(TRAP_FLAG | DIRECTION_FLAG); /* as the psABI has it at an entry */
+}
+
+void *arch_capture(struct _Unwind_Context *boundary, struct arch_frame *frame)
+{
+    enum { RBX = 3, RBP = 6, R12 = 12, R13, R14, R15 };
+    uint64_t fp_words = arch_fp_get();
+
+    *frame = (struct arch_frame){
+        .mxcsr = (uint32_t)fp_words,
+        .x87_cw = (uint16_t)(fp_words >> 32),
+        .r15 = _Unwind_GetGR(boundary, R15),
+        .r14 = _Unwind_GetGR(boundary, R14),
+        .r13 = _Unwind_GetGR(boundary, R13),
+        .r12 = _Unwind_GetGR(boundary, R12),
+        .rbx = _Unwind_GetGR(boundary, RBX),
+        .fp = (void *)_Unwind_GetGR(boundary, RBP),
+        .pc = (void *)(uintptr_t)arch_boundary_resumed,
+    };
+    return (struct arch_frame *)_Unwind_GetCFA(boundary) - 1;
 }
 
 /* Linux 6.6. Older kernels and CPUs without shadow stacks refuse the call: then there are none. */

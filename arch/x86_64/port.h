@@ -27,6 +27,16 @@ struct arch_frame {
 _Static_assert(sizeof(struct arch_frame) == ARCH_FRAME_BYTES, "switch.asm pushes this much");
 _Static_assert(offsetof(struct arch_frame, x87_cw) == 4, "switch.asm stores it there");
 
+/* The registers of an interrupted frame, by their DWARF numbers; rescue.asm. */
+struct arch_fault {
+    uint64_t rax, rdx, rcx, rbx, rsi, rdi, rbp, rsp;
+    uint64_t r8, r9, r10, r11, r12, r13, r14, r15;
+    uint64_t rip;
+    uint64_t unused;
+};
+
+_Static_assert(sizeof(struct arch_fault) == 144, "rescue.asm says so");
+
 static inline void arch_relax(void)
 {
     __builtin_ia32_pause();
