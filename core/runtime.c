@@ -2,14 +2,7 @@
 /*
  * runtime.c - opening a runtime, closing it with a receipt, and its figures.
  *
- * Owns: the worker threads, the order of start and stop, the books.
- *
- * BOOKS. Each accepted job is counted once by whoever accepted it (worker->spawned, inject.accepted)
- * and each job that ended once (worker->ended). All sums only grow, and ended <= accepted at any
- * moment. coir_close reads all that ended first and all that were accepted second: if the two are
- * equal, nothing was unfinished between the readings. A worker that runs out of work passes a full
- * fence and looks at draining; coir_close sets draining, passes a full fence and reads the books. So
- * either the worker wakes the closer, or the closer has seen what the worker ended.
+ * Owns: the worker threads, the order of start and stop. BOOKS: see books.c.
  *
  * CLOSE. The flags are stored with release and read with acquire: who sees one sees what was
  * done before it was set.
@@ -20,6 +13,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "books.h"
 #include "cpus.h"
 #include "fault.h"
 #include "io.h"
@@ -283,41 +277,6 @@ int coir_open(const coir_options *options, coir_runtime **runtime)
 
 /* -------------------------------------------------------------------------------------- close */
 
-static uint64_t sum_ended(struct coir_runtime *rt, uint64_t by_outcome[COIR_PANICKED + 1])
-{
-    uint64_t outside = atomic_load_explicit(&rt->ended_outside, memory_order_relaxed); /* a figure */
-    uint64_t sum = outside;
-
-    memset(by_outcome, 0, (COIR_PANICKED + 1) * sizeof *by_outcome);
-    by_outcome[COIR_CANCELED] = outside;
-    for (unsigned i = 0; i < rt->worker_count; i++)
-        for (int o = 0; o <= COIR_PANICKED; o++) {
-            uint64_t n = tally_read(&rt->worker[i]->ended[o]);
-
-            by_outcome[o] += n;
-            sum += n;
-        }
-    return sum;
-}
-
-static uint64_t sum_accepted(struct coir_runtime *rt)
-{
-    uint64_t sum = inject_accepted(&rt->inject);
-
-    for (unsigned i = 0; i < rt->worker_count; i++)
-        sum += tally_read(&rt->worker[i]->spawned);
-    return sum;
-}
-
-/* Jobs that have been accepted and have not ended; 0 is exact (BOOKS). */
-static uint64_t unfinished(struct coir_runtime *rt)
-{
-    uint64_t by_outcome[COIR_PANICKED + 1], ended = sum_ended(rt, by_outcome);
-
-    atomic_thread_fence(memory_order_acquire); /* BOOKS: ended is read before accepted */
-    return sum_accepted(rt) - ended;
-}
-
 /* Waits until nothing is unfinished; false: the deadline came first. */
 static bool drain(struct coir_runtime *rt, int64_t deadline)
 {
@@ -325,7 +284,7 @@ static bool drain(struct coir_runtime *rt, int64_t deadline)
         uint32_t seen = atomic_load_explicit(&rt->books, memory_order_acquire); /* BOOKS */
 
         fence_full(); /* BOOKS */
-        if (unfinished(rt) == 0)
+        if (books_unfinished(rt) == 0)
             return true;
         if (coir_now() >= deadline)
             return false;
@@ -363,16 +322,6 @@ static bool cancel_all(struct coir_runtime *rt, coir_receipt *receipt)
     return drain(rt, end);
 }
 
-/* Queued jobs that any close has dropped. */
-static uint64_t sum_dropped(struct coir_runtime *rt)
-{
-    uint64_t sum = tally_read(&rt->dropped_outside);
-
-    for (unsigned i = 0; i < rt->worker_count; i++)
-        sum += tally_read(&rt->worker[i]->dropped);
-    return sum;
-}
-
 static int64_t deadline_after(int64_t begin, int64_t ns)
 {
     return ns < 0 || ns > COIR_NEVER - begin ? COIR_NEVER : begin + ns;
@@ -393,13 +342,13 @@ int coir_close(coir_runtime *rt, int64_t drain_ns, coir_receipt *receipt)
         return COIR_EBUSY;
     receipt = receipt ? receipt : &own;
     memset(receipt, 0, sizeof *receipt);
-    dropped = sum_dropped(rt);
+    dropped = books_dropped(rt);
 
     set_draining(rt, true);
     drained = drain(rt, deadline_after(begin, drain_ns)) || cancel_all(rt, receipt);
-    sum_ended(rt, receipt->ended);
-    receipt->dropped = sum_dropped(rt) - dropped;
-    receipt->running = unfinished(rt);
+    books_ended(rt, receipt->ended);
+    receipt->dropped = books_dropped(rt) - dropped;
+    receipt->running = books_unfinished(rt);
     receipt->drain_ns = coir_now() - begin;
     if (!drained) {
         atomic_store_explicit(&rt->closing, false, memory_order_release); /* CLOSE */
@@ -443,8 +392,8 @@ int coir_stats_read(coir_runtime *rt, coir_stats *s)
     if (!rt || !s)
         return COIR_EINVAL;
     memset(s, 0, sizeof *s);
-    sum_ended(rt, s->ended);
-    s->spawned = sum_accepted(rt);
+    books_ended(rt, s->ended);
+    s->spawned = books_accepted(rt);
     for (unsigned i = 0; i < rt->worker_count; i++) {
         struct worker *w = rt->worker[i];
 

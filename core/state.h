@@ -27,7 +27,6 @@ struct worker {
     struct fiber *spare;      /* a suspended loop to go on with when current blocks, or NULL */
     enum left left;           /* what to do with carrier.left */
     unsigned index;
-    uint64_t tick;            /* turns of the loop and direct switches */
     unsigned jobs_left;       /* of this round's budget: jobs before fibers get their turn */
     unsigned fibers_left;     /* and fibers before jobs get theirs */
     unsigned io_queued;       /* operations prepared and not yet given to the kernel */
@@ -47,6 +46,7 @@ struct worker {
     /* Figures; one writer. */
     _Atomic uint64_t spawned, ended[COIR_PANICKED + 1], panics, swallowed, unobserved;
     _Atomic uint64_t dropped, parks, unparks, switches, steals, sleeps;
+    _Atomic uint64_t tick;    /* turns of the loop, of in-place runs, and direct switches */
     _Atomic uint64_t busy_tick; /* tick while it runs, 0 while it sleeps: is it stuck in a job? */
 
     struct parker parker;
@@ -108,6 +108,13 @@ static inline struct worker *worker_here(void)
 
 /* The same for functions that suspend. */
 struct worker *worker_self(void);
+
+/* One more turn; w is the caller's. */
+static inline uint64_t worker_turn(struct worker *w)
+{
+    tally(&w->tick, 1);
+    return tally_read(&w->tick);
+}
 
 /* The worker that runs `self`, which is the caller. */
 static inline struct worker *worker_of(const struct fiber *self)

@@ -181,7 +181,7 @@ static void idle(struct worker *w)
     } else {
         sleep_announced(w);
     }
-    atomic_store_explicit(&w->busy_tick, w->tick | 1, memory_order_relaxed); /* a hint */
+    atomic_store_explicit(&w->busy_tick, tally_read(&w->tick) | 1, memory_order_relaxed); /* a hint */
 }
 
 /* ---------------------------------------------------------------------------------- the loop */
@@ -257,7 +257,7 @@ static struct fiber *next_directly(struct worker *w)
     bool jobs = !deque_empty(&w->deque);
     struct fiber *f;
 
-    if (UNLIKELY(++w->tick % POLL_TURNS == 0)) {
+    if (UNLIKELY(worker_turn(w) % POLL_TURNS == 0)) {
         w->look_outside = true;
         return NULL;
     }
@@ -346,7 +346,7 @@ void worker_yield(struct fiber *self)
 
 bool worker_others_wait(struct worker *w)
 {
-    if (++w->tick % POLL_TURNS == 0)
+    if (worker_turn(w) % POLL_TURNS == 0)
         find_events(w, false);
     return !ring_empty(&w->ring) || !inject_empty(&w->runtime->inject);
 }
