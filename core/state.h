@@ -69,6 +69,7 @@ struct coir_runtime {
     struct worker **worker;    /* worker_count of them */
     unsigned worker_count;
     int64_t spin_ns;           /* 0: sleep at once */
+    bool note_waits;           /* fibers note when they park */
     const struct io_ops *io;   /* NULL: no I/O row */
     void *io_shared;           /* its state of this runtime */
     void *offload;             /* the offload row's state of this runtime */

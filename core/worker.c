@@ -278,6 +278,8 @@ bool worker_park_begin(struct fiber *self, uint64_t *generation, const char *wha
         return false;
     self->waits_for = what;
     self->waits_on = on;
+    self->waits_until = COIR_NEVER; /* alarm_arm says otherwise */
+    self->waits_since = UNLIKELY(self->runtime->note_waits) ? coir_now() : 0;
     *generation = fiber_park_begin(self);
     return true;
 }
