@@ -39,16 +39,14 @@ uint64_t books_accepted(struct coir_runtime *rt)
     return sum;
 }
 
-/* Jobs that have been accepted and have not ended; 0 is exact (BOOKS). */
-uint64_t books_unfinished(struct coir_runtime *rt)
+uint64_t books_unfinished(struct coir_runtime *rt, uint64_t by_outcome[COIR_PANICKED + 1])
 {
-    uint64_t by_outcome[COIR_PANICKED + 1], ended = books_ended(rt, by_outcome);
+    uint64_t ended = books_ended(rt, by_outcome);
 
     atomic_thread_fence(memory_order_acquire); /* BOOKS: ended is read before accepted */
     return books_accepted(rt) - ended;
 }
 
-/* Queued jobs that any close has dropped. */
 uint64_t books_dropped(struct coir_runtime *rt)
 {
     uint64_t sum = tally_read(&rt->dropped_outside);

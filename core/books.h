@@ -12,8 +12,8 @@ uint64_t books_ended(struct coir_runtime *rt, uint64_t by_outcome[COIR_PANICKED 
 
 uint64_t books_accepted(struct coir_runtime *rt);
 
-/* Jobs that have been accepted and have not ended; 0 is exact (BOOKS). */
-uint64_t books_unfinished(struct coir_runtime *rt);
+/* Jobs that have been accepted and have not ended; 0 is exact (BOOKS). by_outcome: those that have. */
+uint64_t books_unfinished(struct coir_runtime *rt, uint64_t by_outcome[COIR_PANICKED + 1]);
 
 /* Queued jobs that any close has dropped. */
 uint64_t books_dropped(struct coir_runtime *rt);

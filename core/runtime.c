@@ -19,6 +19,7 @@
 #include "io.h"
 #include "offload.h"
 #include "options.h"
+#include "receipt.h"
 #include "spawn.h"
 #include "wait.h"
 
@@ -280,11 +281,13 @@ int coir_open(const coir_options *options, coir_runtime **runtime)
 /* Waits until nothing is unfinished; false: the deadline came first. */
 static bool drain(struct coir_runtime *rt, int64_t deadline)
 {
+    uint64_t ended[COIR_PANICKED + 1];
+
     for (;;) {
         uint32_t seen = atomic_load_explicit(&rt->books, memory_order_acquire); /* BOOKS */
 
         fence_full(); /* BOOKS */
-        if (books_unfinished(rt) == 0)
+        if (books_unfinished(rt, ended) == 0)
             return true;
         if (coir_now() >= deadline)
             return false;
@@ -316,9 +319,11 @@ static bool cancel_all(struct coir_runtime *rt, coir_receipt *receipt)
 
     atomic_store_explicit(&rt->canceling, true, memory_order_seq_cst); /* ASK, fiber.c; CLOSE */
     receipt->canceled += wait_wake_canceled(rt);
+    spawn_drop_queued(rt);
     if (drain(rt, end - CANCEL_BUDGET_NS / 2))
         return true;
     receipt->canceled += wait_wake_all(rt); /* waits that their counter alone would have ended */
+    spawn_drop_queued(rt);
     return drain(rt, end);
 }
 
@@ -346,9 +351,10 @@ int coir_close(coir_runtime *rt, int64_t drain_ns, coir_receipt *receipt)
 
     set_draining(rt, true);
     drained = drain(rt, deadline_after(begin, drain_ns)) || cancel_all(rt, receipt);
-    books_ended(rt, receipt->ended);
+    if (!drained)
+        receipt_name_left(rt, receipt);
+    receipt->running = books_unfinished(rt, receipt->ended);
     receipt->dropped = books_dropped(rt) - dropped;
-    receipt->running = books_unfinished(rt);
     receipt->drain_ns = coir_now() - begin;
     if (!drained) {
         atomic_store_explicit(&rt->closing, false, memory_order_release); /* CLOSE */

@@ -49,10 +49,10 @@ void runtime_unregister(struct coir_runtime *rt)
 }
 
 /* The lock is held throughout, so that none of them closes meanwhile. */
-void runtime_each_open(void (*visit)(struct coir_runtime *rt))
+void runtime_each_open(void (*visit)(struct coir_runtime *rt, void *arg), void *arg)
 {
     lock_take(&open_lock);
     for (struct coir_runtime *rt = open_list; rt; rt = rt->next_open)
-        visit(rt);
+        visit(rt, arg);
     lock_drop(&open_lock);
 }

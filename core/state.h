@@ -87,12 +87,17 @@ struct coir_runtime {
     _Atomic unsigned started;  /* workers that run */
     _Atomic uint64_t ended_outside; /* jobs ended (all CANCELED) by threads that are no workers */
     _Atomic uint64_t dropped_outside; /* of those: because the runtime closes */
+    _Atomic uint64_t job_ids;  /* ids given out by threads that are no workers */
     _Atomic unsigned visitors; /* threads that are no workers and are about to wake something */
     struct coir_runtime *next_open; /* in the list of all that are open (state.c) */
     char name[12];             /* options.name, copied */
 
     struct lock pending_lock;  /* guards the list */
     struct after *pending;     /* work that waits for other work (spawn.c) */
+
+    /* Waits of other primitives, for the graph (graph.h); constant once the workers run. */
+    const struct graph_kind *wait_kind[8];
+    unsigned wait_kinds;
 
     struct stacks stacks;
     struct inject inject;
@@ -156,8 +161,8 @@ static inline bool runtime_visit(struct coir_runtime *rt)
 void runtime_register(struct coir_runtime *rt);
 void runtime_unregister(struct coir_runtime *rt);
 
-/* Calls visit(rt) for each runtime that is open; none can close meanwhile. It must not suspend. */
-void runtime_each_open(void (*visit)(struct coir_runtime *rt));
+/* Calls visit(rt, arg) for each runtime that is open; none can close meanwhile. It must not suspend. */
+void runtime_each_open(void (*visit)(struct coir_runtime *rt, void *arg), void *arg);
 
 static inline void runtime_leave(struct coir_runtime *rt, bool visiting)
 {

@@ -192,7 +192,7 @@ static int fiber_wait(struct fiber *self, struct wait *wait, bool forward, size_
             wait->heed = forward = false;
             wait_cancel(wait->counter[0]);
         } else if (reason == WAKE_CLOSE || (reason == WAKE_CANCEL && wait->heed)) {
-            j->told = true;
+            j->told |= job_canceled(self->runtime, j); /* not by a runtime that it waits for */
             return COIR_ECANCELED;
         }
     }
@@ -282,6 +282,47 @@ size_t wait_wake_canceled(struct coir_runtime *rt)
     return v.woken;
 }
 
+struct owed_visit {
+    bool (*owed)(const struct counter *c, void *arg);
+    void *arg;
+    size_t woken;
+};
+
+static bool waits_for_owed(const struct fiber *f, const struct owed_visit *v)
+{
+    if (f->waits_for == wait_for_any) {
+        const struct wait *w = f->waits_on;
+
+        for (size_t i = 0; i < w->n; i++)
+            if (v->owed(w->counter[i], v->arg))
+                return true;
+    }
+    return f->waits_for == wait_for_counter && v->owed(f->waits_on, v->arg);
+}
+
+static void wake_owed(struct fiber *f, void *arg)
+{
+    struct owed_visit *v = arg;
+    uint64_t generation;
+
+    if (!fiber_claim_parked(f, &generation))
+        return;
+    if (waits_for_owed(f, v)) {
+        fiber_wake(f, generation, WAKE_CLOSE);
+        v->woken++;
+    }
+    if (!fiber_publish(f))
+        worker_ready(f);
+}
+
+size_t wait_wake_owed(struct coir_runtime *rt, bool (*owed)(const struct counter *c, void *arg), void *arg)
+{
+    struct owed_visit v = {owed, arg, 0};
+
+    worker_each_fiber(rt, wake_owed, &v);
+    return v.woken;
+}
+
 size_t wait_wake_all(struct coir_runtime *rt)
 {
     struct wake_visit v = {.reason = WAKE_CLOSE};
@@ -290,8 +331,9 @@ size_t wait_wake_all(struct coir_runtime *rt)
     return v.woken;
 }
 
-static void wake_canceled(struct coir_runtime *rt)
+static void wake_canceled(struct coir_runtime *rt, void *unused)
 {
+    (void)unused;
     wait_wake_canceled(rt);
 }
 
@@ -299,7 +341,7 @@ static void wake_canceled(struct coir_runtime *rt)
 void wait_cancel(struct counter *c)
 {
     counter_cancel(c);
-    runtime_each_open(wake_canceled);
+    runtime_each_open(wake_canceled, NULL);
 }
 
 /* -------------------------------------------------------------------------------- public part */

@@ -53,6 +53,9 @@ void wait_join(struct counter *c);
 /* Ends canceled work that waits for other work, and wakes every parked fiber whose job is canceled. Returns how many. */
 size_t wait_wake_canceled(struct coir_runtime *rt);
 
+/* Ends the waits for counters that `owed` says yes to, as WAKE_CLOSE. Returns how many. */
+size_t wait_wake_owed(struct coir_runtime *rt, bool (*owed)(const struct counter *c, void *arg), void *arg);
+
 /* Ends every wait there is, as WAKE_CLOSE. Returns how many. */
 size_t wait_wake_all(struct coir_runtime *rt);
 
