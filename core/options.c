@@ -49,6 +49,9 @@ int options_check(const struct host *host, const coir_options *o)
         {"offload_threads", o->offload_threads, 1, 256},
         {"faults", o->faults, 0, COIR_FAULTS_REPORT},
         {"io", o->io, 0, COIR_IO_EPOLL},
+        {"stall_ns", (uint64_t)o->stall_ns, COIR_MS, COIR_NEVER},
+        {"stall_signal", (uint64_t)o->stall_signal, 1, 64},
+        {"deadlock", o->deadlock, 0, COIR_DEADLOCK_FAIL_NEWEST},
         {"name (bytes)", o->name ? strlen(o->name) : 0, 1, 11},
     };
 

@@ -21,6 +21,7 @@
 #include "options.h"
 #include "receipt.h"
 #include "spawn.h"
+#include "stall.h"
 #include "wait.h"
 
 #define CANCEL_BUDGET_NS (100 * COIR_MS)
@@ -56,8 +57,9 @@ static void *thread_entry(void *arg)
     struct worker *w = arg;
     struct coir_runtime *rt = w->runtime;
 
-    if (rt->options.faults != COIR_FAULTS_NONE)
-        w->start_status = fault_thread_open(&rt->host);
+    if (rt->options.faults != COIR_FAULTS_NONE || rt->options.stall_ns)
+        w->start_status = fault_thread_open(&rt->host); /* handlers need more than a fiber may have left */
+    stall_thread_open(w);
     if (w->start_status == COIR_OK)
         return thread_main(w);
     announce_started(rt);
@@ -193,14 +195,21 @@ static int set_up(struct coir_runtime *rt)
     status = offload_open(rt);
     if (status != COIR_OK)
         goto close_io;
+    status = stall_open(rt);
+    if (status != COIR_OK)
+        goto close_offload;
     prefault(rt);
     status = start_workers(rt);
+    if (status == COIR_OK)
+        status = stall_start(rt);
     if (status == COIR_OK) {
         runtime_register(rt);
         return COIR_OK;
     }
 
     stop_workers(rt);
+    stall_close(rt);
+close_offload:
     offload_close(rt);
 close_io:
     io_close(rt);
@@ -362,7 +371,9 @@ int coir_close(coir_runtime *rt, int64_t drain_ns, coir_receipt *receipt)
     }
     runtime_unregister(rt);
     await_visitors(rt);
+    stall_stop(rt);
     stop_workers(rt);
+    stall_close(rt);
     offload_close(rt);
     io_close(rt);
     fault_close(rt);
@@ -417,5 +428,6 @@ int coir_stats_read(coir_runtime *rt, coir_stats *s)
     s->stacks_limit = rt->stacks.limit;
     s->workers = rt->worker_count;
     s->io = io_kind(rt);
+    s->stalls = tally_read(&rt->stalls);
     return COIR_OK;
 }

@@ -38,6 +38,7 @@ struct worker {
     uint64_t fp;              /* the thread's floating-point control words as it started */
     struct stack_cache stacks;
     void *io;                 /* the I/O row's state of this worker, or NULL */
+    struct probe *probe;      /* what a signal shall find out about it, or NULL (probe.c) */
     struct fiber home;        /* the thread's own stack */
     pthread_t thread;
     bool has_thread;          /* thread was started */
@@ -48,6 +49,8 @@ struct worker {
     _Atomic uint64_t dropped, parks, unparks, switches, steals, sleeps;
     _Atomic uint64_t tick;    /* turns of the loop, of in-place runs, and direct switches */
     _Atomic uint64_t busy_tick; /* tick while it runs, 0 while it sleeps: is it stuck in a job? */
+
+    _Atomic uint32_t asked;   /* enum ask, for the job that runs; see worker_ask */
 
     struct parker parker;
     struct timers timers;
@@ -73,10 +76,13 @@ struct coir_runtime {
     const struct io_ops *io;   /* NULL: no I/O row */
     void *io_shared;           /* its state of this runtime */
     void *offload;             /* the offload row's state of this runtime */
+    struct stall *stall;       /* who watches it, or NULL (stall.c) */
+    _Atomic uint64_t stalls;   /* a figure */
 
     /* Set by rows above, called by rows below them. */
     void (*run)(struct fiber *self, const struct work *item); /* runs one job, in its boundary */
     void (*idle)(struct coir_runtime *rt); /* a worker found nothing to do while draining */
+    void (*all_idle)(struct coir_runtime *rt); /* the last worker goes to sleep; NULL: nobody cares */
     void (*drop_pending)(struct coir_runtime *rt); /* ends canceled work that waits for other work */
 
     _Alignas(COIR_CACHE_LINE) _Atomic bool stopping; /* workers go home */
@@ -120,6 +126,19 @@ static inline uint64_t worker_turn(struct worker *w)
 {
     tally(&w->tick, 1);
     return tally_read(&w->tick);
+}
+
+/* What coir_checkpoint is asked to do. */
+enum ask {
+    ASK_LOOK = 1, /* a cancel may have come */
+    ASK_YIELD = 2 /* others have waited long */
+};
+
+/* Anyone. ASKED: a canceler sets its flag, then asks each worker (both seq_cst). A job that it does not
+ * find running was queued or parked then, and whoever resumes a fiber asks itself to look. */
+static inline void worker_ask(struct worker *w, enum ask what)
+{
+    atomic_fetch_or_explicit(&w->asked, what, memory_order_seq_cst); /* ASKED */
 }
 
 /* The worker that runs `self`, which is the caller. */

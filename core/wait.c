@@ -278,6 +278,8 @@ size_t wait_wake_canceled(struct coir_runtime *rt)
     struct wake_visit v = {.reason = WAKE_CANCEL};
 
     rt->drop_pending(rt);
+    for (unsigned i = 0; i < rt->worker_count; i++)
+        worker_ask(rt->worker[i], ASK_LOOK);
     worker_each_fiber(rt, wake_one, &v);
     return v.woken;
 }

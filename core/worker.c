@@ -50,6 +50,7 @@ static void arrive(struct worker *w)
 {
     struct fiber *left = w->carrier.left;
 
+    atomic_store_explicit(&w->asked, ASK_LOOK, memory_order_relaxed); /* ASKED: for who is resumed */
     switch (w->left) {
     case LEFT_NOTHING:
         break;
@@ -134,11 +135,21 @@ static int64_t wake_up_time(struct worker *w)
     return watch < earliest ? watch : earliest;
 }
 
+static void tell_all_idle(struct coir_runtime *rt)
+{
+    uint64_t counts = atomic_load_explicit(&rt->park.counts, memory_order_relaxed); /* a hint */
+
+    if (park_sleeping(counts) == rt->worker_count)
+        rt->all_idle(rt);
+}
+
 static void sleep_announced(struct worker *w)
 {
     struct coir_runtime *rt = w->runtime;
     int64_t deadline = wake_up_time(w);
 
+    if (UNLIKELY(rt->all_idle != NULL))
+        tell_all_idle(rt);
     tally(&w->sleeps, 1);
     if (rt->io && rt->io->sleep)
         w->searching = rt->io->sleep(w, deadline);

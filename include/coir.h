@@ -170,6 +170,13 @@ enum coir_io {
     COIR_IO_EPOLL
 };
 
+/* What is done about jobs that wait for each other in a circle; see coir_deadlock_check. */
+enum coir_deadlock_policy {
+    COIR_DEADLOCK_NONE = 0, /* nobody looks, but coir_deadlock_check does */
+    COIR_DEADLOCK_REPORT,   /* cycles are logged, and waits that nothing in an idle runtime can end */
+    COIR_DEADLOCK_FAIL_NEWEST /* as well, the wait of each cycle that began last ends: COIR_EDEADLK */
+};
+
 enum coir_log_level { COIR_LOG_ERROR = 0, COIR_LOG_WARNING, COIR_LOG_INFO };
 
 /*
@@ -211,6 +218,14 @@ typedef struct coir_options {
     void *worker_start_arg;
 
     const char *name; /* workers are named NAME/0, NAME/1, ...; at most 11 bytes; NULL: "coir" */
+
+    /* Watching. Each starts one more thread, NAME/watch, which sleeps most of the time. */
+    int64_t stall_ns; /* a job that does not suspend for longer is logged, once, with its place, while it
+                         runs; 0: nobody watches; at least 1 ms */
+    int stall_signal; /* with stall_ns: tells a worker to say where it is; 0: SIGURG. A handler is
+                         installed, chained to the one before, and taken away at close. System calls
+                         of a job that is logged may end with EINTR. */
+    enum coir_deadlock_policy deadlock; /* checked when all workers are idle, and every second */
 } coir_options;
 
 /* What can be said of a job that has not ended. */
@@ -306,6 +321,7 @@ typedef struct coir_stats {
     uint64_t sleeps;   /* times a worker went to sleep */
     unsigned workers;
     int io;            /* enum coir_io in use: COIR_IO_URING or COIR_IO_EPOLL */
+    uint64_t stalls;   /* jobs that did not suspend for longer than options.stall_ns */
 } coir_stats;
 
 /*

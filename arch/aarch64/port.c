@@ -5,6 +5,7 @@
 #include "arch.h"
 
 #include <sys/prctl.h>
+#include <ucontext.h>
 
 extern const char arch_enter[]; /* switch.S: the first frame of every stack */
 enum { ENTER_NOP = 4 };         /* bytes of its leading nop */
@@ -37,6 +38,14 @@ void *arch_prepare(void *top, arch_entry_fn *entry, void *arg, struct arch_recor
     };
     *record = base;
     return frame;
+}
+
+void arch_interrupted(const void *context, uintptr_t *pc, uintptr_t *frame)
+{
+    const ucontext_t *uc = context;
+
+    *pc = (uintptr_t)uc->uc_mcontext.pc;
+    *frame = (uintptr_t)uc->uc_mcontext.regs[29];
 }
 
 /* Guarded control stacks, Linux 6.13. Older kernels refuse the call: then there are none. */

@@ -15,6 +15,7 @@
 #include "arch.h"
 
 #include <sys/syscall.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 extern const char arch_enter[]; /* switch.asm: the first frame of every stack */
@@ -55,6 +56,14 @@ void *arch_prepare(void *top, arch_entry_fn *entry, void *arg, struct arch_recor
     };
     *record = base;
     return frame;
+}
+
+void arch_interrupted(const void *context, uintptr_t *pc, uintptr_t *frame)
+{
+    const ucontext_t *uc = context;
+
+    *pc = (uintptr_t)uc->uc_mcontext.gregs[REG_RIP];
+    *frame = (uintptr_t)uc->uc_mcontext.gregs[REG_RBP];
 }
 
 /* Linux 6.6. Older kernels and CPUs without shadow stacks refuse the call: then there are none. */
