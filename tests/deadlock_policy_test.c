@@ -57,7 +57,8 @@ static int cycle_lines, unowed_lines;
 static void count_lines(enum coir_log_level level, const char *text, void *arg)
 {
     (void)arg;
-    CHECK_EQ(level, COIR_LOG_WARNING);
+    if (level != COIR_LOG_WARNING)
+        return;
     if (strncmp(text, "deadlock: job", 13) == 0 && strstr(text, "since"))
         run_count(&cycle_lines);
     if (strstr(text, "nobody in this runtime owes"))
@@ -85,7 +86,7 @@ static void reports_name_the_circle_and_leave_it(void)
     until_lines(&cycle_lines, 3);
     CHECK_EQ(coir_wait_until(&c[0], coir_now() + 50 * COIR_MS), COIR_ETIMEDOUT);
     break_ring(c, 3);
-    CHECK_EQ(cycle_lines, 3); /* once */
+    CHECK_EQ(__atomic_load_n(&cycle_lines, __ATOMIC_RELAXED), 3); /* once */
     coir_counter_add(&hand, 1);
     submit(rt, NULL, wait_as_told, &lonely);
     until_lines(&unowed_lines, 1);

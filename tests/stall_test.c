@@ -3,6 +3,7 @@
  * stall_test.c - options.stall_ns: a job that does not suspend is named once, where it is, while it
  * runs, and what is queued behind it is stolen; coir_checkpoint interrupts those who ask.
  */
+#include "base.h"
 #include "run.h"
 
 #include <pthread.h>
@@ -18,11 +19,20 @@ static int named;           /* lines that name a job */
 static int frames_in_loop;  /* lines of a backtrace with an address in loop_here */
 static char line[512];      /* the last that named one */
 
-static __attribute__((noinline)) void loop_here(void)
+static __attribute__((noinline)) void loop_here(void *unused)
 {
+    (void)unused;
     while (!__atomic_load_n(&released, __ATOMIC_ACQUIRE))
         ;
     __asm__ volatile("" ::: "memory"); /* no tail call, no empty end */
+}
+
+static void stall(void *name)
+{
+    CHECK_EQ(coir_job_name(name), COIR_OK);
+    run_set(&held);
+    loop_here(NULL);
+    __asm__ volatile("" ::: "memory"); /* no tail call */
 }
 
 static void on_line(enum coir_log_level level, const char *text, void *arg)
@@ -36,8 +46,9 @@ static void on_line(enum coir_log_level level, const char *text, void *arg)
         snprintf(line, sizeof line, "%s", text);
         run_count(&named);
     }
-    if (sscanf(text, "stall:   #%u %p", &frame, &pc) == 2 &&
-        (uintptr_t)pc - (uintptr_t)loop_here < 128)
+    if (sscanf(text, "stall:   #%u %p", &frame, &pc) != 2)
+        return;
+    if ((uintptr_t)pc - (uintptr_t)loop_here < 200)
         run_count(&frames_in_loop);
 }
 
@@ -73,13 +84,6 @@ static void let_pass(int times)
 
 /* -------------------------------------------------------------------------------------- stalls */
 
-static void stall(void *name)
-{
-    CHECK_EQ(coir_job_name(name), COIR_OK);
-    run_set(&held);
-    loop_here();
-}
-
 static void job_is_named(int number)
 {
     coir_runtime *rt = open_watched(1, STALL_NS, number);
@@ -95,7 +99,9 @@ static void job_is_named(int number)
     run_close(rt);
     CHECK_EQ(named, 1);
     CHECK(strstr(line, "worker 0 ") && strstr(line, "stubborn"));
+#ifndef COIR_TSAN /* it delivers signals inside its own code, which has no frame pointers */
     CHECK(frames_in_loop > 0);
+#endif
 }
 
 static void a_job_that_does_not_suspend_is_named_once_where_it_is(void)
