@@ -162,12 +162,12 @@ static void yield_often(void *unused)
 static void wait_long(void *unused)
 {
     (void)unused;
-    CHECK_EQ(coir_sleep_until(coir_now() + 4 * STALL_NS), COIR_OK);
+    CHECK_EQ(coir_sleep_until(coir_now() + 10 * STALL_NS), COIR_OK);
 }
 
 static void spawn_long(void *unused)
 {
-    int64_t end = coir_now() + 4 * STALL_NS;
+    int64_t end = coir_now() + 10 * STALL_NS;
 
     while (coir_now() < end) {
         coir_counter c = COIR_COUNTER_INIT;
@@ -182,7 +182,7 @@ static void spawn_long(void *unused)
 /* Whatever suspends, or runs other jobs in place, or is idle. */
 static void who_suspends_is_not_named(void)
 {
-    coir_runtime *rt = open_watched(2, 10 * STALL_NS, 0);
+    coir_runtime *rt = open_watched(2, 25 * STALL_NS, 0);
     coir_counter c = COIR_COUNTER_INIT;
 
     submit(rt, NULL, yield_often, NULL);
@@ -400,12 +400,12 @@ static void the_watcher_lets_others_run(void)
 
 static void a_loop_with_checkpoints_is_not_named(void)
 {
-    coir_runtime *rt = open_watched(1, 5 * STALL_NS, 0);
+    coir_runtime *rt = open_watched(1, 25 * STALL_NS, 0); /* others use this machine, too */
     int status = -1;
 
     submit(rt, NULL, loop_with_checkpoints, &status);
     run_until(&held);
-    let_pass(20);
+    let_pass(60);
     run_set(&released);
     run_close(rt);
     CHECK_EQ(named, 0);
