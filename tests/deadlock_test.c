@@ -7,6 +7,8 @@
 #include "graph.h"
 #include "wait.h"
 
+#include <pthread.h>
+
 #define RING 500
 
 /* -------------------------------------------------------------------------------- for oneself */
@@ -294,6 +296,67 @@ static void work_that_goes_on_is_never_called_stuck(void)
     run_close(rt);
 }
 
+struct checker {
+    coir_runtime *rt;
+    int quit;
+    long checks;
+};
+
+static void *check_on_and_on(void *arg)
+{
+    struct checker *k = arg;
+
+    while (!__atomic_load_n(&k->quit, __ATOMIC_ACQUIRE)) {
+        CHECK_EQ(coir_deadlock_check(k->rt, NULL), COIR_OK);
+        k->checks++;
+    }
+    return NULL;
+}
+
+static void sleep_shortly(void *unused)
+{
+    (void)unused;
+    CHECK_EQ(coir_sleep_until(coir_now() + 30 * COIR_US), COIR_OK);
+}
+
+/* In turns, a job of c[0] waits for c[1] and a job of c[1] for c[0]; never both. Many fibers park
+ * between them, so that a look at all begins in one round and ends in another: the second walk must
+ * find that the waits it has seen first are over, though the same stacks are parked again. */
+static void a_circle_of_waits_that_follow_each_other_is_none(void)
+{
+    coir_runtime *rt = run_open(1);
+    coir_counter hand = COIR_COUNTER_INIT, c[2];
+    coir_counter low = COIR_COUNTER_INIT;
+    struct waiter crowd = {.on = {&hand}}, first = {.on = {&low}}, w;
+    struct checker k = {.rt = rt};
+    pthread_t thread;
+
+    coir_counter_add(&hand, 1);
+    coir_counter_add(&low, 1);
+    for (int i = 0; i < 4; i++) /* stacks that are looked at before the crowd, and free then */
+        submit(rt, NULL, wait_as_told, &first);
+    until_parked(rt, 4);
+    for (int i = 0; i < 1000; i++)
+        submit(rt, NULL, wait_as_told, &crowd);
+    until_parked(rt, 1004);
+    coir_counter_done(&low, COIR_DONE);
+    CHECK_EQ(pthread_create(&thread, NULL, check_on_and_on, &k), 0);
+    for (int i = 0; i < MANY(2000); i++) {
+        coir_counter_init(&c[0]);
+        coir_counter_init(&c[1]);
+        w = (struct waiter){.on = {&c[!(i & 1)]}};
+        submit(rt, &c[!(i & 1)], sleep_shortly, NULL);
+        submit(rt, &c[i & 1], wait_as_told, &w);
+        CHECK_EQ(coir_wait(&c[i & 1]), COIR_DONE);
+        CHECK_EQ(coir_wait(&c[!(i & 1)]), COIR_DONE);
+    }
+    run_set(&k.quit);
+    pthread_join(thread, NULL);
+    CHECK(k.checks > 0);
+    coir_counter_done(&hand, COIR_DONE);
+    run_close(rt);
+}
+
 /* ------------------------------------------------------------------------------------ for nobody */
 
 static void a_wait_that_no_job_can_end_is_told_if_nothing_runs(void)
@@ -452,6 +515,7 @@ CHECK_MAIN(CASE(a_job_that_waits_for_its_own_end_is_told_at_once),
            CASE(units_by_hand_do_not_hide_a_cycle), CASE(work_after_a_job_is_part_of_the_circle),
            CASE(a_wait_for_one_of_several_needs_all_of_them_stuck),
            CASE(a_deadline_in_the_circle_ends_it), CASE(work_that_goes_on_is_never_called_stuck),
+           CASE(a_circle_of_waits_that_follow_each_other_is_none),
            CASE(a_wait_that_no_job_can_end_is_told_if_nothing_runs), CASE(a_timer_may_signal),
            CASE(holders_of_locks_are_part_of_the_circle),
            CASE(a_check_may_be_made_anywhere_and_may_lack_memory))
