@@ -227,14 +227,14 @@ static void look_for_deadlocks(struct stall *s)
         return;
     if (parks != s->parks)
         s->unowed_told = (s->unowed_since = 0);
-    s->parks = parks;
     switch (deadlock_check(rt, rt->options.deadlock == COIR_DEADLOCK_FAIL_NEWEST, &d)) {
     case COIR_ENOMEM:
         host_log(&rt->host, COIR_LOG_WARNING, "no memory to look for deadlocks");
-        return;
+        return; /* and try again */
     case COIR_EDEADLK:
         tell_cycles(s, &d);
     }
+    s->parks = parks;
     tell_unowed(s, &d, now);
     spent = (coir_now() - now) * DEADLOCK_SHARE;
     s->next_look = now + (spent > DEADLOCK_MIN_NS ? spent : DEADLOCK_MIN_NS);

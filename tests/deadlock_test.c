@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * deadlock_test.c - waits that can never end: for oneself, in a circle, for nobody; what is not called a
- * deadlock. The policies are in deadlock_policy_test.c.
+ * deadlock_test.c - coir_deadlock_check: waits in a circle, for nobody, and what is no deadlock. The
+ * policies are in deadlock_policy_test.c, waits for oneself in deadlock_own_test.c.
  */
 #include "circles.h"
 #include "graph.h"
@@ -10,90 +10,6 @@
 #include <pthread.h>
 
 #define RING 500
-
-/* -------------------------------------------------------------------------------- for oneself */
-
-static coir_counter own, other;
-static int self_any;
-
-static void wait_for_own(void *status)
-{
-    *(int *)status = coir_wait(&own);
-}
-
-static void wait_for_own_in_time(void *status)
-{
-    *(int *)status = coir_wait_until(&own, coir_now() + 1000 * COIR_SEC);
-}
-
-static void wait_for_own_twice(void *status)
-{
-    coir_counter *const both[] = {&own, &own};
-
-    *(int *)status = coir_wait_any(both, 2, COIR_NEVER, NULL);
-}
-
-static void wait_for_own_or_other(void *status)
-{
-    coir_counter *const both[] = {&own, &other};
-
-    run_set(&self_any);
-    *(int *)status = coir_wait_any(both, 2, COIR_NEVER, NULL);
-}
-
-static void a_job_that_waits_for_its_own_end_is_told_at_once(void)
-{
-    static coir_fn *const fn[] = {wait_for_own, wait_for_own_in_time, wait_for_own_twice};
-    coir_runtime *rt = run_open(2);
-
-    for (int i = 0; i < 3; i++) {
-        int status = -1;
-
-        coir_counter_init(&own);
-        submit(rt, &own, fn[i], &status);
-        CHECK_EQ(coir_wait(&own), COIR_DONE);
-        CHECK_EQ(status, COIR_EDEADLK);
-    }
-    run_close(rt);
-}
-
-static void a_wait_for_oneself_or_another_goes_on(void)
-{
-    coir_runtime *rt = run_open(2);
-    int status = -1;
-
-    self_any = 0;
-    coir_counter_init(&own);
-    coir_counter_init(&other);
-    coir_counter_add(&other, 1);
-    submit(rt, &own, wait_for_own_or_other, &status);
-    run_until(&self_any);
-    coir_counter_done(&other, COIR_FAILED);
-    CHECK_EQ(coir_wait(&own), COIR_DONE);
-    CHECK_EQ(status, COIR_FAILED);
-    run_close(rt);
-}
-
-/* The child runs on the stack of its parent, which cannot end before it. */
-static void spawn_in_place(void *status)
-{
-    coir_counter c = COIR_COUNTER_INIT;
-
-    CHECK_EQ(coir_spawn(&c, wait_for_own, status), COIR_OK);
-    CHECK_EQ(coir_wait(&c), COIR_DONE);
-}
-
-static void a_child_in_place_that_waits_for_its_parent_is_told(void)
-{
-    coir_runtime *rt = run_open(1);
-    int status = -1;
-
-    coir_counter_init(&own);
-    submit(rt, &own, spawn_in_place, &status);
-    CHECK_EQ(coir_wait(&own), COIR_DONE);
-    CHECK_EQ(status, COIR_EDEADLK);
-    run_close(rt);
-}
 
 /* ---------------------------------------------------------------------------------- in a circle */
 
@@ -508,10 +424,7 @@ static void a_check_may_be_made_anywhere_and_may_lack_memory(void)
     run_close(rt);
 }
 
-CHECK_MAIN(CASE(a_job_that_waits_for_its_own_end_is_told_at_once),
-           CASE(a_wait_for_oneself_or_another_goes_on),
-           CASE(a_child_in_place_that_waits_for_its_parent_is_told),
-           CASE(jobs_that_wait_for_each_other_are_found), CASE(a_part_is_found_while_the_rest_runs),
+CHECK_MAIN(CASE(jobs_that_wait_for_each_other_are_found), CASE(a_part_is_found_while_the_rest_runs),
            CASE(units_by_hand_do_not_hide_a_cycle), CASE(work_after_a_job_is_part_of_the_circle),
            CASE(a_wait_for_one_of_several_needs_all_of_them_stuck),
            CASE(a_deadline_in_the_circle_ends_it), CASE(work_that_goes_on_is_never_called_stuck),

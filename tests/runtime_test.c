@@ -81,15 +81,19 @@ static void a_close_lets_all_work_end(void)
     close_drains(COIR_NEVER);
 }
 
-/* Closes past a budget; again if this machine was too busy to cancel in the time that is given. */
+/* Closes past a budget; again if this machine was too busy to cancel in the time that is given. What
+ * they have dropped is summed up. */
 static void close_past(coir_runtime *rt, int64_t budget, coir_receipt *r)
 {
+    uint64_t dropped = 0;
     int status;
 
-    do
+    do {
         status = coir_close(rt, budget, r);
-    while (status == COIR_ETIMEDOUT);
+        dropped += r->dropped;
+    } while (status == COIR_ETIMEDOUT);
     CHECK_EQ(status, COIR_OK);
+    r->dropped = dropped;
 }
 
 static int held, released;
