@@ -101,6 +101,10 @@ extern const char arch_boundary_resumed[];
 uint64_t arch_fp_get(void);
 void arch_fp_set(uint64_t words);
 
+/* Where the code that a signal has interrupted was, from the handler's context: program counter and
+ * frame pointer. A frame record there is two words, the caller's frame pointer and return address. */
+void arch_interrupted(const void *context, uintptr_t *pc, uintptr_t *frame);
+
 /* Whether this process enforces shadow stacks. */
 bool arch_shadow_stack(void);
 

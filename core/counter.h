@@ -113,6 +113,15 @@ static inline bool wait_node_released(struct wait_node *node)
     return atomic_load_explicit(&node->released, memory_order_acquire); /* NODE */
 }
 
+/* A waiter's counter: the outcome if it has settled, else -1. An enlisted node tells (the counter may
+ * be gone); NULL: it was not enlisted. */
+static inline int wait_node_look(struct counter *c, struct wait_node *node)
+{
+    if (!node)
+        return counter_look(c);
+    return wait_node_released(node) ? node->outcome : -1;
+}
+
 static inline void wait_node_release(struct wait_node *node)
 {
     atomic_store_explicit(&node->released, true, memory_order_release); /* NODE */

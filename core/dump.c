@@ -116,7 +116,7 @@ static UNWATCHED void say_wait(struct dump *d, const struct fiber *f)
 {
     const char *what = f->waits_for;
     const void *on = f->waits_on;
-    int64_t since = f->since;
+    int64_t since = f->waits_since;
 
     if (!what)
         return;
@@ -230,16 +230,16 @@ int coir_dump(coir_runtime *rt, int fd)
 
 /* --------------------------------------------------------------------------------- all runtimes */
 
-static void dump_to_stderr(struct coir_runtime *rt)
+static void dump_to(struct coir_runtime *rt, void *fd)
 {
-    dump_runtime(rt, STDERR_FILENO);
+    dump_runtime(rt, *(int *)fd);
 }
 
 void dump_all(int fd)
 {
     struct line t = {.length = 0};
 
-    if (runtime_try_each_open(dump_to_stderr))
+    if (runtime_try_each_open(dump_to, &fd))
         return;
     line_say(&t, "coir: runtimes are being opened or closed; their fibers are not listed\n");
     line_flush(&t, fd);

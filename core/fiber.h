@@ -52,7 +52,8 @@ enum wake {
     WAKE_EVENT,   /* what it waited for has happened */
     WAKE_TIMEOUT, /* its deadline has passed */
     WAKE_CANCEL,  /* its job, or one that waits for it on this stack, is canceled */
-    WAKE_CLOSE    /* the runtime closes and nothing else would end the wait */
+    WAKE_CLOSE,   /* the runtime closes and nothing else would end the wait */
+    WAKE_DEADLOCK /* it is part of a cycle, and the one that shall give up (graph.c) */
 };
 
 /* C++ exception globals (Itanium C++ ABI, 2.2.2): they belong to what runs, not to the thread. */
@@ -87,7 +88,8 @@ struct fiber {
     /* For reports; written by the fiber before it parks. */
     const char *waits_for;       /* what it waits for, or NULL */
     const void *waits_on;        /* the counter, timer or operation; never followed */
-    int64_t since;               /* coir_now() when it began; 0: not asked for */
+    int64_t waits_until;         /* its deadline, or COIR_NEVER */
+    int64_t waits_since;         /* coir_now() when it parked; 0: not asked for */
 
     /* Sanitizers. */
     void *fake_stack;            /* ASan */

@@ -169,9 +169,9 @@ bool find_events(struct worker *w, bool all)
 bool find_next(struct worker *w, struct next *n)
 {
     *n = (struct next){0};
-    if (UNLIKELY(++w->tick % POLL_TURNS == 0 || w->look_outside)) {
+    if (UNLIKELY(worker_turn(w) % POLL_TURNS == 0 || w->look_outside)) {
         w->look_outside = false;
-        atomic_store_explicit(&w->busy_tick, w->tick | 1, memory_order_relaxed); /* a hint */
+        atomic_store_explicit(&w->busy_tick, tally_read(&w->tick) | 1, memory_order_relaxed); /* a hint */
         find_events(w, false);
         if (!inject_empty(&w->runtime->inject) && find_injected(w, n))
             return true;

@@ -52,8 +52,16 @@ uint64_t job_id(struct job *j)
     if (!j->id && !j->is_try) {
         struct worker *w = worker_here();
 
-        j->id = ++w->job_ids << 8 | w->index;
+        j->id = ++w->job_ids << 9 | w->index;
     }
+    return j->id;
+}
+
+uint64_t job_id_held(struct coir_runtime *rt, struct job *j)
+{
+    if (!j->id)
+        j->id = (atomic_fetch_add_explicit(&rt->job_ids, 1, memory_order_relaxed) + 1) << 9 | /* unique */
+                256; /* past all workers */
     return j->id;
 }
 

@@ -80,6 +80,9 @@ bool job_canceled(struct coir_runtime *rt, const struct job *j);
 
 uint64_t job_id(struct job *j);
 
+/* The same for one that is no coir_try, by a thread that holds its parked fiber. */
+uint64_t job_id_held(struct coir_runtime *rt, struct job *j);
+
 /* The job itself, for one that is a coir_try inside it. */
 struct job *job_proper(struct job *j);
 

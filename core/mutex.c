@@ -246,6 +246,14 @@ static COLD int lock_slowly(struct mutex *m, int64_t deadline)
     return status == COIR_OK ? taken(m, &h) : status;
 }
 
+/* A plain thread's identity is no job's, which is all that the graph asks of it. */
+static const struct job *holder_of(const void *mutex)
+{
+    return (const struct job *)(uintptr_t)owner_of(look((struct mutex *)(uintptr_t)mutex));
+}
+
+const struct graph_kind mutex_waits = {"mutex", holder_of, true};
+
 /* -------------------------------------------------------------------------------- public part */
 
 int coir_mutex_init(coir_mutex *mutex, int policy)

@@ -73,6 +73,9 @@ int options_check(const struct host *host, const coir_options *o)
         {"backtrace", o->backtrace, 0, 1},
         {"park_times", o->park_times, 0, 1},
         {"records", o->records, 1, COIR_RECORDS},
+        {"stall_ns", (uint64_t)o->stall_ns, COIR_MS, COIR_NEVER},
+        {"stall_signal", (uint64_t)o->stall_signal, 1, 64},
+        {"deadlock", o->deadlock, 0, COIR_DEADLOCK_FAIL_NEWEST},
         {"name (bytes)", o->name ? strlen(o->name) : 0, 1, 11},
     };
 

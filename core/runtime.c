@@ -2,14 +2,7 @@
 /*
  * runtime.c - opening a runtime, closing it with a receipt, and its figures.
  *
- * Owns: the worker threads, the order of start and stop, the books.
- *
- * BOOKS. Each accepted job is counted once by whoever accepted it (worker->spawned, inject.accepted)
- * and each job that ended once (worker->ended). All sums only grow, and ended <= accepted at any
- * moment. coir_close reads all that ended first and all that were accepted second: if the two are
- * equal, nothing was unfinished between the readings. A worker that runs out of work passes a full
- * fence and looks at draining; coir_close sets draining, passes a full fence and reads the books. So
- * either the worker wakes the closer, or the closer has seen what the worker ended.
+ * Owns: the worker threads, the order of start and stop. BOOKS: see books.c.
  *
  * CLOSE. The flags are stored with release and read with acquire: who sees one sees what was
  * done before it was set.
@@ -20,6 +13,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "books.h"
 #include "contain.h"
 #include "cpus.h"
 #include "dump.h"
@@ -27,10 +21,13 @@
 #include "hostcall.h"
 #include "io.h"
 #include "local.h"
+#include "mutex.h"
 #include "offload.h"
 #include "options.h"
+#include "receipt.h"
 #include "signals.h"
 #include "spawn.h"
+#include "stall.h"
 #include "wait.h"
 
 #define CANCEL_BUDGET_NS (100 * COIR_MS)
@@ -66,8 +63,9 @@ static void *thread_entry(void *arg)
     struct worker *w = arg;
     struct coir_runtime *rt = w->runtime;
 
-    if (rt->options.faults != COIR_FAULTS_NONE)
-        w->start_status = fault_thread_open(&rt->host);
+    if (rt->options.faults != COIR_FAULTS_NONE || rt->options.stall_ns)
+        w->start_status = fault_thread_open(&rt->host); /* handlers need more than a fiber may have left */
+    stall_thread_open(w);
     if (w->start_status == COIR_OK)
         return thread_main(w);
     announce_started(rt);
@@ -111,7 +109,7 @@ static int add_worker(struct coir_runtime *rt, unsigned i)
     w->index = i;
     w->random = 0x9e3779b97f4a7c15u * (i + 1);
     w->carrier.share_fp = rt->options.share_fp;
-    w->park_times = rt->options.park_times;
+    w->note_waits = rt->options.park_times || rt->options.deadlock != COIR_DEADLOCK_NONE;
     w->metered = rt->metered;
     timers_init(&w->timers);
     rt->worker[i] = w;
@@ -197,6 +195,7 @@ static int set_up(struct coir_runtime *rt)
     rt->spin_ns = rt->options.spin_ns < 0 ? 0 : rt->options.spin_ns;
     rt->run = rt->metered ? job_run_metered : job_run;
     rt->drop_pending = spawn_drop_pending;
+    graph_plug(rt, &mutex_waits);
     if (rt->options.faults == COIR_FAULTS_CONTAIN)
         rt->clean_up = contain_clean_up;
     atomic_store_explicit(&job_ops, &wait_ops, memory_order_relaxed); /* constant */
@@ -210,14 +209,21 @@ static int set_up(struct coir_runtime *rt)
     status = offload_open(rt);
     if (status != COIR_OK)
         goto close_io;
+    status = stall_open(rt);
+    if (status != COIR_OK)
+        goto close_offload;
     prefault(rt);
     status = start_workers(rt);
+    if (status == COIR_OK)
+        status = stall_start(rt);
     if (status == COIR_OK) {
         runtime_register(rt);
         return COIR_OK;
     }
 
     stop_workers(rt);
+    stall_close(rt);
+close_offload:
     offload_close(rt);
 close_io:
     io_close(rt);
@@ -317,49 +323,16 @@ int coir_open(const coir_options *options, coir_runtime **runtime)
 
 /* -------------------------------------------------------------------------------------- close */
 
-static uint64_t sum_ended(struct coir_runtime *rt, uint64_t by_outcome[COIR_PANICKED + 1])
-{
-    uint64_t outside = atomic_load_explicit(&rt->ended_outside, memory_order_relaxed); /* a figure */
-    uint64_t sum = outside;
-
-    memset(by_outcome, 0, (COIR_PANICKED + 1) * sizeof *by_outcome);
-    by_outcome[COIR_CANCELED] = outside;
-    for (unsigned i = 0; i < rt->worker_count; i++)
-        for (int o = 0; o <= COIR_PANICKED; o++) {
-            uint64_t n = tally_read(&rt->worker[i]->ended[o]);
-
-            by_outcome[o] += n;
-            sum += n;
-        }
-    return sum;
-}
-
-static uint64_t sum_accepted(struct coir_runtime *rt)
-{
-    uint64_t sum = inject_accepted(&rt->inject);
-
-    for (unsigned i = 0; i < rt->worker_count; i++)
-        sum += tally_read(&rt->worker[i]->spawned);
-    return sum;
-}
-
-/* Jobs that have been accepted and have not ended; 0 is exact (BOOKS). */
-static uint64_t unfinished(struct coir_runtime *rt)
-{
-    uint64_t by_outcome[COIR_PANICKED + 1], ended = sum_ended(rt, by_outcome);
-
-    atomic_thread_fence(memory_order_acquire); /* BOOKS: ended is read before accepted */
-    return sum_accepted(rt) - ended;
-}
-
 /* Waits until nothing is unfinished; false: the deadline came first. */
 static bool drain(struct coir_runtime *rt, int64_t deadline)
 {
+    uint64_t ended[COIR_PANICKED + 1];
+
     for (;;) {
         uint32_t seen = atomic_load_explicit(&rt->books, memory_order_acquire); /* BOOKS */
 
         fence_full(); /* BOOKS */
-        if (unfinished(rt) == 0)
+        if (books_unfinished(rt, ended) == 0)
             return true;
         if (coir_now() >= deadline)
             return false;
@@ -392,20 +365,12 @@ static bool cancel_all(struct coir_runtime *rt, coir_receipt *receipt)
     hostcall_cancel_requested(rt, COIR_CANCEL_CLOSE);
     atomic_store_explicit(&rt->canceling, true, memory_order_seq_cst); /* ASK, fiber.c; CLOSE */
     receipt->canceled += wait_wake_canceled(rt);
+    spawn_drop_queued(rt);
     if (drain(rt, end - CANCEL_BUDGET_NS / 2))
         return true;
     receipt->canceled += wait_wake_all(rt); /* waits that their counter alone would have ended */
+    spawn_drop_queued(rt);
     return drain(rt, end);
-}
-
-/* Queued jobs that any close has dropped. */
-static uint64_t sum_dropped(struct coir_runtime *rt)
-{
-    uint64_t sum = tally_read(&rt->dropped_outside);
-
-    for (unsigned i = 0; i < rt->worker_count; i++)
-        sum += tally_read(&rt->worker[i]->dropped);
-    return sum;
 }
 
 static int64_t deadline_after(int64_t begin, int64_t ns)
@@ -428,13 +393,14 @@ int coir_close(coir_runtime *rt, int64_t drain_ns, coir_receipt *receipt)
         return COIR_EBUSY;
     receipt = receipt ? receipt : &own;
     memset(receipt, 0, sizeof *receipt);
-    dropped = sum_dropped(rt);
+    dropped = books_dropped(rt);
 
     set_draining(rt, true);
     drained = drain(rt, deadline_after(begin, drain_ns)) || cancel_all(rt, receipt);
-    sum_ended(rt, receipt->ended);
-    receipt->dropped = sum_dropped(rt) - dropped;
-    receipt->running = unfinished(rt);
+    if (!drained)
+        receipt_name_left(rt, receipt);
+    receipt->running = books_unfinished(rt, receipt->ended);
+    receipt->dropped = books_dropped(rt) - dropped;
     receipt->drain_ns = coir_now() - begin;
     hostcall_drained(rt, receipt->drain_ns, drained ? COIR_OK : COIR_ETIMEDOUT);
     if (!drained) {
@@ -443,7 +409,9 @@ int coir_close(coir_runtime *rt, int64_t drain_ns, coir_receipt *receipt)
     }
     runtime_unregister(rt);
     await_visitors(rt);
+    stall_stop(rt);
     stop_workers(rt);
+    stall_close(rt);
     signals_close(rt);
     offload_close(rt);
     io_close(rt);
@@ -480,8 +448,8 @@ int coir_stats_read(coir_runtime *rt, coir_stats *s)
     if (!rt || !s)
         return COIR_EINVAL;
     memset(s, 0, sizeof *s);
-    sum_ended(rt, s->ended);
-    s->spawned = sum_accepted(rt);
+    books_ended(rt, s->ended);
+    s->spawned = books_accepted(rt);
     for (unsigned i = 0; i < rt->worker_count; i++) {
         struct worker *w = rt->worker[i];
 
@@ -502,5 +470,6 @@ int coir_stats_read(coir_runtime *rt, coir_stats *s)
     s->workers = rt->worker_count;
     s->io = io_kind(rt);
     records_read(&rt->records, s);
+    s->stalls = tally_read(&rt->stalls);
     return COIR_OK;
 }

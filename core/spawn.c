@@ -198,6 +198,33 @@ void spawn_drop_pending(struct coir_runtime *rt)
     }
 }
 
+/* As much as there is now: a job that still runs may go on to spawn. */
+void spawn_drop_queued(struct coir_runtime *rt)
+{
+    size_t n = atomic_load_explicit(&rt->inject.work_count, memory_order_relaxed); /* a bound */
+    struct work item;
+
+    while (n-- > 0 && inject_take(&rt->inject, &item, 1))
+        job_drop(rt, &item, COIR_KIND_SHUTDOWN);
+    for (unsigned i = 0; i < rt->worker_count; i++) {
+        struct deque *d = &rt->worker[i]->deque;
+        enum steal s = STEAL_LOST;
+
+        for (n = DEQUE_CAP; n-- > 0 && s != STEAL_EMPTY;)
+            if ((s = deque_steal(d, &item)) == STEAL_OK)
+                job_drop(rt, &item, COIR_KIND_SHUTDOWN);
+    }
+}
+
+void spawn_each_pending(struct coir_runtime *rt,
+                        void (*visit)(struct counter *after, struct counter *done, void *arg), void *arg)
+{
+    lock_take(&rt->pending_lock);
+    for (struct after *a = rt->pending; a; a = a->next)
+        visit(a->after, a->work.owed, arg);
+    lock_drop(&rt->pending_lock);
+}
+
 int coir_spawn_after(coir_counter *after, coir_counter *done, coir_fn *fn, void *arg)
 {
     struct worker *w = worker_here();

@@ -49,24 +49,24 @@ void runtime_unregister(struct coir_runtime *rt)
 }
 
 /* The lock is held throughout, so that none of them closes meanwhile. */
-static void visit_open(void (*visit)(struct coir_runtime *rt))
+static void visit_open(void (*visit)(struct coir_runtime *rt, void *arg), void *arg)
 {
     for (struct coir_runtime *rt = open_list; rt; rt = rt->next_open)
-        visit(rt);
+        visit(rt, arg);
     lock_drop(&open_lock);
 }
 
-void runtime_each_open(void (*visit)(struct coir_runtime *rt))
+void runtime_each_open(void (*visit)(struct coir_runtime *rt, void *arg), void *arg)
 {
     lock_take(&open_lock);
-    visit_open(visit);
+    visit_open(visit, arg);
 }
 
-bool runtime_try_each_open(void (*visit)(struct coir_runtime *rt))
+bool runtime_try_each_open(void (*visit)(struct coir_runtime *rt, void *arg), void *arg)
 {
     for (unsigned turns = 0; turns < 1000;) {
         if (lock_try(&open_lock)) {
-            visit_open(visit);
+            visit_open(visit, arg);
             return true;
         }
         spin_pause(&turns);

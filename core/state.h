@@ -26,12 +26,11 @@ struct worker {
     struct coir_runtime *runtime;
     struct fiber *current;    /* the fiber that runs */
     struct fiber *spare;      /* a suspended loop to go on with when current blocks, or NULL */
-    bool park_times;          /* options.park_times, at hand */
+    bool note_waits;          /* fibers note when they park */
     bool metered;             /* runtime->metered, at hand */
     struct fiber *reserve;    /* a suspended loop for runtime->clean_up when there is no other */
     enum left left;           /* what to do with carrier.left */
     unsigned index;
-    uint64_t tick;            /* turns of the loop and direct switches */
     unsigned jobs_left;       /* of this round's budget: jobs before fibers get their turn */
     unsigned fibers_left;     /* and fibers before jobs get theirs */
     unsigned io_queued;       /* operations prepared and not yet given to the kernel */
@@ -44,6 +43,7 @@ struct worker {
     uint64_t fp;              /* the thread's floating-point control words as it started */
     struct stack_cache stacks;
     void *io;                 /* the I/O row's state of this worker, or NULL */
+    struct probe *probe;      /* what a signal shall find out about it, or NULL (probe.c) */
     struct fiber home;        /* the thread's own stack */
     pthread_t thread;
     bool has_thread;          /* thread was started */
@@ -52,7 +52,10 @@ struct worker {
     /* Figures; one writer. */
     _Atomic uint64_t spawned, ended[COIR_PANICKED + 1], panics, swallowed, unobserved;
     _Atomic uint64_t dropped, parks, unparks, switches, steals, sleeps, contained, tainted;
+    _Atomic uint64_t tick;    /* turns of the loop, of in-place runs, and direct switches */
     _Atomic uint64_t busy_tick; /* tick while it runs, 0 while it sleeps: is it stuck in a job? */
+
+    _Atomic uint32_t asked;   /* enum ask, for the job that runs; see worker_ask */
 
     struct parker parker;
     struct timers timers;
@@ -81,10 +84,13 @@ struct coir_runtime {
     void *io_shared;           /* its state of this runtime */
     void *offload;             /* the offload row's state of this runtime */
     uint64_t signals;          /* that its fibers have asked for; guarded by signals.c */
+    struct stall *stall;       /* who watches it, or NULL (stall.c) */
+    _Atomic uint64_t stalls;   /* a figure */
 
     /* Set by rows above, called by rows below them. */
     void (*run)(struct fiber *self, const struct work *item); /* runs one job, in its boundary */
     void (*idle)(struct coir_runtime *rt); /* a worker found nothing to do while draining */
+    void (*all_idle)(struct coir_runtime *rt); /* the last worker goes to sleep; NULL: nobody cares */
     void (*drop_pending)(struct coir_runtime *rt); /* ends canceled work that waits for other work */
     /* Settles what the job of a BROKEN fiber owes, and sets its sp to where it goes on. May suspend.
      * NULL: no fault is contained. */
@@ -98,6 +104,7 @@ struct coir_runtime {
     _Atomic unsigned started;  /* workers that run */
     _Atomic uint64_t ended_outside; /* jobs ended (all CANCELED) by threads that are no workers */
     _Atomic uint64_t dropped_outside; /* of those: because the runtime closes */
+    _Atomic uint64_t job_ids;  /* ids given out by threads that are no workers */
     _Atomic unsigned visitors; /* threads that are no workers and are about to wake something */
     struct coir_runtime *next_open; /* in the list of all that are open (state.c) */
     char name[12];             /* options.name, copied */
@@ -106,6 +113,10 @@ struct coir_runtime {
     struct after *pending;     /* work that waits for other work (spawn.c) */
 
     struct records records;
+    /* Waits of other primitives, for the graph (graph.h); constant once the workers run. */
+    const struct graph_kind *wait_kind[8];
+    unsigned wait_kinds;
+
     struct stacks stacks;
     struct inject inject;
     struct park park;
@@ -121,6 +132,26 @@ static inline struct worker *worker_here(void)
 
 /* The same for functions that suspend. */
 struct worker *worker_self(void);
+
+/* One more turn; w is the caller's. */
+static inline uint64_t worker_turn(struct worker *w)
+{
+    tally(&w->tick, 1);
+    return tally_read(&w->tick);
+}
+
+/* What coir_checkpoint is asked to do. */
+enum ask {
+    ASK_LOOK = 1, /* a cancel may have come */
+    ASK_YIELD = 2 /* others have waited long */
+};
+
+/* Anyone. ASKED: a canceler sets its flag, then asks each worker (both seq_cst). A job that it does not
+ * find running was queued or parked then, and whoever resumes a fiber asks itself to look. */
+static inline void worker_ask(struct worker *w, enum ask what)
+{
+    atomic_fetch_or_explicit(&w->asked, what, memory_order_seq_cst); /* ASKED */
+}
 
 /* The worker that runs `self`, which is the caller. */
 static inline struct worker *worker_of(const struct fiber *self)
@@ -161,11 +192,11 @@ static inline bool runtime_visit(struct coir_runtime *rt)
 void runtime_register(struct coir_runtime *rt);
 void runtime_unregister(struct coir_runtime *rt);
 
-/* Calls visit(rt) for each runtime that is open; none can close meanwhile. It must not suspend. */
-void runtime_each_open(void (*visit)(struct coir_runtime *rt));
+/* Calls visit(rt, arg) for each runtime that is open; none can close meanwhile. It must not suspend. */
+void runtime_each_open(void (*visit)(struct coir_runtime *rt, void *arg), void *arg);
 
 /* The same for a process that dies: gives up if the list is being used. False: it was. */
-bool runtime_try_each_open(void (*visit)(struct coir_runtime *rt));
+bool runtime_try_each_open(void (*visit)(struct coir_runtime *rt, void *arg), void *arg);
 
 static inline void runtime_leave(struct coir_runtime *rt, bool visiting)
 {

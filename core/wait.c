@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * wait.c - waiting: in place, parked, on a plain thread; deadlines and cancels.
+ * wait.c - waiting: in place and parked; deadlines and cancels. Plain threads: thread.c.
  *
  * What a waiter may run on its own stack: only jobs that have not started, of the very counter it
  * waits for, from its own deque, and only in a wait without deadline, while half of the stack is
@@ -15,6 +15,12 @@
 #include <time.h>
 
 #include "hostcall.h"
+#include "thread.h"
+
+const char wait_for_counter[] = "counter";
+const char wait_for_any[] = "one of several counters";
+const char wait_for_frame[] = "counter of a frame that goes";
+const char wait_for_time[] = "sleep";
 
 /* ---------------------------------------------------------------------------------- deadlines */
 
@@ -31,6 +37,7 @@ void alarm_arm(struct alarm *a, struct fiber *self, uint64_t generation, int64_t
     a->fiber = self;
     a->generation = generation;
     a->timer.deadline = deadline;
+    self->waits_until = deadline;
     a->timer.fire = on_alarm;
     if (a->heap)
         timer_arm(a->heap, &a->timer);
@@ -80,12 +87,10 @@ static void run_children(struct fiber *self, struct counter *c)
 
 /* ------------------------------------------------------------------------------------- parked */
 
-/* A waiter's node at one counter. */
 struct watch {
     struct wait_node node;
-    struct fiber *fiber;     /* a fiber's */
+    struct fiber *fiber;
     uint64_t generation;
-    _Atomic uint32_t *word;  /* a plain thread's: counts what has settled */
 };
 
 static void on_settled_fiber(struct wait_node *node, int outcome)
@@ -102,20 +107,13 @@ static void on_settled_fiber(struct wait_node *node, int outcome)
     runtime_leave(rt, visiting);
 }
 
-static int outcome_of(struct counter *c, struct watch *w)
-{
-    if (!w)
-        return counter_look(c);
-    return wait_node_released(&w->node) ? w->node.outcome : -1;
-}
-
 /* The lowest counter found settled: its outcome, and its index in *which. -1: none. The first
  * `enlisted` have a watch, which tells; such a counter may be gone. */
 static int first_settled(struct counter *const *c, struct watch *watch, size_t n, size_t enlisted,
                          size_t *which)
 {
     for (*which = 0; *which < n; ++*which) {
-        int outcome = outcome_of(c[*which], *which < enlisted ? &watch[*which] : NULL);
+        int outcome = wait_node_look(c[*which], *which < enlisted ? &watch[*which].node : NULL);
 
         if (outcome >= 0)
             return outcome;
@@ -123,14 +121,10 @@ static int first_settled(struct counter *const *c, struct watch *watch, size_t n
     return -1;
 }
 
-/* What a fiber waits with. */
-struct wait {
-    struct counter *const *counter;
-    struct watch *watch;     /* n of them */
-    size_t n;
-    int64_t deadline;
-    bool heed;               /* a cancel ends the wait */
-};
+static const char *what_for(const struct wait *w)
+{
+    return w->must ? wait_for_frame : w->n == 1 ? wait_for_counter : wait_for_any;
+}
 
 /* Parks once on all of the counters. Returns an outcome and *which; or -1 and why in *reason; or
  * COIR_ENOMEM. */
@@ -140,12 +134,13 @@ static int park_on(struct fiber *self, const struct wait *wait, size_t *which, e
     uint64_t generation;
     size_t enlisted = 0;
 
-    if (!worker_park_begin(self, &generation, "counter", wait->counter[0]))
+    if (!worker_park_begin(self, &generation, what_for(wait),
+                           wait->n == 1 ? (const void *)wait->counter[0] : wait))
         return COIR_ENOMEM;
     for (; enlisted < wait->n; enlisted++) {
         struct watch *w = &wait->watch[enlisted];
 
-        *w = (struct watch){{.settled = on_settled_fiber}, self, generation, NULL};
+        *w = (struct watch){{.settled = on_settled_fiber}, self, generation};
         if (!counter_enlist(wait->counter[enlisted], &w->node)) {
             fiber_wake(self, generation, WAKE_EVENT);
             break;
@@ -161,6 +156,20 @@ static int park_on(struct fiber *self, const struct wait *wait, size_t *which, e
     return first_settled(wait->counter, wait->watch, wait->n, enlisted, which);
 }
 
+/* Whether each of the counters is owed the end of a job on this very stack: the wait could not end. */
+static bool waits_for_itself(const struct fiber *self, const struct wait *wait)
+{
+    for (size_t i = 0; i < wait->n; i++) {
+        const struct job *j = self->job;
+
+        while (j && j->owed_to != wait->counter[i])
+            j = j->outer;
+        if (!j)
+            return false;
+    }
+    return true;
+}
+
 /* A fiber waits. forward: the counter is of the job's own frames and there is no deadline, so its
  * jobs are canceled with it and waited for. */
 static int fiber_wait(struct fiber *self, struct wait *wait, bool forward, size_t *which)
@@ -168,6 +177,8 @@ static int fiber_wait(struct fiber *self, struct wait *wait, bool forward, size_
     struct job *j = job_proper(self->job);
     enum wake reason = WAKE_NONE;
 
+    if (waits_for_itself(self, wait))
+        return COIR_EDEADLK;
     hostcall_deadline_set(self->runtime, wait->deadline);
     wait->heed = forward || !j->told;
     for (;;) {
@@ -179,11 +190,13 @@ static int fiber_wait(struct fiber *self, struct wait *wait, bool forward, size_
             hostcall_deadline_exceeded(self->runtime, wait->deadline);
             return COIR_ETIMEDOUT;
         }
+        if (reason == WAKE_DEADLOCK)
+            return COIR_EDEADLK;
         if (reason == WAKE_CANCEL && forward) {
             wait->heed = forward = false;
             wait_cancel(wait->counter[0], COIR_CANCEL_PASSED_ON);
         } else if (reason == WAKE_CLOSE || (reason == WAKE_CANCEL && wait->heed)) {
-            j->told = true;
+            j->told |= job_canceled(self->runtime, j); /* not by a runtime that it waits for */
             return COIR_ECANCELED;
         }
     }
@@ -224,7 +237,7 @@ void wait_join(struct counter *c)
 {
     struct fiber *self = fiber_self();
     struct watch watch;
-    struct wait wait = {&c, &watch, 1, COIR_NEVER, false};
+    struct wait wait = {&c, &watch, 1, COIR_NEVER, .must = true};
     enum wake reason;
     unsigned turns = 0;
     size_t which;
@@ -239,53 +252,6 @@ void wait_join(struct counter *c)
             spin_pause(&turns); /* others finish the jobs that run */
         }
     }
-}
-
-/* ----------------------------------------------------------------------------- plain threads */
-
-static void on_settled_thread(struct wait_node *node, int outcome)
-{
-    struct watch *n = CONTAINER_OF(node, struct watch, node);
-
-    (void)outcome;
-    atomic_fetch_add_explicit(n->word, 1, memory_order_release); /* WORD */
-    futex_wake(n->word, 1);
-    wait_node_release(node); /* the last use: word and node are in the waiter's frame */
-}
-
-/* Blocks once. -1: the deadline, or one of the counters was not quite settled yet. */
-static int thread_wait_once(struct counter *const *c, struct watch *watch, size_t count,
-                            int64_t deadline, size_t *which)
-{
-    _Atomic uint32_t word = 0;
-    size_t enlisted = 0;
-
-    for (; enlisted < count; enlisted++) {
-        watch[enlisted] = (struct watch){{.settled = on_settled_thread}, NULL, 0, &word};
-        if (!counter_enlist(c[enlisted], &watch[enlisted].node)) {
-            atomic_store_explicit(&word, 1, memory_order_relaxed); /* own: do not sleep */
-            break;
-        }
-    }
-    while (!atomic_load_explicit(&word, memory_order_acquire)) { /* WORD */
-        if (deadline != COIR_NEVER && coir_now() >= deadline)
-            break;
-        futex_wait(&word, 0, deadline);
-    }
-    for (size_t i = 0; i < enlisted; i++)
-        counter_delist(c[i], &watch[i].node);
-    return first_settled(c, watch, count, enlisted, which);
-}
-
-static int thread_wait(struct counter *const *c, struct watch *watch, size_t count, int64_t deadline,
-                       size_t *which)
-{
-    int outcome;
-
-    do
-        outcome = thread_wait_once(c, watch, count, deadline, which);
-    while (outcome == -1 && (deadline == COIR_NEVER || coir_now() < deadline));
-    return outcome == -1 ? COIR_ETIMEDOUT : outcome;
 }
 
 /* ------------------------------------------------------------------------------------ cancels */
@@ -316,7 +282,50 @@ size_t wait_wake_canceled(struct coir_runtime *rt)
     struct wake_visit v = {.reason = WAKE_CANCEL};
 
     rt->drop_pending(rt);
+    for (unsigned i = 0; i < rt->worker_count; i++)
+        worker_ask(rt->worker[i], ASK_LOOK);
     worker_each_fiber(rt, wake_one, &v);
+    return v.woken;
+}
+
+struct owed_visit {
+    bool (*owed)(const struct counter *c, void *arg);
+    void *arg;
+    size_t woken;
+};
+
+static bool waits_for_owed(const struct fiber *f, const struct owed_visit *v)
+{
+    if (f->waits_for == wait_for_any) {
+        const struct wait *w = f->waits_on;
+
+        for (size_t i = 0; i < w->n; i++)
+            if (v->owed(w->counter[i], v->arg))
+                return true;
+    }
+    return f->waits_for == wait_for_counter && v->owed(f->waits_on, v->arg);
+}
+
+static void wake_owed(struct fiber *f, void *arg)
+{
+    struct owed_visit *v = arg;
+    uint64_t generation;
+
+    if (!fiber_claim_parked(f, &generation))
+        return;
+    if (waits_for_owed(f, v)) {
+        fiber_wake(f, generation, WAKE_CLOSE);
+        v->woken++;
+    }
+    if (!fiber_publish(f))
+        worker_ready(f);
+}
+
+size_t wait_wake_owed(struct coir_runtime *rt, bool (*owed)(const struct counter *c, void *arg), void *arg)
+{
+    struct owed_visit v = {owed, arg, 0};
+
+    worker_each_fiber(rt, wake_owed, &v);
     return v.woken;
 }
 
@@ -328,8 +337,9 @@ size_t wait_wake_all(struct coir_runtime *rt)
     return v.woken;
 }
 
-static void wake_canceled(struct coir_runtime *rt)
+static void wake_canceled(struct coir_runtime *rt, void *unused)
 {
+    (void)unused;
     wait_wake_canceled(rt);
 }
 
@@ -341,7 +351,7 @@ void wait_cancel(struct counter *c, enum coir_cancel cause)
     if (rt)
         hostcall_cancel_requested(rt, cause);
     counter_cancel(c);
-    runtime_each_open(wake_canceled);
+    runtime_each_open(wake_canceled, NULL);
 }
 
 /* -------------------------------------------------------------------------------- public part */
@@ -365,10 +375,10 @@ int coir_wait_until(coir_counter *counter, int64_t deadline)
     }
     if (outcome < 0) {
         struct watch watch;
-        struct wait wait = {&c, &watch, 1, deadline, false};
+        struct wait wait = {&c, &watch, 1, deadline, false, false};
 
         outcome = self ? fiber_wait(self, &wait, owned && deadline == COIR_NEVER, &which)
-                       : thread_wait(&c, &watch, 1, deadline, &which);
+                       : thread_wait(&c, 1, deadline, &which);
     }
     if (outcome >= 0 && owned)
         job_disown(*job_slot(), c);
@@ -384,12 +394,12 @@ static int wait_any(struct counter *const *c, size_t n, int64_t deadline, size_t
 {
     struct fiber *self = fiber_self();
     struct watch watch[COIR_WAIT_ANY_MAX];
-    struct wait wait = {c, watch, n, deadline, false};
+    struct wait wait = {c, watch, n, deadline, false, false};
     int outcome = first_settled(c, NULL, n, 0, which);
 
     if (outcome >= 0)
         return outcome;
-    return self ? fiber_wait(self, &wait, false, which) : thread_wait(c, watch, n, deadline, which);
+    return self ? fiber_wait(self, &wait, false, which) : thread_wait(c, n, deadline, which);
 }
 
 int coir_wait_any(coir_counter *const *counters, size_t n, int64_t deadline, size_t *which)
@@ -453,7 +463,7 @@ int coir_sleep_until(int64_t deadline)
         return COIR_OK;
     if (!self)
         return thread_sleep(deadline);
-    if (!worker_park_begin(self, &generation, "sleep", NULL))
+    if (!worker_park_begin(self, &generation, wait_for_time, NULL))
         return COIR_ENOMEM;
     alarm_arm(&alarm, self, generation, deadline);
     notice_cancel(self, generation);

@@ -7,6 +7,25 @@
 
 #include "job.h"
 
+/* What a fiber says it waits for (worker_park_begin); compared by address. */
+extern const char wait_for_counter[]; /* on the counter */
+extern const char wait_for_any[];     /* on its struct wait */
+extern const char wait_for_frame[];   /* on a counter in a frame that goes; nothing else ends it */
+extern const char wait_for_time[];
+
+/* A waiter's node at one counter. */
+struct watch;
+
+/* What a fiber waits with, for counters. */
+struct wait {
+    struct counter *const *counter;
+    struct watch *watch;     /* n of them */
+    size_t n;
+    int64_t deadline;
+    bool heed;               /* a cancel ends the wait */
+    bool must;               /* nothing but the counter ends it */
+};
+
 /* A deadline that wakes a parked fiber. */
 struct alarm {
     struct timer timer;
@@ -33,6 +52,9 @@ void wait_join(struct counter *c);
 
 /* Ends canceled work that waits for other work, and wakes every parked fiber whose job is canceled. Returns how many. */
 size_t wait_wake_canceled(struct coir_runtime *rt);
+
+/* Ends the waits for counters that `owed` says yes to, as WAKE_CLOSE. Returns how many. */
+size_t wait_wake_owed(struct coir_runtime *rt, bool (*owed)(const struct counter *c, void *arg), void *arg);
 
 /* Ends every wait there is, as WAKE_CLOSE. Returns how many. */
 size_t wait_wake_all(struct coir_runtime *rt);

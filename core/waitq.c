@@ -193,9 +193,10 @@ static int fiber_sleep(struct sleeper *s, int64_t deadline)
     notice_cancel(s->fiber, s->generation);
     reason = worker_park(s->fiber);
     alarm_cancel(&alarm);
-    return reason == WAKE_EVENT     ? COIR_OK
-           : reason == WAKE_TIMEOUT ? COIR_ETIMEDOUT
-                                    : COIR_ECANCELED;
+    return reason == WAKE_EVENT      ? COIR_OK
+           : reason == WAKE_TIMEOUT  ? COIR_ETIMEDOUT
+           : reason == WAKE_DEADLOCK ? COIR_EDEADLK
+                                     : COIR_ECANCELED;
 }
 
 static int thread_sleep(struct sleeper *s, int64_t deadline)

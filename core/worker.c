@@ -61,6 +61,7 @@ static void arrive(struct worker *w)
 {
     struct fiber *left = w->carrier.left;
 
+    atomic_store_explicit(&w->asked, ASK_LOOK, memory_order_relaxed); /* ASKED: for who is resumed */
     switch (w->left) {
     case LEFT_NOTHING:
         break;
@@ -157,11 +158,21 @@ static int64_t wake_up_time(struct worker *w)
     return watch < earliest ? watch : earliest;
 }
 
+static void tell_all_idle(struct coir_runtime *rt)
+{
+    uint64_t counts = atomic_load_explicit(&rt->park.counts, memory_order_relaxed); /* a hint */
+
+    if (park_sleeping(counts) == rt->worker_count)
+        rt->all_idle(rt);
+}
+
 static void sleep_announced(struct worker *w)
 {
     struct coir_runtime *rt = w->runtime;
     int64_t deadline = wake_up_time(w);
 
+    if (UNLIKELY(rt->all_idle != NULL))
+        tell_all_idle(rt);
     tally(&w->sleeps, 1);
     if (rt->io && rt->io->sleep)
         w->searching = rt->io->sleep(w, deadline);
@@ -204,7 +215,7 @@ static void idle(struct worker *w)
     } else {
         sleep_announced(w);
     }
-    atomic_store_explicit(&w->busy_tick, w->tick | 1, memory_order_relaxed); /* a hint */
+    atomic_store_explicit(&w->busy_tick, tally_read(&w->tick) | 1, memory_order_relaxed); /* a hint */
 }
 
 /* ---------------------------------------------------------------------------------- the loop */
@@ -329,7 +340,7 @@ static struct fiber *next_directly(struct worker *w)
     bool jobs = !deque_empty(&w->deque);
     struct fiber *f;
 
-    if (UNLIKELY(++w->tick % POLL_TURNS == 0)) {
+    if (UNLIKELY(worker_turn(w) % POLL_TURNS == 0)) {
         w->look_outside = true;
         return NULL;
     }
@@ -357,8 +368,8 @@ bool worker_park_begin(struct fiber *self, uint64_t *generation, const char *wha
         return false;
     self->waits_for = what;
     self->waits_on = on;
-    if (UNLIKELY(w->park_times))
-        self->since = coir_now();
+    self->waits_until = COIR_NEVER; /* alarm_arm says otherwise */
+    self->waits_since = UNLIKELY(w->note_waits) ? coir_now() : 0;
     *generation = fiber_park_begin(self);
     return true;
 }
@@ -427,7 +438,7 @@ void worker_yield(struct fiber *self)
 
 bool worker_others_wait(struct worker *w)
 {
-    if (++w->tick % POLL_TURNS == 0)
+    if (worker_turn(w) % POLL_TURNS == 0)
         find_events(w, false);
     return !ring_empty(&w->ring) || !inject_empty(&w->runtime->inject);
 }

@@ -260,6 +260,13 @@ typedef struct coir_metrics {
     void (*tick)(void *arg, unsigned worker, size_t queued);
 } coir_metrics;
 
+/* What is done about jobs that wait for each other in a circle; see coir_deadlock_check. */
+enum coir_deadlock_policy {
+    COIR_DEADLOCK_NONE = 0, /* nobody looks, but coir_deadlock_check does */
+    COIR_DEADLOCK_REPORT,   /* cycles are logged, and waits that nothing in an idle runtime can end */
+    COIR_DEADLOCK_FAIL_NEWEST /* as well, the wait of each cycle that began last ends: COIR_EDEADLK */
+};
+
 enum coir_log_level { COIR_LOG_ERROR = 0, COIR_LOG_WARNING, COIR_LOG_INFO };
 
 /*
@@ -325,15 +332,41 @@ typedef struct coir_options {
     const coir_metrics *metrics;
     unsigned faults_also; /* bits of enum coir_fault that are contained, too; only with
                              COIR_FAULTS_CONTAIN, else COIR_EINVAL */
+    /* Watching. Each starts one more thread, NAME/watch, which sleeps most of the time. */
+    int64_t stall_ns; /* a job that does not suspend for longer is logged, once, with its place, while it
+                         runs; 0: nobody watches; at least 1 ms */
+    int stall_signal; /* with stall_ns: tells a worker to say where it is; 0: SIGURG. A handler is
+                         installed, chained to the one before, and taken away at close. System calls
+                         of a job that is logged may end with EINTR. */
+    enum coir_deadlock_policy deadlock; /* checked when all workers are idle, and every second */
 } coir_options;
+
+/* What can be said of a job that has not ended. */
+typedef struct coir_job_info {
+    uint64_t job;      /* its id; 0: it runs, and has none yet (coir_job_id gives one) */
+    const char *name;  /* as given to coir_job_name, NULL if not; the job's memory: valid while it lives */
+    coir_fn *fn;       /* what it runs */
+    int worker;        /* that runs it; -1: none does, it waits */
+    const char *waits_for; /* such as "counter", "sleep", "recv", "worker"; NULL: it runs */
+    const void *waits_on;  /* the counter or other object, to compare with; NULL: none */
+    int64_t since;     /* coir_now() when it began to wait; 0: not noted (options.park_times or .deadlock) */
+} coir_job_info;
+
+#define COIR_LEFT_MAX 16
 
 /* What became of the work, filled by coir_close. */
 typedef struct coir_receipt {
     uint64_t ended[COIR_PANICKED + 1]; /* jobs ended, by outcome, since open */
     uint64_t dropped;  /* of those CANCELED: queued jobs dropped by this close */
     uint64_t canceled; /* parked fibers whose wait this close interrupted */
-    uint64_t running;  /* jobs still running or parked when the call returned */
+    uint64_t running;  /* jobs still running or parked when the call returned; ended and running
+                          are together all that were accepted */
     int64_t drain_ns;  /* how long the drain took */
+    uint64_t told;     /* waits elsewhere, by plain threads and by fibers of other runtimes, for jobs of
+                          `running`: they got COIR_ECANCELED */
+    uint64_t owed;     /* counters that the jobs of `running` owe */
+    unsigned left_count; /* jobs named below */
+    coir_job_info left[COIR_LEFT_MAX]; /* of `running`, the first that were found */
 } coir_receipt;
 
 /*
@@ -361,8 +394,9 @@ COIR_API COIR_MUST_USE int coir_open(const coir_options *options, coir_runtime *
  *
  * When the budget has passed, queued jobs end CANCELED (kind SHUTDOWN), parked fibers get
  * COIR_ECANCELED from the call they wait in, and one more short budget (100 ms) is given for
- * that. Then, if a job still runs, the fibers that wait for it get COIR_ECANCELED; plain threads go on
- * waiting, and the next close finds what has ended meanwhile.
+ * that. Then, if a job still runs, everybody who waits for it gets COIR_ECANCELED (fibers of this and
+ * of other runtimes, plain threads), the receipt names it, and the next close finds what has ended
+ * meanwhile. Who waits from then on waits for the job's end, or for the next close.
  *
  * Returns     COIR_OK when all work ended, whatever the outcomes; COIR_ETIMEDOUT while a job
  *             still runs; COIR_EPERM on a worker of any runtime; COIR_EBUSY while another thread closes it
@@ -409,6 +443,7 @@ typedef struct coir_stats {
     uint64_t records_lost; /* failures that could not be kept: no memory */
     uint64_t contained; /* faults contained; counted in panics, too */
     uint64_t tainted;  /* of those, not stack overflows: memory may have been written by mistake */
+    uint64_t stalls;   /* jobs that did not suspend for longer than options.stall_ns */
 } coir_stats;
 
 /*
@@ -434,6 +469,53 @@ COIR_API int coir_stats_read(coir_runtime *runtime, coir_stats *stats);
  * Cost        a look at every stack
  */
 COIR_API int coir_dump(coir_runtime *runtime, int fd);
+/* ----------------------------------------------------------------------- stalls and deadlocks */
+
+#define COIR_DEADLOCK_MAX 16
+
+/* What coir_deadlock_check has found. */
+typedef struct coir_deadlock {
+    uint64_t cycles;  /* of jobs that wait for each other */
+    uint64_t stuck;   /* fibers, and pieces of work spawned after others, that can never go on: the cycles,
+                         and all who wait for them */
+    uint64_t unowed;  /* fibers that wait for a counter that no job of this runtime owes. Counted only
+                         if nothing in the runtime can run: then a plain thread must signal, or nobody will */
+    uint64_t failed;  /* waits that were ended with COIR_EDEADLK */
+    unsigned count;   /* entries of waits */
+    struct {
+        unsigned cycle; /* from 1; each waits for the next of its cycle, the last for the first; 0: unowed */
+        coir_job_info job; /* the innermost of its stack */
+    } waits[COIR_DEADLOCK_MAX]; /* the first that were found */
+} coir_deadlock;
+
+/*
+ * Looks for deadlocks: jobs that can never go on, because each waits for one whose end waits for it.
+ *
+ *   report     filled by COIR_OK and COIR_EDEADLK; NULL: not wanted
+ *
+ * A cycle is found while other parts of the runtime run. What may be ended from elsewhere is none: a wait
+ * with a deadline, for I/O, or for something whose holder is not known. A cancel could still end
+ * what is reported. Work that waits for other work (coir_spawn_after) is followed.
+ *
+ * Returns     COIR_OK (no cycle); COIR_EDEADLK (a cycle, or more); COIR_EINVAL; COIR_ENOMEM
+ * Call from   any thread while the runtime is open
+ * Suspends    no
+ * Cost        walks over all stacks twice, holding one parked fiber at a time; not for the fast path
+ */
+COIR_API int coir_deadlock_check(coir_runtime *runtime, coir_deadlock *report);
+
+/*
+ * Lets a long computation be interrupted: yields if somebody asked for that, and tells of a cancel.
+ * Put it into loops that do not suspend. With options.stall_ns a job that does so is asked to yield
+ * after half that time, and so never counts as stalled.
+ *
+ * Returns     COIR_OK; COIR_ECANCELED if the calling job, or one that waits for it on this stack, is
+ *             canceled (as coir_canceled; each further call says so again). On a plain thread COIR_OK.
+ * Call from   anywhere but signal handlers
+ * Suspends    when asked to
+ * Cost        a call, one load and a branch that is not taken
+ */
+COIR_API int coir_checkpoint(void);
 
 /* --------------------------------------------------------------------------------- counters */
 
@@ -514,8 +596,10 @@ COIR_API int coir_counter_cancel(coir_counter *counter);
  * passes a cancel of the caller on to the counter's jobs and returns when they have settled.
  *
  * Returns     COIR_DONE..COIR_PANICKED, the worst outcome. Or, with jobs still owed:
- *             COIR_ETIMEDOUT; COIR_ECANCELED (the caller is canceled; its next wait is not
- *             interrupted); COIR_ENOMEM (no stack left to park on)
+ *             COIR_ETIMEDOUT; COIR_ECANCELED (the caller is canceled, and its next wait is not
+ *             interrupted; or the runtime of these jobs could not close because of them);
+ *             COIR_EDEADLK (the counter is owed the end of the calling job, or of one that waits for it
+ *             on this stack; or options.deadlock chose this wait); COIR_ENOMEM (no stack left to park on)
  * Call from   a fiber (parks) or a plain thread (blocks)
  * Suspends    yes
  * Ordering    all that the jobs did happens before the return
@@ -535,8 +619,9 @@ COIR_API COIR_MUST_USE int coir_wait(coir_counter *counter);
  *   n          1 to COIR_WAIT_ANY_MAX
  *   which      receives the index of the lowest counter found complete; NULL: not wanted
  *
- * Returns     the outcome of that counter; COIR_ETIMEDOUT; COIR_ECANCELED; COIR_ENOMEM;
- *             COIR_EINVAL (n out of range). The other counters are still owed.
+ * Returns     the outcome of that counter; COIR_ETIMEDOUT; COIR_ECANCELED; COIR_EDEADLK (as
+ *             coir_wait_until, of each of them); COIR_ENOMEM; COIR_EINVAL (n out of range). The
+ *             other counters are still owed.
  * Call from   a fiber or a plain thread
  * Suspends    yes
  */

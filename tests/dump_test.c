@@ -324,7 +324,7 @@ static void the_report_of_an_abort_lists_every_fiber(void)
 {
     CHILD_DIES(die, NULL, SIGABRT, "coir: fatal: a panic aborts", "the end", "coir: runtime ",
                ": parked, job \"gatekeeper\" function", "waits for counter",
-               ": running on worker 0, job 256 \"culprit\" function", "running 1, parked 1");
+               ": running on worker 0, job 512 \"culprit\" function", "running 1, parked 1");
 }
 
 CHECK_MAIN(CASE(each_parked_fiber_says_what_it_waits_for), CASE(a_job_may_dump_its_own_runtime),

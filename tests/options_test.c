@@ -116,6 +116,11 @@ static void an_option_out_of_range_is_named(void)
     REFUSES(backtrace, 2);
     REFUSES(park_times, 2);
     REFUSES(records, COIR_RECORDS + 1);
+    REFUSES(stall_ns, -1);
+    REFUSES(stall_ns, COIR_MS - 1);
+    REFUSES(stall_signal, -1);
+    REFUSES(stall_signal, 65);
+    REFUSES(deadlock, (enum coir_deadlock_policy)3);
     REFUSES(name, "twelve_bytes");
 }
 
@@ -123,6 +128,9 @@ static void both_ends_of_a_range_are_inside(void)
 {
     OPENS(workers, 64);
     OPENS(pin, 1);
+    OPENS(stall_ns, COIR_MS);
+    OPENS(stall_ns, COIR_NEVER);
+    OPENS(deadlock, COIR_DEADLOCK_FAIL_NEWEST);
     OPENS(stack_bytes, 16 << 10);
     OPENS(stack_bytes, (16 << 10) + 1);
     OPENS(stack_bytes, 64 << 20, o.stacks_max = 16);

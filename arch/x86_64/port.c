@@ -114,6 +114,14 @@ void *arch_capture(struct _Unwind_Context *boundary, struct arch_frame *frame)
     return (struct arch_frame *)_Unwind_GetCFA(boundary) - 1;
 }
 
+void arch_interrupted(const void *context, uintptr_t *pc, uintptr_t *frame)
+{
+    const ucontext_t *uc = context;
+
+    *pc = (uintptr_t)uc->uc_mcontext.gregs[REG_RIP];
+    *frame = (uintptr_t)uc->uc_mcontext.gregs[REG_RBP];
+}
+
 /* Linux 6.6. Older kernels and CPUs without shadow stacks refuse the call: then there are none. */
 bool arch_shadow_stack(void)
 {

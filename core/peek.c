@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * peek.c - reads the jobs of a stack that somebody else runs, without stopping it.
+ *
+ * What is read may change under the reader: it is checked before it is followed (a job's record lies
+ * in its fiber's stack, which stays mapped), and believed only if the worker has made no turn and no
+ * switch meanwhile, for these lie between any two jobs. Of a job that is stuck all is exact. Of one that
+ * has just begun, a weakly ordered machine may show an old word: so nothing here is followed by those
+ * who get it, only compared and shown.
+ */
+#include "peek.h"
+
+#define UNSANITIZED __attribute__((no_sanitize("address"), no_sanitize("thread")))
+
+/* The record, if the address is one that a job of this fiber can have. */
+UNSANITIZED static const volatile struct job *checked(const volatile struct fiber *f, uintptr_t address)
+{
+    uintptr_t low = (uintptr_t)f->bottom, bytes = f->bytes;
+
+    if (address % _Alignof(struct job) || address < low || bytes < sizeof(struct job) ||
+        address - low > bytes - sizeof(struct job))
+        return NULL;
+    return (const volatile struct job *)address;
+}
+
+UNSANITIZED static void note(struct peek *p, const volatile struct job *j)
+{
+    unsigned i = p->depth < PEEK_JOBS ? p->depth : PEEK_JOBS - 1;
+
+    p->job[i] = (struct peek_job){j->fn, j->name, j->id, j->owed_to};
+    p->depth++;
+}
+
+UNSANITIZED bool peek_worker(struct worker *w, struct peek *p)
+{
+    const volatile struct worker *seen = w;
+    const volatile struct fiber *f;
+    const volatile struct job *j;
+    uintptr_t above = 0;
+
+    p->depth = 0;
+    p->at = peek_progress(w);
+    atomic_thread_fence(memory_order_acquire); /* the progress is read first */
+    f = seen->current;
+    p->fiber = (const struct fiber *)f;
+    if (!f || f == &seen->home)
+        return false;
+    for (j = checked(f, (uintptr_t)f->job); j && (uintptr_t)j > above; j = checked(f, (uintptr_t)j->outer)) {
+        if (!j->is_try)
+            note(p, j);
+        above = (uintptr_t)j; /* outer records lie higher: the walk ends */
+    }
+    atomic_thread_fence(memory_order_acquire); /* and last */
+    return p->depth > 0 && progress_same(p->at, peek_progress(w));
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * peek.h - what a worker is doing, read by others while it does it. See peek.c.
+ */
+#ifndef COIR_PEEK_H
+#define COIR_PEEK_H
+
+#include "job.h"
+
+#define PEEK_JOBS 64
+
+/* Where a worker is: as long as the two are unchanged it has neither begun nor left anything. */
+struct progress {
+    uint64_t tick, switches;
+};
+
+/* The jobs on the stack that a worker runs, the innermost first. */
+struct peek {
+    struct progress at;
+    const struct fiber *fiber;  /* compared, not followed */
+    unsigned depth;             /* how many; past PEEK_JOBS, the last entry is the outermost */
+    struct peek_job {
+        coir_fn *fn;
+        const char *name;
+        uint64_t id;            /* 0: it has none yet */
+        struct counter *owed_to; /* not to be followed */
+    } job[PEEK_JOBS];
+};
+
+static inline struct progress peek_progress(struct worker *w)
+{
+    return (struct progress){tally_read(&w->tick), tally_read(&w->switches)};
+}
+
+static inline bool progress_same(struct progress a, struct progress b)
+{
+    return a.tick == b.tick && a.switches == b.switches;
+}
+
+/* False: it runs no job, or went on while it was looked at. */
+bool peek_worker(struct worker *w, struct peek *p);
+
+#endif

@@ -1,0 +1,405 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * stall.c - watches the workers from a thread of its own, if options ask for it.
+ *
+ * Why a thread: sleeping workers do look in on busy ones, but when all are busy, which is when a stall
+ * hurts most, nobody sleeps.
+ *
+ * A stall costs the job that stalls nothing until it is looked at. A worker counts its turns and its
+ * switches anyway, and one of the two moves between any two jobs and at every suspension: if both are
+ * the same as a while ago, and the worker is not asleep, it has been in one job all that time. After
+ * half of options.stall_ns it is asked to yield (coir_checkpoint), after all of it it is named, with an
+ * answer of its own (probe.c). What is queued behind it can be stolen, as always.
+ *
+ * Deadlocks are looked for when the last worker goes to sleep, and every second; but only if some fiber
+ * has parked since the last look, for nothing else makes a cycle.
+ */
+#include "stall.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cpus.h"
+#include "deadlock.h"
+#include "probe.h"
+#include "wait.h"
+
+#define LOOK_MAX_NS (100 * COIR_MS)   /* between two looks at the workers, at most */
+#define LOOKS_PER_STALL 4
+#define ANSWER_NS (100 * COIR_MS)     /* a worker has this long to say where it is */
+#define DEADLOCK_NS COIR_SEC          /* between two looks for deadlocks, if no idle worker asks */
+#define DEADLOCK_MIN_NS (10 * COIR_MS) /* and if one does */
+#define DEADLOCK_SHARE 20             /* no more than one part in so many of the time is spent on it */
+
+/* What is known of one worker. */
+struct watched {
+    struct progress at;
+    int64_t since;   /* it has been there */
+    bool asked, named;
+    struct probe probe;
+};
+
+struct stall {
+    struct coir_runtime *rt;
+    int signal;              /* 0: stalls are not watched */
+    int64_t stall_ns;
+    bool has_thread;
+    pthread_t thread;
+    _Atomic uint32_t word;   /* a futex: bumped to end a sleep */
+    _Atomic bool stopping;
+    _Atomic bool all_idle;   /* the last worker has gone to sleep since the last look */
+
+    /* The thread's own. */
+    int64_t looked, next_look; /* for deadlocks: when, and not before */
+    uint64_t parks;          /* of all workers, at that look */
+    uint64_t told;           /* the cycles that were logged last */
+    int64_t unowed_since;    /* waits that nobody can end, with these parks; 0: none */
+    bool unowed_told;
+    struct watched worker[]; /* one for each */
+};
+
+/* ------------------------------------------------------------------------------------ in words */
+
+/* "name+0x12 in file", as far as it is known. */
+static void describe(uintptr_t pc, char *text, size_t bytes)
+{
+    Dl_info info;
+
+    if (!dladdr((void *)pc, &info) || !info.dli_fname)
+        snprintf(text, bytes, "?");
+    else if (info.dli_sname)
+        snprintf(text, bytes, "%s+0x%zx in %s", info.dli_sname, (size_t)(pc - (uintptr_t)info.dli_saddr),
+                 info.dli_fname);
+    else
+        snprintf(text, bytes, "%s+0x%zx", info.dli_fname, (size_t)(pc - (uintptr_t)info.dli_fbase));
+}
+
+static const char *or_unnamed(const char *name)
+{
+    return name && *name ? name : "unnamed";
+}
+
+static void log_job(struct stall *s, const char *what, const coir_job_info *j)
+{
+    char fn[256], since[64] = "";
+
+    describe((uintptr_t)j->fn, fn, sizeof fn);
+    if (j->since)
+        snprintf(since, sizeof since, ", since %lld ms", (long long)((coir_now() - j->since) / COIR_MS));
+    host_log(&s->rt->host, COIR_LOG_WARNING, "%s: job %llu (%s, %s) waits for %s %p%s", what,
+             (unsigned long long)j->job, or_unnamed(j->name), fn, j->waits_for, j->waits_on, since);
+}
+
+/* ------------------------------------------------------------------------------------- stalls */
+
+static void log_stall(struct stall *s, struct worker *w, const coir_job_info *j, int64_t ns)
+{
+    char fn[256];
+
+    describe((uintptr_t)j->fn, fn, sizeof fn);
+    host_log(&s->rt->host, COIR_LOG_WARNING,
+             "stall: worker %u is in job %llu (%s, %s), which has not suspended for %lld ms", w->index,
+             (unsigned long long)j->job, or_unnamed(j->name), fn, (long long)(ns / COIR_MS));
+    atomic_fetch_add_explicit(&s->rt->stalls, 1, memory_order_relaxed); /* a figure */
+}
+
+static void log_frames(struct stall *s, const struct probe *p)
+{
+    char place[384];
+
+    for (unsigned i = 0; i < p->frames; i++) {
+        describe(p->pc[i] - (i > 0), place, sizeof place); /* a return address may be another line's */
+        host_log(&s->rt->host, COIR_LOG_WARNING, "stall:   #%u %p %s", i, (void *)p->pc[i], place);
+    }
+}
+
+/* The worker did not answer: what can be seen from outside. */
+static void name_silent(struct stall *s, struct worker *w, const struct watched *v, int64_t ns)
+{
+    struct peek p;
+
+    if (!peek_worker(w, &p) || !progress_same(p.at, v->at))
+        return;
+    log_stall(s, w, &(coir_job_info){.job = p.job[0].id, .fn = p.job[0].fn}, ns);
+    host_log(&s->rt->host, COIR_LOG_WARNING, "stall:   no backtrace: its thread takes no signal now");
+}
+
+/* It may have gone on meanwhile: then it is not named. */
+static void name(struct stall *s, struct worker *w, const struct watched *v)
+{
+    int64_t now = coir_now(), ns = now - v->since;
+    const struct probe *p = w->probe;
+
+    if (!probe_ask(w, s->signal, now + ANSWER_NS)) {
+        name_silent(s, w, v, ns);
+    } else if (p->fn && progress_same(p->at, v->at)) {
+        log_stall(s, w, &(coir_job_info){.job = p->job, .name = p->name, .fn = p->fn}, ns);
+        log_frames(s, p);
+    }
+}
+
+static void look_at(struct stall *s, struct worker *w, struct watched *v)
+{
+    struct progress at = peek_progress(w);
+    int64_t now = coir_now();
+    bool awake = atomic_load_explicit(&w->busy_tick, memory_order_relaxed) != 0; /* a hint */
+
+    if (!awake || !progress_same(at, v->at)) {
+        v->at = at;
+        v->since = now;
+        v->asked = v->named = false;
+        return;
+    }
+    if (!v->asked && now - v->since >= s->stall_ns / 2) {
+        v->asked = true;
+        worker_ask(w, ASK_YIELD);
+    }
+    if (!v->named && now - v->since >= s->stall_ns) {
+        v->named = true;
+        name(s, w, v);
+    }
+}
+
+/* ----------------------------------------------------------------------------------- deadlocks */
+
+static uint64_t sum_parks(struct coir_runtime *rt)
+{
+    uint64_t sum = 0;
+
+    for (unsigned i = 0; i < rt->worker_count; i++)
+        sum += tally_read(&rt->worker[i]->parks);
+    return sum;
+}
+
+/* The same cycles are told once, though other fibers park and the look is repeated. */
+static uint64_t signature(const coir_deadlock *d)
+{
+    uint64_t sum = d->cycles;
+
+    for (unsigned i = 0; i < d->count; i++)
+        if (d->waits[i].cycle)
+            sum = sum * 31 + d->waits[i].job.job;
+    return sum;
+}
+
+static void tell_cycles(struct stall *s, const coir_deadlock *d)
+{
+    if (signature(d) == s->told && d->failed == 0)
+        return;
+    s->told = signature(d);
+    host_log(&s->rt->host, COIR_LOG_WARNING, "deadlock: %llu cycles, %llu fibers can never go on%s",
+             (unsigned long long)d->cycles, (unsigned long long)d->stuck,
+             d->failed ? "; the newest wait of each is failed" : "");
+    for (unsigned i = 0; i < d->count; i++)
+        if (d->waits[i].cycle)
+            log_job(s, "deadlock", &d->waits[i].job);
+}
+
+/* A plain thread may be about to signal; one that has not for a second is worth a line. */
+static void tell_unowed(struct stall *s, const coir_deadlock *d, int64_t now)
+{
+    if (d->unowed == 0) {
+        s->unowed_since = 0;
+        return;
+    }
+    s->unowed_since = s->unowed_since ? s->unowed_since : now;
+    if (s->unowed_told || now - s->unowed_since < DEADLOCK_NS)
+        return;
+    s->unowed_told = true;
+    for (unsigned i = 0; i < d->count; i++)
+        if (!d->waits[i].cycle)
+            log_job(s, "nothing can run, and nobody in this runtime owes what is waited for",
+                    &d->waits[i].job);
+}
+
+static void look_for_deadlocks(struct stall *s)
+{
+    struct coir_runtime *rt = s->rt;
+    uint64_t parks = sum_parks(rt);
+    int64_t now = coir_now(), spent;
+    coir_deadlock d;
+
+    s->looked = now;
+    if (parks == s->parks && (!s->unowed_since || s->unowed_told))
+        return;
+    if (parks != s->parks)
+        s->unowed_told = (s->unowed_since = 0);
+    switch (deadlock_check(rt, rt->options.deadlock == COIR_DEADLOCK_FAIL_NEWEST, &d)) {
+    case COIR_ENOMEM:
+        host_log(&rt->host, COIR_LOG_WARNING, "no memory to look for deadlocks");
+        return; /* and try again */
+    case COIR_EDEADLK:
+        tell_cycles(s, &d);
+    }
+    s->parks = parks;
+    tell_unowed(s, &d, now);
+    spent = (coir_now() - now) * DEADLOCK_SHARE;
+    s->next_look = now + (spent > DEADLOCK_MIN_NS ? spent : DEADLOCK_MIN_NS);
+}
+
+/* A worker that is idle, the last of them. */
+static void on_all_idle(struct coir_runtime *rt)
+{
+    struct stall *s = rt->stall;
+
+    if (atomic_exchange_explicit(&s->all_idle, true, memory_order_relaxed)) /* a hint, told once */
+        return;
+    atomic_fetch_add_explicit(&s->word, 1, memory_order_release); /* WORD */
+    futex_wake(&s->word, 1);
+}
+
+/* ------------------------------------------------------------------------------------ the thread */
+
+static int64_t look_interval(const struct stall *s)
+{
+    int64_t ns = s->signal ? s->stall_ns / LOOKS_PER_STALL : COIR_SEC;
+
+    return s->signal && ns > LOOK_MAX_NS ? LOOK_MAX_NS : ns;
+}
+
+/* When a look for deadlocks is due. */
+static int64_t deadlock_due(struct stall *s)
+{
+    if (s->rt->options.deadlock == COIR_DEADLOCK_NONE)
+        return COIR_NEVER;
+    if (atomic_load_explicit(&s->all_idle, memory_order_relaxed)) /* a hint */
+        return s->next_look;
+    return s->looked + DEADLOCK_NS;
+}
+
+static void *watch(void *arg)
+{
+    struct stall *s = arg;
+
+    while (!atomic_load_explicit(&s->stopping, memory_order_acquire)) { /* WORD */
+        uint32_t seen = atomic_load_explicit(&s->word, memory_order_acquire); /* WORD */
+        int64_t until = coir_now() + look_interval(s), due = deadlock_due(s);
+
+        if (due <= coir_now()) {
+            atomic_store_explicit(&s->all_idle, false, memory_order_relaxed); /* a hint */
+            look_for_deadlocks(s);
+            continue;
+        }
+        if (!atomic_load_explicit(&s->stopping, memory_order_acquire)) /* WORD */
+            futex_wait(&s->word, seen, due < until ? due : until);
+        for (unsigned i = 0; s->signal && i < s->rt->worker_count; i++)
+            look_at(s, s->rt->worker[i], &s->worker[i]);
+    }
+    return NULL;
+}
+
+int stall_open(struct coir_runtime *rt)
+{
+    const coir_options *o = &rt->options;
+    struct stall *s;
+    int status = COIR_OK;
+
+    if (!o->stall_ns && o->deadlock == COIR_DEADLOCK_NONE)
+        return COIR_OK;
+    s = mem_alloc(&rt->host, sizeof *s + o->workers * sizeof *s->worker);
+    if (!s)
+        return COIR_ENOMEM;
+    s->rt = rt;
+    s->stall_ns = o->stall_ns;
+    if (o->stall_ns) {
+        s->signal = o->stall_signal ? o->stall_signal : SIGURG;
+        status = probe_open(s->signal);
+    }
+    if (status != COIR_OK) {
+        host_log(&rt->host, COIR_LOG_ERROR, "options.stall_signal %d cannot be had: %s", s->signal,
+                 strerror(-status));
+        mem_free(&rt->host, s);
+        return status;
+    }
+    rt->all_idle = o->deadlock != COIR_DEADLOCK_NONE ? on_all_idle : NULL;
+    rt->stall = s;
+    return COIR_OK;
+}
+
+void stall_thread_open(struct worker *w)
+{
+    struct stall *s = w->runtime->stall;
+
+    if (!s || !s->signal)
+        return;
+    w->probe = &s->worker[w->index].probe;
+    probe_thread_open(s->signal);
+}
+
+int stall_start(struct coir_runtime *rt)
+{
+    struct stall *s = rt->stall;
+    char name[16];
+    sigset_t before;
+    int error;
+
+    if (!s)
+        return COIR_OK;
+    thread_block_signals(&before);
+    error = pthread_create(&s->thread, NULL, watch, s);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (error) {
+        host_log(&rt->host, COIR_LOG_ERROR, "the watcher could not be started: %s", strerror(error));
+        return COIR_EAGAIN;
+    }
+    s->has_thread = true;
+    snprintf(name, sizeof name, "%.9s/watch", rt->options.name);
+    pthread_setname_np(s->thread, name);
+    return COIR_OK;
+}
+
+void stall_stop(struct coir_runtime *rt)
+{
+    struct stall *s = rt->stall;
+
+    if (!s || !s->has_thread)
+        return;
+    atomic_store_explicit(&s->stopping, true, memory_order_release); /* WORD */
+    atomic_fetch_add_explicit(&s->word, 1, memory_order_release);    /* WORD */
+    futex_wake(&s->word, 1);
+    pthread_join(s->thread, NULL);
+    s->has_thread = false;
+}
+
+/* No worker runs any more. */
+void stall_close(struct coir_runtime *rt)
+{
+    struct stall *s = rt->stall;
+
+    if (!s)
+        return;
+    if (s->signal)
+        probe_close(s->signal);
+    mem_free(&rt->host, s);
+    rt->stall = NULL;
+}
+
+/* ------------------------------------------------------------------------------------ checkpoint */
+
+static COLD int heed(struct worker *w)
+{
+    uint32_t asked = atomic_exchange_explicit(&w->asked, 0, memory_order_seq_cst); /* ASKED */
+    struct fiber *self = w->current;
+    bool canceled = self->job && job_canceled(w->runtime, self->job);
+
+    if (!canceled && asked & ASK_YIELD && self->job) {
+        worker_yield(self);
+        canceled = job_canceled(self->runtime, self->job);
+    }
+    if (!canceled)
+        return COIR_OK;
+    worker_ask(worker_of(self), ASK_LOOK); /* whoever asks next on this worker may be canceled too */
+    return COIR_ECANCELED;
+}
+
+int coir_checkpoint(void)
+{
+    struct worker *w = worker_here();
+
+    if (LIKELY(!w || !atomic_load_explicit(&w->asked, memory_order_relaxed))) /* ASKED, heed orders */
+        return COIR_OK;
+    return heed(w);
+}
