@@ -54,9 +54,12 @@ uint64_t job_id(struct job *j)
 
 bool job_canceled(struct coir_runtime *rt, const struct job *j)
 {
-    for (; j; j = j->outer)
-        if (j->owed_to && counter_canceled(j->owed_to))
+    for (; j; j = j->outer) {
+        if (j->masked)
+            return false;
+        if ((j->owed_to && counter_canceled(j->owed_to)) || (j->scope && scope_canceled(j->scope)))
             return true;
+    }
     return atomic_load_explicit(&rt->canceling, memory_order_seq_cst); /* ASK, fiber.c */
 }
 
@@ -295,11 +298,12 @@ static inline __attribute__((always_inline)) int call(struct job *j, struct job 
 
 /* Sets what must be set; the rest is written by failures before they read it. */
 static inline void open_job(struct job *j, coir_fn *fn, void *arg, struct counter *owed_to,
-                            struct job *outer, bool is_try)
+                            struct scope *scope, struct job *outer, bool is_try)
 {
     j->fn = fn;
     j->arg = arg;
     j->owed_to = owed_to;
+    j->scope = scope;
     j->outer = outer;
     j->owned = NULL;
     j->name = NULL;
@@ -308,7 +312,25 @@ static inline void open_job(struct job *j, coir_fn *fn, void *arg, struct counte
     j->is_try = is_try;
     j->raising = false;
     j->told = false;
+    j->masked = false;
+    j->obliged = false;
+    j->obligations = NULL;
     j->more = NULL;
+}
+
+/* A job of a domain starts: it can be named from now on. */
+static NOINLINE void enter_scope(struct job *j)
+{
+    job_id(j); /* now, for others may read it */
+    scope_enter(j->scope, &j->member);
+}
+
+/* It has ended; what it has not discharged is lost. The last access to the domain. */
+static NOINLINE void leave_scope(struct job *j, int outcome)
+{
+    if (j->obliged)
+        ops()->leak(j);
+    scope_leave(j->scope, &j->member, j, outcome, outcome == COIR_PANICKED ? j->failure.id : 0);
 }
 
 static COLD void release_failed(struct worker *w, struct counter *c, int outcome, coir_failure *f)
@@ -319,9 +341,25 @@ static COLD void release_failed(struct worker *w, struct counter *c, int outcome
         tally(&w->unobserved, 1);
 }
 
-void job_drop(struct coir_runtime *rt, const struct work *item, enum coir_kind kind)
+/* Books of the runtime: a piece of work has ended without having run. */
+static void note_dropped(struct coir_runtime *rt, int outcome, bool shutdown)
 {
     struct worker *w = worker_here();
+
+    if (w && w->runtime == rt) {
+        tally(&w->ended[outcome], 1);
+        tally(&w->dropped, shutdown);
+    } else {
+        atomic_fetch_add_explicit(&rt->ended_outside, 1, memory_order_relaxed); /* BOOKS, runtime.c */
+        atomic_fetch_add_explicit(&rt->dropped_outside, shutdown, memory_order_relaxed); /* a figure */
+        fence_full(); /* BOOKS: no worker may notice */
+        if (runtime_flag(&rt->draining))
+            rt->idle(rt);
+    }
+}
+
+void job_drop(struct coir_runtime *rt, const struct work *item, enum coir_kind kind)
+{
     coir_failure f;
 
     job_failure(NULL, &f, COIR_CANCELED, kind);
@@ -329,23 +367,49 @@ void job_drop(struct coir_runtime *rt, const struct work *item, enum coir_kind k
              kind == COIR_KIND_SHUTDOWN     ? "the runtime closed before it started"
              : kind == COIR_KIND_DEPENDENCY ? "a job it was to run after did not end as COIR_DONE"
                                             : "canceled before it started");
-    if (w && w->runtime == rt) {
-        tally(&w->ended[COIR_CANCELED], 1);
-        tally(&w->dropped, kind == COIR_KIND_SHUTDOWN);
-    } else {
-        atomic_fetch_add_explicit(&rt->ended_outside, 1, memory_order_relaxed); /* BOOKS, runtime.c */
-        atomic_fetch_add_explicit(&rt->dropped_outside, kind == COIR_KIND_SHUTDOWN,
-                                  memory_order_relaxed); /* a figure */
-        fence_full(); /* BOOKS: no worker may notice */
-        if (runtime_flag(&rt->draining))
-            rt->idle(rt);
-    }
+    note_dropped(rt, COIR_CANCELED, kind == COIR_KIND_SHUTDOWN);
+    if (item->scope)
+        scope_drop(item->scope, SCOPE_CANCELED);
     if (item->owed)
         counter_fail(item->owed, COIR_CANCELED, &f);
 }
 
+/* What its domain's verdict means for the one who waits for it. */
+static void write_verdict(struct scope *s, enum scope_verdict why, struct coir_domain *by,
+                          coir_failure *f)
+{
+    job_failure(NULL, f, why == SCOPE_EXPIRED ? COIR_EXPIRED : COIR_CANCELED,
+                why == SCOPE_EXPIRED ? COIR_KIND_EXPIRED : COIR_KIND_SKIPPED);
+    if (why == SCOPE_TRIPPED)
+        snprintf(f->message, sizeof f->message, "failure %llu has tripped domain %s",
+                 (unsigned long long)breaker_figures(&by->breaker).opened_by, by->name);
+    else
+        snprintf(f->message, sizeof f->message, "%s in domain %s",
+                 why == SCOPE_EXPIRED ? "too late to start" : "canceled before it started",
+                 s->domain->name);
+}
+
+/* Whether its domain will not have the work run now; then it has ended. rt: whose books tell, or NULL.
+ * who: stands for the job until it leaves the scope. */
+static NOINLINE bool turned_away(struct coir_runtime *rt, const struct work *item, struct job *who)
+{
+    struct coir_domain *by = NULL;
+    enum scope_verdict why = scope_judge(item->scope, who, &by);
+    coir_failure f;
+
+    if (why == SCOPE_RUN)
+        return false;
+    write_verdict(item->scope, why, by, &f);
+    if (rt)
+        note_dropped(rt, f.outcome, false);
+    scope_drop(item->scope, why);
+    if (item->owed)
+        counter_fail(item->owed, f.outcome, &f);
+    return true;
+}
+
 /* Whether the work is to be dropped instead of run. */
-static bool unwanted(struct worker *w, const struct work *item)
+static bool unwanted(struct worker *w, const struct work *item, struct job *who)
 {
     struct counter *c = item->owed;
 
@@ -358,7 +422,7 @@ static bool unwanted(struct worker *w, const struct work *item)
         job_drop(w->runtime, item, COIR_KIND_SKIPPED);
         return true;
     }
-    return false;
+    return UNLIKELY(item->scope != NULL) && turned_away(w->runtime, item, who);
 }
 
 /* Runs the work; releases its unit unless it ended DONE. True: DONE. */
@@ -369,10 +433,14 @@ static inline __attribute__((always_inline)) bool run(struct fiber *self, const 
     struct job j;
     int outcome;
 
-    if (unwanted(w, item))
+    if (unwanted(w, item, &j))
         return false;
-    open_job(&j, item->fn, item->arg, owed, self->job, false);
+    open_job(&j, item->fn, item->arg, owed, item->scope, self->job, false);
+    if (UNLIKELY(j.scope != NULL))
+        enter_scope(&j);
     outcome = call(&j, &self->job);
+    if (UNLIKELY(j.scope != NULL))
+        leave_scope(&j, outcome);
     w = worker_of(self); /* it may have moved */
     tally(&w->ended[outcome], 1);
     if (LIKELY(outcome == COIR_DONE))
@@ -390,7 +458,7 @@ void job_run(struct fiber *self, const struct work *item)
     struct work next;
 
     while (owed && !worker_others_wait(worker_of(self)) &&
-           deque_pop_owed(&worker_of(self)->deque, owed, &next))
+           deque_pop_owed(&worker_of(self)->deque, owed, item->scope, &next))
         done += run(self, &next, owed);
     if (owed && done)
         counter_settle(owed, done);
@@ -401,18 +469,54 @@ bool job_run_in_place(struct fiber *self, const struct work *item)
     return run(self, item, item->owed);
 }
 
+/* Opens j as a boundary on what runs here. Returns where its innermost job is kept: that belongs to
+ * the fiber, or to this thread, so it stays. */
+static struct job **open_try(struct job *j, coir_fn *fn, void *arg)
+{
+    struct job **slot = job_slot();
+    const struct eh_globals *eh = exceptions_here();
+
+    open_job(j, fn, arg, NULL, *slot ? (*slot)->scope : NULL, *slot, true);
+    if (eh)
+        j->eh = *eh;
+    return slot;
+}
+
 int job_try(coir_fn *fn, void *arg, coir_failure *failure)
 {
-    struct job **slot = job_slot(); /* stays: it belongs to the fiber, or to this thread */
-    const struct eh_globals *eh = exceptions_here();
     struct job j;
-    int outcome;
+    struct job **slot = open_try(&j, fn, arg);
+    int outcome = call(&j, slot);
 
-    open_job(&j, fn, arg, NULL, *slot, true);
-    if (eh)
-        j.eh = *eh;
-    outcome = call(&j, slot);
     if (outcome != COIR_DONE && failure)
         *failure = j.failure;
     return outcome;
+}
+
+int job_try_masked(coir_fn *fn, void *arg)
+{
+    struct job j;
+    struct job **slot = open_try(&j, fn, arg);
+
+    j.masked = true;
+    return call(&j, slot);
+}
+
+void job_run_outside(const struct work *item)
+{
+    struct job j;
+    struct job **slot;
+    int outcome;
+
+    if (turned_away(NULL, item, &j))
+        return;
+    slot = open_try(&j, item->fn, item->arg);
+    j.scope = item->scope;
+    enter_scope(&j);
+    outcome = call(&j, slot);
+    leave_scope(&j, outcome);
+    if (item->owed && outcome == COIR_DONE)
+        counter_settle(item->owed, 1);
+    else if (item->owed)
+        counter_fail(item->owed, outcome, &j.failure);
 }

@@ -11,6 +11,7 @@
 #include <unwind.h>
 
 #include "counter.h"
+#include "scope.h"
 #include "worker.h"
 
 struct defer {
@@ -30,6 +31,7 @@ struct job {
     coir_fn *fn;              /* for reports */
     void *arg;
     struct counter *owed_to;  /* who is owed this job's end; NULL: nobody, or a coir_try */
+    struct scope *scope;      /* domain and deadline; a coir_try's is its job's; NULL: none */
     struct job *outer;        /* the job (or thread) below on this stack, or NULL */
     struct counter *owned;    /* counters in its frames that it spawned on; linked by next_owned */
     const char *name;         /* coir_job_name, or NULL */
@@ -38,6 +40,10 @@ struct job {
     bool is_try;              /* a coir_try: same job, a boundary of its own */
     bool raising;             /* a panic is on its way to this boundary */
     bool told;                /* COIR_ECANCELED has been returned once */
+    bool masked;              /* a finalizer: cancels do not reach it */
+    bool obliged;             /* obligations have been bound to it */
+    struct member member;     /* in its domain's list; scope->domain->lock */
+    struct obligation *obligations; /* bound to it; scope->domain->lock */
     struct defer_block *more; /* further handlers */
     struct eh_globals eh;     /* C++ exception globals at its entry; coir_try's only, else zero */
 
@@ -57,13 +63,19 @@ void job_run(struct fiber *self, const struct work *item);
 /* The same, but a unit that ended DONE is left for the caller to release; true: it is. */
 bool job_run_in_place(struct fiber *self, const struct work *item);
 
+/* The same on a plain thread, for a domain whose work runs in the caller. */
+void job_run_outside(const struct work *item);
+
 /* Ends a piece of work that will not run, as CANCELED. */
 void job_drop(struct coir_runtime *rt, const struct work *item, enum coir_kind kind);
 
 /* Runs fn(arg) in a boundary of its own. COIR_DONE, or COIR_PANICKED with *failure filled. */
 int job_try(coir_fn *fn, void *arg, coir_failure *failure);
 
-/* Whether the job, one that waits for it on this stack, or the runtime is asked to stop. */
+/* The same for a finalizer: a cancel does not reach the calls it blocks in. */
+int job_try_masked(coir_fn *fn, void *arg);
+
+/* Whether the job, its domain, one that waits for it on this stack, or the runtime is asked to stop. */
 bool job_canceled(struct coir_runtime *rt, const struct job *j);
 
 uint64_t job_id(struct job *j);
@@ -88,6 +100,7 @@ void job_failure(struct job *j, coir_failure *f, int outcome, enum coir_kind kin
 struct job_ops {
     void (*cancel)(struct counter *c); /* asks its jobs to stop */
     void (*join)(struct counter *c);   /* waits for it, uninterrupted */
+    void (*leak)(struct job *j);       /* reports the obligations that are bound to it still */
 };
 extern _Atomic(const struct job_ops *) job_ops;
 

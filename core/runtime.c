@@ -21,8 +21,10 @@
 #include <sys/mman.h>
 
 #include "cpus.h"
+#include "drain.h"
 #include "fault.h"
 #include "io.h"
+#include "obligation.h"
 #include "offload.h"
 #include "options.h"
 #include "spawn.h"
@@ -175,7 +177,8 @@ static void free_runtime(struct coir_runtime *rt)
     mem_free(&host, rt);
 }
 
-static const struct job_ops wait_ops = {.cancel = wait_cancel, .join = wait_join};
+static const struct job_ops wait_ops = {
+    .cancel = wait_cancel, .join = wait_join, .leak = obligation_leak_job};
 
 static int set_up(struct coir_runtime *rt)
 {
@@ -396,7 +399,8 @@ int coir_close(coir_runtime *rt, int64_t drain_ns, coir_receipt *receipt)
     dropped = sum_dropped(rt);
 
     set_draining(rt, true);
-    drained = drain(rt, deadline_after(begin, drain_ns)) || cancel_all(rt, receipt);
+    drained = (drain(rt, deadline_after(begin, drain_ns)) || cancel_all(rt, receipt)) &&
+              drain_domains(rt, deadline_after(coir_now(), drain_ns < 0 ? -1 : CANCEL_BUDGET_NS));
     sum_ended(rt, receipt->ended);
     receipt->dropped = sum_dropped(rt) - dropped;
     receipt->running = unfinished(rt);

@@ -10,4 +10,12 @@
 /* Ends work that waits for other work and has been canceled meanwhile; runtime->drop_pending. */
 void spawn_drop_pending(struct coir_runtime *rt);
 
+/* Queues work that its domain has admitted: as coir_spawn from a fiber of rt, else as coir_submit. If
+ * the queue refuses, the admission is taken back. frame: an address below the caller's frames. */
+int spawn_admitted(struct coir_runtime *rt, const struct work *item, uintptr_t frame);
+
+/* Runs such work at once, on the calling fiber of its runtime; on a plain thread. */
+void spawn_in_place(struct fiber *self, const struct work *item, uintptr_t frame);
+void spawn_outside(const struct work *item, uintptr_t frame);
+
 #endif

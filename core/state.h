@@ -93,6 +93,9 @@ struct coir_runtime {
     struct lock pending_lock;  /* guards the list */
     struct after *pending;     /* work that waits for other work (spawn.c) */
 
+    struct lock domains_lock;  /* guards the tree below */
+    struct coir_domain *domains; /* those that have no parent (scope.h) */
+
     struct stacks stacks;
     struct inject inject;
     struct park park;

@@ -3,7 +3,7 @@
  * wait.c - waiting: in place, parked, on a plain thread; deadlines and cancels.
  *
  * What a waiter may run on its own stack: only jobs that have not started, of the very counter it
- * waits for, from its own deque, and only in a wait without deadline, while half of the stack is
+ * waits for, of its own domain, from its own deque, and only in a wait without deadline, while half of the stack is
  * left. Anything else on a waiter's stack can end up waiting for the waiter below it (other
  * runtimes had to learn that). Their units are released together, in one step, when it stops.
  *
@@ -53,10 +53,11 @@ static void run_children(struct fiber *self, struct counter *c)
 {
     struct worker *w = worker_of(self);
     struct eh_globals eh = {0};
+    struct scope *scope = self->job ? self->job->scope : NULL;
     struct work item;
     uint64_t done = 0, fp;
 
-    if (stack_is_low(self) || !deque_pop_owed(&w->deque, c, &item))
+    if (stack_is_low(self) || !deque_pop_owed(&w->deque, c, scope, &item))
         return;
     fp = arch_fp_get();
     if (w->carrier.eh) {
@@ -69,7 +70,7 @@ static void run_children(struct fiber *self, struct counter *c)
         else
             arch_fp_set(fp);
         w = worker_of(self); /* the child may have parked, and this stack moved */
-    } while (!worker_others_wait(w) && deque_pop_owed(&w->deque, c, &item));
+    } while (!worker_others_wait(w) && deque_pop_owed(&w->deque, c, scope, &item));
     if (w->carrier.eh)
         *w->carrier.eh = eh;
     if (done)
@@ -288,8 +289,18 @@ static int thread_wait(struct counter *const *c, struct watch *watch, size_t cou
 /* Looks at one fiber; its stack may be read while it is held in PARKING. */
 struct wake_visit {
     enum wake reason;
+    const struct coir_domain *only; /* CLOSE: of this domain and below; NULL: all */
     size_t woken;
 };
+
+static bool is_meant(const struct wake_visit *v, const struct fiber *f)
+{
+    const struct job *j = f->job;
+
+    if (v->reason != WAKE_CLOSE)
+        return job_canceled(f->runtime, j);
+    return !v->only || (j && j->scope && domain_within(j->scope->domain, v->only));
+}
 
 static void wake_one(struct fiber *f, void *arg)
 {
@@ -298,7 +309,7 @@ static void wake_one(struct fiber *f, void *arg)
 
     if (!fiber_claim_parked(f, &generation))
         return;
-    if (v->reason == WAKE_CLOSE || job_canceled(f->runtime, f->job)) {
+    if (is_meant(v, f)) {
         fiber_wake(f, generation, v->reason);
         v->woken++;
     }
@@ -320,6 +331,14 @@ size_t wait_wake_all(struct coir_runtime *rt)
     struct wake_visit v = {.reason = WAKE_CLOSE};
 
     worker_each_fiber(rt, wake_one, &v);
+    return v.woken;
+}
+
+size_t wait_wake_domain(struct coir_domain *d)
+{
+    struct wake_visit v = {.reason = WAKE_CLOSE, .only = d};
+
+    worker_each_fiber(d->rt, wake_one, &v);
     return v.woken;
 }
 

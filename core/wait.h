@@ -34,7 +34,8 @@ void wait_join(struct counter *c);
 /* Ends canceled work that waits for other work, and wakes every parked fiber whose job is canceled. Returns how many. */
 size_t wait_wake_canceled(struct coir_runtime *rt);
 
-/* Ends every wait there is, as WAKE_CLOSE. Returns how many. */
+/* Ends every wait there is, or in a domain and below it, as WAKE_CLOSE. Returns how many. */
 size_t wait_wake_all(struct coir_runtime *rt);
+size_t wait_wake_domain(struct coir_domain *d);
 
 #endif
