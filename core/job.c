@@ -313,8 +313,6 @@ static inline void open_job(struct job *j, coir_fn *fn, void *arg, struct counte
     j->raising = false;
     j->told = false;
     j->masked = false;
-    j->obliged = false;
-    j->obligations = NULL;
     j->more = NULL;
 }
 
@@ -322,6 +320,8 @@ static inline void open_job(struct job *j, coir_fn *fn, void *arg, struct counte
 static NOINLINE void enter_scope(struct job *j)
 {
     job_id(j); /* now, for others may read it */
+    j->obliged = false;
+    j->obligations = NULL;
     scope_enter(j->scope, &j->member);
 }
 

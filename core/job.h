@@ -41,7 +41,7 @@ struct job {
     bool raising;             /* a panic is on its way to this boundary */
     bool told;                /* COIR_ECANCELED has been returned once */
     bool masked;              /* a finalizer: cancels do not reach it */
-    bool obliged;             /* obligations have been bound to it */
+    bool obliged;             /* obligations have been bound to it; only if it has a scope, as the next two */
     struct member member;     /* in its domain's list; scope->domain->lock */
     struct obligation *obligations; /* bound to it; scope->domain->lock */
     struct defer_block *more; /* further handlers */

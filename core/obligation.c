@@ -17,7 +17,7 @@
 
 #include "spawn.h"
 
-#define FIRST_CHUNK 32
+#define FIRST_CHUNK 32u
 #define LINES_PER_SECOND 10
 
 struct obligation {

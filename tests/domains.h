@@ -88,7 +88,7 @@ static inline void job_block(void *arg)
     struct blocked *b = (struct blocked *)arg;
 
     run_set(&b->started);
-    b->status = coir_sleep_until(COIR_NEVER - 1);
+    b->status = coir_sleep_until(coir_now() + 3600 * COIR_SEC);
 }
 
 /* One job that is done before the return; its outcome. */
