@@ -90,11 +90,25 @@ static bool link_domain(struct coir_domain *d)
     return open;
 }
 
+static int open_in(struct coir_runtime *rt, struct coir_domain *parent, const coir_domain_options *o,
+                   coir_domain **domain)
+{
+    struct coir_domain *d = make(rt, parent, o);
+
+    if (!d)
+        return COIR_ENOMEM;
+    if (!link_domain(d)) {
+        mem_free(&rt->host, d);
+        return COIR_ESHUTDOWN;
+    }
+    *domain = d;
+    return COIR_OK;
+}
+
 int coir_domain_open(coir_runtime *rt, coir_domain *parent, const coir_domain_options *options,
                      coir_domain **domain)
 {
     coir_domain_options o;
-    struct coir_domain *d;
     int status;
 
     if (!domain)
@@ -105,15 +119,12 @@ int coir_domain_open(coir_runtime *rt, coir_domain *parent, const coir_domain_op
     status = copy_options(options, &o);
     if (status != COIR_OK)
         return status;
-    d = make(rt, parent, &o);
-    if (!d)
-        return COIR_ENOMEM;
-    if (!link_domain(d)) {
-        mem_free(&rt->host, d);
-        return COIR_ESHUTDOWN;
-    }
-    *domain = d;
-    return COIR_OK;
+    if (parent)
+        domain_visit(parent);
+    status = open_in(rt, parent, &o, domain);
+    if (parent)
+        domain_leave(parent);
+    return status;
 }
 
 /* ------------------------------------------------------------------------- waiting for a place */

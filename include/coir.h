@@ -621,7 +621,8 @@ COIR_API COIR_MUST_USE int coir_domain_open(coir_runtime *runtime, coir_domain *
  *             runtime); COIR_ETIMEDOUT (the job's deadline passed while it waited for a place);
  *             COIR_ECANCELED (the domain is canceled, or the caller was while it waited);
  *             COIR_ESHUTDOWN (the domain is closing); COIR_ENOMEM. On failure nothing is owed.
- * Call from   any thread
+ * Call from   any thread. A job that waits for a place in its own domain holds one meanwhile: give it
+ *             a deadline.
  * Suspends    only with COIR_FULL_WAIT (parks a fiber, blocks a thread) and COIR_FULL_RUN
  * Ordering    what the caller did before happens before fn
  * Cost        about coir_submit and a lock at start and end; a job with a deadline allocates a record

@@ -182,5 +182,93 @@ static void the_books_balance_on_many_workers(void)
     run_storm(5);
 }
 
+/* ------------------------------------------------------------------------------- no memory */
+
+static struct supply {
+    int calls, blocks, fail_at;
+} supply;
+
+static void *supply_alloc(size_t bytes, void *arg)
+{
+    void *memory = NULL;
+
+    (void)arg;
+    if (run_count(&supply.calls) != supply.fail_at)
+        memory = malloc(bytes);
+    if (memory)
+        run_count(&supply.blocks);
+    return memory;
+}
+
+static void supply_free(void *memory, void *arg)
+{
+    (void)arg;
+    __atomic_sub_fetch(&supply.blocks, 1, __ATOMIC_RELAXED);
+    free(memory);
+}
+
+static int ok(int status)
+{
+    CHECK(status == COIR_OK || status == COIR_ENOMEM);
+    return status == COIR_OK;
+}
+
+static void spawns_three(void *n)
+{
+    for (int i = 0; i < 3; i++)
+        if (ok(coir_spawn(NULL, job_count, n)))
+            __atomic_sub_fetch((int *)n, 1, __ATOMIC_RELAXED);
+    run_count(n);
+}
+
+/* Each accepted job and finalizer takes one from n, and gives it back when it runs. */
+static void use_all_that_allocates(coir_runtime *rt)
+{
+    coir_domain *d = NULL, *child = NULL;
+    coir_counter c = COIR_COUNTER_INIT;
+    coir_obligation o;
+    int n = 0, taken = 0;
+
+    if (!ok(coir_domain_open(rt, NULL, NULL, &d)))
+        return;
+    if (!ok(coir_domain_open(rt, d, NULL, &child)))
+        child = d;
+    for (int i = 0; i < 4; i++) {
+        if (ok(coir_domain_submit_until(child, &c, spawns_three, &n, coir_now() + 1000 * COIR_SEC)))
+            __atomic_sub_fetch(&n, 1, __ATOMIC_RELAXED);
+        if (ok(coir_domain_finalizer(child, job_count, &n)))
+            __atomic_sub_fetch(&n, 1, __ATOMIC_RELAXED);
+    }
+    for (int i = 0; i < 70; i++)
+        taken += ok(coir_obligation_take(d, "memory", &o));
+    CHECK(coir_wait(&c) == COIR_DONE);
+    CHECK_EQ(domain_stats(d).obligations_held, taken);
+    CHECK_EQ(coir_domain_close(d, -1, NULL), COIR_OK);
+    CHECK_EQ(n, 0);
+}
+
+static void any_allocation_may_fail_and_none_is_lost(void)
+{
+    coir_options options = run_options(1);
+    coir_runtime *rt;
+    int fail_at = 0, failed;
+
+    options.alloc = supply_alloc;
+    options.free = supply_free;
+    do {
+        supply = (struct supply){0};
+        CHECK_EQ(coir_open(&options, &rt), COIR_OK);
+        supply.fail_at = fail_at ? supply.calls + fail_at : 0;
+        use_all_that_allocates(rt);
+        failed = !fail_at || supply.calls >= supply.fail_at;
+        supply.fail_at = 0;
+        run_close(rt);
+        CHECK_EQ(supply.blocks, 0);
+        fail_at++;
+    } while (failed && CHECK(fail_at < 1000));
+    CHECK(fail_at > 12);
+}
+
 CHECK_MAIN(CASE(the_books_balance_on_one_worker), CASE(the_books_balance_on_two_workers),
-           CASE(the_books_balance_on_many_workers))
+           CASE(the_books_balance_on_many_workers),
+           CASE(any_allocation_may_fail_and_none_is_lost))

@@ -325,6 +325,41 @@ static void canceled_jobs_that_have_not_started_are_skipped(void)
     run_close(rt);
 }
 
+static coir_counter never, afterwards; /* in nobody's frame: waits do not pass a cancel on */
+
+static void spawns_after_never(void *n)
+{
+    int status = coir_spawn_after(&never, &afterwards, job_count, n);
+
+    CHECK(status == COIR_OK || status == COIR_ECANCELED);
+}
+
+/* The cancel comes before, while, or after the work is listed. */
+static void canceled_work_that_waits_for_other_work_ends(void)
+{
+    coir_runtime *rt = run_open(2);
+    int n = 0;
+
+    for (int i = 0; i < MANY(2000); i++) {
+        coir_domain *d = domain_open(rt, NULL, NULL);
+        coir_counter c = COIR_COUNTER_INIT;
+
+        coir_counter_init(&never);
+        coir_counter_init(&afterwards);
+        coir_counter_add(&never, 1);
+        CHECK_EQ(coir_domain_submit(d, &c, spawns_after_never, &n), COIR_OK);
+        if (i % 2 == 0)
+            CHECK(coir_wait(&c) == COIR_DONE);
+        CHECK_EQ(coir_domain_cancel(d), COIR_OK);
+        CHECK(coir_wait(&c) == COIR_DONE || i % 2);
+        CHECK(coir_wait(&afterwards) == COIR_CANCELED || i % 2);
+        coir_counter_done(&never, COIR_DONE);
+        domain_close(d);
+    }
+    CHECK_EQ(n, 0);
+    run_close(rt);
+}
+
 /* ------------------------------------------------------------------------------------ breaker */
 
 static coir_domain_options fragile(const char *name, unsigned panics_max, int64_t probe_ns)
@@ -464,6 +499,7 @@ CHECK_MAIN(CASE(bad_options_are_named), CASE(null_is_told_from_a_domain),
            CASE(a_deadline_is_looked_at_when_the_job_is_taken),
            CASE(a_cancel_reaches_the_subtree_and_nobody_else),
            CASE(canceled_jobs_that_have_not_started_are_skipped),
+           CASE(canceled_work_that_waits_for_other_work_ends),
            CASE(past_its_threshold_a_domain_skips_and_says_why),
            CASE(a_probe_closes_the_breaker_or_opens_it_again),
            CASE(while_one_job_probes_others_are_skipped),
