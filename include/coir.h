@@ -64,7 +64,7 @@ extern "C" {
     X(COIR_ECONNABORTED, -103, "connection aborted")                                              \
     X(COIR_ECONNRESET, -104, "connection reset by peer")                                          \
     X(COIR_ENOTCONN, -107, "not connected")                                                       \
-    X(COIR_ESHUTDOWN, -108, "the runtime is closing")                                             \
+    X(COIR_ESHUTDOWN, -108, "the runtime or domain closes")                                           \
     X(COIR_ETIMEDOUT, -110, "deadline passed")                                                    \
     X(COIR_ECONNREFUSED, -111, "connection refused")                                              \
     X(COIR_EHOSTUNREACH, -113, "no route to host")                                                \
