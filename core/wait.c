@@ -439,8 +439,11 @@ int coir_counter_cancel(coir_counter *counter)
 int coir_canceled(void)
 {
     struct fiber *self = fiber_self();
+    const struct job *j = *job_slot();
 
-    return self && self->job && job_canceled(self->runtime, self->job);
+    if (self)
+        return j && job_canceled(self->runtime, j);
+    return j && j->scope && job_canceled(j->scope->domain->rt, j); /* COIR_FULL_RUN */
 }
 
 static int thread_sleep(int64_t deadline)

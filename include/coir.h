@@ -415,7 +415,8 @@ COIR_API COIR_MUST_USE int coir_wait_any(coir_counter *const *counters, size_t n
  *   arg        must stay valid until the job has ended
  *
  * Returns     COIR_OK; COIR_EPERM on a plain thread; COIR_EINVAL (fn NULL); COIR_EAGAIN
- *             (options.jobs_max jobs are queued); COIR_ENOMEM. On failure nothing is owed.
+ *             (options.jobs_max jobs are queued, or its domain is full); COIR_ECANCELED (its domain
+ *             is canceled); COIR_ENOMEM. On failure nothing is owed.
  * Call from   a fiber
  * Suspends    no
  * Ordering    what the caller did before happens before fn
@@ -476,9 +477,9 @@ COIR_API void coir_yield(void);
 COIR_API int coir_sleep_until(int64_t deadline);
 
 /*
- * Whether the calling job, or a job that waits for it on this stack, is asked to stop.
+ * Whether the calling job, its domain, or a job that waits for it on this stack, is asked to stop.
  *
- * Returns     1 or 0; 0 on a plain thread
+ * Returns     1 or 0; 0 on a plain thread outside every domain
  */
 COIR_API int coir_canceled(void);
 

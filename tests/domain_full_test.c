@@ -457,6 +457,34 @@ static void jobs_in_place_may_block_and_do_not_overflow(void)
     run_close(stranger);
 }
 
+static void notes_cancel(void *arg)
+{
+    CHECK(!coir_canceled());
+    CHECK_EQ(coir_domain_cancel(coir_domain_current()), COIR_OK);
+    CHECK(coir_canceled());
+    run_count(arg);
+}
+
+static void a_job_on_a_plain_thread_learns_of_a_cancel(void)
+{
+    coir_runtime *rt = run_open(1);
+    coir_domain_options o = limited(1, COIR_FULL_RUN);
+    coir_domain *d = domain_open(rt, NULL, &o);
+    struct hold h = {0, 0};
+    coir_counter c = COIR_COUNTER_INIT;
+    int n = 0;
+
+    CHECK_EQ(coir_domain_submit(d, &c, job_hold, &h), COIR_OK);
+    run_until(&h.started);
+    CHECK_EQ(coir_domain_submit(d, &c, notes_cancel, &n), COIR_OK);
+    CHECK_EQ(n, 1);
+    CHECK(!coir_canceled());
+    run_set(&h.go);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+    domain_close(d);
+    run_close(rt);
+}
+
 CHECK_MAIN(CASE(the_limit_counts_queued_and_running_jobs_of_the_subtree),
            CASE(a_spawn_inside_a_full_domain_is_refused_whatever_it_does_else),
            CASE(a_limit_of_zero_is_none), CASE(what_the_queue_refuses_is_not_admitted),
@@ -464,4 +492,5 @@ CHECK_MAIN(CASE(the_limit_counts_queued_and_running_jobs_of_the_subtree),
            CASE(a_cancel_turns_away_who_waits), CASE(a_close_turns_away_who_waits),
            CASE(a_canceled_caller_stops_waiting), CASE(no_place_is_lost_in_a_crowd),
            CASE(past_its_limit_the_caller_runs_the_job),
+           CASE(a_job_on_a_plain_thread_learns_of_a_cancel),
            CASE(jobs_in_place_may_block_and_do_not_overflow))
