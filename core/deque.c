@@ -32,7 +32,7 @@ static struct deque_slot *slot(struct deque *d, int64_t i)
     return &d->slot[i & (DEQUE_CAP - 1)];
 }
 
-static void put(struct deque_slot *s, const struct work *item)
+static inline __attribute__((always_inline)) void put(struct deque_slot *s, const struct work *item)
 {
     atomic_store_explicit(&s->fn, item->fn, memory_order_relaxed);     /* carried by PUB */
     atomic_store_explicit(&s->arg, item->arg, memory_order_relaxed);   /* carried by PUB */
@@ -40,7 +40,7 @@ static void put(struct deque_slot *s, const struct work *item)
     atomic_store_explicit(&s->scope, item->scope, memory_order_relaxed); /* carried by PUB */
 }
 
-static void get(struct deque_slot *s, struct work *item)
+static inline __attribute__((always_inline)) void get(struct deque_slot *s, struct work *item)
 {
     item->fn = atomic_load_explicit(&s->fn, memory_order_relaxed);     /* carried by PUB */
     item->arg = atomic_load_explicit(&s->arg, memory_order_relaxed);   /* carried by PUB */
