@@ -3,7 +3,7 @@
  * deque.c - work-stealing deque (Chase and Lev, 2005; orderings after Lê et al., PPoPP 2013).
  *
  * Owns: the ring of jobs that one worker has spawned and nobody has started.
- * Knows nothing about jobs or fibers: an item is three words.
+ * Knows nothing about jobs or fibers: an item is four words.
  *
  * Bounded on purpose: a growing array brings the two hard faults of the paper's listing (a stale
  * array after a resize, and its publication). A full deque refuses, and the caller uses the
@@ -32,18 +32,20 @@ static struct deque_slot *slot(struct deque *d, int64_t i)
     return &d->slot[i & (DEQUE_CAP - 1)];
 }
 
-static void put(struct deque_slot *s, const struct work *item)
+static inline __attribute__((always_inline)) void put(struct deque_slot *s, const struct work *item)
 {
     atomic_store_explicit(&s->fn, item->fn, memory_order_relaxed);     /* carried by PUB */
     atomic_store_explicit(&s->arg, item->arg, memory_order_relaxed);   /* carried by PUB */
     atomic_store_explicit(&s->owed, item->owed, memory_order_relaxed); /* carried by PUB */
+    atomic_store_explicit(&s->scope, item->scope, memory_order_relaxed); /* carried by PUB */
 }
 
-static void get(struct deque_slot *s, struct work *item)
+static inline __attribute__((always_inline)) void get(struct deque_slot *s, struct work *item)
 {
     item->fn = atomic_load_explicit(&s->fn, memory_order_relaxed);     /* carried by PUB */
     item->arg = atomic_load_explicit(&s->arg, memory_order_relaxed);   /* carried by PUB */
     item->owed = atomic_load_explicit(&s->owed, memory_order_relaxed); /* carried by PUB */
+    item->scope = atomic_load_explicit(&s->scope, memory_order_relaxed); /* carried by PUB */
 }
 
 size_t deque_room(struct deque *d)
@@ -123,12 +125,14 @@ bool deque_pop(struct deque *d, struct work *item)
     return false;
 }
 
-bool deque_pop_owed(struct deque *d, const void *owed, struct work *item)
+bool deque_pop_owed(struct deque *d, const void *owed, const void *scope, struct work *item)
 {
     int64_t b = atomic_load_explicit(&d->bottom, memory_order_relaxed) - 1; /* own write */
+    struct deque_slot *s = slot(d, b);
 
     /* A slot below top is stale, but then the pop finds the deque empty. */
-    if (atomic_load_explicit(&slot(d, b)->owed, memory_order_relaxed) != owed) /* own write */
+    if (atomic_load_explicit(&s->owed, memory_order_relaxed) != owed ||  /* own write */
+        atomic_load_explicit(&s->scope, memory_order_relaxed) != scope) /* own write */
         return false;
     return deque_pop(d, item);
 }

@@ -10,11 +10,13 @@
 
 #define DEQUE_CAP 2048
 
-/* A call to make, and who is owed its end. Three opaque words as far as the queues care. */
+/* A call to make, who is owed its end, and in whose scope it runs (scope.h; NULL: the runtime's own).
+ * Four opaque words as far as the queues care. */
 struct work {
     coir_fn *fn;
     void *arg;
     void *owed;
+    void *scope;
 };
 
 /* A slot holds its words one by one: a thief may read it while the owner writes the next round,
@@ -23,7 +25,10 @@ struct deque_slot {
     _Atomic(coir_fn *) fn;
     _Atomic(void *) arg;
     _Atomic(void *) owed;
+    _Atomic(void *) scope;
 };
+
+_Static_assert(COIR_CACHE_LINE % sizeof(struct deque_slot) == 0, "no slot straddles a line");
 
 struct deque {
     /* Written by thieves, and by the owner for the last item. */
@@ -32,7 +37,7 @@ struct deque {
     /* Written by the owner. */
     _Alignas(COIR_CACHE_LINE) _Atomic int64_t bottom; /* next index to push */
     int64_t top_seen; /* owner's: a value top has reached, so a push need not read top */
-    struct deque_slot slot[DEQUE_CAP]; /* valid in [top, bottom) */
+    _Alignas(COIR_CACHE_LINE) struct deque_slot slot[DEQUE_CAP]; /* valid in [top, bottom) */
 };
 
 _Static_assert((DEQUE_CAP & (DEQUE_CAP - 1)) == 0, "mask needs a power of two");
@@ -47,8 +52,8 @@ bool deque_pop(struct deque *d, struct work *item);        /* owner; false: empt
 void deque_push_many(struct deque *d, const struct work *first, size_t stride, size_t n);
 enum steal deque_steal(struct deque *d, struct work *item); /* anyone */
 
-/* Owner: pops the newest item if its owed word is `owed`. */
-bool deque_pop_owed(struct deque *d, const void *owed, struct work *item);
+/* Owner: pops the newest item if its owed and scope words are these. */
+bool deque_pop_owed(struct deque *d, const void *owed, const void *scope, struct work *item);
 
 /* Owner: items a push is sure to find room for. */
 size_t deque_room(struct deque *d);

@@ -12,7 +12,7 @@
  */
 #include "inject.h"
 
-#define CHUNK_ITEMS 170 /* a chunk is a page */
+#define CHUNK_ITEMS 127 /* a chunk is a page */
 #define SPARE_MAX 16
 
 struct chunk {

@@ -67,9 +67,12 @@ uint64_t job_id_held(struct coir_runtime *rt, struct job *j)
 
 bool job_canceled(struct coir_runtime *rt, const struct job *j)
 {
-    for (; j; j = j->outer)
-        if (j->owed_to && counter_canceled(j->owed_to))
+    for (; j; j = j->outer) {
+        if (j->masked)
+            return false;
+        if ((j->owed_to && counter_canceled(j->owed_to)) || (j->scope && scope_canceled(j->scope)))
             return true;
+    }
     return atomic_load_explicit(&rt->canceling, memory_order_seq_cst); /* ASK, fiber.c */
 }
 
@@ -412,11 +415,12 @@ static inline __attribute__((always_inline)) int call(struct job *j, struct job 
 
 /* Sets what must be set; the rest is written by failures before they read it. */
 static inline void open_job(struct job *j, coir_fn *fn, void *arg, struct counter *owed_to,
-                            struct job *outer, bool is_try)
+                            struct scope *scope, struct job *outer, bool is_try)
 {
     j->fn = fn;
     j->arg = arg;
     j->owed_to = owed_to;
+    j->scope = scope;
     j->outer = outer;
     j->owned = NULL;
     j->held = NULL;
@@ -430,6 +434,7 @@ static inline void open_job(struct job *j, coir_fn *fn, void *arg, struct counte
     j->raising = false;
     j->told = false;
     j->apart = false;
+    j->masked = false;
     j->more = NULL;
 }
 
@@ -438,12 +443,29 @@ void job_end_apart(struct job *j, uintptr_t low)
     struct job **slot = job_slot(); /* stays: it belongs to the fiber */
     struct job bridge;
 
-    open_job(&bridge, NULL, NULL, NULL, j, true);
+    open_job(&bridge, NULL, NULL, NULL, j->scope, j, true);
     bridge.apart = true;
     *slot = &bridge;
     job_settle_owned(j, low);
     end_frames(j, COIR_PANICKED);
     *slot = NULL;
+}
+
+/* A job of a domain starts: it can be named from now on. */
+static NOINLINE void enter_scope(struct job *j)
+{
+    job_id(j); /* now, for others may read it */
+    j->obliged = false;
+    j->obligations = NULL;
+    scope_enter(j->scope, &j->member);
+}
+
+/* It has ended; what it has not discharged is lost. The last access to the domain. */
+static NOINLINE void leave_scope(struct job *j, int outcome)
+{
+    if (j->obliged)
+        ops()->leak(j);
+    scope_leave(j->scope, &j->member, j, outcome, outcome == COIR_PANICKED ? j->failure.id : 0);
 }
 
 static COLD void release_failed(struct worker *w, struct counter *c, int outcome, coir_failure *f)
@@ -454,36 +476,85 @@ static COLD void release_failed(struct worker *w, struct counter *c, int outcome
         tally(&w->unobserved, 1);
 }
 
-void job_drop(struct coir_runtime *rt, const struct work *item, enum coir_kind kind)
+/* Books of the runtime: a piece of work has ended without having run. */
+static void note_dropped(struct coir_runtime *rt, int outcome, bool shutdown)
 {
     struct worker *w = worker_here();
-    coir_failure f;
 
-    job_failure(NULL, &f, COIR_CANCELED, kind);
-    f.location = COIR_AT_SCHEDULER;
-    f.runtime = rt->number;
-    records_count(&rt->records, &f);
-    hostcall_completed(rt, COIR_CANCELED, -1);
-    snprintf(f.message, sizeof f.message, "%s",
-             kind == COIR_KIND_SHUTDOWN     ? "the runtime closed before it started"
-             : kind == COIR_KIND_DEPENDENCY ? "a job it was to run after did not end as COIR_DONE"
-                                            : "canceled before it started");
     if (w && w->runtime == rt) {
-        tally(&w->ended[COIR_CANCELED], 1);
-        tally(&w->dropped, kind == COIR_KIND_SHUTDOWN);
+        tally(&w->ended[outcome], 1);
+        tally(&w->dropped, shutdown);
     } else {
         atomic_fetch_add_explicit(&rt->ended_outside, 1, memory_order_relaxed); /* BOOKS, runtime.c */
-        atomic_fetch_add_explicit(&rt->dropped_outside, kind == COIR_KIND_SHUTDOWN,
-                                  memory_order_relaxed); /* a figure */
+        atomic_fetch_add_explicit(&rt->dropped_outside, shutdown, memory_order_relaxed); /* a figure */
         fence_full(); /* BOOKS: no worker may notice */
         if (runtime_flag(&rt->draining))
             rt->idle(rt);
     }
+}
+
+/* The record of work that has ended without having run, counted and told. */
+static void not_run(struct coir_runtime *rt, coir_failure *f, int outcome, enum coir_kind kind)
+{
+    job_failure(NULL, f, outcome, kind);
+    f->location = COIR_AT_SCHEDULER;
+    f->runtime = rt->number;
+    records_count(&rt->records, f);
+    hostcall_completed(rt, outcome, -1);
+}
+
+void job_drop(struct coir_runtime *rt, const struct work *item, enum coir_kind kind)
+{
+    coir_failure f;
+
+    not_run(rt, &f, COIR_CANCELED, kind);
+    snprintf(f.message, sizeof f.message, "%s",
+             kind == COIR_KIND_SHUTDOWN     ? "the runtime closed before it started"
+             : kind == COIR_KIND_DEPENDENCY ? "a job it was to run after did not end as COIR_DONE"
+                                            : "canceled before it started");
+    note_dropped(rt, COIR_CANCELED, kind == COIR_KIND_SHUTDOWN);
+    if (item->scope)
+        scope_drop(item->scope, SCOPE_CANCELED);
     if (item->owed)
         counter_fail(item->owed, COIR_CANCELED, &f);
 }
 
-/* Whether the work is to be dropped instead of run. */
+/* What its domain's verdict means for the one who waits for it. */
+static void write_verdict(const struct scope *s, enum scope_verdict why, struct coir_domain *by,
+                          coir_failure *f)
+{
+    const struct coir_domain *own = s->domain;
+
+    not_run(own->rt, f, why == SCOPE_EXPIRED ? COIR_EXPIRED : COIR_CANCELED,
+            why == SCOPE_EXPIRED ? COIR_KIND_EXPIRED : COIR_KIND_SKIPPED);
+    if (why == SCOPE_TRIPPED)
+        snprintf(f->message, sizeof f->message, "failure %llu has tripped domain %s",
+                 (unsigned long long)breaker_figures(&by->breaker).opened_by, by->name);
+    else
+        snprintf(f->message, sizeof f->message, "%s in domain %s",
+                 why == SCOPE_EXPIRED ? "too late to start" : "canceled before it started", own->name);
+}
+
+/* Whether its domain will not have the work run now; then it has ended. rt: whose books tell, or NULL.
+ * who: stands for the job until it leaves the scope. */
+static NOINLINE bool turned_away(struct coir_runtime *rt, const struct work *item, struct job *who)
+{
+    struct coir_domain *by = NULL;
+    enum scope_verdict why = scope_judge(item->scope, who, &by);
+    coir_failure f;
+
+    if (why == SCOPE_RUN)
+        return false;
+    write_verdict(item->scope, why, by, &f);
+    if (rt)
+        note_dropped(rt, f.outcome, false);
+    scope_drop(item->scope, why);
+    if (item->owed)
+        counter_fail(item->owed, f.outcome, &f);
+    return true;
+}
+
+/* Whether the work is to be dropped instead of run, its domain apart. */
 static inline __attribute__((always_inline)) bool unwanted(struct worker *w, const struct work *item)
 {
     struct counter *c = item->owed;
@@ -500,22 +571,28 @@ static inline __attribute__((always_inline)) bool unwanted(struct worker *w, con
     return false;
 }
 
-/* Runs the work; releases its unit unless it ended DONE. True: DONE. */
-static inline __attribute__((always_inline)) bool run(struct fiber *self, const struct work *item,
-                                                      struct counter *owed, bool metered)
+/* Runs the work; releases its unit unless it ended DONE. True: DONE. scope: the item's, which the
+ * callers know to be NULL, or not. */
+static inline __attribute__((always_inline)) bool run_in(struct fiber *self, const struct work *item,
+                                                         struct counter *owed, struct scope *scope,
+                                                         bool metered)
 {
     struct worker *w = worker_of(self);
     int64_t began;
     struct job j;
     int outcome;
 
-    if (unwanted(w, item))
+    if (unwanted(w, item) || (scope && turned_away(w->runtime, item, &j)))
         return false;
     if (metered)
         began = coir_now();
-    open_job(&j, item->fn, item->arg, owed, self->job, false);
+    open_job(&j, item->fn, item->arg, owed, scope, self->job, false);
     j.born = fiber_generation(self);
+    if (scope)
+        enter_scope(&j);
     outcome = call(&j, &self->job);
+    if (scope)
+        leave_scope(&j, outcome);
     w = worker_of(self); /* it may have moved */
     tally(&w->ended[outcome], 1);
     if (metered)
@@ -526,17 +603,29 @@ static inline __attribute__((always_inline)) bool run(struct fiber *self, const 
     return false;
 }
 
+/* A copy of its own, so that jobs outside every domain pay one branch. */
+static NOINLINE bool run_scoped(struct fiber *self, const struct work *item)
+{
+    return run_in(self, item, item->owed, item->scope, false);
+}
+
+static inline __attribute__((always_inline)) bool run(struct fiber *self, const struct work *item,
+                                                      struct counter *owed)
+{
+    return UNLIKELY(item->scope != NULL) ? run_scoped(self, item) : run_in(self, item, owed, NULL, false);
+}
+
 /* Jobs of one counter that follow each other release their units together: the counter cannot settle
  * before the last of them anyway, and its line is the one that workers fight for. */
 void job_run(struct fiber *self, const struct work *item)
 {
     struct counter *owed = item->owed;
-    uint64_t done = run(self, item, owed, false);
+    uint64_t done = run(self, item, owed);
     struct work next;
 
     while (owed && !worker_others_wait(worker_of(self)) &&
-           deque_pop_owed(&worker_of(self)->deque, owed, &next))
-        done += run(self, &next, owed, false);
+           deque_pop_owed(&worker_of(self)->deque, owed, item->scope, &next))
+        done += run(self, &next, owed);
     if (owed && done)
         counter_settle(owed, done);
 }
@@ -544,7 +633,7 @@ void job_run(struct fiber *self, const struct work *item)
 /* Apart, so that a runtime without metrics does not even ask (but in place, where nothing is tight). */
 static COLD bool run_metered(struct fiber *self, const struct work *item)
 {
-    return run(self, item, item->owed, true);
+    return run_in(self, item, item->owed, item->scope, true);
 }
 
 void job_run_metered(struct fiber *self, const struct work *item)
@@ -555,21 +644,29 @@ void job_run_metered(struct fiber *self, const struct work *item)
 
 bool job_run_in_place(struct fiber *self, const struct work *item)
 {
-    return LIKELY(!worker_of(self)->metered) ? run(self, item, item->owed, false)
-                                             : run_metered(self, item);
+    return LIKELY(!worker_of(self)->metered) ? run(self, item, item->owed) : run_metered(self, item);
+}
+
+/* Opens j as a boundary on what runs here. Returns where its innermost job is kept: that belongs to
+ * the fiber, or to this thread, so it stays. */
+static struct job **open_try(struct job *j, coir_fn *fn, void *arg)
+{
+    struct job **slot = job_slot();
+    const struct eh_globals *eh = exceptions_here();
+
+    open_job(j, fn, arg, NULL, *slot ? (*slot)->scope : NULL, *slot, true);
+    if (eh)
+        j->eh = *eh;
+    return slot;
 }
 
 static int try_call(coir_fn *fn, void *arg, coir_failure *failure, bool is_defer)
 {
-    struct job **slot = job_slot(); /* stays: it belongs to the fiber, or to this thread */
-    const struct eh_globals *eh = exceptions_here();
     struct job j;
+    struct job **slot = open_try(&j, fn, arg);
     int outcome;
 
-    open_job(&j, fn, arg, NULL, *slot, true);
     j.is_defer = is_defer;
-    if (eh)
-        j.eh = *eh;
     outcome = call(&j, slot);
     if (outcome != COIR_DONE && failure)
         *failure = j.failure;
@@ -579,4 +676,32 @@ static int try_call(coir_fn *fn, void *arg, coir_failure *failure, bool is_defer
 int job_try(coir_fn *fn, void *arg, coir_failure *failure)
 {
     return try_call(fn, arg, failure, false);
+}
+
+int job_try_masked(coir_fn *fn, void *arg)
+{
+    struct job j;
+    struct job **slot = open_try(&j, fn, arg);
+
+    j.is_defer = j.masked = true;
+    return call(&j, slot);
+}
+
+void job_run_outside(const struct work *item)
+{
+    struct job j;
+    struct job **slot;
+    int outcome;
+
+    if (turned_away(NULL, item, &j))
+        return;
+    slot = open_try(&j, item->fn, item->arg);
+    j.scope = item->scope;
+    enter_scope(&j);
+    outcome = call(&j, slot);
+    leave_scope(&j, outcome);
+    if (item->owed && outcome == COIR_DONE)
+        counter_settle(item->owed, 1);
+    else if (item->owed)
+        counter_fail(item->owed, outcome, &j.failure);
 }

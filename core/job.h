@@ -12,6 +12,7 @@
 
 #include "counter.h"
 #include "held.h"
+#include "scope.h"
 #include "worker.h"
 
 struct defer {
@@ -31,6 +32,7 @@ struct job {
     coir_fn *fn;              /* for reports */
     void *arg;
     struct counter *owed_to;  /* who is owed this job's end; NULL: nobody, or a coir_try */
+    struct scope *scope;      /* domain and deadline; a coir_try's is its job's; NULL: none */
     struct job *outer;        /* the job (or thread) below on this stack, or NULL */
     struct counter *owned;    /* counters in its frames that it spawned on; linked by next_owned */
     struct held *held;        /* locks taken inside this boundary and not unlocked */
@@ -44,8 +46,12 @@ struct job {
     bool is_defer;            /* that coir_try runs a deferred handler */
     bool raising;             /* a panic is on its way to this boundary */
     bool told;                /* COIR_ECANCELED has been returned once */
-    uintptr_t raised_at;      /* an address below its frames; once a panic or exception is raised */
     bool apart;               /* outer is on another stack: a clean-up after it */
+    bool masked;              /* a finalizer: cancels do not reach it */
+    bool obliged;             /* obligations have been bound to it; only if it has a scope, as the next two */
+    uintptr_t raised_at;      /* an address below its frames; once a panic or exception is raised */
+    struct member member;     /* in its domain's list; scope->domain->lock */
+    struct obligation *obligations; /* bound to it; scope->domain->lock */
     struct defer_block *more; /* further handlers */
     struct eh_globals eh;     /* C++ exception globals at its entry; coir_try's only, else zero */
 
@@ -68,6 +74,9 @@ void job_run_metered(struct fiber *self, const struct work *item);
 /* The same, but a unit that ended DONE is left for the caller to release; true: it is. */
 bool job_run_in_place(struct fiber *self, const struct work *item);
 
+/* The same on a plain thread, for a domain whose work runs in the caller. */
+void job_run_outside(const struct work *item);
+
 /* Ends a piece of work that will not run, as CANCELED. */
 void job_drop(struct coir_runtime *rt, const struct work *item, enum coir_kind kind);
 
@@ -75,7 +84,10 @@ void job_drop(struct coir_runtime *rt, const struct work *item, enum coir_kind k
  * for the last two. */
 int job_try(coir_fn *fn, void *arg, coir_failure *failure);
 
-/* Whether the job, one that waits for it on this stack, or the runtime is asked to stop. */
+/* The same for a finalizer: a cancel does not reach the calls it blocks in. */
+int job_try_masked(coir_fn *fn, void *arg);
+
+/* Whether the job, its domain, one that waits for it on this stack, or the runtime is asked to stop. */
 bool job_canceled(struct coir_runtime *rt, const struct job *j);
 
 uint64_t job_id(struct job *j);
@@ -108,6 +120,7 @@ struct job_ops {
     void (*cancel)(struct counter *c, enum coir_cancel cause); /* asks its jobs to stop */
     void (*join)(struct counter *c);   /* waits for it, uninterrupted */
     int (*end_locals)(struct job *j, int outcome); /* destroys what the job keeps; its outcome then */
+    void (*leak)(struct job *j);       /* reports the obligations that are bound to it still */
 };
 extern _Atomic(const struct job_ops *) job_ops;
 

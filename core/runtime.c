@@ -16,12 +16,14 @@
 #include "books.h"
 #include "contain.h"
 #include "cpus.h"
+#include "drain.h"
 #include "dump.h"
 #include "fault.h"
 #include "hostcall.h"
 #include "io.h"
 #include "local.h"
 #include "mutex.h"
+#include "obligation.h"
 #include "offload.h"
 #include "options.h"
 #include "receipt.h"
@@ -182,7 +184,7 @@ static void free_runtime(struct coir_runtime *rt)
 }
 
 static const struct job_ops wait_ops = {
-    .cancel = wait_cancel, .join = wait_join, .end_locals = local_end_all};
+    .cancel = wait_cancel, .join = wait_join, .end_locals = local_end_all, .leak = obligation_leak_job};
 
 static int set_up(struct coir_runtime *rt)
 {
@@ -396,7 +398,8 @@ int coir_close(coir_runtime *rt, int64_t drain_ns, coir_receipt *receipt)
     dropped = books_dropped(rt);
 
     set_draining(rt, true);
-    drained = drain(rt, deadline_after(begin, drain_ns)) || cancel_all(rt, receipt);
+    drained = (drain(rt, deadline_after(begin, drain_ns)) || cancel_all(rt, receipt)) &&
+              drain_domains(rt, deadline_after(coir_now(), drain_ns < 0 ? -1 : CANCEL_BUDGET_NS));
     if (!drained)
         receipt_name_left(rt, receipt);
     receipt->running = books_unfinished(rt, receipt->ended);

@@ -29,61 +29,123 @@ static COLD void give_up(struct job *j, struct counter *c, size_t n)
         job_disown(j, c);
 }
 
-static int spawn(coir_counter *counter, const struct work *first, size_t stride, size_t n,
-                 uintptr_t frame)
+/* The queue has refused what is owed and admitted. */
+static COLD void take_back(struct job *j, const struct work *first, size_t n)
+{
+    if (first->owed)
+        give_up(j, first->owed, n);
+    if (first->scope)
+        scope_revoke(first->scope, n);
+}
+
+/* What a job spawns runs in its scope. */
+static int spawn(struct work *first, size_t stride, size_t n, uintptr_t frame)
 {
     struct worker *w = worker_here();
     struct job *j = w ? w->current->job : NULL;
-    int status;
+    int status = COIR_OK;
 
     if (!j)
         return COIR_EPERM;
     if (!first->fn)
         return COIR_EINVAL;
+    first->scope = j->scope;
+    if (UNLIKELY(j->scope != NULL) && (status = scope_admit(j->scope, n)) != COIR_OK)
+        return status;
     owe(j, first->owed, n, frame);
     status = worker_push(w, first, stride, n);
     if (UNLIKELY(w->metered) && status == COIR_OK)
         hostcall_spawned(w->runtime, n);
-    if (UNLIKELY(status != COIR_OK) && counter)
-        give_up(j, first->owed, n);
+    if (UNLIKELY(status != COIR_OK))
+        take_back(j, first, n);
     return status;
 }
 
 int coir_spawn(coir_counter *counter, coir_fn *fn, void *arg)
 {
-    struct work item = {fn, arg, counter};
+    struct work item = {fn, arg, counter, NULL};
 
-    return spawn(counter, &item, 0, 1, (uintptr_t)__builtin_frame_address(0));
+    return spawn(&item, 0, 1, (uintptr_t)__builtin_frame_address(0));
 }
 
 int coir_spawn_many(coir_counter *counter, coir_fn *fn, void *first, size_t stride, size_t n)
 {
-    struct work item = {fn, first, counter};
+    struct work item = {fn, first, counter, NULL};
 
     if (n == 0)
         return fn ? COIR_OK : COIR_EINVAL;
-    return spawn(counter, &item, stride, n, (uintptr_t)__builtin_frame_address(0));
+    return spawn(&item, stride, n, (uintptr_t)__builtin_frame_address(0));
 }
 
-int coir_submit(coir_runtime *rt, coir_counter *counter, coir_fn *fn, void *arg)
+/* To the injector, from anywhere. */
+static int submit(struct coir_runtime *rt, const struct work *item, uintptr_t frame)
 {
-    struct work item = {fn, arg, counter};
-    bool visiting;
+    bool visiting = runtime_visit(rt);
     int status;
 
-    if (!rt || !fn)
-        return COIR_EINVAL;
-    visiting = runtime_visit(rt);
-    owe(*job_slot(), item.owed, 1, (uintptr_t)__builtin_frame_address(0));
-    status = inject_push(&rt->inject, &item, 0, 1, true);
+    owe(*job_slot(), item->owed, 1, frame);
+    status = inject_push(&rt->inject, item, 0, 1, true);
     if (status == COIR_OK)
         park_notify(&rt->park);
-    else if (counter)
-        give_up(*job_slot(), item.owed, 1);
+    else
+        take_back(*job_slot(), item, 1);
     if (UNLIKELY(rt->metered) && status == COIR_OK)
         hostcall_spawned(rt, 1);
     runtime_leave(rt, visiting);
     return status;
+}
+
+int coir_submit(coir_runtime *rt, coir_counter *counter, coir_fn *fn, void *arg)
+{
+    struct work item = {fn, arg, counter, NULL};
+
+    return rt && fn ? submit(rt, &item, (uintptr_t)__builtin_frame_address(0)) : COIR_EINVAL;
+}
+
+int spawn_admitted(struct coir_runtime *rt, const struct work *item, uintptr_t frame)
+{
+    struct worker *w = worker_here();
+    struct job *j = w ? w->current->job : NULL;
+    int status;
+
+    if (!j || w->runtime != rt)
+        return submit(rt, item, frame);
+    owe(j, item->owed, 1, frame);
+    status = worker_push(w, item, 0, 1);
+    if (UNLIKELY(status != COIR_OK))
+        take_back(j, item, 1);
+    else if (UNLIKELY(rt->metered))
+        hostcall_spawned(rt, 1);
+    return status;
+}
+
+/* Exceptions that the caller is handling are hidden from the job, and the caller's floating-point control
+ * words come back if it panics. */
+void spawn_in_place(struct fiber *self, const struct work *item, uintptr_t frame)
+{
+    struct worker *w = worker_of(self);
+    struct eh_globals eh = {0};
+    uint64_t fp = arch_fp_get();
+
+    owe(self->job, item->owed, 1, frame);
+    tally(&w->spawned, 1);
+    if (w->carrier.eh) {
+        eh = *w->carrier.eh;
+        *w->carrier.eh = (struct eh_globals){0};
+    }
+    if (!job_run_in_place(self, item))
+        arch_fp_set(fp);
+    else if (item->owed)
+        counter_settle(item->owed, 1);
+    w = worker_of(self); /* the job may have parked, and this stack moved */
+    if (w->carrier.eh)
+        *w->carrier.eh = eh;
+}
+
+void spawn_outside(const struct work *item, uintptr_t frame)
+{
+    owe(*job_slot(), item->owed, 1, frame);
+    job_run_outside(item);
 }
 
 /* ------------------------------------------------------------------------- work after other work */
@@ -174,6 +236,7 @@ static bool after_canceled(const struct after *a)
     struct counter *owed = a->work.owed;
 
     return (owed && counter_canceled(owed)) ||
+           (a->work.scope && scope_canceled(a->work.scope)) ||
            atomic_load_explicit(&a->rt->canceling, memory_order_seq_cst); /* ASK, fiber.c */
 }
 
@@ -231,6 +294,7 @@ int coir_spawn_after(coir_counter *after, coir_counter *done, coir_fn *fn, void 
     struct job *j = w ? w->current->job : NULL;
     struct counter *c = counter_of(after);
     struct after *a;
+    int status;
 
     if (!j)
         return COIR_EPERM;
@@ -239,7 +303,12 @@ int coir_spawn_after(coir_counter *after, coir_counter *done, coir_fn *fn, void 
     a = mem_alloc(&w->runtime->host, sizeof *a);
     if (!a)
         return COIR_ENOMEM;
-    *a = (struct after){{.settled = on_settled_after}, c, {fn, arg, done}, w->runtime, NULL, NULL, false};
+    if (j->scope && (status = scope_admit(j->scope, 1)) != COIR_OK) {
+        mem_free(&w->runtime->host, a);
+        return status;
+    }
+    *a = (struct after){
+        {.settled = on_settled_after}, c, {fn, arg, done, j->scope}, w->runtime, NULL, NULL, false};
     owe(j, counter_of(done), 1, (uintptr_t)__builtin_frame_address(0));
     tally(&w->spawned, 1);
     hostcall_spawned(w->runtime, 1);
@@ -247,6 +316,7 @@ int coir_spawn_after(coir_counter *after, coir_counter *done, coir_fn *fn, void 
     if (!counter_enlist(c, &a->node))
         on_settled_after(&a->node, counter_look(c));
     else if (atomic_load_explicit(&w->runtime->canceling, memory_order_seq_cst) || /* ASK, fiber.c */
+             (j->scope && scope_canceled(j->scope)) ||
              (done && counter_canceled(counter_of(done))))
         spawn_drop_pending(w->runtime); /* the cancel may have come before it was listed */
     return COIR_OK;
@@ -308,9 +378,12 @@ int coir_job_name(const char *name)
 
     if (!j)
         return COIR_EPERM;
-    while (j->is_try && j->outer)
-        j = j->outer;
+    j = job_proper(j);
+    if (j->scope)
+        lock_take(&j->scope->domain->lock); /* a receipt may be read from the list of its jobs */
     j->name = name;
+    if (j->scope)
+        lock_drop(&j->scope->domain->lock);
     return COIR_OK;
 }
 

@@ -16,5 +16,12 @@ void spawn_drop_queued(struct coir_runtime *rt);
 /* Calls visit(after, done, arg) for work that waits for other work; done may be NULL. A lock is held. */
 void spawn_each_pending(struct coir_runtime *rt,
                         void (*visit)(struct counter *after, struct counter *done, void *arg), void *arg);
+/* Queues work that its domain has admitted: as coir_spawn from a fiber of rt, else as coir_submit. If
+ * the queue refuses, the admission is taken back. frame: an address below the caller's frames. */
+int spawn_admitted(struct coir_runtime *rt, const struct work *item, uintptr_t frame);
+
+/* Runs such work at once, on the calling fiber of its runtime; on a plain thread. */
+void spawn_in_place(struct fiber *self, const struct work *item, uintptr_t frame);
+void spawn_outside(const struct work *item, uintptr_t frame);
 
 #endif

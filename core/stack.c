@@ -39,7 +39,7 @@
 
 #define GUARD_BYTES ((size_t)65536)
 #define CHUNK_BYTES ((size_t)8 << 20)
-#define COLOURS 14
+#define COLOURS 12
 #define COLOUR_BYTES 128
 #define CACHE_MAX 8      /* stacks a worker keeps, at most: others cannot use them */
 #define DEPOT_WARM 256   /* idle stacks whose memory is kept, at least */

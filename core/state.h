@@ -112,7 +112,11 @@ struct coir_runtime {
     struct lock pending_lock;  /* guards the list */
     struct after *pending;     /* work that waits for other work (spawn.c) */
 
+    struct lock domains_lock;  /* guards the tree below */
+    struct coir_domain *domains; /* those that have no parent (scope.h) */
+
     struct records records;
+
     /* Waits of other primitives, for the graph (graph.h); constant once the workers run. */
     const struct graph_kind *wait_kind[8];
     unsigned wait_kinds;

@@ -3,7 +3,7 @@
  * wait.c - waiting: in place and parked; deadlines and cancels. Plain threads: thread.c.
  *
  * What a waiter may run on its own stack: only jobs that have not started, of the very counter it
- * waits for, from its own deque, and only in a wait without deadline, while half of the stack is
+ * waits for, of its own domain, from its own deque, and only in a wait without deadline, while half of the stack is
  * left. Anything else on a waiter's stack can end up waiting for the waiter below it (other
  * runtimes had to learn that). Their units are released together, in one step, when it stops.
  *
@@ -62,10 +62,11 @@ static void run_children(struct fiber *self, struct counter *c)
 {
     struct worker *w = worker_of(self);
     struct eh_globals eh = {0};
+    struct scope *scope = self->job ? self->job->scope : NULL;
     struct work item;
     uint64_t done = 0, fp;
 
-    if (stack_is_low(self) || !deque_pop_owed(&w->deque, c, &item))
+    if (stack_is_low(self) || !deque_pop_owed(&w->deque, c, scope, &item))
         return;
     fp = arch_fp_get();
     if (w->carrier.eh) {
@@ -78,7 +79,7 @@ static void run_children(struct fiber *self, struct counter *c)
         else
             arch_fp_set(fp);
         w = worker_of(self); /* the child may have parked, and this stack moved */
-    } while (!worker_others_wait(w) && deque_pop_owed(&w->deque, c, &item));
+    } while (!worker_others_wait(w) && deque_pop_owed(&w->deque, c, scope, &item));
     if (w->carrier.eh)
         *w->carrier.eh = eh;
     if (done)
@@ -259,8 +260,18 @@ void wait_join(struct counter *c)
 /* Looks at one fiber; its stack may be read while it is held in PARKING. */
 struct wake_visit {
     enum wake reason;
+    const struct coir_domain *only; /* CLOSE: of this domain and below; NULL: all */
     size_t woken;
 };
+
+static bool is_meant(const struct wake_visit *v, const struct fiber *f)
+{
+    const struct job *j = f->job;
+
+    if (v->reason != WAKE_CLOSE)
+        return job_canceled(f->runtime, j);
+    return !v->only || (j && j->scope && domain_within(j->scope->domain, v->only));
+}
 
 static void wake_one(struct fiber *f, void *arg)
 {
@@ -269,7 +280,7 @@ static void wake_one(struct fiber *f, void *arg)
 
     if (!fiber_claim_parked(f, &generation))
         return;
-    if (v->reason == WAKE_CLOSE || job_canceled(f->runtime, f->job)) {
+    if (is_meant(v, f)) {
         fiber_wake(f, generation, v->reason);
         v->woken++;
     }
@@ -334,6 +345,14 @@ size_t wait_wake_all(struct coir_runtime *rt)
     struct wake_visit v = {.reason = WAKE_CLOSE};
 
     worker_each_fiber(rt, wake_one, &v);
+    return v.woken;
+}
+
+size_t wait_wake_domain(struct coir_domain *d)
+{
+    struct wake_visit v = {.reason = WAKE_CLOSE, .only = d};
+
+    worker_each_fiber(d->rt, wake_one, &v);
     return v.woken;
 }
 
@@ -439,8 +458,11 @@ int coir_counter_cancel(coir_counter *counter)
 int coir_canceled(void)
 {
     struct fiber *self = fiber_self();
+    const struct job *j = *job_slot();
 
-    return self && self->job && job_canceled(self->runtime, self->job);
+    if (self)
+        return j && job_canceled(self->runtime, j);
+    return j && j->scope && job_canceled(j->scope->domain->rt, j); /* COIR_FULL_RUN */
 }
 
 static int thread_sleep(int64_t deadline)

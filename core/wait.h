@@ -56,7 +56,8 @@ size_t wait_wake_canceled(struct coir_runtime *rt);
 /* Ends the waits for counters that `owed` says yes to, as WAKE_CLOSE. Returns how many. */
 size_t wait_wake_owed(struct coir_runtime *rt, bool (*owed)(const struct counter *c, void *arg), void *arg);
 
-/* Ends every wait there is, as WAKE_CLOSE. Returns how many. */
+/* Ends every wait there is, or in a domain and below it, as WAKE_CLOSE. Returns how many. */
 size_t wait_wake_all(struct coir_runtime *rt);
+size_t wait_wake_domain(struct coir_domain *d);
 
 #endif

@@ -64,7 +64,7 @@ extern "C" {
     X(COIR_ECONNABORTED, -103, "connection aborted")                                              \
     X(COIR_ECONNRESET, -104, "connection reset by peer")                                          \
     X(COIR_ENOTCONN, -107, "not connected")                                                       \
-    X(COIR_ESHUTDOWN, -108, "the runtime is closing")                                             \
+    X(COIR_ESHUTDOWN, -108, "the runtime or domain closes")                                           \
     X(COIR_ETIMEDOUT, -110, "deadline passed")                                                    \
     X(COIR_ECONNREFUSED, -111, "connection refused")                                              \
     X(COIR_EHOSTUNREACH, -113, "no route to host")                                                \
@@ -94,17 +94,18 @@ enum coir_kind {
     COIR_KIND_PANIC,    /* coir_panic, or a failed coir_require */
     COIR_KIND_FOREIGN,  /* an exception of another language reached the boundary */
     COIR_KIND_OWED,     /* a job returned while jobs still owed a counter of its frame */
-    COIR_KIND_SKIPPED,  /* canceled before it started */
+    COIR_KIND_SKIPPED,  /* canceled before it started, or its domain has tripped */
     COIR_KIND_SHUTDOWN, /* dropped because the runtime closed */
     COIR_KIND_DEPENDENCY, /* a job it was spawned after did not end as COIR_DONE */
     COIR_KIND_DONE,     /* ended by coir_counter_done with an outcome other than COIR_DONE */
     COIR_KIND_FAIL,     /* coir_fail */
     COIR_KIND_HELD,     /* a job returned while it held a lock */
     COIR_KIND_STACK_OVERFLOW, /* a contained stack overflow */
-    COIR_KIND_FAULT     /* a contained fault of another kind */
+    COIR_KIND_FAULT,    /* a contained fault of another kind */
+    COIR_KIND_EXPIRED   /* its deadline passed before it started */
 };
 
-#define COIR_KINDS (COIR_KIND_FAULT + 1)
+#define COIR_KINDS (COIR_KIND_EXPIRED + 1)
 
 /* Where a failure happened: in which of the calls that a boundary contains. */
 enum coir_location {
@@ -637,7 +638,8 @@ COIR_API COIR_MUST_USE int coir_wait_any(coir_counter *const *counters, size_t n
  *   arg        must stay valid until the job has ended
  *
  * Returns     COIR_OK; COIR_EPERM on a plain thread; COIR_EINVAL (fn NULL); COIR_EAGAIN
- *             (options.jobs_max jobs are queued); COIR_ENOMEM. On failure nothing is owed.
+ *             (options.jobs_max jobs are queued, or its domain is full); COIR_ECANCELED (its domain
+ *             is canceled); COIR_ENOMEM. On failure nothing is owed.
  * Call from   a fiber
  * Suspends    no
  * Ordering    what the caller did before happens before fn
@@ -698,9 +700,9 @@ COIR_API void coir_yield(void);
 COIR_API int coir_sleep_until(int64_t deadline);
 
 /*
- * Whether the calling job, or a job that waits for it on this stack, is asked to stop.
+ * Whether the calling job, its domain, or a job that waits for it on this stack, is asked to stop.
  *
- * Returns     1 or 0; 0 on a plain thread
+ * Returns     1 or 0; 0 on a plain thread outside every domain
  */
 COIR_API int coir_canceled(void);
 
@@ -1487,6 +1489,271 @@ COIR_API COIR_MUST_USE int coir_contain_object(const void *address_in_object);
  * Call from   any thread, while no job runs that code
  */
 COIR_API int coir_contain_remove(const void *address);
+/* ---------------------------------------------------------------------------------- domains */
+
+/*
+ * A domain is a region that jobs run in: it limits how many there are, stops admitting them to a queue
+ * that fails, ends them together, and does not close before they have. Domains form a tree. What a
+ * job spawns runs in its domain and under its deadline. Jobs outside every domain run in the
+ * runtime alone and pay nothing for all this.
+ *
+ * Limits, cancels and open breakers of a domain hold for the domains below it, too. A job costs two
+ * atomic operations for each level, so keep trees shallow.
+ *
+ * Handles are the caller's: no call on a domain may begin once coir_domain_close is about to return COIR_OK.
+ */
+typedef struct coir_domain coir_domain;
+
+/* What coir_domain_submit does when a domain, or one above it, is at its limit. The domain that is
+ * full decides. coir_spawn never waits: it returns COIR_EAGAIN. */
+enum coir_full {
+    COIR_FULL_REFUSE = 0, /* returns COIR_EAGAIN */
+    COIR_FULL_WAIT,       /* waits for a place, first come first served */
+    COIR_FULL_RUN         /* runs the job at once, in the caller */
+};
+
+/* Options of a domain. Zero it and set size; a zero field means its default. Sizes as in coir_options. */
+typedef struct coir_domain_options {
+    size_t size;           /* sizeof(coir_domain_options) as the caller knows it; required */
+    const char *name;      /* for people; copied, cut to 31 bytes; NULL: "domain" */
+    size_t jobs_max;       /* jobs queued and running, those of domains below included; 0: no limit */
+    enum coir_full full;
+    int64_t full_wait_ns;  /* COIR_FULL_WAIT: at most so long; 0: until the job's deadline */
+    int64_t deadline_ns;   /* each submitted job must start within this time; 0: as the parent */
+    unsigned panics_max;   /* so many panicked jobs within the window trip it; 0: they count in the
+                              nearest domain above that has a threshold; at most 1024 */
+    int64_t panics_window_ns; /* 0: 10 s */
+    int64_t probe_ns;      /* from the trip until one job is let through to probe; doubled after each
+                              probe that panics, up to 64 times; 0: 1 s */
+} coir_domain_options;
+
+/*
+ * Opens a domain.
+ *
+ *   parent     NULL: the runtime
+ *   options    borrowed for the call; NULL: all defaults, that is a region without limits
+ *   domain     receives the handle; NULL is stored on failure
+ *
+ * Returns     COIR_OK; COIR_EINVAL (size wrong, parent of another runtime); COIR_ERANGE (a negative
+ *             time, panics_max above 1024, full unknown); COIR_ENOMEM; COIR_ESHUTDOWN (the parent or the
+ *             runtime is closing)
+ * Call from   any thread
+ */
+COIR_API COIR_MUST_USE int coir_domain_open(coir_runtime *runtime, coir_domain *parent,
+                                            const coir_domain_options *options,
+                                            coir_domain **domain);
+
+/*
+ * Starts a job in a domain: as coir_spawn from a fiber of its runtime, else as coir_submit.
+ *
+ *   deadline   when it must have started; COIR_NEVER: see below. One that has passed is legal.
+ *
+ * The job's deadline is the earliest of this one, the calling job's, and the domain's default.
+ * It is looked at when the job is taken from its queue: too late, and the job ends EXPIRED (kind EXPIRED)
+ * without running. A job that runs is not interrupted; it gives coir_deadline() to the calls it makes.
+ *
+ * While the domain or one above it is tripped, the job ends CANCELED (kind SKIPPED); the message
+ * names the domain and the failure that tripped it. Jobs of a canceled domain end so, too.
+ *
+ * COIR_FULL_RUN runs the job before the call returns, in a boundary of its own; on a plain thread
+ * it must not need a fiber. It counts, so a domain can go past its limit by as many jobs as it has
+ * callers. Where it cannot be run in place (a fiber of another runtime, less than half of the stack
+ * left) the call returns COIR_EAGAIN.
+ *
+ * Returns     COIR_OK; COIR_EINVAL; COIR_EAGAIN (the limit, full_wait_ns, or options.jobs_max of the
+ *             runtime); COIR_ETIMEDOUT (the job's deadline passed while it waited for a place);
+ *             COIR_ECANCELED (the domain is canceled, or the caller was while it waited);
+ *             COIR_ESHUTDOWN (the domain is closing); COIR_ENOMEM. On failure nothing is owed.
+ * Call from   any thread. A job that waits for a place in its own domain holds one meanwhile: give it
+ *             a deadline.
+ * Suspends    only with COIR_FULL_WAIT (parks a fiber, blocks a thread) and COIR_FULL_RUN
+ * Ordering    what the caller did before happens before fn
+ * Cost        about coir_submit and a lock at start and end; a job with a deadline allocates a record
+ */
+COIR_API int coir_domain_submit_until(coir_domain *domain, coir_counter *counter, coir_fn *fn,
+                                      void *arg, int64_t deadline);
+/* coir_domain_submit_until with COIR_NEVER. */
+COIR_API int coir_domain_submit(coir_domain *domain, coir_counter *counter, coir_fn *fn, void *arg);
+
+/*
+ * The domain of the calling job.
+ *
+ * Returns     the handle; NULL outside every domain
+ */
+COIR_API coir_domain *coir_domain_current(void);
+
+/*
+ * When the calling job should have ended: the deadline it was submitted with or has inherited.
+ *
+ * Returns     nanoseconds; COIR_NEVER if there is none
+ */
+COIR_API int64_t coir_deadline(void);
+
+/*
+ * Asks all jobs of a domain, and of those below it, to stop: see coir_counter_cancel. It stays so:
+ * further jobs are refused with COIR_ECANCELED.
+ *
+ * Returns     COIR_OK, COIR_EINVAL
+ * Call from   any thread
+ * Cost        looks at every stack of the runtime
+ */
+COIR_API int coir_domain_cancel(coir_domain *domain);
+
+/*
+ * Runs fn(arg) when the domain closes and its jobs have ended; last in, first out.
+ *
+ * It runs on whoever closes the domain, in a boundary of its own. Cancels do not reach it. One that
+ * panics is reported and counted; the others still run.
+ *
+ * Returns     COIR_OK; COIR_EINVAL; COIR_ENOMEM; COIR_ESHUTDOWN (the domain is closing)
+ * Call from   any thread
+ */
+COIR_API COIR_MUST_USE int coir_domain_finalizer(coir_domain *domain, coir_fn *fn, void *arg);
+
+enum coir_domain_state {
+    COIR_DOMAIN_OPEN = 0,
+    COIR_DOMAIN_TRIPPED,   /* jobs are skipped until it is time to probe */
+    COIR_DOMAIN_HALF_OPEN, /* one job is out to probe, others are skipped */
+    COIR_DOMAIN_CANCELED,
+    COIR_DOMAIN_CLOSING
+};
+
+/*
+ * Figures of a domain and of all below it since it was opened. When nothing moves they are exact:
+ * admitted is the sum of all that ended and of those in flight.
+ */
+typedef struct coir_domain_stats {
+    uint64_t admitted;  /* jobs accepted */
+    uint64_t ended[COIR_PANICKED + 1]; /* jobs ended, by outcome */
+    uint64_t skipped;   /* of those CANCELED: because a domain was tripped */
+    uint64_t refused;   /* jobs not accepted, for a limit */
+    uint64_t in_flight; /* jobs queued and running */
+    uint64_t trips;     /* times a threshold was reached */
+    uint64_t finalizer_panics;
+    uint64_t obligations;        /* taken */
+    uint64_t obligations_held;   /* of those: to be discharged still */
+    uint64_t obligations_leaked; /* of those: not discharged in time */
+    uint64_t tripped_by; /* id of the failure that tripped the domain itself last; 0: it never was */
+    int state;          /* enum coir_domain_state, of the domain itself */
+} coir_domain_stats;
+
+/*
+ * Reads the figures of a domain.
+ *
+ * Returns     COIR_OK, COIR_EINVAL
+ * Call from   any thread
+ */
+COIR_API int coir_domain_stats_read(coir_domain *domain, coir_domain_stats *stats);
+
+#define COIR_STUCK_MAX 8
+#define COIR_STUCK_NAME_BYTES 32
+
+/* A job that did not end. */
+typedef struct coir_stuck {
+    uint64_t job;       /* its id; 0: it runs on a plain thread */
+    coir_fn *fn;
+    char name[COIR_STUCK_NAME_BYTES]; /* coir_job_name, cut to fit; "" if none */
+    const coir_counter *owed_to; /* never followed; NULL: nobody waits for it */
+    const char *waits_for; /* "counter", "sleep", ...; NULL: it runs, or has been queued only now */
+    const void *waits_on;  /* that counter or operation; never followed */
+} coir_stuck;
+
+enum coir_phase { COIR_PHASE_DRAIN = 0, COIR_PHASE_CANCEL, COIR_PHASE_FINALIZE };
+
+/* What became of a domain's work, filled by coir_domain_close. Figures include the domains below. */
+typedef struct coir_domain_receipt {
+    uint64_t ended[COIR_PANICKED + 1]; /* jobs ended, by outcome, since it was opened */
+    uint64_t canceled;  /* waits that this close interrupted */
+    uint64_t running;   /* jobs that had not ended when the call returned */
+    uint64_t finalizers, finalizer_panics; /* run by this close; of those, panicked */
+    uint64_t obligations_leaked;           /* since it was opened */
+    int64_t phase_ns[COIR_PHASE_FINALIZE + 1]; /* how long each phase took */
+    int phase;          /* enum coir_phase, the last one it came to */
+    unsigned stuck_count; /* of running: those named below */
+    coir_stuck stuck[COIR_STUCK_MAX];
+} coir_domain_receipt;
+
+/*
+ * Closes a domain and all below it: stops admission from outside, drains, cancels what is left when
+ * the budget has passed, runs the finalizers, reports the obligations that nobody discharged.
+ *
+ *   domain     ended by COIR_OK; stays valid after any other status, for another close
+ *   drain_ns   how long its jobs may go on by themselves; they may spawn meanwhile; negative: for ever
+ *   receipt    filled on COIR_OK and COIR_ETIMEDOUT; NULL: not wanted
+ *
+ * When the budget has passed, or the caller is canceled, the domain is canceled and one more short
+ * budget (100 ms) is given. Past that, waits of its fibers that a cancel does not end are interrupted.
+ * Domains below are finalized before those above. coir_close does the same to all that are open then.
+ *
+ * Returns     COIR_OK; COIR_ETIMEDOUT while a job still runs (the receipt names some); COIR_EINVAL;
+ *             COIR_EDEADLK from a job of the domain; COIR_EBUSY while it, or one above or below, is being
+ *             closed; COIR_ENOMEM (no stack left to park on)
+ * Call from   a fiber or a plain thread
+ * Suspends    yes
+ * Ordering    everything the jobs did happens before the finalizers and the return
+ */
+COIR_API COIR_MUST_USE int coir_domain_close(coir_domain *domain, int64_t drain_ns,
+                                             coir_domain_receipt *receipt);
+
+/* ------------------------------------------------------------------------------ obligations */
+
+/*
+ * Something that must be given back or done: a permit, a lease, a reply. A plain value; copies of it are
+ * the same obligation.
+ */
+typedef struct coir_obligation {
+    coir_domain *domain;
+    uint64_t id;
+} coir_obligation;
+
+/*
+ * Takes an obligation in a domain. It must be discharged exactly once: before the domain is closed
+ * and, if it is taken by a job of this very domain, before this job ends (or see
+ * coir_obligation_detach). One that is not has leaked: it is logged with the place that took it, and counted.
+ *
+ *   domain     NULL: the calling job's
+ *   what       borrowed until it is discharged; a string constant, as a rule
+ *   obligation receives it
+ *
+ * Returns     COIR_OK; COIR_EINVAL; COIR_EPERM (domain NULL outside every domain); COIR_ENOMEM;
+ *             COIR_ESHUTDOWN (the domain is closing and the caller is no job in it)
+ * Call from   any thread
+ */
+#define coir_obligation_take(domain, what, obligation)                                            \
+    coir_obligation_take_at((domain), (what), __FILE__, __LINE__, (obligation))
+
+/*
+ * What coir_obligation_take calls, for bindings of other languages. file is borrowed for ever.
+ *
+ * Returns     as coir_obligation_take
+ */
+COIR_API COIR_MUST_USE int coir_obligation_take_at(coir_domain *domain, const char *what,
+                                                   const char *file, int line,
+                                                   coir_obligation *obligation);
+
+/*
+ * The promise has been kept.
+ *
+ * Returns     COIR_OK; COIR_ENOENT (discharged before, or leaked); COIR_EINVAL
+ * Call from   any thread while the domain lives
+ */
+COIR_API COIR_MUST_USE int coir_obligation_discharge(coir_obligation obligation);
+
+/*
+ * Hands an obligation on: detach frees it from its job, so that only the domain's end is left to beat;
+ * adopt binds it to the calling job, whoever held it.
+ *
+ * Returns     COIR_OK; COIR_ENOENT (discharged before, or leaked); COIR_EINVAL;
+ *             adopt: COIR_EPERM outside a job of the obligation's domain
+ * Call from   any thread while the domain lives
+ */
+COIR_API COIR_MUST_USE int coir_obligation_detach(coir_obligation obligation);
+/*
+ * The other half: see coir_obligation_detach.
+ *
+ * Returns     as coir_obligation_detach
+ */
+COIR_API COIR_MUST_USE int coir_obligation_adopt(coir_obligation obligation);
 
 /* ---------------------------------------------------------------------- sockets and blocking */
 

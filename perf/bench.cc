@@ -19,12 +19,12 @@
 
 namespace {
 
-const bench_suite *const suites[] = {&switching, &yield, &spawn, &panic, &wake, &memory};
+const bench_suite *const suites[] = {&switching, &yield, &spawn, &panic, &wake, &memory, &domain};
 
 const char usage[] = R"(usage: coir-perf [--quick] [SUITE...]     prints one table
        coir-perf --benchmark_...            as Google Benchmark does; --help lists its flags
 
-suites: switching yield spawn panic wake memory; default: all
+suites: switching yield spawn panic wake memory domain; default: all
 --quick  fewer and shorter repetitions, under 20 seconds
 )";
 

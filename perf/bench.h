@@ -62,7 +62,7 @@ struct bench_suite {
 #define BENCH_SUITE(suite, rows) \
     const struct bench_suite suite = {#suite, rows, sizeof(rows) / sizeof *(rows)}
 
-extern const struct bench_suite switching, yield, spawn, panic, wake, memory;
+extern const struct bench_suite switching, yield, spawn, panic, wake, memory, domain;
 
 /* What C cannot do, for the ruler of panic_perf.c: throws; calls fn(arg) and catches. */
 __attribute__((noreturn)) void bench_throw(void);

@@ -19,10 +19,10 @@ static void noop(void *arg)
     (void)arg;
 }
 
-/* Item number i, in each of its three words. */
+/* Item number i, in each of its four words. */
 static struct work item_of(uintptr_t i)
 {
-    return (struct work){(coir_fn *)(i + 1), (void *)(i ^ 0x5555), (void *)~i};
+    return (struct work){(coir_fn *)(i + 1), (void *)(i ^ 0x5555), (void *)~i, (void *)(i * 3)};
 }
 
 /* The number, or -1 if the words are of different items. */
@@ -30,7 +30,10 @@ static intptr_t number_of(const struct work *item)
 {
     uintptr_t i = (uintptr_t)item->fn - 1;
 
-    return (uintptr_t)item->arg == (i ^ 0x5555) && (uintptr_t)item->owed == ~i ? (intptr_t)i : -1;
+    return (uintptr_t)item->arg == (i ^ 0x5555) && (uintptr_t)item->owed == ~i &&
+                   (uintptr_t)item->scope == i * 3
+               ? (intptr_t)i
+               : -1;
 }
 
 static bool push(uintptr_t i)
@@ -89,7 +92,7 @@ static void an_empty_deque_gives_nothing(void)
     for (int round = 0; round < 3; round++) {
         CHECK(!deque_pop(&d, &item));
         CHECK_EQ(deque_steal(&d, &item), STEAL_EMPTY);
-        CHECK(!deque_pop_owed(&d, NULL, &item));
+        CHECK(!deque_pop_owed(&d, NULL, NULL, &item));
         CHECK(deque_empty(&d));
         CHECK_EQ(deque_count(&d), 0);
         CHECK_EQ(deque_room(&d), DEQUE_CAP);
@@ -128,15 +131,15 @@ static void room_and_count_add_up_to_the_capacity(void)
 static void pop_owed_takes_only_its_own(void)
 {
     int mine, other;
-    struct work a = {noop, NULL, &mine}, b = {noop, NULL, &other}, got;
+    struct work a = {noop, NULL, &mine, NULL}, b = {noop, NULL, &other, NULL}, got;
 
     reset_at(0);
     CHECK(deque_push(&d, &b));
     CHECK(deque_push(&d, &a));
-    CHECK(!deque_pop_owed(&d, &other, &got));
-    CHECK(deque_pop_owed(&d, &mine, &got));
+    CHECK(!deque_pop_owed(&d, &other, NULL, &got));
+    CHECK(deque_pop_owed(&d, &mine, NULL, &got));
     CHECK_EQ(got.owed, &mine);
-    CHECK(!deque_pop_owed(&d, &mine, &got));
+    CHECK(!deque_pop_owed(&d, &mine, NULL, &got));
     CHECK_EQ(deque_count(&d), 1);
 }
 
@@ -144,12 +147,12 @@ static void pop_owed_takes_only_its_own(void)
 static void pop_owed_does_not_take_a_stale_slot(void)
 {
     int mine;
-    struct work a = {noop, NULL, &mine}, got;
+    struct work a = {noop, NULL, &mine, NULL}, got;
 
     reset_at(0);
     CHECK(deque_push(&d, &a));
     CHECK_EQ(deque_steal(&d, &got), STEAL_OK);
-    CHECK(!deque_pop_owed(&d, &mine, &got));
+    CHECK(!deque_pop_owed(&d, &mine, NULL, &got));
     CHECK_EQ(deque_count(&d), 0);
     CHECK_EQ(deque_room(&d), DEQUE_CAP);
 }

@@ -61,7 +61,7 @@ static void close_queue(void)
 /* Pushes the items first, first + 1, ... */
 static int push(size_t first, size_t n, bool outside)
 {
-    struct work item = {noop, (void *)first, NULL};
+    struct work item = {noop, (void *)first, NULL, NULL};
 
     return inject_push(&q, &item, 1, n, outside);
 }
@@ -126,7 +126,7 @@ static void the_limit_is_exact_and_refuses_all_or_nothing(void) /* J1 */
 
 static void admitted_work_passes_the_limit(void)
 {
-    struct work item = {noop, (void *)10, NULL};
+    struct work item = {noop, (void *)10, NULL, NULL};
 
     open_queue(10);
     CHECK_EQ(push(0, 10, true), COIR_OK);
@@ -179,7 +179,7 @@ static void no_memory_refuses_all_or_nothing(void) /* J2 */
 
 static void admitted_work_says_when_there_is_no_memory(void)
 {
-    struct work item = {noop, (void *)0, NULL};
+    struct work item = {noop, (void *)0, NULL, NULL};
 
     open_queue(10);
     fail_at = 1;
@@ -244,7 +244,7 @@ static void *produce(void *number)
 
     for (size_t i = 0; i < each;) {
         size_t n = random_next(&seed) % 50 + 1;
-        struct work item = {(coir_fn *)(p + 1), (void *)i, NULL};
+        struct work item = {(coir_fn *)(p + 1), (void *)i, NULL, NULL};
 
         n = n < each - i ? n : each - i;
         if (inject_push(&q, &item, 1, n, p % 2) != COIR_OK) {

@@ -205,8 +205,8 @@ static void neighbours_differ_in_colour(void)
 {
     bool seen[PAGE] = {false};
 
-    open_plain(14, true);
-    for (int i = 0; i < 14; i++) {
+    open_plain(12, true);
+    for (int i = 0; i < 12; i++) {
         size_t offset = (uintptr_t)take() % PAGE;
 
         CHECK(!seen[offset]);

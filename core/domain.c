@@ -1,0 +1,471 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * domain.c - domains: opening one, starting jobs in it, waiting for a place, cancel, figures.
+ *
+ * What a running job does to its domain is in scope.c, how one closes in drain.c.
+ *
+ * Orderings
+ *   VISIT  a call from outside counts itself as a visitor (seq_cst), then looks at closing (seq_cst);
+ *          who closes sets closing (seq_cst), then waits until there are no visitors (seq_cst). So
+ *          each caller sees that the domain closes, or its unit is seen by who drains. Leaving
+ *          (release) is a visitor's last access unless it holds a unit.
+ */
+#include "domain.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "spawn.h"
+#include "wait.h"
+
+#define WINDOW_DEFAULT_NS (10 * COIR_SEC)
+#define PROBE_DEFAULT_NS COIR_SEC
+
+/* --------------------------------------------------------------------------------------- open */
+
+static int copy_options(const coir_domain_options *given, coir_domain_options *o)
+{
+    const char *bytes = (const char *)given;
+
+    memset(o, 0, sizeof *o);
+    if (!given)
+        return COIR_OK;
+    if (given->size < sizeof given->size)
+        return COIR_EINVAL;
+    for (size_t i = sizeof *o; i < given->size; i++)
+        if (bytes[i])
+            return COIR_EINVAL; /* asks for something this library does not know */
+    memcpy(o, given, given->size < sizeof *o ? given->size : sizeof *o);
+    if (o->full_wait_ns < 0 || o->deadline_ns < 0 || o->panics_window_ns < 0 || o->probe_ns < 0 ||
+        o->panics_max > BREAKER_FAILURES_MAX || (unsigned)o->full > COIR_FULL_RUN ||
+        o->jobs_max > UINT64_C(1) << 40)
+        return COIR_ERANGE;
+    return COIR_OK;
+}
+
+/* The default deadline is the shorter of its own and the parent's. */
+static int64_t default_deadline(const struct coir_domain *parent, int64_t own)
+{
+    int64_t above = parent ? parent->deadline_ns : COIR_NEVER;
+
+    return own && own < above ? own : above;
+}
+
+static struct coir_domain *make(struct coir_runtime *rt, struct coir_domain *parent,
+                                const coir_domain_options *o)
+{
+    struct coir_domain *d = mem_alloc(&rt->host, sizeof *d + o->panics_max * sizeof(int64_t));
+
+    if (!d)
+        return NULL;
+    d->scope = (struct scope){.domain = d, .deadline = COIR_NEVER};
+    d->rt = rt;
+    d->parent = parent;
+    d->judge = o->panics_max ? d : parent ? parent->judge : NULL;
+    d->jobs_max = o->jobs_max;
+    d->full = (int)o->full;
+    d->full_wait_ns = o->full_wait_ns ? o->full_wait_ns : COIR_NEVER;
+    d->deadline_ns = default_deadline(parent, o->deadline_ns);
+    snprintf(d->name, sizeof d->name, "%s", o->name ? o->name : "domain");
+    breaker_init(&d->breaker, o->panics_max,
+                 o->panics_window_ns ? o->panics_window_ns : WINDOW_DEFAULT_NS,
+                 o->probe_ns ? o->probe_ns : PROBE_DEFAULT_NS, (int64_t *)(void *)(d + 1));
+    return d;
+}
+
+/* Into the tree, unless what it is to hang on is closing. */
+static bool link_domain(struct coir_domain *d)
+{
+    struct coir_runtime *rt = d->rt;
+    struct coir_domain **head = d->parent ? &d->parent->child : &rt->domains;
+    bool open;
+
+    lock_take(&rt->domains_lock);
+    open = d->parent ? !domain_is_closing(d->parent) : !runtime_flag(&rt->draining);
+    if (open) {
+        d->next = *head;
+        *head = d;
+    }
+    lock_drop(&rt->domains_lock);
+    return open;
+}
+
+static int open_in(struct coir_runtime *rt, struct coir_domain *parent, const coir_domain_options *o,
+                   coir_domain **domain)
+{
+    struct coir_domain *d = make(rt, parent, o);
+
+    if (!d)
+        return COIR_ENOMEM;
+    if (!link_domain(d)) {
+        mem_free(&rt->host, d);
+        return COIR_ESHUTDOWN;
+    }
+    *domain = d;
+    return COIR_OK;
+}
+
+int coir_domain_open(coir_runtime *rt, coir_domain *parent, const coir_domain_options *options,
+                     coir_domain **domain)
+{
+    coir_domain_options o;
+    int status;
+
+    if (!domain)
+        return COIR_EINVAL;
+    *domain = NULL;
+    if (!rt || (parent && parent->rt != rt))
+        return COIR_EINVAL;
+    status = copy_options(options, &o);
+    if (status != COIR_OK)
+        return status;
+    if (parent)
+        domain_visit(parent);
+    status = open_in(rt, parent, &o, domain);
+    if (parent)
+        domain_leave(parent);
+    return status;
+}
+
+/* ------------------------------------------------------------------------- waiting for a place */
+
+static int64_t earlier(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static int64_t after(int64_t now, int64_t ns)
+{
+    return ns > COIR_NEVER - now ? COIR_NEVER : now + ns;
+}
+
+/* True: in line at `at`. False: let in at once, or turned away. S4, scope.c. */
+static bool line_up(struct coir_domain *at, struct entrant *e)
+{
+    bool listed = false;
+
+    lock_take(&at->lock);
+    if (domain_is_closing(e->target))
+        e->verdict = COIR_ESHUTDOWN;
+    else if (scope_canceled(&e->target->scope))
+        e->verdict = COIR_ECANCELED;
+    else if ((listed = !domain_take_place(at)))
+        domain_enlist(at, e);
+    lock_drop(&at->lock);
+    return listed;
+}
+
+/* The wait has ended by itself. True: too late, its turn had come. */
+static bool step_out(struct coir_domain *at, struct entrant *e)
+{
+    bool listed;
+
+    lock_take(&at->lock);
+    listed = e->listed;
+    if (listed)
+        domain_delist(at, e);
+    lock_drop(&at->lock);
+    if (!listed)
+        wait_join(&e->turn); /* whoever took it out is about to say so */
+    return !listed;
+}
+
+/* Waits for a place at this level. */
+static int await_place(struct coir_domain *at, struct coir_domain *target, int64_t job_deadline)
+{
+    struct entrant e = {.target = target};
+    int64_t deadline = earlier(job_deadline, after(coir_now(), at->full_wait_ns));
+    int status;
+
+    counter_owe(&e.turn, 1);
+    if (!line_up(at, &e))
+        return e.verdict;
+    status = coir_wait_until((coir_counter *)(void *)&e.turn, deadline);
+    if (status >= 0 || step_out(at, &e))
+        return e.verdict;
+    return status == COIR_ETIMEDOUT && deadline < job_deadline ? COIR_EAGAIN : status;
+}
+
+/* Whether a job of d could run on the caller's stack. */
+static bool can_run_here(const struct coir_domain *d)
+{
+    struct fiber *self = fiber_self();
+
+    if (!self)
+        return true;
+    return self->runtime == d->rt && self->job &&
+           (uintptr_t)__builtin_frame_address(0) - (uintptr_t)self->bottom >= self->bytes / 2;
+}
+
+/* Takes a place at each level. *here: the job is to be run by the caller. */
+static int enter(struct coir_domain *d, int64_t deadline, bool *here)
+{
+    for (struct coir_domain *at = d; at; at = at->parent) {
+        int status = COIR_OK;
+
+        if (LIKELY(domain_take_place(at)))
+            continue;
+        if (at->full == COIR_FULL_WAIT) {
+            status = await_place(at, d, deadline);
+        } else if (at->full == COIR_FULL_RUN && can_run_here(d)) {
+            counter_owe(&at->jobs, 1); /* S3 */
+            *here = true;
+        } else {
+            status = COIR_EAGAIN;
+        }
+        if (status != COIR_OK) {
+            domain_give_back(d, at, 1);
+            return status;
+        }
+    }
+    return COIR_OK;
+}
+
+/* ------------------------------------------------------------------------------------- submit */
+
+static int64_t job_deadline(const struct coir_domain *d, int64_t deadline)
+{
+    const struct job *j = *job_slot();
+
+    if (j && j->scope)
+        deadline = earlier(deadline, j->scope->deadline);
+    if (d->deadline_ns != COIR_NEVER)
+        deadline = earlier(deadline, after(coir_now(), d->deadline_ns));
+    return deadline;
+}
+
+/* As a visitor: makes the scope of a job that has a place at each level. */
+static int admit(struct coir_domain *d, int64_t deadline, struct scope **scope, bool *here)
+{
+    int status = COIR_OK;
+
+    if (domain_is_closing(d))
+        return COIR_ESHUTDOWN;
+    if (scope_canceled(&d->scope))
+        return COIR_ECANCELED;
+    status = enter(d, deadline, here);
+    if (status != COIR_OK) {
+        if (status == COIR_EAGAIN || status == COIR_ETIMEDOUT)
+            atomic_fetch_add_explicit(&d->refused, 1, memory_order_relaxed); /* a figure */
+        return status;
+    }
+    *scope = scope_make(d, deadline);
+    if (*scope)
+        return COIR_OK;
+    domain_give_back(d, NULL, 1);
+    return COIR_ENOMEM;
+}
+
+static int submit(struct coir_domain *d, struct work *item, int64_t deadline, uintptr_t frame)
+{
+    struct coir_runtime *rt = d->rt;
+    struct scope *scope = NULL;
+    bool here = false;
+    int status;
+
+    domain_visit(d);
+    status = admit(d, job_deadline(d, deadline), &scope, &here);
+    domain_leave(d);
+    if (status != COIR_OK)
+        return status;
+    item->scope = scope;
+    if (!here)
+        return spawn_admitted(rt, item, frame);
+    if (fiber_self())
+        spawn_in_place(fiber_self(), item, frame);
+    else
+        spawn_outside(item, frame);
+    return COIR_OK;
+}
+
+int coir_domain_submit_until(coir_domain *d, coir_counter *counter, coir_fn *fn, void *arg,
+                             int64_t deadline)
+{
+    struct work item = {fn, arg, counter, NULL};
+
+    if (!d || !fn)
+        return COIR_EINVAL;
+    return submit(d, &item, deadline, (uintptr_t)__builtin_frame_address(0));
+}
+
+int coir_domain_submit(coir_domain *d, coir_counter *counter, coir_fn *fn, void *arg)
+{
+    struct work item = {fn, arg, counter, NULL};
+
+    if (!d || !fn)
+        return COIR_EINVAL;
+    return submit(d, &item, COIR_NEVER, (uintptr_t)__builtin_frame_address(0));
+}
+
+/* ------------------------------------------------------------------------------------- asking */
+
+static const struct scope *scope_here(void)
+{
+    const struct job *j = *job_slot();
+
+    return j ? j->scope : NULL;
+}
+
+coir_domain *coir_domain_current(void)
+{
+    const struct scope *s = scope_here();
+
+    return s ? s->domain : NULL;
+}
+
+int64_t coir_deadline(void)
+{
+    const struct scope *s = scope_here();
+
+    return s ? s->deadline : COIR_NEVER;
+}
+
+bool domain_holds_caller(const struct coir_domain *d)
+{
+    for (const struct job *j = *job_slot(); j; j = j->outer)
+        if (j->scope && domain_within(j->scope->domain, d))
+            return true;
+    return false;
+}
+
+/* ------------------------------------------------------------------------------------- cancel */
+
+/* Those who wait for a place in d or below it, at this level, are turned away. */
+static void turn_away(struct coir_domain *at, const struct coir_domain *d, int verdict)
+{
+    struct entrant *e, *next, *away = NULL;
+
+    lock_take(&at->lock);
+    for (e = at->first; e; e = next) {
+        next = e->next;
+        if (!domain_within(e->target, d))
+            continue;
+        domain_delist(at, e);
+        e->verdict = verdict;
+        e->next = away;
+        away = e;
+    }
+    lock_drop(&at->lock);
+    while ((e = away)) {
+        away = e->next;
+        counter_settle(&e->turn, 1); /* the last use */
+    }
+}
+
+/* The same at every level below, which is where those who want to enter below may wait. */
+static void turn_away_below(struct coir_domain *at, const struct coir_domain *d, int verdict)
+{
+    turn_away(at, d, verdict);
+    for (struct coir_domain *child = at->child; child; child = child->next)
+        turn_away_below(child, d, verdict);
+}
+
+void domain_turn_away(struct coir_domain *d, int verdict)
+{
+    lock_take(&d->rt->domains_lock);
+    turn_away_below(d, d, verdict);
+    for (struct coir_domain *at = d->parent; at; at = at->parent)
+        turn_away(at, d, verdict);
+    lock_drop(&d->rt->domains_lock);
+}
+
+size_t domain_cancel(struct coir_domain *d)
+{
+    atomic_store_explicit(&d->canceled, true, memory_order_seq_cst); /* ASK, fiber.c */
+    domain_turn_away(d, COIR_ECANCELED);
+    return wait_wake_canceled(d->rt);
+}
+
+int coir_domain_cancel(coir_domain *d)
+{
+    if (!d)
+        return COIR_EINVAL;
+    domain_visit(d);
+    domain_cancel(d);
+    domain_leave(d);
+    return COIR_OK;
+}
+
+/* ------------------------------------------------------------------------------------ figures */
+
+static void add(struct domain_books *sum, const struct domain_books *b)
+{
+    for (int o = 0; o <= COIR_PANICKED; o++)
+        sum->ended[o] += b->ended[o];
+    sum->admitted += b->admitted;
+    sum->refused += b->refused;
+    sum->trips += b->trips;
+    sum->skipped += b->skipped;
+    sum->finalizer_panics += b->finalizer_panics;
+    sum->taken += b->taken;
+    sum->held += b->held;
+    sum->leaked += b->leaked;
+}
+
+void domain_sum(struct coir_domain *d, struct domain_books *sum)
+{
+    struct domain_books own;
+
+    lock_take(&d->lock);
+    own = d->books;
+    lock_drop(&d->lock);
+    own.admitted += tally_read(&d->admitted);
+    own.refused += tally_read(&d->refused);
+    own.trips += breaker_figures(&d->breaker).opened;
+    add(sum, &own);
+    for (struct coir_domain *child = d->child; child; child = child->next)
+        domain_sum(child, sum);
+}
+
+void domain_fold(struct coir_domain *into, const struct domain_books *b)
+{
+    lock_take(&into->lock);
+    add(&into->books, b);
+    lock_drop(&into->lock);
+}
+
+uint64_t domain_in_flight(struct coir_domain *d)
+{
+    return atomic_load_explicit(&d->jobs.state, memory_order_acquire) / COUNTER_ONE; /* SETTLE, counter.c */
+}
+
+static int state_of(struct coir_domain *d, enum breaker_state b)
+{
+    if (domain_is_closing(d))
+        return COIR_DOMAIN_CLOSING;
+    if (scope_canceled(&d->scope))
+        return COIR_DOMAIN_CANCELED;
+    return b == BREAKER_CLOSED ? COIR_DOMAIN_OPEN
+           : b == BREAKER_OPEN ? COIR_DOMAIN_TRIPPED
+                               : COIR_DOMAIN_HALF_OPEN;
+}
+
+int coir_domain_stats_read(coir_domain *d, coir_domain_stats *stats)
+{
+    struct domain_books b = {0};
+    struct breaker_figures f;
+
+    if (!d || !stats)
+        return COIR_EINVAL;
+    domain_visit(d);
+    lock_take(&d->rt->domains_lock);
+    domain_sum(d, &b);
+    lock_drop(&d->rt->domains_lock);
+    f = breaker_figures(&d->breaker);
+    *stats = (coir_domain_stats){
+        .admitted = b.admitted,
+        .skipped = b.skipped,
+        .refused = b.refused,
+        .in_flight = domain_in_flight(d),
+        .trips = b.trips,
+        .finalizer_panics = b.finalizer_panics,
+        .obligations = b.taken,
+        .obligations_held = b.held,
+        .obligations_leaked = b.leaked,
+        .tripped_by = f.opened_by,
+        .state = state_of(d, f.state),
+    };
+    memcpy(stats->ended, b.ended, sizeof stats->ended);
+    domain_leave(d);
+    return COIR_OK;
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * domain.h - domains as users see them: open, submit, cancel, figures. The calls are public (coir.h).
+ */
+#ifndef COIR_DOMAIN_H
+#define COIR_DOMAIN_H
+
+#include "job.h"
+
+/* Adds the books of d and of all below it. rt->domains_lock held. */
+void domain_sum(struct coir_domain *d, struct domain_books *sum);
+
+/* Adds the books of a domain below that goes. */
+void domain_fold(struct coir_domain *into, const struct domain_books *b);
+
+/* Jobs queued and running, those of domains below included. */
+uint64_t domain_in_flight(struct coir_domain *d);
+
+/* Those who wait for a place in d or below get this status. */
+void domain_turn_away(struct coir_domain *d, int verdict);
+
+/* Sets the cancel request, tells those who wait; returns how many waits of fibers it interrupted. */
+size_t domain_cancel(struct coir_domain *d);
+
+/* Whether the calling job, or one that waits for it on this stack, is in d or below. */
+bool domain_holds_caller(const struct coir_domain *d);
+
+#endif
