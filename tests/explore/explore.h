@@ -31,6 +31,8 @@ struct scenario {
     void (*thread[EXPLORE_THREADS])(void);
     void (*check)(void);      /* or NULL */
     bool no_membarrier;       /* the kernel refuses it */
+    unsigned less;            /* it is large: so many preemptions fewer than the others get */
+    const char *fails;        /* a known fault of core/: the scenario must fail until it is mended */
 };
 
 /* What must hold whenever it is reached. */

@@ -100,7 +100,7 @@ static inline void view_join(struct view *to, const struct view *from)
 /* memory.c */
 void memory_reset(void);
 struct place *place_of(uintptr_t address, unsigned bytes);
-uint64_t memory_newest(uintptr_t address, unsigned bytes);
+uint64_t memory_newest(struct thread *t, uintptr_t address, unsigned bytes);
 void memory_fence_full(struct thread *t);
 void memory_free(uintptr_t from, size_t bytes);
 

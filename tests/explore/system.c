@@ -3,8 +3,8 @@
  * system.c - what core/ asks of the kernel and of the rows that are not here: futex, membarrier,
  * time, memory, and the pause of a spin loop.
  *
- * The futex compares against the newest store and orders nothing: a program must not learn
- * anything from having slept. A sleeper with a deadline may be the next to run at any time; then its
+ * The futex compares against the newest store, which the thread knows from then on, and orders nothing
+ * else: a program must not learn anything from having slept. A sleeper with a deadline may be the next to run at any time; then its
  * deadline has passed. membarrier makes one thread after the other pass a full fence, and others
  * may run in between.
  *
@@ -63,7 +63,7 @@ static long sleep_on(uintptr_t word, uint32_t value, const struct timespec *unti
     struct thread *t = machine.self;
 
     schedule_point();
-    if ((uint32_t)memory_newest(word, sizeof value) != value || choice_spurious()) {
+    if ((uint32_t)memory_newest(t, word, sizeof value) != value || choice_spurious()) {
         TRACE_EVENT("futex wait: returns at once");
         return -1;
     }
@@ -120,7 +120,7 @@ static long membarrier(int command)
     for (int i = 1; i < THREADS; i++) {
         struct thread *t = &machine.thread[i];
 
-        if (t == machine.self || t->state == THREAD_DONE)
+        if (t == machine.self)
             continue;
         schedule_point();
         memory_fence_full(t);
