@@ -16,7 +16,7 @@ static struct {
     uint64_t random;      /* executions, shared among the scenarios */
     uint64_t seed;
     uint64_t limit;       /* of executions of one exhaustive search; 0: none */
-    bool climb;           /* bounds 0, 1, ... one after the other: simple failures first */
+    bool climb;           /* all scenarios with bound 0, then 1, ...: simple failures first */
     const char *scenario; /* only this one */
     const char *replay;
 } option = {.bound = 3, .random = 2000000, .seed = 1};
@@ -97,10 +97,15 @@ static void show(const struct scenario *s)
     printf("  again: --scenario %s --replay %s\n", s->name, text);
 }
 
+static unsigned bound_of(const struct scenario *s, unsigned bound)
+{
+    return bound > s->less ? bound - s->less : 0;
+}
+
 /* A failure is shown, unless it was to be expected. */
 static bool fail(const struct scenario *s)
 {
-    if (s->fails && !option.climb)
+    if (s->fails)
         printf("%-44s %9llu schedules until its known failure: %s\n", s->name,
                (unsigned long long)executions, s->fails);
     else
@@ -111,13 +116,11 @@ static bool fail(const struct scenario *s)
 static bool explore(const struct scenario *s, uint64_t random)
 {
     double began = seconds(), all;
-    unsigned bound = option.bound > s->less ? option.bound - s->less : 0;
     uint64_t first;
 
     executions = 0;
-    for (unsigned b = option.climb ? 0 : bound; b <= bound; b++)
-        if (!explore_all(s, b))
-            return fail(s);
+    if (!explore_all(s, bound_of(s, option.bound)))
+        return fail(s);
     all = seconds() - began;
     first = executions;
     if (!explore_random(s, random))
@@ -128,6 +131,30 @@ static bool explore(const struct scenario *s, uint64_t random)
     }
     printf("%-44s %9llu schedules %6.1f s, %8llu at random %6.1f s\n", s->name,
            (unsigned long long)first, all, (unsigned long long)random, seconds() - began - all);
+    return true;
+}
+
+static bool climb_scenario(const struct scenario *s, unsigned bound, uint64_t random)
+{
+    if (s->fails || bound + s->less > option.bound) /* not all of it */
+        return true;
+    if (explore_all(s, bound) && explore_random(s, random))
+        return true;
+    show(s);
+    return false;
+}
+
+/* The shortest way to a failure, if there is one: the first ends it. */
+static bool climb(const struct scenario *s, int count)
+{
+    for (unsigned b = 0; b <= option.bound; b++)
+        for (int i = 0; i < count; i++)
+            if (!climb_scenario(&s[i], b, 0))
+                return false;
+    for (int i = 0; i < count; i++)
+        if (!climb_scenario(&s[i], 0, option.random / (unsigned)count))
+            return false;
+    printf("nothing failed in %llu schedules\n", (unsigned long long)executions);
     return true;
 }
 
@@ -151,8 +178,8 @@ static int usage(const char *program)
             "usage: %s [--bound N] [--random N] [--seed N] [--limit N] [--climb]\n"
             "       [--scenario NAME [--replay STRING]]\n"
             "Explores every schedule with at most N preemptions (3), then N random ones (2000000,\n"
-            "shared among the scenarios). --climb: with bounds 0 to N, one after the other; --limit:\n"
-            "so many schedules of each bound.\n",
+            "shared among the scenarios). --climb: bounds 0 to N, one after the other, until the first\n"
+            "failure; --limit: so many schedules of each bound.\n",
             program);
     return 2;
 }
@@ -204,6 +231,8 @@ int explore_main(const struct scenario *scenarios, int count, int argc, char **a
         return usage(argv[0]);
     setvbuf(stdout, NULL, _IOLBF, 0);
     catch_crashes();
+    if (option.climb)
+        return !climb(scenarios, count);
     for (int i = 0; i < count; i++) {
         const struct scenario *s = &scenarios[i];
 
@@ -213,8 +242,6 @@ int explore_main(const struct scenario *scenarios, int count, int argc, char **a
             passed++;
         else
             failed++;
-        if (failed && option.climb)
-            break;
     }
     printf("%d passed, %d failed\n", passed, failed);
     return failed ? 1 : passed ? 0 : usage(argv[0]);
