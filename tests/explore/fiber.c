@@ -190,6 +190,29 @@ static void wake_both_waits_2(void)
     wake(first_generation + 1, WAKE_EVENT);
 }
 
+static int note; /* the only waker's, then the fiber's */
+
+static void setup_note(void)
+{
+    setup();
+    note = 0;
+}
+
+static void write_and_wake_2(void)
+{
+    uint64_t generation = handed_generation(first_generation);
+
+    note = 1;
+    wake(generation, WAKE_EVENT);
+}
+
+static void wait_and_read(void)
+{
+    wait();
+    MUST(note == 1);
+    note = 2;
+}
+
 /* ---------------------------------------------------------------------------------------- cancelers */
 
 /* Looks at the stack of a parked fiber; wakes it if it is canceled. */
@@ -258,6 +281,8 @@ static void check_yielded(void)
 
 EXPLORE_MAIN(
     {.name = "one_waker_wins", setup, {wait, wake_by_event_2, wake_by_timeout_3}, check_one_won},
+    {.name = "the_woken_sees_what_its_waker_wrote", setup_note, {wait_and_read, write_and_wake_2},
+     check_event},
     {.name = "a_late_waker_finds_its_wait_gone", setup,
      {wait_twice, wake_both_waits_2, wake_by_late_timeout_3}, check_late, .less = 2},
     {.name = "a_stack_that_moves_has_been_left", setup, {wait_and_move, wake_by_event_2, work_3},

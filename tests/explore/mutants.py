@@ -74,6 +74,26 @@ PLANTED = [
      """    atomic_store_explicit(&d->bottom, b + 1, memory_order_release); /* PUB: keeps its chain */
     return false;
 """, "    return false;\n"),
+    ("core/deque.c", "push: neither fence nor release",
+     """    put(slot(d, b), item);
+    fence_release();                                                /* PUB */
+    atomic_store_explicit(&d->bottom, b + 1, memory_order_release); /* PUB */
+""",
+     """    put(slot(d, b), item);
+    atomic_store_explicit(&d->bottom, b + 1, memory_order_relaxed);
+"""),
+    ("core/deque.c", "push of many: neither fence nor release",
+     """    fence_release();                                                            /* PUB */
+    atomic_store_explicit(&d->bottom, b + (int64_t)n, memory_order_release);    /* PUB */
+""",
+     """    atomic_store_explicit(&d->bottom, b + (int64_t)n, memory_order_relaxed);
+"""),
+    ("core/deque.c", "pop: neither fence nor release",
+     """    fence_release();                                            /* PUB: keeps its chain */
+    atomic_store_explicit(&d->bottom, b, memory_order_release); /* PUB: keeps its chain */
+""",
+     """    atomic_store_explicit(&d->bottom, b, memory_order_relaxed);
+"""),
     ("core/deque.c", "one more than there is room for",
      "    if (UNLIKELY(b - d->top_seen >= DEQUE_CAP)) {\n",
      "    if (UNLIKELY(b - d->top_seen > DEQUE_CAP)) {\n"),
@@ -119,9 +139,8 @@ PLANTED = [
      "    lock_drop(&q->lock);\n",
      "    lock_drop(&q->lock);\n"
      "    atomic_store_explicit(&q->work_count, count - n, memory_order_relaxed);\n"),
-    ("core/inject.c", "an empty chunk stays first",
-     "        if (c->begin == c->end)\n            retire(q);\n",
-     "        if (c->begin == c->end)\n            break;\n"),
+    ("core/inject.c", "a retired chunk stays last",
+     "    if (!q->first)\n        q->last = NULL;\n", ""),
     ("core/inject.c", "fiber taken before the lock",
      "    lock_take(&q->lock);\n    e = list_take(&q->fibers);\n",
      "    e = list_take(&q->fibers);\n    lock_take(&q->lock);\n"),
@@ -274,5 +293,74 @@ PLANTED = [
      "           (atomic_store_explicit(&l->taken, 1, memory_order_relaxed), true);\n"),
 ]
 
+LATE_STORE = "load->store order, which the model leaves out: the read of the slot stays before its reuse"
+FENCED = "unneeded: the release fence before it does the same"
+RELEASED = "unneeded: every store of bottom releases by itself"
+FENCE_FOLLOWS = "unneeded: a full fence follows before anything depends on it"
+QUEUED = "unneeded: the queue that the fiber goes to carries it"
+CHECKED = "unneeded: rechecked by the CAS, and a failure leads to nothing that was written before"
+WORD_ONLY = "unneeded: nothing but the word itself depends on it; park->lock carries the rest"
+
 STAYS = {
+    "deque.c: deque_room: load &d->top: acquire -> relaxed": LATE_STORE,
+    "deque.c: deque_push: load &d->top: acquire -> relaxed": LATE_STORE,
+    "deque.c: deque_push: store &d->bottom: release -> relaxed": FENCED,
+    "deque.c: deque_push_many: store &d->bottom: release -> relaxed": FENCED,
+    "deque.c: pop_last: store &d->bottom: release -> relaxed": FENCED,
+    "deque.c: deque_pop: store &d->bottom: release -> relaxed": FENCED,
+    "deque.c: deque_pop: store &d->bottom: release -> relaxed #2": FENCED,
+    "deque.c: deque_push: fence_release left out": RELEASED,
+    "deque.c: deque_push_many: fence_release left out": RELEASED,
+    "deque.c: deque_pop: fence_release left out": RELEASED,
+    "deque.c: pop_last: compare_exchange_strong &d->top: seq_cst -> acq_rel":
+        "as published; the fence before it and the CAS's atomicity are what C11 needs",
+    "deque.c: pop_last: compare_exchange_strong &d->top: seq_cst -> relaxed":
+        "as published; the fence before it and the CAS's atomicity are what C11 needs",
+    "deque.c: deque_steal: load &d->top: acquire -> relaxed":
+        "unneeded: the full fence that follows acquires",
+    "deque.c: deque_steal: compare_exchange_strong &d->top: seq_cst -> acq_rel": LATE_STORE,
+    "deque.c: deque_steal: compare_exchange_strong &d->top: seq_cst -> relaxed": LATE_STORE,
+    "ring.c: append: load &r->head: acquire -> relaxed": LATE_STORE,
+    "ring.c: take_from_ring: compare_exchange_weak &r->head: acq_rel -> acquire": LATE_STORE,
+    "ring.c: take_from_ring: compare_exchange_weak &r->head: acq_rel -> relaxed": LATE_STORE,
+    "ring.c: take_from_ring: compare_exchange_weak &r->head: acq_rel -> release":
+        "unneeded: FILL acquires what the element needs",
+    "park.c: park_search_end: fetch_sub &p->counts: seq_cst -> acq_rel": FENCE_FOLLOWS,
+    "park.c: park_search_end: fetch_sub &p->counts: seq_cst -> relaxed": FENCE_FOLLOWS,
+    "park.c: park_announce: fetch_add &p->counts: seq_cst -> acq_rel": FENCE_FOLLOWS,
+    "park.c: park_announce: fetch_add &p->counts: seq_cst -> relaxed": FENCE_FOLLOWS,
+    "park.c: hand_token: exchange &s->word: acq_rel -> release": WORD_ONLY,
+    "park.c: park_wake_all: load &p->counts: seq_cst -> acquire":
+        "unneeded: the caller's fence comes before it, and without that seq_cst would not help",
+    "park.c: park_wake_all: load &p->counts: seq_cst -> relaxed":
+        "unneeded: the caller's fence comes before it, and without that seq_cst would not help",
+    "park.h: parker_go_away: compare_exchange_strong &self->word: acq_rel -> acquire": WORD_ONLY,
+    "park.h: parker_go_away: compare_exchange_strong &self->word: acq_rel -> release": WORD_ONLY,
+    "park.h: parker_go_away: compare_exchange_strong &self->word: acq_rel -> relaxed": WORD_ONLY,
+    "park.h: parker_go_away: compare_exchange_strong failure &self->word: acquire -> relaxed":
+        "unneeded: the woken reads its token again, with acquire, when it retracts",
+    "park.h: park_notify: atomic_signal_fence left out":
+        "against the compiler only, which reorders nothing here",
+    "counter.c: counter_settle: fetch_sub &c->state: acq_rel -> release":
+        "unneeded: the finisher acquires with LOCK, and nobody else goes on to look",
+    "counter.c: taken out though a finisher is on its way":
+        "no harm: the waiter reports its deadline and waits again; the rule saves it that",
+    "counter.h: settled though locked":
+        "no harm while nobody frees a counter that another still waits on",
+    "fiber.c: fiber_set: store &f->state: release -> relaxed": QUEUED,
+    "fiber.c: fiber_publish: store &f->state: release -> relaxed": QUEUED,
+    "fiber.c: fiber_publish: compare_exchange_strong &f->state: acq_rel -> release":
+        "unneeded: it reads what the same thread has written",
+    "fiber.c: fiber_wake: load &f->state: acquire -> relaxed": CHECKED,
+    "fiber.c: fiber_wake: compare_exchange_weak failure &f->state: acquire -> relaxed": CHECKED,
+    "fiber.c: fiber_claim_parked: compare_exchange_weak &f->state: acq_rel -> acquire":
+        "unneeded: the claimer has written nothing that others look for; publishing releases",
+    "fiber.c: fiber_claim_parked: compare_exchange_weak &f->state: acq_rel -> release":
+        "unneeded: the load before it has acquired",
+    "fiber.c: fiber_claim_parked: compare_exchange_weak &f->state: acq_rel -> relaxed":
+        "unneeded: the load before it has acquired",
+    "fiber.c: fiber_claim_parked: load &f->state: seq_cst -> acquire #2":
+        "unneeded: ASK is kept by the first look; this one only follows the word",
+    "fiber.c: fiber_claim_parked: load &f->state: seq_cst -> relaxed #2":
+        "unneeded while the CAS acquires: ASK is kept by the first look",
 }

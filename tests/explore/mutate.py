@@ -193,7 +193,7 @@ def copy(mutant, folder):
 def explore(program, few):
     """The scenario that fails, after how many schedules, and how; or None."""
     effort = ["--bound", "2", "--limit", "300000", "--random", "300000"] if few else \
-             ["--bound", "3", "--limit", "1000000", "--random", "1000000"]
+             ["--bound", "3", "--limit", "300000", "--random", "600000"]
     try:
         done = subprocess.run([program, "--climb", *effort], capture_output=True, text=True,
                               timeout=SECONDS, errors="replace")
