@@ -235,6 +235,18 @@ static void enlist_or_go(void)
     explore_free(&c, sizeof c);
 }
 
+static void enlist_among_others(void)
+{
+    struct watch *w = &watch[3];
+    unsigned turns = 0;
+
+    w->node.settled = on_settled;
+    if (counter_enlist(&c, &w->node))
+        while (!wait_node_released(&w->node))
+            spin_pause(&turns);
+    MUST(work[1] == 1);
+}
+
 static void cancel_2(void)
 {
     counter_cancel(&c);
@@ -271,6 +283,8 @@ EXPLORE_MAIN(
     {.name = "a_node_is_taken_back_or_released", setup_one, {finish_1, NULL, take_back},
      check_settled},
     {.name = "a_refusal_to_enlist_has_seen_all", setup_two, {finish_1, finish_2, enlist_or_go}},
+    {.name = "a_refusal_after_a_lock_has_seen_all", setup_one,
+     {finish_1, wait_among_others_2, enlist_among_others}, check_settled, .less = 1},
     {.name = "the_worst_outcome_counts", setup_two, {fail_1, panic_2, wait_for_the_worst}, .less = 1},
     {.name = "a_record_is_whole_or_absent", setup_two, {fail_1, panic_2, look_at_the_record}},
     {.name = "a_cancel_changes_nothing_else", setup_one, {finish_1, cancel_2, wait_and_stay},

@@ -32,7 +32,7 @@ struct scenario {
     void (*check)(void);      /* or NULL */
     bool no_membarrier;       /* the kernel refuses it */
     unsigned less;            /* it is large: so many preemptions fewer than the others get */
-    const char *fails;        /* a known fault of core/: the scenario must fail until it is mended */
+    const char *fails;        /* why it must fail: a known fault of core/, with which this goes */
 };
 
 /* What must hold whenever it is reached. */

@@ -106,7 +106,7 @@ static unsigned bound_of(const struct scenario *s, unsigned bound)
 static bool fail(const struct scenario *s)
 {
     if (s->fails)
-        printf("%-44s %9llu schedules until its known failure: %s\n", s->name,
+        printf("%-44s %9llu schedules until it fails, as it must: %s\n", s->name,
                (unsigned long long)executions, s->fails);
     else
         show(s);
@@ -126,7 +126,7 @@ static bool explore(const struct scenario *s, uint64_t random)
     if (!explore_random(s, random))
         return fail(s);
     if (s->fails) {
-        printf("%s: does not fail any more; its mark can go\n", s->name);
+        printf("%s: does not fail, though it must: %s\n", s->name, s->fails);
         return false;
     }
     printf("%-44s %9llu schedules %6.1f s, %8llu at random %6.1f s\n", s->name,

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """mutants.py - faults to plant in core/, and orders that may be weakened unnoticed: the tables.
 
-PLANTED: (file, name, old text, new text). The old text occurs once in the file; a name is what the
-fault is called. Files of tests/explore/ stand for rules that core/ keeps one row higher up.
+PLANTED: (file, name, old text, new text), or tuples of texts. An old text occurs once in the file; a name
+is what the fault is called. Files of tests/explore/ stand for rules that core/ keeps one row higher up.
 
 STAYS: mutants of an order or a fence that no scenario kills, as mutate.py names them, and why the
 source keeps the stronger one.
@@ -94,6 +94,12 @@ PLANTED = [
 """,
      """    atomic_store_explicit(&d->bottom, b, memory_order_relaxed);
 """),
+    ("core/deque.c", "a thief does not synchronize with a pop's store",
+     ("    put(slot(d, b), item);\n    fence_release();                                                /* PUB */\n",
+      "    fence_release();                                            /* PUB: keeps its chain */\n"
+      "    atomic_store_explicit(&d->bottom, b, memory_order_release); /* PUB: keeps its chain */\n"),
+     ("    put(slot(d, b), item);\n",
+      "    atomic_store_explicit(&d->bottom, b, memory_order_relaxed);\n")),
     ("core/deque.c", "one more than there is room for",
      "    if (UNLIKELY(b - d->top_seen >= DEQUE_CAP)) {\n",
      "    if (UNLIKELY(b - d->top_seen > DEQUE_CAP)) {\n"),
@@ -320,6 +326,8 @@ STAYS = {
         "unneeded: the full fence that follows acquires",
     "deque.c: deque_steal: compare_exchange_strong &d->top: seq_cst -> acq_rel": LATE_STORE,
     "deque.c: deque_steal: compare_exchange_strong &d->top: seq_cst -> relaxed": LATE_STORE,
+    "deque.c: pop: neither fence nor release":
+        "no harm: a push's fence covers all stores behind it; without that it is killed",
     "ring.c: append: load &r->head: acquire -> relaxed": LATE_STORE,
     "ring.c: take_from_ring: compare_exchange_weak &r->head: acq_rel -> acquire": LATE_STORE,
     "ring.c: take_from_ring: compare_exchange_weak &r->head: acq_rel -> relaxed": LATE_STORE,

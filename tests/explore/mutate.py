@@ -111,12 +111,15 @@ def fences_of(file):
 
 
 def planted():
-    for file, what, old, new in PLANTED:
+    for file, what, olds, news in PLANTED:
         text = (ROOT / file).read_text()
-        if text.count(old) != 1:
-            sys.exit(f"mutants.py: {file}: \"{what}\": its text occurs {text.count(old)} times")
-        at = text.index(old)
-        yield Mutant(file, line_of(text, at), "", what, text.replace(old, new))
+        line = 0
+        for old, new in [(olds, news)] if isinstance(olds, str) else zip(olds, news):
+            if text.count(old) != 1:
+                sys.exit(f"mutants.py: {file}: \"{what}\": its text occurs {text.count(old)} times")
+            line = line or line_of(text, text.index(old))
+            text = text.replace(old, new)
+        yield Mutant(file, line, "", what, text)
 
 
 def numbered(mutants):

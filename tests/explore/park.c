@@ -307,7 +307,7 @@ static void setup_note(void)
 #define BOTH(text, large, ...)                           \
     {.name = text, __VA_ARGS__, .less = large},          \
     {.name = text ".fence", __VA_ARGS__, .less = large ? large + 1 : 0, .no_membarrier = true}
-#define LATE "park_wake_all counts sleepers before it takes the latest"
+#define LATE "fault: park_wake_all counts sleepers, then takes the latest"
 
 EXPLORE_MAIN(
     BOTH("a_lone_sleeper_misses_nothing", 0, setup, {publish, work_2}, check_at_rest),
