@@ -13,8 +13,8 @@
  * without an order between them are a finding, and so is a touch of freed memory, a step that never
  * comes (deadlock, lost wake-up) and a failed MUST.
  *
- * Threads work on static objects. Atomic objects among them are set up by plain assignment or by
- * atomic stores; a thread that gives an object a new life calls explore_fresh.
+ * Threads work on static objects. Atomic objects among them are set up by plain assignment, before
+ * their first use in an execution, or by atomic stores.
  */
 #ifndef EXPLORE_H
 #define EXPLORE_H
@@ -42,13 +42,6 @@ void explore_broken(const char *file, int line, const char *text) __attribute__(
 /* The memory has gone: who touches it from now on, or has touched it and nothing orders that
  * before this call, is found out. */
 void explore_free(const volatile void *memory, size_t bytes);
-
-/* The memory begins a new life: it is not shared yet, and atomic objects in it start with what a
- * plain store puts there. */
-void explore_fresh(const volatile void *memory, size_t bytes);
-
-/* Time passes; coir_now() says how much. */
-void explore_time(int64_t ns);
 
 int explore_main(const struct scenario *scenarios, int count, int argc, char **argv);
 

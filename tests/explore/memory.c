@@ -65,13 +65,13 @@ static struct message *new_message(void)
 }
 
 /* The value that the memory held when the object was first used. */
-static void read_initial(struct place *p, stamp at)
+static void read_initial(struct place *p)
 {
     struct message *m = new_message();
 
     m->value = 0;
     memcpy(&m->value, (const void *)p->address, p->bytes);
-    m->at = at;
+    m->at = 0;
     m->carries = m->rmw = false;
     m->by = 0;
     p->message[0] = m;
@@ -92,7 +92,7 @@ static struct place *new_place(uintptr_t address, unsigned bytes)
     memset(p->used, 0, sizeof p->used);
     for (int i = 0; i < freed_count; i++)
         p->freed |= freed[i].from <= address && address < freed[i].to;
-    read_initial(p, 0);
+    read_initial(p);
     return p;
 }
 
@@ -106,13 +106,8 @@ struct place *place_of(uintptr_t address, unsigned bytes)
             table[i].address = address;
             return table[i].place = new_place(address, bytes);
         }
-        if (table[i].address == address) {
-            struct place *p = table[i].place;
-
-            if (__builtin_expect(p->count == 0, 0)) /* a new life */
-                read_initial(p, (stamp)(p->message[0]->at + GAP));
-            return p;
-        }
+        if (table[i].address == address)
+            return table[i].place;
     }
 }
 
@@ -448,20 +443,5 @@ void memory_free(uintptr_t from, size_t bytes)
         if (place[i].address >= from && place[i].address < from + bytes) {
             check_last_use(&place[i]);
             place[i].freed = true;
-        }
-}
-
-void explore_fresh(const volatile void *memory, size_t bytes)
-{
-    uintptr_t from = (uintptr_t)memory;
-
-    for (int i = 0; i < freed_count; i++)
-        if (freed[i].from >= from && freed[i].to <= from + bytes)
-            freed[i].from = freed[i].to = 0;
-    for (int i = THREADS; i < machine.places; i++)
-        if (place[i].address >= from && place[i].address < from + bytes) {
-            place[i].message[0]->at = place[i].message[place[i].count - 1]->at;
-            place[i].count = 0;
-            place[i].freed = false;
         }
 }

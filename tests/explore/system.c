@@ -160,11 +160,6 @@ int64_t coir_now(void)
     return machine.now;
 }
 
-void explore_time(int64_t ns)
-{
-    machine.now += ns;
-}
-
 void *mem_alloc(const struct host *h, size_t bytes)
 {
     void *memory = arena + arena_used;
