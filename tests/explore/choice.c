@@ -198,7 +198,7 @@ unsigned choice_thread(unsigned ready, int current)
 /* ------------------------------------------------------------------------------------ the list as text */
 
 /* BUDGET:ANSWERS, one character each, without the zeros at the end. */
-static const char digits[] = "0123456789abcdefghijklmnopqrstuvwxyz";
+static const char digits[] = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
 
 void choice_text(char *text, size_t bytes)
 {
@@ -209,7 +209,7 @@ void choice_text(char *text, size_t bytes)
         end--;
     n = (size_t)snprintf(text, bytes, "%u:", bound);
     for (int i = 0; i < end && n + 1 < bytes; i++)
-        text[n++] = digits[list[i].answer % 36];
+        text[n++] = digits[list[i].answer % (sizeof digits - 1)];
     text[n] = '\0';
 }
 
