@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * counter.c - explores core/counter.c: who waits sees all the work and the worst outcome (SETTLE), and
+ * nobody touches counter or node once the wait has returned (C1, C3, NODE).
+ *
+ * Waiters wait as wait.c's plain threads do, and free counter and node as soon as they may.
+ */
+#include "counter.h"
+
+#include <string.h>
+
+#include "explore.h"
+
+static struct counter c;
+static int work[1 + EXPLORE_THREADS]; /* by thread: done before its unit is released */
+
+/* What a waiter has on its stack. */
+struct watch {
+    struct wait_node node;
+    _Atomic uint32_t word;
+};
+static struct watch watch[1 + EXPLORE_THREADS];
+
+static void setup(uint64_t units)
+{
+    memset(&c, 0, sizeof c);
+    memset(work, 0, sizeof work);
+    memset(watch, 0, sizeof watch);
+    counter_owe(&c, units);
+}
+
+static void setup_one(void)
+{
+    setup(1);
+}
+
+static void setup_two(void)
+{
+    setup(2);
+}
+
+/* ---------------------------------------------------------------------------------------- finishers */
+
+static void finish(int thread)
+{
+    work[thread] = 1;
+    counter_settle(&c, 1);
+}
+
+static void finish_1(void)
+{
+    finish(1);
+}
+
+static void finish_2(void)
+{
+    finish(2);
+}
+
+static const coir_failure failure[1 + EXPLORE_THREADS] = {
+    {0}, {.line = 1}, {.line = 2}, {.line = 3}};
+
+static void fail_1(void)
+{
+    work[1] = 1;
+    counter_fail(&c, COIR_FAILED, &failure[1]);
+}
+
+static void panic_2(void)
+{
+    work[2] = 1;
+    counter_fail(&c, COIR_PANICKED, &failure[2]);
+}
+
+/* A unit that spawns another before it ends. */
+static void owe_and_finish_twice(void)
+{
+    counter_owe(&c, 1);
+    finish(1);
+    counter_settle(&c, 1);
+}
+
+/* ------------------------------------------------------------------------------------------ waiters */
+
+static void on_settled(struct wait_node *node, int outcome)
+{
+    struct watch *w = CONTAINER_OF(node, struct watch, node);
+
+    (void)outcome;
+    atomic_fetch_add_explicit(&w->word, 1, memory_order_release);
+    futex_wake(&w->word, 1);
+    wait_node_release(node);
+}
+
+/* Blocks once, till the deadline at most: the outcome, or -1. */
+static int wait_once(struct watch *w, int64_t deadline)
+{
+    int outcome = counter_look(&c);
+
+    if (outcome >= 0)
+        return outcome;
+    w->node.settled = on_settled;
+    if (!counter_enlist(&c, &w->node))
+        return counter_look(&c);
+    while (!atomic_load_explicit(&w->word, memory_order_acquire)) {
+        if (coir_now() >= deadline)
+            break;
+        futex_wait(&w->word, 0, deadline);
+    }
+    counter_delist(&c, &w->node);
+    return wait_node_released(&w->node) ? w->node.outcome : -1;
+}
+
+/* A counter may look unsettled for a moment while another waiter leaves it. */
+static int wait_for_ever(int thread)
+{
+    unsigned turns = 0;
+    int outcome;
+
+    while ((outcome = wait_once(&watch[thread], COIR_NEVER)) < 0)
+        spin_pause(&turns);
+    explore_free(&watch[thread], sizeof watch[thread]);
+    return outcome;
+}
+
+/* The only waiter: the counter goes with the wait. */
+static void wait_alone(void)
+{
+    MUST(wait_for_ever(3) == COIR_DONE);
+    MUST(work[1] == 1);
+    explore_free(&c, sizeof c);
+}
+
+static void wait_for_both(void)
+{
+    MUST(wait_for_ever(3) == COIR_DONE);
+    MUST(work[1] == 1 && work[2] == 1);
+    explore_free(&c, sizeof c);
+}
+
+/* Looks without waiting: what is settled may go at once. */
+static void look_once(void)
+{
+    if (counter_look(&c) < 0)
+        return;
+    MUST(work[1] == 1 && work[2] == 1);
+    explore_free(&c, sizeof c);
+}
+
+/* One of several: looks at the counter no more after the wait. */
+static void wait_among_others_2(void)
+{
+    MUST(wait_for_ever(2) == COIR_DONE);
+    MUST(work[1] == 1);
+}
+
+static void wait_among_others_3(void)
+{
+    MUST(wait_for_ever(3) == COIR_DONE);
+    MUST(work[1] == 1);
+}
+
+/* The deadline may pass: then the node goes, and the counter is waited for again. */
+static void wait_a_while(int thread)
+{
+    int outcome = wait_once(&watch[thread], coir_now() + 1);
+
+    explore_free(&watch[thread], sizeof watch[thread]);
+    if (outcome < 0)
+        outcome = wait_for_ever(0);
+    MUST(outcome == COIR_DONE);
+    MUST(work[1] == 1);
+}
+
+static void wait_a_while_alone(void)
+{
+    wait_a_while(3);
+    explore_free(&c, sizeof c);
+}
+
+/* Leaves for good when the deadline has passed; the counter stays with the other waiter. */
+static void give_up_2(void)
+{
+    if (wait_once(&watch[2], coir_now() + 1) >= 0)
+        MUST(work[1] == 1);
+    explore_free(&watch[2], sizeof watch[2]);
+}
+
+static void wait_for_the_worst(void)
+{
+    coir_failure record;
+
+    MUST(wait_for_ever(3) == COIR_PANICKED);
+    MUST(work[1] == 1 && work[2] == 1);
+    MUST(coir_counter_failure((const coir_counter *)(void *)&c, &record) == COIR_OK);
+    MUST(record.line == 1 || record.line == 2);
+    explore_free(&c, sizeof c);
+}
+
+/* The record may be looked at before the end: nothing yet, or all of one. */
+static void look_at_the_record(void)
+{
+    coir_failure record;
+
+    if (coir_counter_failure((const coir_counter *)(void *)&c, &record) == COIR_OK)
+        MUST(record.line == 1 || record.line == 2);
+}
+
+/* Takes the node back if it can, else waits to be released. */
+static void take_back(void)
+{
+    struct watch *w = &watch[3];
+    unsigned turns = 0;
+
+    w->node.settled = on_settled;
+    if (counter_enlist(&c, &w->node) && !counter_try_delist(&c, &w->node)) {
+        while (!wait_node_released(&w->node))
+            spin_pause(&turns);
+        MUST(w->node.outcome == COIR_DONE && work[1] == 1);
+    }
+    explore_free(&watch[3], sizeof watch[3]);
+}
+
+/* Who is refused a place in the list knows that all is done. */
+static void enlist_or_go(void)
+{
+    struct watch *w = &watch[3];
+    unsigned turns = 0;
+
+    w->node.settled = on_settled;
+    if (counter_enlist(&c, &w->node))
+        while (!wait_node_released(&w->node))
+            spin_pause(&turns);
+    MUST(work[1] == 1 && work[2] == 1);
+    explore_free(&c, sizeof c);
+}
+
+static void enlist_among_others(void)
+{
+    struct watch *w = &watch[3];
+    unsigned turns = 0;
+
+    w->node.settled = on_settled;
+    if (counter_enlist(&c, &w->node))
+        while (!wait_node_released(&w->node))
+            spin_pause(&turns);
+    MUST(work[1] == 1);
+}
+
+static void cancel_2(void)
+{
+    counter_cancel(&c);
+}
+
+static void wait_and_stay(void)
+{
+    MUST(wait_for_ever(3) == COIR_DONE);
+    MUST(work[1] == 1);
+}
+
+static void check_settled(void)
+{
+    MUST(counter_look(&c) >= 0);
+    MUST(!c.waiters);
+}
+
+static void check_canceled(void)
+{
+    check_settled();
+    MUST(counter_canceled(&c));
+}
+
+EXPLORE_MAIN(
+    {.name = "its_memory_may_go_after_the_wait", setup_one, {finish_1, NULL, wait_alone}},
+    {.name = "a_wait_sees_the_work_of_all", setup_two, {finish_1, finish_2, wait_for_both}},
+    {.name = "a_look_sees_the_work_of_all", setup_two, {finish_1, finish_2, look_once}},
+    {.name = "a_unit_may_owe_more", setup_one, {owe_and_finish_twice, NULL, wait_alone}},
+    {.name = "all_waiters_are_let_go", setup_one,
+     {finish_1, wait_among_others_2, wait_among_others_3}, check_settled, .less = 2},
+    {.name = "a_deadline_races_the_finisher", setup_one, {finish_1, NULL, wait_a_while_alone}},
+    {.name = "one_gives_up_and_one_waits", setup_one, {finish_1, give_up_2, wait_and_stay},
+     check_settled, .less = 2},
+    {.name = "a_node_is_taken_back_or_released", setup_one, {finish_1, NULL, take_back},
+     check_settled},
+    {.name = "a_refusal_to_enlist_has_seen_all", setup_two, {finish_1, finish_2, enlist_or_go}},
+    {.name = "a_refusal_after_a_lock_has_seen_all", setup_one,
+     {finish_1, wait_among_others_2, enlist_among_others}, check_settled, .less = 1},
+    {.name = "the_worst_outcome_counts", setup_two, {fail_1, panic_2, wait_for_the_worst}, .less = 1},
+    {.name = "a_record_is_whole_or_absent", setup_two, {fail_1, panic_2, look_at_the_record}},
+    {.name = "a_cancel_changes_nothing_else", setup_one, {finish_1, cancel_2, wait_and_stay},
+     check_canceled})

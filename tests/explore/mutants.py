@@ -1,0 +1,374 @@
+# SPDX-License-Identifier: MIT
+"""mutants.py - faults to plant in core/, and orders that may be weakened unnoticed: the tables.
+
+PLANTED: (file, name, old text, new text), or tuples of texts. An old text occurs once in the file; a name
+is what the fault is called. Files of tests/explore/ stand for rules that core/ keeps one row higher up.
+
+STAYS: mutants of an order or a fence that no scenario kills, as mutate.py names them, and why the
+source keeps the stronger one.
+"""
+
+PLANTED = [
+    # ---------------------------------------------------------------------------------- deque
+    ("core/deque.c", "item read after the CAS",
+     """    get(slot(d, t), item); /* before the CAS: after it the owner may reuse the slot */
+    if (!atomic_compare_exchange_strong_explicit(&d->top, &t, t + 1, memory_order_seq_cst,
+                                                 memory_order_relaxed)) /* LAST, REUSE */
+        return STEAL_LOST;
+""",
+     """    if (!atomic_compare_exchange_strong_explicit(&d->top, &t, t + 1, memory_order_seq_cst,
+                                                 memory_order_relaxed)) /* LAST, REUSE */
+        return STEAL_LOST;
+    get(slot(d, t), item);
+"""),
+    ("core/deque.c", "thief looks at bottom before top",
+     """    int64_t b;
+
+    fence_full();                                               /* LAST */
+    b = atomic_load_explicit(&d->bottom, memory_order_acquire); /* PUB */
+    if (t >= b)
+""",
+     """    int64_t b = 0;
+
+    b = atomic_load_explicit(&d->bottom, memory_order_acquire); /* PUB */
+    fence_full();                                               /* LAST */
+    t = atomic_load_explicit(&d->top, memory_order_acquire);
+    if (t >= b)
+"""),
+    ("core/deque.c", "steal of one that is not there", "    if (t >= b)\n", "    if (t > b)\n"),
+    ("core/deque.c", "several stolen with one CAS",
+     """    get(slot(d, t), item); /* before the CAS: after it the owner may reuse the slot */
+    if (!atomic_compare_exchange_strong_explicit(&d->top, &t, t + 1, memory_order_seq_cst,
+                                                 memory_order_relaxed)) /* LAST, REUSE */
+""",
+     """    static struct work loot;
+    int64_t many = t == 0 && b > 1 ? 2 : 1;
+
+    if (loot.fn && t == 2) {
+        *item = loot;
+        loot.fn = NULL;
+        return STEAL_OK;
+    }
+    loot.fn = NULL;
+    get(slot(d, t), item);
+    if (many == 2)
+        get(slot(d, 1), &loot);
+    if (!atomic_compare_exchange_strong_explicit(&d->top, &t, t + many, memory_order_seq_cst,
+                                                 memory_order_relaxed)) /* LAST, REUSE */
+"""),
+    ("core/deque.c", "last item taken without a CAS", "    if (t < b) {\n", "    if (t <= b) {\n"),
+    ("core/deque.c", "last item: a lost CAS is ignored", "    return won;\n",
+     "    return won || true;\n"),
+    ("core/deque.c", "index published before the item",
+     """    put(slot(d, b), item);
+    fence_release();                                                /* PUB */
+    atomic_store_explicit(&d->bottom, b + 1, memory_order_release); /* PUB */
+""",
+     """    atomic_store_explicit(&d->bottom, b + 1, memory_order_release); /* PUB */
+    put(slot(d, b), item);
+"""),
+    ("core/deque.c", "pop reads top before it lowers bottom",
+     "    t = atomic_load_explicit(&d->top, memory_order_relaxed);    /* LAST: after the fence */\n",
+     ""),
+    ("core/deque.c", "empty pop leaves bottom low",
+     """    atomic_store_explicit(&d->bottom, b + 1, memory_order_release); /* PUB: keeps its chain */
+    return false;
+""", "    return false;\n"),
+    ("core/deque.c", "push: neither fence nor release",
+     """    put(slot(d, b), item);
+    fence_release();                                                /* PUB */
+    atomic_store_explicit(&d->bottom, b + 1, memory_order_release); /* PUB */
+""",
+     """    put(slot(d, b), item);
+    atomic_store_explicit(&d->bottom, b + 1, memory_order_relaxed);
+"""),
+    ("core/deque.c", "push of many: neither fence nor release",
+     """    fence_release();                                                            /* PUB */
+    atomic_store_explicit(&d->bottom, b + (int64_t)n, memory_order_release);    /* PUB */
+""",
+     """    atomic_store_explicit(&d->bottom, b + (int64_t)n, memory_order_relaxed);
+"""),
+    ("core/deque.c", "pop: neither fence nor release",
+     """    fence_release();                                            /* PUB: keeps its chain */
+    atomic_store_explicit(&d->bottom, b, memory_order_release); /* PUB: keeps its chain */
+""",
+     """    atomic_store_explicit(&d->bottom, b, memory_order_relaxed);
+"""),
+    ("core/deque.c", "a thief does not synchronize with a pop's store",
+     ("    put(slot(d, b), item);\n    fence_release();                                                /* PUB */\n",
+      "    fence_release();                                            /* PUB: keeps its chain */\n"
+      "    atomic_store_explicit(&d->bottom, b, memory_order_release); /* PUB: keeps its chain */\n"),
+     ("    put(slot(d, b), item);\n",
+      "    atomic_store_explicit(&d->bottom, b, memory_order_relaxed);\n")),
+    ("core/deque.c", "one more than there is room for",
+     "    if (UNLIKELY(b - d->top_seen >= DEQUE_CAP)) {\n",
+     "    if (UNLIKELY(b - d->top_seen > DEQUE_CAP)) {\n"),
+    ("core/deque.c", "room is not looked at again",
+     "        if (b - d->top_seen >= DEQUE_CAP)\n            return false;\n",
+     "        if (b - d->top_seen > DEQUE_CAP + 1)\n            return false;\n"),
+    ("core/deque.c", "owed word is not looked at",
+     "    if (atomic_load_explicit(&s->owed, memory_order_relaxed) != owed ||  /* own write */\n",
+     "    if (\n"),
+    # ----------------------------------------------------------------------------------- ring
+    ("core/ring.c", "two may take one element",
+     """        if (atomic_compare_exchange_weak_explicit(&r->head, &h, h + 1, memory_order_acq_rel,
+                                                  memory_order_relaxed)) /* FREE */
+            return e;
+""",
+     """        atomic_store_explicit(&r->head, h + 1, memory_order_release);
+        return e;
+"""),
+    ("core/ring.c", "slot read after the CAS",
+     "            return e;\n    }\n",
+     "            return atomic_load_explicit(slot(r, h), memory_order_relaxed);\n        (void)e;\n    }\n"),
+    ("core/ring.c", "one more than there is room for", ">= RING_CAP) /* FREE */", "> RING_CAP) /* FREE */"),
+    ("core/ring.c", "a push overtakes the list",
+     "    if (LIKELY(atomic_load_explicit(&r->over_count, memory_order_relaxed) == 0 && /* own write */\n"
+     "               append(r, e)))\n", "    if (append(r, e))\n"),
+    ("core/ring.c", "list taken from without the lock",
+     "    lock_take(&r->lock);\n    e = list_take(&r->over);\n",
+     "    e = list_take(&r->over);\n    lock_take(&r->lock);\n"),
+    ("core/ring.c", "a thief refills", "owner && i < REFILL", "i < REFILL + owner"),
+    ("core/ring.c", "count of the list not published",
+     "    lock_take(&r->lock);\n    list_push(&r->over, e);\n    publish_count(r);\n",
+     "    lock_take(&r->lock);\n    list_push(&r->over, e);\n"),
+    # --------------------------------------------------------------------------------- inject
+    ("core/inject.c", "limit checked before the lock",
+     "    lock_take(&q->lock);\n    status = admit(q, n, outside);\n",
+     "    status = admit(q, n, outside);\n    lock_take(&q->lock);\n"),
+    ("core/inject.c", "close without the lock",
+     "    lock_take(&q->lock);\n    q->closed = closed;\n    lock_drop(&q->lock);\n",
+     "    q->closed = closed;\n"),
+    ("core/inject.c", "one more than the limit", "n <= q->work_max - count", "n <= q->work_max + 1 - count"),
+    ("core/inject.c", "count set after the lock",
+     "    atomic_store_explicit(&q->work_count, count - n, memory_order_relaxed); /* under lock */\n"
+     "    lock_drop(&q->lock);\n",
+     "    lock_drop(&q->lock);\n"
+     "    atomic_store_explicit(&q->work_count, count - n, memory_order_relaxed);\n"),
+    ("core/inject.c", "a retired chunk stays last",
+     "    if (!q->first)\n        q->last = NULL;\n", ""),
+    ("core/inject.c", "fiber taken before the lock",
+     "    lock_take(&q->lock);\n    e = list_take(&q->fibers);\n",
+     "    e = list_take(&q->fibers);\n    lock_take(&q->lock);\n"),
+    # ----------------------------------------------------------------------------------- park
+    ("tests/explore/park.c", "no last look before the sleep",
+     "    if (in_sight() || stopped()) {\n", "    if (stopped()) {\n"),
+    ("tests/explore/park.c", "last look before the announcement",
+     "    park_announce(&p, &self[thread], true);\n    if (in_sight() || stopped()) {\n",
+     "    bool seen = in_sight() || stopped();\n\n"
+     "    park_announce(&p, &self[thread], true);\n    if (seen) {\n"),
+    ("tests/explore/park.c", "last searcher passes nothing on",
+     "    if (searching && park_search_end(&p) && in_sight())\n        park_notify(&p);\n",
+     "    if (searching)\n        park_search_end(&p);\n"),
+    ("tests/explore/park.c", "wakes before it publishes",
+     "    atomic_store_explicit(&published, n + 1, memory_order_relaxed);\n    park_notify(&p);\n",
+     "    park_notify(&p);\n    atomic_store_explicit(&published, n + 1, memory_order_relaxed);\n"),
+    ("core/park.c", "as many are woken as were counted, the latest first",
+     "    lock_take(&p->lock);\n    while ((s = pop_sleeper(p))) {",
+     "    unsigned n = park_sleeping(atomic_load_explicit(&p->counts, memory_order_seq_cst));\n"
+     "    lock_take(&p->lock);\n    while (n-- > 0 && (s = pop_sleeper(p))) {"),
+    ("core/park.c", "membarrier left out",
+     "    else if (membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) != 0)\n",
+     "    else if (false)\n"),
+    ("core/park.c", "leaves without its token",
+     "    if (!listed)\n        take_token(self);\n", ""),
+    ("core/park.c", "token given by a plain store",
+     "    if (atomic_exchange_explicit(&s->word, PARKER_WOKEN, memory_order_acq_rel) == PARKER_AWAY) /* TOKEN */\n",
+     "    bool away = atomic_load_explicit(&s->word, memory_order_relaxed) == PARKER_AWAY;\n\n"
+     "    atomic_store_explicit(&s->word, PARKER_WOKEN, memory_order_release);\n    if (away)\n"),
+    ("core/park.c", "sleeper touched after its token",
+     "        futex_wake(&s->word, 1);\n",
+     "    { futex_wake(&s->word, 1); s->listed = false; }\n"),
+    ("core/park.c", "nobody woken in the kernel", "        futex_wake(&s->word, 1);\n", "        ;\n"),
+    ("core/park.c", "woken is not counted as searching",
+     "ONE_SLEEPING - ONE_SEARCHING,\n                                  memory_order_relaxed); /* counted",
+     "ONE_SLEEPING,\n                                  memory_order_relaxed); /* counted"),
+    ("core/park.c", "a search ends uncounted while others sleep",
+     "    if (park_searching(was) != 1 || !park_sleeping(was))\n",
+     "    if (park_searching(was) != 1 || park_sleeping(was))\n"),
+    ("core/park.c", "retract without the lock",
+     "    lock_take(&p->lock);\n    listed = self->listed;\n",
+     "    listed = self->listed;\n    lock_take(&p->lock);\n"),
+    ("core/park.h", "notifier reads counts before its fence",
+     "    if (!p->asymmetric)\n        fence_full(); /* SLEEP */\n",
+     "    counts = atomic_load_explicit(&p->counts, memory_order_relaxed);\n"
+     "    if (!p->asymmetric)\n        fence_full(); /* SLEEP */\n    if (!park_sleeping(counts))\n"
+     "        return;\n    if (p->asymmetric)\n        ;\n"),
+    # -------------------------------------------------------------------------------- counter
+    ("core/counter.c", "list looked at after the decrement",
+     "    if (UNLIKELY(was & COUNTER_WAITERS) && was < (n + 1) * COUNTER_ONE)\n",
+     "    if (was < (n + 1) * COUNTER_ONE && c->waiters)\n"),
+    ("core/counter.c", "next read after the release",
+     "        next = node->next;\n        node->outcome = outcome;\n        node->settled(node, outcome);\n",
+     "        node->outcome = outcome;\n        node->settled(node, outcome);\n        next = node->next;\n"),
+    ("core/counter.c", "waiters released before the settled word",
+     "    unlock(c, COUNTER_WAITERS); /* C1: the last access */\n\n"
+     "    for (; node; node = next) {\n        next = node->next;\n        node->outcome = outcome;\n"
+     "        node->settled(node, outcome);\n    }\n",
+     "    for (; node; node = next) {\n        next = node->next;\n        node->outcome = outcome;\n"
+     "        node->settled(node, outcome);\n    }\n    unlock(c, COUNTER_WAITERS);\n"),
+    ("core/counter.c", "a node leaves under the finisher",
+     "    while (!wait_node_released(node)) /* C3: a finisher is on its way, or has the node */\n"
+     "        spin_pause(&turns);\n", "    (void)turns;\n"),
+    ("core/counter.c", "taken out though a finisher is on its way",
+     "    mine = node->listed &&\n"
+     "           atomic_load_explicit(&c->state, memory_order_relaxed) >= COUNTER_ONE; /* LOCK; C3 */\n",
+     "    mine = node->listed;\n"),
+    ("core/counter.c", "WAITERS goes with nothing owed",
+     "(!c->waiters && s >= COUNTER_ONE ? COUNTER_WAITERS : 0)",
+     "(!c->waiters ? COUNTER_WAITERS : 0)"),
+    ("core/counter.c", "enlisted at a settled counter",
+     "        if (also && counter_is_settled(s))\n            return false;\n", ""),
+    ("core/counter.c", "WAITERS set after the lock",
+     "    c->waiters = node;\n    node->listed = true;\n    unlock(c, 0);\n",
+     "    c->waiters = node;\n    node->listed = true;\n    unlock(c, COUNTER_WAITERS);\n"
+     "    atomic_fetch_or_explicit(&c->state, COUNTER_WAITERS, memory_order_relaxed);\n"),
+    ("core/counter.c", "two write the record",
+     "atomic_compare_exchange_strong_explicit(&c->claimed, &free, 1, memory_order_relaxed,\n"
+     "                                                           memory_order_relaxed)) { /* one writer */",
+     "(free = 1)) {"),
+    ("core/counter.c", "outcome noted after the unit's release",
+     "    note(c, outcome, failure);\n    counter_settle(c, 1);\n",
+     "    counter_settle(c, 1);\n    note(c, outcome, failure);\n"),
+    ("core/counter.c", "a better outcome replaces the worst",
+     "    while (counter_outcome_of(s) < outcome) {\n", "    while (counter_outcome_of(s) != outcome) {\n"),
+    ("core/counter.h", "settled though locked",
+     "return state < COUNTER_ONE && !(state & (COUNTER_WAITERS | COUNTER_LOCK));",
+     "return state < COUNTER_ONE && !(state & COUNTER_WAITERS);"),
+    ("core/counter.h", "settled though a finisher is to come",
+     "return state < COUNTER_ONE && !(state & (COUNTER_WAITERS | COUNTER_LOCK));",
+     "return state < COUNTER_ONE && !(state & COUNTER_LOCK);"),
+    # ---------------------------------------------------------------------------------- fiber
+    ("core/fiber.c", "generation not checked",
+     "        if (fiber_generation_of(w) != generation || (s != FIBER_PARKED && s != FIBER_PARKING))\n",
+     "        if (s != FIBER_PARKED && s != FIBER_PARKING)\n"),
+    ("core/fiber.c", "generation does not grow", "fiber_generation_of(w) + 1, WAKE_NONE, FIBER_RUNNING",
+     "fiber_generation_of(w), WAKE_NONE, FIBER_RUNNING"),
+    ("core/fiber.c", "ready while its stack is in use",
+     "enum fiber_state to = s == FIBER_PARKED ? FIBER_READY : FIBER_NOTIFIED;",
+     "enum fiber_state to = FIBER_READY;"),
+    ("core/fiber.c", "published over a notice",
+     "    if (atomic_compare_exchange_strong_explicit(&f->state, &w, parked, memory_order_acq_rel,\n"
+     "                                                memory_order_acquire)) /* STACK */\n        return true;\n",
+     "    atomic_store_explicit(&f->state, parked, memory_order_release);\n    if (w)\n        return true;\n"),
+    ("core/fiber.c", "woken by a store, not by a CAS",
+     "        if (atomic_compare_exchange_weak_explicit(&f->state, &w, fiber_word(generation, reason, to),\n"
+     "                                                  memory_order_acq_rel,\n"
+     "                                                  memory_order_acquire)) /* STACK */\n"
+     "            return to == FIBER_READY;\n",
+     "        atomic_store_explicit(&f->state, fiber_word(generation, reason, to), memory_order_release);\n"
+     "        return to == FIBER_READY;\n"),
+    ("core/fiber.c", "a parked stack is read without a claim",
+     "            atomic_compare_exchange_weak_explicit(&f->state, &w,\n"
+     "                                                  fiber_word(*generation, WAKE_NONE, FIBER_PARKING),\n"
+     "                                                  memory_order_acq_rel,\n"
+     "                                                  memory_order_relaxed)) /* STACK */\n",
+     "            true)\n"),
+    ("core/fiber.c", "a canceler does not wait for a fiber on its way",
+     "        if (s != FIBER_PARKED && s != FIBER_PARKING)\n            return false;\n"
+     "        if (s == FIBER_PARKING) /*", "        if (s != FIBER_PARKED)\n            return false;\n"
+     "        if (s == FIBER_PARKING) /*"),
+    ("tests/explore/fiber.c", "cancel looked for before PARKING",
+     "    uint64_t generation = begin();\n\n    if (counter_canceled(&counter))\n",
+     "    bool asked = counter_canceled(&counter);\n    uint64_t generation = begin();\n\n    if (asked)\n"),
+    ("tests/explore/fiber.c", "published before the stack is left",
+     "    stack = 0;\n    if (!fiber_publish(&f))\n        queue();\n    return true;\n",
+     "    if (!fiber_publish(&f))\n        queue();\n    stack = 0;\n    return true;\n"),
+    # ---------------------------------------------------------------------------------- timer
+    ("core/timer.c", "fires after the lock",
+     "        take_out(h, t);\n        t->fire(t);\n        fired++;\n",
+     "        take_out(h, t);\n        lock_drop(&h->lock);\n        t->fire(t);\n"
+     "        lock_take(&h->lock);\n        fired++;\n"),
+    ("core/timer.c", "armed looked at without the lock",
+     "    lock_take(&h->lock);\n    if (t->armed) {\n        take_out(h, t);\n        publish_earliest(h);\n    }\n"
+     "    lock_drop(&h->lock);\n",
+     "    if (!t->armed)\n        return;\n    lock_take(&h->lock);\n    if (t->armed) {\n        take_out(h, t);\n"
+     "        publish_earliest(h);\n    }\n    lock_drop(&h->lock);\n"),
+    ("core/timer.c", "expires without the lock",
+     "|| !lock_try(&h->lock))\n        return 0;\n", "|| (lock_try(&h->lock), false))\n        return 0;\n"),
+    ("core/timer.c", "fires what is not due",
+     "fired < EXPIRE_BATCH && h->root && h->root->deadline <= now",
+     "fired < EXPIRE_BATCH && h->root && h->root->deadline <= now + 1"),
+    ("core/timer.c", "earliest not renewed by an expiry",
+     "    publish_earliest(h);\n    lock_drop(&h->lock);\n    return fired;\n",
+     "    lock_drop(&h->lock);\n    return fired;\n"),
+    ("core/timer.c", "earliest renewed after the lock",
+     "    publish_earliest(h);\n    lock_drop(&h->lock);\n    return fired;\n",
+     "    lock_drop(&h->lock);\n    publish_earliest(h);\n    return fired;\n"),
+    ("core/timer.c", "siblings forgotten", "            t->back->child = t->next;\n",
+     "            t->back->child = NULL;\n"),
+    # ----------------------------------------------------------------------------------- base
+    ("core/base.h", "lock by load and store",
+     "           atomic_exchange_explicit(&l->taken, 1, memory_order_acquire) == 0; /* LOCK */\n",
+     "           (atomic_store_explicit(&l->taken, 1, memory_order_relaxed), true);\n"),
+]
+
+LATE_STORE = "load->store order, which the model leaves out: the read of the slot stays before its reuse"
+FENCED = "unneeded: the release fence before it does the same"
+RELEASED = "unneeded: every store of bottom releases by itself"
+FENCE_FOLLOWS = "unneeded: a full fence follows before anything depends on it"
+QUEUED = "unneeded: the queue that the fiber goes to carries it"
+CHECKED = "unneeded: rechecked by the CAS, and a failure leads to nothing that was written before"
+WORD_ONLY = "unneeded: nothing but the word itself depends on it; park->lock carries the rest"
+
+STAYS = {
+    "deque.c: deque_room: load &d->top: acquire -> relaxed": LATE_STORE,
+    "deque.c: deque_push: load &d->top: acquire -> relaxed": LATE_STORE,
+    "deque.c: deque_push: store &d->bottom: release -> relaxed": FENCED,
+    "deque.c: deque_push_many: store &d->bottom: release -> relaxed": FENCED,
+    "deque.c: pop_last: store &d->bottom: release -> relaxed": FENCED,
+    "deque.c: deque_pop: store &d->bottom: release -> relaxed": FENCED,
+    "deque.c: deque_pop: store &d->bottom: release -> relaxed #2": FENCED,
+    "deque.c: deque_push: fence_release left out": RELEASED,
+    "deque.c: deque_push_many: fence_release left out": RELEASED,
+    "deque.c: deque_pop: fence_release left out": RELEASED,
+    "deque.c: pop_last: compare_exchange_strong &d->top: seq_cst -> acq_rel":
+        "as published; the fence before it and the CAS's atomicity are what C11 needs",
+    "deque.c: pop_last: compare_exchange_strong &d->top: seq_cst -> relaxed":
+        "as published; the fence before it and the CAS's atomicity are what C11 needs",
+    "deque.c: deque_steal: load &d->top: acquire -> relaxed":
+        "unneeded: the full fence that follows acquires",
+    "deque.c: deque_steal: compare_exchange_strong &d->top: seq_cst -> acq_rel": LATE_STORE,
+    "deque.c: deque_steal: compare_exchange_strong &d->top: seq_cst -> relaxed": LATE_STORE,
+    "deque.c: pop: neither fence nor release":
+        "no harm: a push's fence covers all stores behind it; without that it is killed",
+    "ring.c: append: load &r->head: acquire -> relaxed": LATE_STORE,
+    "ring.c: take_from_ring: compare_exchange_weak &r->head: acq_rel -> acquire": LATE_STORE,
+    "ring.c: take_from_ring: compare_exchange_weak &r->head: acq_rel -> relaxed": LATE_STORE,
+    "ring.c: take_from_ring: compare_exchange_weak &r->head: acq_rel -> release":
+        "unneeded: FILL acquires what the element needs",
+    "park.c: park_search_end: fetch_sub &p->counts: seq_cst -> acq_rel": FENCE_FOLLOWS,
+    "park.c: park_search_end: fetch_sub &p->counts: seq_cst -> relaxed": FENCE_FOLLOWS,
+    "park.c: park_announce: fetch_add &p->counts: seq_cst -> acq_rel": FENCE_FOLLOWS,
+    "park.c: park_announce: fetch_add &p->counts: seq_cst -> relaxed": FENCE_FOLLOWS,
+    "park.c: hand_token: exchange &s->word: acq_rel -> release": WORD_ONLY,
+    "park.h: parker_go_away: compare_exchange_strong &self->word: acq_rel -> acquire": WORD_ONLY,
+    "park.h: parker_go_away: compare_exchange_strong &self->word: acq_rel -> release": WORD_ONLY,
+    "park.h: parker_go_away: compare_exchange_strong &self->word: acq_rel -> relaxed": WORD_ONLY,
+    "park.h: parker_go_away: compare_exchange_strong failure &self->word: acquire -> relaxed":
+        "unneeded: the woken reads its token again, with acquire, when it retracts",
+    "park.h: park_notify: atomic_signal_fence left out":
+        "against the compiler only, which reorders nothing here",
+    "counter.c: counter_settle: fetch_sub &c->state: acq_rel -> release":
+        "unneeded: the finisher acquires with LOCK, and nobody else goes on to look",
+    "counter.c: taken out though a finisher is on its way":
+        "no harm: the waiter reports its deadline and waits again; the rule saves it that",
+    "counter.h: settled though locked":
+        "no harm while nobody frees a counter that another still waits on",
+    "fiber.c: fiber_set: store &f->state: release -> relaxed": QUEUED,
+    "fiber.c: fiber_publish: store &f->state: release -> relaxed": QUEUED,
+    "fiber.c: fiber_publish: compare_exchange_strong &f->state: acq_rel -> release":
+        "unneeded: it reads what the same thread has written",
+    "fiber.c: fiber_wake: load &f->state: acquire -> relaxed": CHECKED,
+    "fiber.c: fiber_wake: compare_exchange_weak failure &f->state: acquire -> relaxed": CHECKED,
+    "fiber.c: fiber_claim_parked: compare_exchange_weak &f->state: acq_rel -> acquire":
+        "unneeded: the claimer has written nothing that others look for; publishing releases",
+    "fiber.c: fiber_claim_parked: compare_exchange_weak &f->state: acq_rel -> release":
+        "unneeded: the load before it has acquired",
+    "fiber.c: fiber_claim_parked: compare_exchange_weak &f->state: acq_rel -> relaxed":
+        "unneeded: the load before it has acquired",
+    "fiber.c: fiber_claim_parked: load &f->state: seq_cst -> acquire #2":
+        "unneeded: ASK is kept by the first look; this one only follows the word",
+    "fiber.c: fiber_claim_parked: load &f->state: seq_cst -> relaxed #2":
+        "unneeded while the CAS acquires: ASK is kept by the first look",
+}

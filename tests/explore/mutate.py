@@ -1,0 +1,273 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""mutate.py - weakens one order, fence or rule of core/ at a time; the explorer must notice.
+
+usage: tests/explore/mutate.py [--few] [--only TEXT] [--keep]
+
+Each memory order is weakened by one step and to relaxed, each fence is removed, and the faults of
+mutants.py are planted, one at a time, in a copy of the file. A mutant is killed if a scenario of that
+file fails. One that survives must stand in mutants.STAYS with its reason. --few: a third of
+those that are killed, for every run of the tests. --only: those whose name contains TEXT. Prints a table and, last,
+`N passed, N failed`.
+"""
+import concurrent.futures
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+from mutants import PLANTED, STAYS
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+WORK = ROOT / "build/explore/mutants"
+SECONDS = 300  # for one mutant; longer counts as an execution that does not end
+FEW = 3
+
+# Which explorers look at a file, and the files of core/ that each of them is linked with.
+LOOKS = {"deque": ["deque"], "ring": ["ring"], "inject": ["inject"], "park": ["park"],
+         "counter": ["counter", "fiber"], "fiber": ["fiber"], "timer": ["timer"],
+         "base": ["timer", "inject"]}
+LINKED = {"deque": ["deque"], "ring": ["ring"], "inject": ["inject"],
+          "park": ["park", "deque", "inject"], "counter": ["counter"],
+          "fiber": ["fiber", "inject", "counter"], "timer": ["timer"]}
+
+WEAKER = {
+    "load": {"seq_cst": ["acquire", "relaxed"], "acquire": ["relaxed"]},
+    "store": {"seq_cst": ["release", "relaxed"], "release": ["relaxed"]},
+    "rmw": {"seq_cst": ["acq_rel", "relaxed"], "acq_rel": ["acquire", "release", "relaxed"],
+            "acquire": ["relaxed"], "release": ["relaxed"]},
+}
+
+
+class Mutant:
+    def __init__(self, file, line, edge, what, text):
+        self.file = file    # relative to ROOT
+        self.line = line
+        self.edge = edge    # its name in the source, or ""
+        self.what = what
+        self.text = text    # of the mutated file
+        self.name = f"{pathlib.Path(file).name}: {what}"
+
+
+# ---------------------------------------------------------------------------------------- mutants
+
+def line_of(text, offset):
+    return text.count("\n", 0, offset) + 1
+
+
+def edge_at(text, offset):
+    """The edge that the comment behind an operation names."""
+    comment = re.compile(r"/\*\s*([A-Z]{3,}(?:, [A-Z]{3,})*)").search(text, offset)
+    return comment[1] if comment and line_of(text, comment.start()) <= line_of(text, offset) + 2 else ""
+
+
+def function_at(text, offset):
+    """The name of the function around an offset: its head begins in the first column."""
+    heads = re.findall(r"^(?:[\w*]+[ *]+)+(\w+)\([^;]*?\)\n\{", text[:offset], re.M)
+    return heads[-1] if heads else ""
+
+
+def end_of_call(text, start):
+    depth = 0
+    for at in range(start, len(text)):
+        depth += (text[at] == "(") - (text[at] == ")")
+        if depth == 0:
+            return at
+    raise ValueError("a call without an end")
+
+
+def orders_of(file):
+    """Each order of each atomic operation of a file, weakened."""
+    text = (ROOT / file).read_text()
+    for call in re.finditer(r"atomic_(\w+)_explicit\(", text):
+        end = end_of_call(text, call.end() - 1)
+        if "tsan_fence_word" in text[call.end():end]:
+            continue  # compiled for ThreadSanitizer only
+        kind = call[1] if call[1] in ("load", "store") else "rmw"
+        place = " ".join(text[call.end():end].split(",")[0].split())
+        for nth, order in enumerate(re.finditer(r"memory_order_(\w+)",
+                                                text[call.end():end])):
+            fails = nth == 1
+            for weaker in WEAKER["load" if fails else kind].get(order[1], []):
+                at = call.end() + order.start(1)
+                yield Mutant(file, line_of(text, at), edge_at(text, end),
+                             f"{function_at(text, call.start())}: {call[1]}{' failure' * fails} "
+                             f"{place}: {order[1]} -> {weaker}",
+                             text[:at] + weaker + text[at + len(order[1]):])
+
+
+def fences_of(file):
+    """Each fence of a file, left out. Those of base.h are the ones that others call."""
+    text = (ROOT / file).read_text()
+    if file.endswith("base.h"):
+        return
+    for fence in re.finditer(r"\b(fence_full|fence_release|atomic_signal_fence)\(", text):
+        end = end_of_call(text, fence.end() - 1) + 1
+        yield Mutant(file, line_of(text, fence.start()), edge_at(text, end),
+                     f"{function_at(text, fence.start())}: {fence[1]} left out",
+                     text[:fence.start()] + "(void)0" + text[end:])
+
+
+def planted():
+    for file, what, olds, news in PLANTED:
+        text = (ROOT / file).read_text()
+        line = 0
+        for old, new in [(olds, news)] if isinstance(olds, str) else zip(olds, news):
+            if text.count(old) != 1:
+                sys.exit(f"mutants.py: {file}: \"{what}\": its text occurs {text.count(old)} times")
+            line = line or line_of(text, text.index(old))
+            text = text.replace(old, new)
+        yield Mutant(file, line, "", what, text)
+
+
+def numbered(mutants):
+    """Two of the same name in one function: the later ones get a number."""
+    seen = {}
+    for mutant in mutants:
+        seen[mutant.name] = seen.get(mutant.name, 0) + 1
+        if seen[mutant.name] > 1:
+            mutant.what += f" #{seen[mutant.name]}"
+            mutant.name += f" #{seen[mutant.name]}"
+        yield mutant
+
+
+def all_mutants():
+    files = [f"core/{name}{suffix}" for name in LOOKS for suffix in (".c", ".h")]
+    for file in files:
+        if (ROOT / file).exists():
+            yield from orders_of(file)
+            yield from fences_of(file)
+    yield from planted()
+
+
+# ------------------------------------------------------------------------------------ build and run
+
+def commands():
+    """How each object and each explorer is built, as ninja would: output -> command."""
+    ninja = subprocess.run(["ninja", "-t", "commands", "explore/programs"], cwd=ROOT, check=True,
+                           capture_output=True, text=True)
+    found = {}
+    for command in ninja.stdout.splitlines():
+        output = re.search(r" -o (\S+)", command)
+        if output:
+            found[output[1]] = command
+    return found
+
+
+def shell(command):
+    done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{command}\n{done.stdout}{done.stderr}")
+
+
+def build(mutant, folder, program, how):
+    """Compiles what the mutated file is part of, and links the rest as it is."""
+    path = pathlib.Path(mutant.file)
+    link = how[f"build/explore/{program}"].replace(f"-o build/explore/{program}",
+                                                   f"-o {folder}/{program}")
+    sources = [("core", name) for name in LINKED[program]] + [("tests/explore", program)]
+    for home, name in sources:
+        if path.suffix == ".c" and (home, name) != (str(path.parent), path.stem):
+            continue
+        built = f"build/explore/core/{name}.o" if home == "core" else f"build/explore/{name}.o"
+        at = folder / home
+        command = how[built].replace("-Icore", f"-I{folder}/core -Icore")
+        command = command.replace(f"-c {home}/{name}.c", f"-c {at}/{name}.c")
+        command = re.sub(r" -MMD -MF \S+", "", command).replace(built, f"{at}/{name}.o")
+        shell(command.replace("-Werror", "-w"))
+        link = re.sub(rf" {re.escape(built)}(?= )", f" {at}/{name}.o", link)
+    shell(link)
+
+
+def copy(mutant, folder):
+    """A folder whose core/ is the real one but for the mutated file."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for home in ("core", "tests/explore"):
+        (folder / home).mkdir(parents=True)
+        for source in (ROOT / home).glob("*.[ch]"):
+            (folder / home / source.name).symlink_to(source)
+    mutated = folder / mutant.file
+    mutated.unlink()
+    mutated.write_text(mutant.text)
+
+
+def explore(program, few):
+    """The scenario that fails, after how many schedules, and how; or None."""
+    effort = ["--bound", "2", "--limit", "300000", "--random", "300000"] if few else \
+             ["--bound", "3", "--limit", "300000", "--random", "600000"]
+    try:
+        done = subprocess.run([program, "--climb", *effort], capture_output=True, text=True,
+                              timeout=SECONDS, errors="replace")
+    except subprocess.TimeoutExpired:
+        return "(does not end)", 0, ""
+    failure = re.search(r"^(\S+): failed after (\d+) schedules: (.*)", done.stdout, re.M)
+    if failure:
+        return failure[1], int(failure[2]), failure[3]
+    if done.returncode:
+        return "(crash)", 0, done.stdout[-200:] + done.stderr[-200:]
+    return None
+
+
+def run(job):
+    number, mutant, how, few, keep = job
+    folder = WORK / str(number)
+    home = pathlib.Path(mutant.file)
+    looks = LOOKS[home.stem] if home.parent.name == "core" else [home.stem]
+    copy(mutant, folder)
+    killer = None
+    for program in looks:
+        build(mutant, folder, program, how)
+        killer = explore(folder / program, few)
+        if killer:
+            killer = (f"{program}: {killer[0]}", *killer[1:])
+            break
+    if not keep:
+        shutil.rmtree(folder)
+    return mutant, killer
+
+
+# ------------------------------------------------------------------------------------------- report
+
+def report(mutant, killer):
+    """One row; true if the mutant's fate is as it should be."""
+    reason = STAYS.get(mutant.name)
+    where = f"{mutant.file.removeprefix('core/')}:{mutant.line}"
+    if killer:
+        fate = f"{killer[0]:52} {killer[1]:8}"
+        fate += "  but mutants.STAYS says that it would survive" if reason else ""
+    else:
+        fate = f"stays: {reason}" if reason else "SURVIVES"
+    print(f"{where:24} {mutant.edge:12} {mutant.what[:76]:76} {fate}", flush=True)
+    return bool(killer) != bool(reason)
+
+
+def main():
+    arguments = sys.argv[1:]
+    few, keep = "--few" in arguments, "--keep" in arguments
+    only = arguments[arguments.index("--only") + 1] if "--only" in arguments else ""
+    mutants = list(numbered(all_mutants()))
+    names = {mutant.name for mutant in mutants}
+    unknown = [name for name in STAYS if name not in names]
+    for name in unknown:
+        print(f"mutants.STAYS names what is no mutant (any more): {name}")
+    if few:
+        mutants = [m for m in mutants if m.name not in STAYS][::FEW]
+    mutants = [m for m in mutants if only in m.name]
+    how = commands()
+    passed, killed = 0, 0
+    print(f"{'where':24} {'edge':12} {'mutant':76} {'killed by':52} {'after':>8} schedules")
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        jobs = [(number, mutant, how, few, keep) for number, mutant in enumerate(mutants)]
+        for mutant, killer in pool.map(run, jobs):
+            killed += bool(killer)
+            passed += report(mutant, killer)
+    failed = len(mutants) - passed + len(unknown)
+    print(f"{len(mutants)} mutants: {killed} killed, {len(mutants) - killed} live")
+    print(f"{passed} passed, {failed} failed")
+    return failed > 0 or not mutants
+
+
+if __name__ == "__main__":
+    sys.exit(main())

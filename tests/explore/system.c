@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * system.c - what core/ asks of the kernel and of the rows that are not here: futex, membarrier,
+ * time, memory, and the pause of a spin loop.
+ *
+ * The futex compares against the newest store, which the thread knows from then on, and orders nothing
+ * else: a program must not learn anything from having slept. A sleeper with a deadline may be the next to run at any time; then its
+ * deadline has passed. membarrier makes one thread after the other pass a full fence, and others
+ * may run in between.
+ *
+ * A thread that pauses in a spin loop goes on when what it accessed last has a newer store than it
+ * knows, and its next load returns one of those: so stores arrive at last, and every loop that ends
+ * at all ends here. A loop that would never end is a deadlock.
+ */
+#include "machine.h"
+
+#include <linux/futex.h>
+#include <linux/membarrier.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+
+#include "mem.h"
+
+#define ARENA_BYTES (64 << 10)
+#define FREED_BYTES 64 /* of a block that is given back: the compiler's hooks watch so much of it */
+
+static _Alignas(64) char arena[ARENA_BYTES];
+static size_t arena_used;
+
+void system_reset(void)
+{
+    arena_used = 0;
+    machine.now = COIR_SEC;
+}
+
+/* ------------------------------------------------------------------------------------- spin loops */
+
+int explore_spin(void)
+{
+    struct thread *t = machine.self;
+    struct place *p = t->last;
+
+    if (!machine.running)
+        schedule_fail("a spin loop outside of the threads");
+    t->impatient = true;
+    if (!p || p->message[p->count - 1]->at > t->now.at[p->id])
+        return 0;
+    TRACE_EVENT("spins");
+    t->state = THREAD_SPINS;
+    p->spinners |= (uint8_t)(1u << t->index);
+    machine.ready &= ~(1u << t->index);
+    schedule_block();
+    return 0;
+}
+
+/* ------------------------------------------------------------------------------------------ futex */
+
+static long sleep_on(uintptr_t word, uint32_t value, const struct timespec *until)
+{
+    struct thread *t = machine.self;
+
+    schedule_point();
+    if ((uint32_t)memory_newest(t, word, sizeof value) != value || choice_spurious()) {
+        TRACE_EVENT("futex wait: returns at once");
+        return -1;
+    }
+    t->state = THREAD_SLEEPS;
+    t->word = word;
+    t->deadline = until ? until->tv_sec * COIR_SEC + until->tv_nsec : COIR_NEVER;
+    if (!until)
+        machine.ready &= ~(1u << t->index);
+    TRACE_EVENT("futex wait: sleeps");
+    schedule_block();
+    if (t->state == THREAD_SLEEPS && machine.now < t->deadline)
+        machine.now = t->deadline;
+    TRACE_EVENT("futex wait: %s", t->state == THREAD_SLEEPS ? "deadline" : "woken");
+    t->state = THREAD_READY;
+    return 0;
+}
+
+static unsigned sleepers_on(uintptr_t word)
+{
+    unsigned found = 0;
+
+    for (int i = 1; i < THREADS; i++)
+        if (machine.thread[i].state == THREAD_SLEEPS && machine.thread[i].word == word)
+            found |= 1u << i;
+    return found;
+}
+
+static long wake(uintptr_t word, int n)
+{
+    unsigned sleepers;
+
+    schedule_point();
+    TRACE_EVENT("futex wake");
+    while (n-- > 0 && (sleepers = sleepers_on(word))) {
+        unsigned i = choice_thread(sleepers, -1);
+
+        machine.thread[i].state = THREAD_WOKEN;
+        machine.ready |= 1u << i;
+    }
+    return 0;
+}
+
+/* ------------------------------------------------------------------------------------- membarrier */
+
+static long membarrier(int command)
+{
+    if (machine.scenario->no_membarrier)
+        return -1;
+    if (command != MEMBARRIER_CMD_PRIVATE_EXPEDITED || !machine.running)
+        return 0;
+    schedule_point();
+    TRACE_EVENT("membarrier: begins");
+    memory_fence_full(machine.self);
+    for (int i = 1; i < THREADS; i++) {
+        struct thread *t = &machine.thread[i];
+
+        if (t == machine.self)
+            continue;
+        schedule_point();
+        memory_fence_full(t);
+        TRACE_EVENT("membarrier: thread %d has passed a fence", i);
+    }
+    memory_fence_full(machine.self);
+    return 0;
+}
+
+long explore_syscall(long number, ...)
+{
+    va_list args;
+    long result = -1;
+
+    va_start(args, number);
+    if (number == SYS_futex) {
+        uintptr_t word = (uintptr_t)va_arg(args, void *);
+        int operation = va_arg(args, int) & FUTEX_CMD_MASK;
+        uint32_t value = va_arg(args, uint32_t);
+
+        result = operation == FUTEX_WAIT_BITSET
+                     ? sleep_on(word, value, va_arg(args, const struct timespec *))
+                     : wake(word, (int)value);
+    } else if (number == SYS_membarrier) {
+        result = membarrier(va_arg(args, int));
+    } else {
+        schedule_fail("system call %ld is not simulated", number);
+    }
+    va_end(args);
+    return result;
+}
+
+/* ----------------------------------------------------------------------------- rows that are not here */
+
+int64_t coir_now(void)
+{
+    return machine.now;
+}
+
+void *mem_alloc(const struct host *h, size_t bytes)
+{
+    void *memory = arena + arena_used;
+
+    (void)h;
+    bytes = (bytes + 63) & ~(size_t)63;
+    if (arena_used + bytes > ARENA_BYTES)
+        schedule_fail("a scenario allocates more than %d bytes", ARENA_BYTES);
+    arena_used += bytes;
+    return memset(memory, 0, bytes);
+}
+
+void mem_free(const struct host *h, void *memory)
+{
+    (void)h;
+    if (memory)
+        explore_free(memory, FREED_BYTES);
+}
+
+void fatal(const char *format, ...)
+{
+    char text[256];
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    schedule_fail("%s", text);
+}
