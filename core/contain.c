@@ -38,6 +38,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "boundary.h"
 #include "report.h"
 #include "text.h"
 

@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "boundary.h"
 #include "obligation.h"
 #include "wait.h"
 

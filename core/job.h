@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * job.h - one running call inside its boundary: who is owed its end, what it must clean up.
+ * job.h - the record of a running job: who is owed its end, what it must clean up.
  *
  * Identity belongs to the job, not to the fiber: a fiber may carry a waiter and, on the same stack,
  * a child of it that runs in place. The jobs of a stack form a chain, innermost first.
@@ -65,28 +65,6 @@ struct job {
 /* Where the calling thread or fiber keeps its innermost job. */
 struct job **job_slot(void);
 
-/* Runs one piece of work on the caller's stack and releases its unit; runtime->run. */
-void job_run(struct fiber *self, const struct work *item);
-
-/* The same with metrics.completed; runtime->run of a metered runtime. */
-void job_run_metered(struct fiber *self, const struct work *item);
-
-/* The same, but a unit that ended DONE is left for the caller to release; true: it is. */
-bool job_run_in_place(struct fiber *self, const struct work *item);
-
-/* The same on a plain thread, for a domain whose work runs in the caller. */
-void job_run_outside(const struct work *item);
-
-/* Ends a piece of work that will not run, as CANCELED. */
-void job_drop(struct coir_runtime *rt, const struct work *item, enum coir_kind kind);
-
-/* Runs fn(arg) in a boundary of its own. COIR_DONE, COIR_FAILED or COIR_PANICKED; *failure is filled
- * for the last two. */
-int job_try(coir_fn *fn, void *arg, coir_failure *failure);
-
-/* The same for a finalizer: a cancel does not reach the calls it blocks in. */
-int job_try_masked(coir_fn *fn, void *arg);
-
 /* Whether the job, its domain, one that waits for it on this stack, or the runtime is asked to stop. */
 bool job_canceled(struct coir_runtime *rt, const struct job *j);
 
@@ -124,6 +102,11 @@ struct job_ops {
 };
 extern _Atomic(const struct job_ops *) job_ops;
 
+static inline const struct job_ops *job_ops_set(void)
+{
+    return atomic_load_explicit(&job_ops, memory_order_relaxed); /* constant since the first open */
+}
+
 /* A panic is about to unwind the job; every frame is whole. Locks that it holds are told, and what it
  * still owns is canceled and waited for. frame: an address below its live frames. */
 void job_raised(struct job *j, uintptr_t frame);
@@ -131,18 +114,11 @@ void job_raised(struct job *j, uintptr_t frame);
 /* The first half of it, which does not suspend. */
 void job_tell_locks(struct job *j, uintptr_t frame);
 
+/* A counter that the job owns is not where it was: its frame has gone. Aborts. */
+__attribute__((noreturn, cold)) void job_lost_counter(void);
+
 /* Cancels and waits for what the job still owns. frame: as above. */
 void job_settle_owned(struct job *j, uintptr_t frame);
-
-/* Settles what j owns and ends all that it left in its frames, from another stack while these are dead and
- * whole. The caller is a fiber that runs no job; the handlers are j's. low: an address below j's frames. */
-void job_end_apart(struct job *j, uintptr_t low);
-
-/* Whether job_end_apart has something to do. */
-static inline bool job_has_end(const struct job *j)
-{
-    return j->owned || j->defer_count || j->more || j->held || j->locals;
-}
 
 #define JOB_EXCEPTION_CLASS UINT64_C(0x434f495250414e43) /* "COIRPANC" */
 

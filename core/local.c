@@ -7,6 +7,8 @@
  */
 #include "local.h"
 
+#include "boundary.h"
+
 struct local {
     struct local *next;
     const coir_local *key;

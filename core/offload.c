@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "boundary.h"
 #include "cpus.h"
 #include "errand.h"
 

@@ -10,6 +10,7 @@
  * Orderings
  *   WORD, TAKEN   the end of the function -> the return of every coir_once.
  */
+#include "boundary.h"
 #include "waitq.h"
 
 #define DONE UINT64_C(2)

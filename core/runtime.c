@@ -14,6 +14,7 @@
 #include <sys/mman.h>
 
 #include "books.h"
+#include "boundary.h"
 #include "contain.h"
 #include "cpus.h"
 #include "drain.h"

@@ -7,6 +7,8 @@
  */
 #include <stdio.h>
 
+#include "boundary.h"
+#include "drop.h"
 #include "hostcall.h"
 #include "report.h"
 #include "spawn.h"

@@ -3,8 +3,8 @@
  * wait.c - waiting: in place and parked; deadlines and cancels. Plain threads: thread.c.
  *
  * What a waiter may run on its own stack: only jobs that have not started, of the very counter it
- * waits for, of its own domain, from its own deque, and only in a wait without deadline, while half of the stack is
- * left. Anything else on a waiter's stack can end up waiting for the waiter below it (other
+ * waits for, of its own domain, from its own deque, and only in a wait without deadline, while half of
+ * the stack is left. Anything else on a waiter's stack can end up waiting for the waiter below it (other
  * runtimes had to learn that). Their units are released together, in one step, when it stops.
  *
  * A wait on several things (counters, a deadline, a cancel) hands out one generation; the first to
@@ -12,8 +12,8 @@
  */
 #include "wait.h"
 
-#include <time.h>
-
+#include "boundary.h"
+#include "drop.h"
 #include "hostcall.h"
 #include "thread.h"
 
@@ -463,43 +463,4 @@ int coir_canceled(void)
     if (self)
         return j && job_canceled(self->runtime, j);
     return j && j->scope && job_canceled(j->scope->domain->rt, j); /* COIR_FULL_RUN */
-}
-
-static int thread_sleep(int64_t deadline)
-{
-    struct timespec ts = {.tv_sec = deadline / COIR_SEC, .tv_nsec = deadline % COIR_SEC};
-
-    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ts, NULL) != 0)
-        ; /* a signal: the deadline stays */
-    return COIR_OK;
-}
-
-int coir_sleep_until(int64_t deadline)
-{
-    struct fiber *self = fiber_self();
-    struct alarm alarm;
-    uint64_t generation;
-    enum wake reason;
-
-    if (deadline <= coir_now())
-        return COIR_OK;
-    if (!self)
-        return thread_sleep(deadline);
-    if (!worker_park_begin(self, &generation, wait_for_time, NULL))
-        return COIR_ENOMEM;
-    alarm_arm(&alarm, self, generation, deadline);
-    notice_cancel(self, generation);
-    reason = worker_park(self);
-    alarm_cancel(&alarm);
-    return reason == WAKE_TIMEOUT ? COIR_OK : COIR_ECANCELED;
-}
-
-void coir_yield(void)
-{
-    struct fiber *self = fiber_self();
-
-    if (self)
-        worker_yield(self);
-    else
-        sched_yield();
 }

@@ -1,0 +1,431 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * boundary.c - runs one call inside the boundary and settles everything it owes, however it ends.
+ *
+ * Owns: deferred handlers, what a job leaves behind in its frames.
+ * Does not know how a panic is raised (panic.c) or how a wait parks (wait.c).
+ *
+ * Invariants
+ *   B1  Each piece of work releases exactly one unit: by job_run on return, panic or foreign
+ *       exception, or by drop.c if it never ran.
+ *   B2  No frame is torn down while jobs owe a counter in it that its job spawned on: a panic
+ *       settles them before it unwinds (panic.c), a return is checked here.
+ *   B3  The job's record lies in the frame that called the boundary, above all frames of the job.
+ *   B4  A lock that is held at the end is released, poisoned if it may guard half a change.
+ */
+#include "boundary.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "drop.h"
+#include "foreign.h"
+#include "hostcall.h"
+
+#define THREAD_FRAMES (UINT64_C(64) << 10)
+
+/* Where the frames that the job has left can begin. How large a plain thread's stack is nobody knows
+ * here; to keep some memory below it that is no frame costs nothing. */
+static inline __attribute__((always_inline)) uintptr_t lowest_frame(const struct job *j, bool raised)
+{
+    const struct worker *w = worker_here();
+
+    if (raised)
+        return j->raised_at;
+    return w ? (uintptr_t)w->current->bottom : (uintptr_t)j - THREAD_FRAMES;
+}
+
+/* The lowest counter the job still owns, or lock it holds, in frames that have been left. Inlined
+ * into a caller that makes no call before it has moved its stack pointer below them. */
+static inline __attribute__((always_inline)) uintptr_t lowest_left(const struct job *j, bool raised)
+{
+    uintptr_t lowest = (uintptr_t)j, floor = lowest_frame(j, raised);
+
+    for (struct held *h = j->held; h; h = h->next)
+        if ((uintptr_t)h >= floor && (uintptr_t)h < lowest)
+            lowest = (uintptr_t)h;
+
+    for (struct counter *c = j->owned; c; c = c->next_owned) {
+        if (counter_owner(c) != j)
+            job_lost_counter();
+        lowest = (uintptr_t)c < lowest ? (uintptr_t)c : lowest;
+    }
+    return lowest;
+}
+
+/* ----------------------------------------------------------------------------- how a job ends */
+
+static int try_call(coir_fn *fn, void *arg, coir_failure *failure, bool is_defer);
+
+/* Runs the deferred handlers, last in, first out. One that fails or panics makes the job do so. */
+static COLD int run_deferred(struct job *j, int outcome)
+{
+    struct coir_runtime *rt = runtime_here();
+
+    while (j->defer_count || j->more) {
+        struct defer_block *b = j->more;
+        struct defer d = b ? b->handler[--b->count] : j->handler[--j->defer_count];
+        coir_failure f;
+        int ended;
+
+        if (b && !b->count) {
+            j->more = b->older;
+            if (rt)
+                mem_free(&rt->host, b);
+            else
+                free(b);
+        }
+        ended = try_call(d.fn, d.arg, &f, true);
+        if (ended > outcome) { /* the first of the worst */
+            j->failure = f;
+            outcome = ended;
+        }
+    }
+    return outcome;
+}
+
+/* It has called coir_fail. A panic that was swallowed since has written over the record. */
+static int failed(struct job *j)
+{
+    if (j->failure.kind != COIR_KIND_FAIL) {
+        job_failure(j, &j->failure, COIR_FAILED, COIR_KIND_FAIL);
+        j->failure.code = j->failed;
+        snprintf(j->failure.message, sizeof j->failure.message,
+                 "failed, and then a panic of it was swallowed");
+    }
+    return COIR_FAILED;
+}
+
+/* It has returned, and no frame is left to unwind; but what it left behind is a panic. */
+static int panicked_at_return(struct job *j, enum coir_kind kind, const char *text)
+{
+    job_failure(j, &j->failure, COIR_PANICKED, kind);
+    snprintf(j->failure.message, sizeof j->failure.message, "%s", text);
+    job_panicked(j, j->failure.message, NULL);
+    j->raising = false;
+    return COIR_PANICKED;
+}
+
+/* The job returned while jobs owe a counter of frames that are gone. */
+static COLD int returned_owing(struct job *j, uintptr_t frame)
+{
+    bool owed = false;
+
+    for (struct counter *c = j->owned; c; c = c->next_owned)
+        owed |= counter_look(c) < 0;
+    job_settle_owned(j, frame);
+    if (!owed)
+        return COIR_DONE;
+    return panicked_at_return(j, COIR_KIND_OWED,
+                              "returned while jobs it spawned still owed a counter in its frame");
+}
+
+/* Locks are still held at the end, which nobody else could unlock. What a coir_try leaves by its return
+ * goes to the boundary around it. */
+static COLD int end_holding(struct job *j, int outcome)
+{
+    if (j->is_try && outcome < COIR_PANICKED) {
+        held_move(&j->held, j->outer ? &j->outer->held : held_by_thread());
+        return outcome;
+    }
+    if (outcome < COIR_PANICKED)
+        panicked_at_return(j, COIR_KIND_HELD, "returned while it held a lock");
+    while (j->held)
+        j->held->leave(j->held, LEAVE_ENDED);
+    return COIR_PANICKED;
+}
+
+static struct eh_globals *exceptions_here(void)
+{
+    struct worker *w = worker_here();
+
+    return w ? w->carrier.eh : thread_exceptions();
+}
+
+/* The C++ runtime's books as they were when the call began: frames that were unwound while they
+ * rethrew have left counts behind. */
+static void reset_exceptions(const struct job *j)
+{
+    struct eh_globals *eh = exceptions_here();
+
+    if (eh)
+        *eh = j->is_try ? j->eh : (struct eh_globals){0};
+}
+
+/* An exception has landed at the boundary; its record was written before it unwound anything. */
+static COLD int caught(struct job *j, void *exception)
+{
+    struct worker *w = worker_here();
+
+    if (!j->outer && w)
+        arch_fp_set(w->fp); /* nobody below on this stack had set others */
+    if (exception != &j->exception)
+        foreign_end(exception); /* still raising: its destructor must not panic */
+    j->raising = false;
+    reset_exceptions(j);
+    return COIR_PANICKED;
+}
+
+/* What the job left in its frames: handlers, values of its own, locks. */
+static int end_frames(struct job *j, int outcome)
+{
+    outcome = run_deferred(j, outcome);
+    if (j->locals)
+        outcome = job_ops_set()->end_locals(j, outcome);
+    return j->held ? end_holding(j, outcome) : outcome;
+}
+
+/* Everything that most jobs do not need: a panic that landed, a coir_fail, owed counters, handlers. */
+static COLD int end_slowly(struct job *j, void *exception, uintptr_t frame)
+{
+    int outcome = COIR_DONE;
+
+    if (exception)
+        outcome = caught(j, exception);
+    else if (j->failed)
+        outcome = failed(j);
+    if (j->owned) {
+        int owing = returned_owing(j, frame);
+
+        outcome = owing > outcome ? owing : outcome;
+    }
+    return end_frames(j, outcome);
+}
+
+/* Calls the job in its boundary. Kept apart from the settling so that its frame is the job's. */
+static inline __attribute__((always_inline)) int call(struct job *j, struct job **slot)
+{
+    void *exception;
+    int outcome = COIR_DONE;
+
+    *slot = j;
+    exception = arch_boundary(j->fn, j->arg);
+    if (UNLIKELY(exception || j->owned || j->defer_count || j->held || j->locals || j->failed)) {
+        uintptr_t low = lowest_left(j, exception), here = (uintptr_t)__builtin_frame_address(0);
+
+        if (UNLIKELY(low < here)) { /* steps below them: their memory must stay what it is */
+            void *gap = __builtin_alloca(here - low);
+
+            __asm__ volatile("" : : "r"(gap) : "memory"); /* not to be optimized away */
+        }
+        outcome = end_slowly(j, exception, low);
+    }
+    *slot = j->outer;
+    return outcome;
+}
+
+/* Sets what must be set; the rest is written by failures before they read it. */
+static inline void open_job(struct job *j, coir_fn *fn, void *arg, struct counter *owed_to,
+                            struct scope *scope, struct job *outer, bool is_try)
+{
+    j->fn = fn;
+    j->arg = arg;
+    j->owed_to = owed_to;
+    j->scope = scope;
+    j->outer = outer;
+    j->owned = NULL;
+    j->held = NULL;
+    j->locals = NULL;
+    j->name = NULL;
+    j->id = 0;
+    j->defer_count = 0;
+    j->failed = 0;
+    j->is_try = is_try;
+    j->is_defer = false;
+    j->raising = false;
+    j->told = false;
+    j->apart = false;
+    j->masked = false;
+    j->more = NULL;
+}
+
+void job_end_apart(struct job *j, uintptr_t low)
+{
+    struct job **slot = job_slot(); /* stays: it belongs to the fiber */
+    struct job bridge;
+
+    open_job(&bridge, NULL, NULL, NULL, j->scope, j, true);
+    bridge.apart = true;
+    *slot = &bridge;
+    job_settle_owned(j, low);
+    end_frames(j, COIR_PANICKED);
+    *slot = NULL;
+}
+
+/* A job of a domain starts: it can be named from now on. */
+static NOINLINE void enter_scope(struct job *j)
+{
+    job_id(j); /* now, for others may read it */
+    j->obliged = false;
+    j->obligations = NULL;
+    scope_enter(j->scope, &j->member);
+}
+
+/* It has ended; what it has not discharged is lost. The last access to the domain. */
+static NOINLINE void leave_scope(struct job *j, int outcome)
+{
+    if (j->obliged)
+        job_ops_set()->leak(j);
+    scope_leave(j->scope, &j->member, j, outcome, outcome == COIR_PANICKED ? j->failure.id : 0);
+}
+
+static COLD void release_failed(struct worker *w, struct counter *c, int outcome, coir_failure *f)
+{
+    if (c)
+        counter_fail(c, outcome, f);
+    else
+        tally(&w->unobserved, 1);
+}
+
+/* Whether the work is to be dropped instead of run, its domain apart. */
+static inline __attribute__((always_inline)) bool unwanted(struct worker *w, const struct work *item)
+{
+    struct counter *c = item->owed;
+
+    if (UNLIKELY(atomic_load_explicit(&w->runtime->canceling, memory_order_relaxed))) { /* CLOSE */
+        job_drop(w->runtime, item, COIR_KIND_SHUTDOWN);
+        return true;
+    }
+    if (c && UNLIKELY(atomic_load_explicit(&c->state, memory_order_relaxed) & /* a request, no order */
+                      COUNTER_CANCEL)) {
+        job_drop(w->runtime, item, COIR_KIND_SKIPPED);
+        return true;
+    }
+    return false;
+}
+
+/* Runs the work; releases its unit unless it ended DONE. True: DONE. scope: the item's, which the
+ * callers know to be NULL, or not. */
+static inline __attribute__((always_inline)) bool run_in(struct fiber *self, const struct work *item,
+                                                         struct counter *owed, struct scope *scope,
+                                                         bool metered)
+{
+    struct worker *w = worker_of(self);
+    int64_t began;
+    struct job j;
+    int outcome;
+
+    if (unwanted(w, item) || (scope && drop_turned_away(w->runtime, item, &j)))
+        return false;
+    if (metered)
+        began = coir_now();
+    open_job(&j, item->fn, item->arg, owed, scope, self->job, false);
+    j.born = fiber_generation(self);
+    if (scope)
+        enter_scope(&j);
+    outcome = call(&j, &self->job);
+    if (scope)
+        leave_scope(&j, outcome);
+    w = worker_of(self); /* it may have moved */
+    tally(&w->ended[outcome], 1);
+    if (metered)
+        hostcall_completed(w->runtime, outcome, coir_now() - began);
+    if (LIKELY(outcome == COIR_DONE))
+        return true;
+    release_failed(w, owed, outcome, &j.failure);
+    return false;
+}
+
+/* A copy of its own, so that jobs outside every domain pay one branch. */
+static NOINLINE bool run_scoped(struct fiber *self, const struct work *item)
+{
+    return run_in(self, item, item->owed, item->scope, false);
+}
+
+static inline __attribute__((always_inline)) bool run(struct fiber *self, const struct work *item,
+                                                      struct counter *owed)
+{
+    return UNLIKELY(item->scope != NULL) ? run_scoped(self, item) : run_in(self, item, owed, NULL, false);
+}
+
+/* Jobs of one counter that follow each other release their units together: the counter cannot settle
+ * before the last of them anyway, and its line is the one that workers fight for. */
+void job_run(struct fiber *self, const struct work *item)
+{
+    struct counter *owed = item->owed;
+    uint64_t done = run(self, item, owed);
+    struct work next;
+
+    while (owed && !worker_others_wait(worker_of(self)) &&
+           deque_pop_owed(&worker_of(self)->deque, owed, item->scope, &next))
+        done += run(self, &next, owed);
+    if (owed && done)
+        counter_settle(owed, done);
+}
+
+/* Apart, so that a runtime without metrics does not even ask (but in place, where nothing is tight). */
+static COLD bool run_metered(struct fiber *self, const struct work *item)
+{
+    return run_in(self, item, item->owed, item->scope, true);
+}
+
+void job_run_metered(struct fiber *self, const struct work *item)
+{
+    if (run_metered(self, item) && item->owed)
+        counter_settle(item->owed, 1);
+}
+
+bool job_run_in_place(struct fiber *self, const struct work *item)
+{
+    return LIKELY(!worker_of(self)->metered) ? run(self, item, item->owed) : run_metered(self, item);
+}
+
+/* Opens j as a boundary on what runs here. Returns where its innermost job is kept: that belongs to
+ * the fiber, or to this thread, so it stays. */
+static struct job **open_try(struct job *j, coir_fn *fn, void *arg)
+{
+    struct job **slot = job_slot();
+    const struct eh_globals *eh = exceptions_here();
+
+    open_job(j, fn, arg, NULL, *slot ? (*slot)->scope : NULL, *slot, true);
+    if (eh)
+        j->eh = *eh;
+    return slot;
+}
+
+static int try_call(coir_fn *fn, void *arg, coir_failure *failure, bool is_defer)
+{
+    struct job j;
+    struct job **slot = open_try(&j, fn, arg);
+    int outcome;
+
+    j.is_defer = is_defer;
+    outcome = call(&j, slot);
+    if (outcome != COIR_DONE && failure)
+        *failure = j.failure;
+    return outcome;
+}
+
+int job_try(coir_fn *fn, void *arg, coir_failure *failure)
+{
+    return try_call(fn, arg, failure, false);
+}
+
+int job_try_masked(coir_fn *fn, void *arg)
+{
+    struct job j;
+    struct job **slot = open_try(&j, fn, arg);
+
+    j.is_defer = j.masked = true;
+    return call(&j, slot);
+}
+
+void job_run_outside(const struct work *item)
+{
+    struct job j;
+    struct job **slot;
+    int outcome;
+
+    if (drop_turned_away(NULL, item, &j))
+        return;
+    slot = open_try(&j, item->fn, item->arg);
+    j.scope = item->scope;
+    enter_scope(&j);
+    outcome = call(&j, slot);
+    leave_scope(&j, outcome);
+    if (item->owed && outcome == COIR_DONE)
+        counter_settle(item->owed, 1);
+    else if (item->owed)
+        counter_fail(item->owed, outcome, &j.failure);
+}
