@@ -25,9 +25,10 @@ def summary(row, found, reasons, others, proven):
     coir = medians.get("coir")
     known = {**others, **medians, **({"best peer": running[best]} if best else {})}
     limits = [goal.limit(known) for goal in row.goals]
+    runs = found.get("coir", [])
     return {
         "row": row.name, "label": row.label, "unit": row.unit, "coir": coir,
-        "runs": found.get("coir", []), "spread_percent": spread(found["coir"]) if coir else None,
+        "runs": runs, "spread_percent": spread(runs) if len(runs) > 2 else None,
         "peers": {name: medians.get(name, reasons.get(name)) for name in row.peers},
         "best_peer": best, "ratio": coir / running[best] if coir and best else None,
         "floors": {name: medians.get(name, reasons.get(name)) for name in row.floors},
@@ -61,11 +62,12 @@ def quantity(value, unit):
         return value or "-"
     if unit == "B":
         return f"{value:,.0f} B"
-    for name, size in (("s", 1e9), ("ms", 1e6), ("us", 1e4)):
-        if value >= size:
-            per = {"s": 1e9, "ms": 1e6, "us": 1e3}[name]
-            return f"{value / per:.3g} {name}" if value / per < 1000 else f"{value / per:.0f} {name}"
-    return f"{value:.0f} ns" if value >= 100 else f"{value:.2f} ns"
+    for name, at_least, size in (("s", 1e9, 1e9), ("ms", 1e6, 1e6), ("us", 1e4, 1e3), ("ns", 0, 1)):
+        if value >= at_least:
+            break
+    value /= size
+    digits = 2 if value < 9.995 else 1 if value < 99.95 else 0
+    return f"{value:.{digits}f} {name}"
 
 
 HEAD = ("workload", "coir", "best peer", "", "ratio", "floor", "", "goal", "", "spread")
@@ -82,7 +84,7 @@ def cells(r):
             quantity(r["peers"][best], unit) if best else "-", best or reason,
             f"{r['ratio']:.2f}" if r["ratio"] else "-", quantity(value, unit), floor,
             " and ".join(r["goals"]) or "-", mark,
-            f"{r['spread_percent']:.0f} %" if r["coir"] else "-")
+            "-" if r["spread_percent"] is None else f"{r['spread_percent']:.0f} %")
 
 
 def aligned(rows, left):

@@ -144,7 +144,7 @@ def progress(text):
 def measure(chosen, missing, quick):
     """All repetitions of all rows. The first is complete; with --quick, later ones as time allows."""
     m = Measurements(25 if quick else 150, missing)
-    repetitions, began = (3, time.monotonic()) if quick else (7, time.monotonic())
+    repetitions, began = 3 if quick else 7, time.monotonic()
     for repetition in range(repetitions):
         for number, row in enumerate(chosen, 1):
             keys = m.keys(row)
@@ -232,7 +232,9 @@ def main(words):
     before = report.machine()
     m = measure(asked.rows, missing, asked.quick)
     results = results_of(m, asked.rows)
-    print(f"coir beside packaged peers: {before['cpus']} CPUs, load {before['load']:.1f}; medians\n")
+    counts = {len(r["runs"]) for r in results}
+    print(f"coir beside packaged peers: {before['cpus']} CPUs, load {before['load']:.1f}; medians of "
+          f"{' to '.join(str(n) for n in sorted({min(counts), max(counts)}))}\n")
     show(asked, results)
     if before["loaded"]:
         print(f"The machine was busy (load {before['load']:.1f}): these figures are no evidence.")
