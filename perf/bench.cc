@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * bench.cc - Google Benchmark behind the C interface of bench.h: the only C++ in the product.
+ * bench.cc - Google Benchmark behind the C interface of bench.h: with the drivers of peers, the
+ * only C++ in the product.
  *
  * With a --benchmark_* flag it is an ordinary Google Benchmark program. Otherwise each suite is
  * run by Google Benchmark with its repetitions interleaved at random, and table.c prints it.

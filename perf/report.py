@@ -144,10 +144,11 @@ def machine():
 
 def draw(script, file):
     """Has gnuplot write an SVG."""
-    head = f'set terminal svg size 900,{{}} dynamic font "sans,13" background "white"\nset output {quoted(file)}\n'
     height, body = script
-    done = subprocess.run(["gnuplot"], input=head.format(height) + body, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    head = (f'set terminal svg noenhanced size 900,{height} dynamic font "sans,13" background "white"\n'
+            f"set output {quoted(file)}\n")
+    done = subprocess.run(["gnuplot"], input=head + body, text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT)
     if done.returncode:
         raise OSError(f"gnuplot failed: {done.stdout.strip()}")
 

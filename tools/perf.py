@@ -55,7 +55,8 @@ def missing_programs(chosen):
     wanted = {program for row in chosen for program, _ in row.sources().values()}
     missing = {driver for driver, header in rows.PEERS.values()
                if driver in wanted and not installed(header)}
-    build(["build/bin/coir-perf", *(f"build/peers/{name}" for name in sorted(wanted - missing - {rows.COIR}))])
+    drivers = sorted(wanted - missing - {rows.COIR})
+    build(["build/bin/coir-perf", *(f"build/peers/{name}" for name in drivers)])
     return missing
 
 
@@ -82,7 +83,8 @@ def run(command, cpus):
 
 def run_coir(row, ms, cpus):
     """A row of coir-perf, once: its figures by name, "" for the one that the row shows."""
-    out = run(["build/bin/coir-perf", f"--benchmark_filter=^{re.escape(row)}(/iterations:[0-9]+)?/manual_time$",
+    alone = f"^{re.escape(row)}(/iterations:[0-9]+)?/manual_time$"
+    out = run(["build/bin/coir-perf", f"--benchmark_filter={alone}",
                f"--benchmark_min_time={ms / 1000}", "--benchmark_format=json"], cpus)
     found = json.loads(out)["benchmarks"][0]
     if found.get("error_occurred"):
@@ -148,7 +150,8 @@ def measure(chosen, missing, quick):
     for repetition in range(repetitions):
         for number, row in enumerate(chosen, 1):
             keys = m.keys(row)
-            progress(f"repetition {repetition + 1} of {repetitions}, row {number} of {len(chosen)}: {row.name}")
+            progress(f"repetition {repetition + 1} of {repetitions}, row {number} of {len(chosen)}: "
+                     f"{row.name}")
             due = sum(m.seconds.get(key, 0) for key in keys.values())
             if quick and repetition and time.monotonic() - began + due > QUICK_SECONDS:
                 continue
@@ -163,6 +166,12 @@ def measure(chosen, missing, quick):
 
 # ------------------------------------------------------------------------------- what is asked for
 
+ABOUT = """Builds and runs coir's benchmarks and those of packaged peers, interleaved, and prints one table.
+Peers that are not installed are left out; tools/deps --perf installs them."""
+STATUS = """A missed goal is no error. Exit status: 0: measured; 1: something could not be built, run or
+written; 2: bad option."""
+
+
 class Parser(argparse.ArgumentParser):
     def error(self, message):
         print(f"tools/perf: {message}; see --help", file=sys.stderr)
@@ -170,18 +179,16 @@ class Parser(argparse.ArgumentParser):
 
 
 def options(words):
-    parser = Parser(prog="tools/perf", allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
-                    description="Builds and runs coir's benchmarks and those of packaged peers, interleaved, and "
-                                "prints one table.\nPeers that are not installed are left out; tools/deps --perf "
-                                "installs them.",
-                    epilog="A missed goal is no error. Exit status: 0: measured; 1: something could not be built, "
-                           "run or written;\n2: bad option.")
-    parser.add_argument("--quick", action="store_true", help="fewer and shorter repetitions: ends within 50 seconds")
+    parser = Parser(prog="tools/perf", description=ABOUT, epilog=STATUS, allow_abbrev=False,
+                    formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true",
+                        help="fewer and shorter repetitions: ends within 50 seconds")
     parser.add_argument("--only", metavar="ROW", action="append", help="this row; may be given again")
     parser.add_argument("--grow", action="store_true",
                         help="instead, how cost grows with workers, jobs of a counter, and fibers")
     parser.add_argument("--json", metavar="FILE", help="writes the figures")
-    parser.add_argument("--chart", metavar="FILE.svg", help="draws them; with --grow, FILE-workers.svg and so on")
+    parser.add_argument("--chart", metavar="FILE.svg",
+                        help="draws them; with --grow, FILE-workers.svg and so on")
     asked = parser.parse_args(words)
     if asked.chart and not asked.chart.endswith(".svg"):
         parser.error(f"--chart {asked.chart} does not end with .svg")
