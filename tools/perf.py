@@ -23,6 +23,7 @@ import report
 import rows
 
 RUN_SECONDS = 120  # no measurement takes longer
+QUICK_RUN_SECONDS = 1  # with --quick, what takes longer is measured once
 QUICK_SECONDS = 38  # --quick begins nothing after this that is not a row's first repetition
 NOT_INSTALLED = "not installed"
 
@@ -102,8 +103,9 @@ def run_driver(driver, row, ms, cpus):
 class Measurements:
     """Figures of every measurement, which rows may share: each is made once a repetition."""
 
-    def __init__(self, ms, missing):
+    def __init__(self, ms, once, missing):
         self.ms = ms
+        self.once = once   # what takes more seconds is measured once
         self.missing = missing
         self.values = {}   # (program, row, cpus) -> list of dicts of figures
         self.reasons = {}  # likewise -> why there are none
@@ -115,6 +117,8 @@ class Measurements:
     def make(self, key, repetition):
         program, row, cpus = key
         if key in self.reasons or len(self.values.get(key, ())) > repetition:
+            return
+        if repetition and self.seconds[key] > self.once:
             return
         if program in self.missing:
             self.reasons[key] = NOT_INSTALLED
@@ -145,14 +149,14 @@ def progress(text):
 
 def measure(chosen, missing, quick):
     """All repetitions of all rows. The first is complete; with --quick, later ones as time allows."""
-    m = Measurements(25 if quick else 150, missing)
+    m = Measurements(*((25, QUICK_RUN_SECONDS) if quick else (150, RUN_SECONDS)), missing)
     repetitions, began = 3 if quick else 7, time.monotonic()
     for repetition in range(repetitions):
         for number, row in enumerate(chosen, 1):
             keys = m.keys(row)
             progress(f"repetition {repetition + 1} of {repetitions}, row {number} of {len(chosen)}: "
                      f"{row.name}")
-            due = sum(m.seconds.get(key, 0) for key in keys.values())
+            due = sum(m.seconds.get(key, 0) for key in set(keys.values()))
             if quick and repetition and time.monotonic() - began + due > QUICK_SECONDS:
                 continue
             for key in keys.values():
