@@ -84,7 +84,11 @@ def cells(r):
             quantity(r["peers"][best], unit) if best else "-", best or reason,
             f"{r['ratio']:.2f}" if r["ratio"] else "-", quantity(value, unit), floor,
             " and ".join(r["goals"]) or "-", mark,
-            "-" if r["spread_percent"] is None else f"{r['spread_percent']:.0f} %")
+            percent(r["spread_percent"]))
+
+
+def percent(value):
+    return "-" if value is None else f"{value:.0f} %" if value < 1000 else ">999 %"
 
 
 def aligned(rows, left):
