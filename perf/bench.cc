@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * bench.cc - Google Benchmark behind the C interface of bench.h: the only C++ in the product.
+ * bench.cc - Google Benchmark behind the C interface of bench.h: with the drivers of peers, the
+ * only C++ in the product.
  *
  * With a --benchmark_* flag it is an ordinary Google Benchmark program. Otherwise each suite is
  * run by Google Benchmark with its repetitions interleaved at random, and table.c prints it.
@@ -19,16 +20,25 @@
 
 namespace {
 
-const bench_suite *const suites[] = {&switching, &yield, &spawn, &panic, &wake, &memory, &domain};
+const bench_suite *const suites[] = {&switching, &yield, &spawn, &parallel, &panic,  &wake,
+                                     &memory,    &domain, &tail, &workers,  &fanout, &crowd};
+constexpr size_t usual = 8; /* the first so many, unless suites are named */
 
 const char usage[] = R"(usage: coir-perf [--quick] [SUITE...]     prints one table
-       coir-perf --benchmark_...            as Google Benchmark does; --help lists its flags
+       coir-perf --rows                     lists its rows, for tools/perf
+       coir-perf --benchmark_...            as Google Benchmark does
 
-suites: switching yield spawn panic wake memory domain; default: all
+suites: switching yield spawn parallel panic wake memory domain, which is the default; tail workers
+        fanout crowd, which tools/perf sets beside peers
 --quick  fewer and shorter repetitions, under 20 seconds
 )";
 
 /* -------------------------------------------------------------------------------- rows to runs */
+
+const char *figure_of(const bench_row &row)
+{
+    return row.unit == BENCH_BYTES ? "bytes" : "p50_ns";
+}
 
 void measure(benchmark::State &state, const bench_row &row)
 {
@@ -45,7 +55,11 @@ void measure(benchmark::State &state, const bench_row &row)
         double n = static_cast<double>(b.n), done = b.done ? static_cast<double>(b.done) : n;
         state.SetIterationTime(static_cast<double>(b.ns) * 1e-9 * n / done);
         if (row.unit != BENCH_NS)
-            state.counters[row.unit == BENCH_BYTES ? "bytes" : "p50_ns"] = b.figure;
+            state.counters[figure_of(row)] = b.figure;
+        if (b.p99 > 0) {
+            state.counters["p99_ns"] = b.p99;
+            state.counters["p999_ns"] = b.p999;
+        }
     }
 }
 
@@ -95,7 +109,7 @@ private:
         else if (to.count < TABLE_RUNS)
             to.run[to.count++] = row.unit == BENCH_NS
                                      ? run.GetAdjustedRealTime()
-                                     : run.counters.begin()->second.value;
+                                     : run.counters.at(figure_of(row)).value;
     }
 };
 
@@ -146,6 +160,29 @@ int run_google(int argc, char **argv)
     return 0;
 }
 
+/* One line a row, fields between tabs: name, unit, ruler, kind of goal, goal, label. */
+int list_rows()
+{
+    static const char *const unit[] = {"ns", "ns", "B"};
+    static const char *const goal[] = {"none", "at_most", "ratio_at_most", "speedup"};
+
+    for (const bench_suite *suite : suites)
+        for (size_t i = 0; i < suite->count; i++) {
+            const bench_row &row = suite->row[i];
+
+            std::printf("%s\t%s\t%s\t%s\t%g\t%s\n", row.name, unit[row.unit],
+                        row.ruler ? row.ruler : "", goal[row.kind], row.goal, row.label);
+        }
+    return 0;
+}
+
+int refuse(const char *what)
+{
+    std::fprintf(stderr, "coir-perf: %s is not %s; see --help\n", what,
+                 *what == '-' ? "an option" : "a suite");
+    return 2;
+}
+
 } /* namespace */
 
 /* ------------------------------------------------------------------------ rulers that need C++ */
@@ -178,14 +215,17 @@ int main(int argc, char **argv)
             quick = true;
         } else if (suite) {
             chosen.push_back(suite);
+        } else if (std::strcmp(argv[i], "--rows") == 0) {
+            return list_rows();
+        } else if (std::strcmp(argv[i], "--help") == 0) {
+            std::fputs(usage, stdout);
+            return 0;
         } else {
-            bool help = std::strcmp(argv[i], "--help") == 0;
-            std::fprintf(help ? stdout : stderr, "%s", usage);
-            return help ? 0 : 2;
+            return refuse(argv[i]);
         }
     }
     if (chosen.empty())
-        chosen.assign(std::begin(suites), std::end(suites));
+        chosen.assign(std::begin(suites), std::begin(suites) + usual);
     run_table(quick, chosen);
     return 0;
 }

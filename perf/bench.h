@@ -23,6 +23,7 @@ struct bench {
     uint64_t done;     /* units done, if they are more than n; 0: n */
     int64_t ns;        /* the time they took, never 0 */
     double figure;     /* what the row shows, unless its unit is BENCH_NS */
+    double p99, p999;  /* beside a figure that is a median: of the same samples; 0: not taken */
     const char *error; /* why there is no result, a static string; NULL: there is one */
 };
 
@@ -62,7 +63,8 @@ struct bench_suite {
 #define BENCH_SUITE(suite, rows) \
     const struct bench_suite suite = {#suite, rows, sizeof(rows) / sizeof *(rows)}
 
-extern const struct bench_suite switching, yield, spawn, panic, wake, memory, domain;
+extern const struct bench_suite switching, yield, spawn, parallel, panic, wake, memory, domain, tail;
+extern const struct bench_suite workers, fanout, crowd; /* how cost grows */
 
 /* What C cannot do, for the ruler of panic_perf.c: throws; calls fn(arg) and catches. */
 __attribute__((noreturn)) void bench_throw(void);

@@ -15,14 +15,16 @@
 #define FIB 32
 #define FIB_CALLS 7049155 /* of fib, to compute fib(FIB) */
 
-struct spawning {
-    struct bench *b;
-    bool many; /* coir_spawn_many instead of coir_spawn */
-};
-
 struct shape {
     unsigned workers;
+    bool many;     /* coir_spawn_many instead of coir_spawn */
+    uint64_t jobs; /* of a counter; 0: BATCH */
+};
+
+struct spawning {
+    struct bench *b;
     bool many;
+    uint64_t jobs;
 };
 
 static void empty(void *arg)
@@ -32,11 +34,11 @@ static void empty(void *arg)
 
 /* ------------------------------------------------------------------------------------- batches */
 
-static bool spawn_batch(coir_counter *counter, bool many)
+static bool spawn_batch(coir_counter *counter, bool many, uint64_t jobs)
 {
     if (many)
-        return coir_spawn_many(counter, empty, NULL, 0, BATCH) == COIR_OK;
-    for (int i = 0; i < BATCH; i++)
+        return coir_spawn_many(counter, empty, NULL, 0, jobs) == COIR_OK;
+    for (uint64_t i = 0; i < jobs; i++)
         if (coir_spawn(counter, empty, NULL) != COIR_OK)
             return false;
     return true;
@@ -45,25 +47,25 @@ static bool spawn_batch(coir_counter *counter, bool many)
 static void batches(void *arg)
 {
     struct spawning *s = arg;
-    uint64_t count = (s->b->n + BATCH - 1) / BATCH;
+    uint64_t count = (s->b->n + s->jobs - 1) / s->jobs;
     int64_t start = coir_now();
 
     for (uint64_t i = 0; i < count; i++) {
         coir_counter counter = COIR_COUNTER_INIT;
 
-        if (!spawn_batch(&counter, s->many))
+        if (!spawn_batch(&counter, s->many, s->jobs))
             s->b->error = "a spawn was refused";
         if (coir_wait(&counter) != COIR_DONE)
             s->b->error = "a job failed";
     }
     s->b->ns = coir_now() - start;
-    s->b->done = count * BATCH;
+    s->b->done = count * s->jobs;
 }
 
 static void spawn_join(struct bench *b, const void *arg)
 {
     const struct shape *shape = arg;
-    struct spawning s = {b, shape->many};
+    struct spawning s = {b, shape->many, shape->jobs ? shape->jobs : BATCH};
     coir_options options = kit_options(shape->workers);
 
     kit_run(b, &options, batches, &s);
@@ -171,10 +173,11 @@ static void submits(struct bench *b, const void *arg)
         b->error = coir_status_name(status);
 }
 
-#define ONE &(const struct shape){1, false}
-#define TWO &(const struct shape){2, false}
-#define ONE_MANY &(const struct shape){1, true}
-#define TWO_MANY &(const struct shape){2, true}
+#define SHAPE(...) &(const struct shape){__VA_ARGS__}
+#define ONE SHAPE(1, false, 0)
+#define TWO SHAPE(2, false, 0)
+#define ONE_MANY SHAPE(1, true, 0)
+#define TWO_MANY SHAPE(2, true, 0)
 
 static const struct bench_row rows[] = {
     {"spawn/1", "spawn + run + join, 1 worker", spawn_join, ONE, 0, BENCH_NS, NULL,
@@ -194,3 +197,25 @@ static const struct bench_row rows[] = {
 };
 
 BENCH_SUITE(spawn, rows);
+
+/* -------------------------------------------------------------------------------- how it grows */
+
+#define WORKERS(n)                                                                              \
+    {"workers/" #n, "spawn + run + join, " #n " workers", spawn_join, SHAPE(n, false, 0), 0,     \
+     BENCH_NS, NULL, BENCH_NO_GOAL, 0}
+#define FANOUT(n)                                                                                \
+    {"fanout/" #n, "spawn + run + join, " #n " jobs of a counter, 1 worker", spawn_join,         \
+     SHAPE(1, false, n), 0, BENCH_NS, NULL, BENCH_NO_GOAL, 0}
+
+/* 64 workers are to do at least half as many jobs a second as 2. */
+static const struct bench_row by_workers[] = {
+    WORKERS(1), WORKERS(2), WORKERS(4), WORKERS(8), WORKERS(16), WORKERS(32),
+    {"workers/64", "spawn + run + join, 64 workers", spawn_join, SHAPE(64, false, 0), 0, BENCH_NS,
+     "workers/2", BENCH_RATIO_AT_MOST, 2},
+};
+
+static const struct bench_row by_jobs[] = {FANOUT(10),    FANOUT(100),    FANOUT(1000),
+                                           FANOUT(10000), FANOUT(100000), FANOUT(1000000)};
+
+BENCH_SUITE(workers, by_workers);
+BENCH_SUITE(fanout, by_jobs);

@@ -69,3 +69,10 @@ static const struct bench_row rows[] = {
 };
 
 BENCH_SUITE(yield, rows);
+
+#define FIBERS(n) {"crowd/" #n, "coir_yield, " #n " fibers", CROWD(n, 0), BENCH_NO_GOAL, 0}
+
+static const struct bench_row growing[] = {FIBERS(10),    FIBERS(100),    FIBERS(1000),
+                                           FIBERS(10000), FIBERS(100000), FIBERS(1000000)};
+
+BENCH_SUITE(crowd, growing);

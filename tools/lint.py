@@ -2,8 +2,6 @@
 # SPDX-License-Identifier: MIT
 """lint.py - the rules of this code base that no compiler checks.
 
-usage: tools/lint.py [ROOT]     prints FILE:LINE: MESSAGE for each finding; exit 1 if there is any
-
 Each rule is a function below; its docstring is the rule. tests/lint_test.py plants a violation of
 each and sees it found.
 """
@@ -11,6 +9,10 @@ import pathlib
 import re
 import sys
 
+USAGE = """usage: tools/lint.py [ROOT]
+
+Prints FILE:LINE: MESSAGE for each finding in the tree at ROOT, by default its own. Exit status: 0:
+there is none; 1: there are some; 2: bad option."""
 TOP = set(""".ci .clang-format .editorconfig .git .gitignore CHANGELOG.md LICENSE README.md
     arch build build.ninja core include perf tests tools""".split())
 NOT_OURS = {".git", "build", "__pycache__"}
@@ -262,6 +264,20 @@ def returns_something(declaration):
     return not re.sub(r"COIR_\w+ |__attribute__ *\(\(.*?\)\) ", "", declaration).startswith("void ")
 
 
+def main(words):
+    for word in words:
+        if word == "--help":
+            print(USAGE)
+            return 0
+        if word.startswith("-"):
+            print(f"tools/lint.py: {word} is not an option; see --help", file=sys.stderr)
+            return 2
+    root = pathlib.Path(words[0] if words else pathlib.Path(__file__).parent.parent).resolve()
+    if not root.is_dir() or len(words) > 1:
+        print("tools/lint.py: wants one folder; see --help", file=sys.stderr)
+        return 2
+    return int(Lint(root).run() > 0)
+
+
 if __name__ == "__main__":
-    root = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else __file__).resolve()
-    sys.exit(Lint(root if root.is_dir() else root.parent.parent).run() > 0)
+    sys.exit(main(sys.argv[1:]))

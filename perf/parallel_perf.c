@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * parallel_perf.c - claim: 10,000,000 small items, handed to two workers in chunks by
+ * coir_spawn_many, take at most 1.05 of an ideal split. Ruler: that split, two threads bound to
+ * processors of their own that do one half each, timed from when both are there.
+ */
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#include "kit.h"
+#include "work.h"
+
+#define CHUNKS 256
+
+/* The items' results; touched once, so that no page fault is measured. False: no memory. */
+static uint32_t *items(void)
+{
+    static uint32_t *out;
+
+    if (!out && (out = malloc(WORK_ITEMS * sizeof *out)))
+        work_items(out, 0, WORK_ITEMS);
+    return out;
+}
+
+struct part {
+    uint32_t *out;
+    size_t from, to;
+};
+
+static void do_part(void *arg)
+{
+    const struct part *part = arg;
+
+    work_items(part->out, part->from, part->to);
+}
+
+/* --------------------------------------------------------------------------------------- chunks */
+
+static void hand_out(void *arg)
+{
+    static struct part part[CHUNKS];
+    struct bench *b = arg;
+    coir_counter all = COIR_COUNTER_INIT;
+    int64_t start = coir_now();
+
+    for (size_t i = 0; i < CHUNKS; i++)
+        part[i] = (struct part){items(), WORK_ITEMS / CHUNKS * i,
+                                i + 1 < CHUNKS ? WORK_ITEMS / CHUNKS * (i + 1) : WORK_ITEMS};
+    if (coir_spawn_many(&all, do_part, part, sizeof *part, CHUNKS) != COIR_OK)
+        b->error = "a spawn was refused";
+    if (coir_wait(&all) != COIR_DONE)
+        b->error = "a job failed";
+    b->ns = coir_now() - start;
+}
+
+static void chunks(struct bench *b, const void *arg)
+{
+    coir_options options = kit_options(2);
+
+    (void)arg;
+    if (items())
+        kit_run(b, &options, hand_out, b);
+    else
+        b->error = "no memory";
+}
+
+/* -------------------------------------------------------------------------------- the ideal split */
+
+struct half {
+    struct part part;
+    unsigned cpu;
+    _Atomic unsigned *arrived;
+    int64_t start, end;
+};
+
+static void *do_half(void *arg)
+{
+    struct half *h = arg;
+
+    kit_pin(h->cpu);
+    atomic_fetch_add(h->arrived, 1);
+    while (atomic_load(h->arrived) < 2)
+        sched_yield();
+    h->start = coir_now();
+    do_part(&h->part);
+    h->end = coir_now();
+    return NULL;
+}
+
+static int64_t later(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+static void split(struct bench *b, const void *arg)
+{
+    _Atomic unsigned arrived = 0;
+    struct half first = {{items(), 0, WORK_ITEMS / 2}, 0, &arrived, 0, 0};
+    struct half second = {{items(), WORK_ITEMS / 2, WORK_ITEMS}, 1, &arrived, 0, 0};
+    pthread_t one, two;
+
+    (void)arg;
+    b->error = "needs two processors, two threads and memory";
+    if (kit_cpus() < 2 || !items() || pthread_create(&one, NULL, do_half, &first) != 0)
+        return;
+    if (pthread_create(&two, NULL, do_half, &second) == 0) {
+        pthread_join(two, NULL);
+        b->error = NULL;
+    } else {
+        atomic_fetch_add(&arrived, 1);
+    }
+    pthread_join(one, NULL);
+    b->ns = later(first.end, second.end) - later(first.start, second.start);
+}
+
+static const struct bench_row rows[] = {
+    {"parallel/for", "10,000,000 items in chunks, 2 workers, per item", chunks, NULL, WORK_ITEMS,
+     BENCH_NS, "parallel/split", BENCH_RATIO_AT_MOST, 1.05},
+    {"parallel/split", "ruler: ideal split over 2 threads", split, NULL, WORK_ITEMS, BENCH_NS, NULL,
+     BENCH_NO_GOAL, 0},
+};
+
+BENCH_SUITE(parallel, rows);

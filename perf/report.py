@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: MIT
+"""report.py - what tools/perf has found: verdicts, the table, JSON, charts."""
+import os
+import statistics
+import subprocess
+
+LOADED = 1.3  # above this load average figures are no evidence
+
+# ------------------------------------------------------------------------------------- verdicts
+
+
+def spread(runs):
+    """Distance of the quartiles in percent of the median, as in coir-perf's table."""
+    runs, quarter = sorted(runs), len(runs) // 4
+    middle = statistics.median(runs)
+    return 100 * (runs[-1 - quarter] - runs[quarter]) / middle if middle else 0.0
+
+
+def summary(row, found, reasons, others, proven):
+    """A row as JSON has it. found: participant -> values; reasons: participant -> why there are none;
+    others: medians of coir-perf's rows, which goals may refer to."""
+    medians = {name: statistics.median(values) for name, values in found.items() if values}
+    running = {name: medians[name] for name in row.peers if name in medians}
+    best = min(running, key=running.get, default=None)
+    coir = medians.get("coir")
+    known = {**others, **medians, **({"best peer": running[best]} if best else {})}
+    limits = [goal.limit(known) for goal in row.goals]
+    runs = found.get("coir", [])
+    return {
+        "row": row.name, "label": row.label, "unit": row.unit, "coir": coir,
+        "runs": runs, "spread_percent": spread(runs) if len(runs) > 2 else None,
+        "peers": {name: medians.get(name, reasons.get(name)) for name in row.peers},
+        "best_peer": best, "ratio": coir / running[best] if coir and best else None,
+        "floors": {name: medians.get(name, reasons.get(name)) for name in row.floors},
+        "goals": [goal_text(goal, row.unit) for goal in row.goals],
+        "verdict": verdict(coir, limits, row.name in proven),
+        "error": reasons.get("coir"),
+    }
+
+
+def verdict(value, limits, proven):
+    """met | missed | floor; None while it cannot be said."""
+    if value is None or not limits:
+        return None
+    if any(limit is not None and value > limit for limit in limits):
+        return "floor" if proven else "missed"
+    return None if None in limits else "met"
+
+
+def goal_text(goal, unit):
+    if goal.of is None:
+        return "<= " + quantity(goal.value, unit)
+    return f"<= {goal.value:g} x {goal.of}"
+
+
+# ---------------------------------------------------------------------------------------- table
+
+
+def quantity(value, unit):
+    """A number with its unit, in about three digits; a reason why there is none as it is."""
+    if not isinstance(value, (int, float)):
+        return value or "-"
+    if unit == "B":
+        return f"{value:,.0f} B"
+    for name, at_least, size in (("s", 1e9, 1e9), ("ms", 1e6, 1e6), ("us", 1e4, 1e3), ("ns", 0, 1)):
+        if value >= at_least:
+            break
+    value /= size
+    digits = 2 if value < 9.995 else 1 if value < 99.95 else 0
+    return f"{value:.{digits}f} {name}"
+
+
+HEAD = ("workload", "coir", "best peer", "", "ratio", "floor", "", "goal", "", "spread")
+LEFT = {0, 3, 6, 7, 8}  # columns of text
+
+
+def cells(r):
+    """A row of the table."""
+    unit, best = r["unit"], r["best_peer"]
+    floor, value = next(iter(r["floors"].items()), ("", None))
+    reason = next((text for text in r["peers"].values() if isinstance(text, str)), "")
+    mark = {"met": "met", "missed": "MISSED", "floor": "floor", None: "-"}[r["verdict"]]
+    return (r["row"], quantity(r["coir"], unit) if r["coir"] else r["error"] or "-",
+            quantity(r["peers"][best], unit) if best else "-", best or reason,
+            f"{r['ratio']:.2f}" if r["ratio"] else "-", quantity(value, unit), floor,
+            " and ".join(r["goals"]) or "-", mark,
+            percent(r["spread_percent"]))
+
+
+def percent(value):
+    return "-" if value is None else f"{value:.0f} %" if value < 1000 else ">999 %"
+
+
+def aligned(rows, left):
+    """Lines of the rows in columns."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return ["  ".join(text.ljust(width) if i in left else text.rjust(width)
+                      for i, (text, width) in enumerate(zip(row, widths))).rstrip() for row in rows]
+
+
+def table(results):
+    """The table of all rows, and what the open loop's tails are beside each other."""
+    lines = aligned([HEAD, *map(cells, results)], LEFT) + [""]
+    if any(r["row"].startswith("tail/") for r in results):
+        lines += tails(results) + [""]
+    count = [sum(r["verdict"] == word for r in results) for word in ("met", "missed", "floor")]
+    return lines + ["{} goals met, {} missed, {} at a proven floor".format(*count)]
+
+
+def tails(results):
+    """Sojourns of every participant, us: p50 / p99 / p99.9 at each load."""
+    by_name = {r["row"]: r for r in results}
+    loads = sorted({name.split("/")[1] for name in by_name if name.startswith("tail/")})
+    values, who = {}, []
+    for name, r in by_name.items():
+        if name.startswith("tail/"):
+            for whom, value in {"coir": r["coir"], **r["peers"], **r["floors"]}.items():
+                values[whom, name] = value
+                who += [whom] if whom not in who else []
+
+    def cell(whom, load):
+        three = [values.get((whom, f"tail/{load}/{figure}")) for figure in ("p50", "p99", "p999")]
+        return " / ".join(f"{v / 1000:.1f}" if isinstance(v, (int, float)) else "-" for v in three)
+    return aligned([("open loop, sojourn us", *(f"p50 / p99 / p99.9 at {load} %" for load in loads)),
+                    *((whom, *(cell(whom, load) for load in loads)) for whom in who)], {0})
+
+
+def growth(title, results):
+    """One table of a growth: a line per size, a column per participant."""
+    who = ["coir", *dict.fromkeys(name for r in results for name in r["peers"])]
+    lines = [(title, *who)]
+    for r in results:
+        value = {"coir": r["coir"] or r["error"], **r["peers"]}
+        lines.append((r["row"].split("/")[1], *(quantity(value.get(name), r["unit"]) for name in who)))
+    return aligned(lines, {0}) + [f"{r['row']}: {' and '.join(r['goals'])}: {r['verdict']}"
+                                  for r in results if "best peer" not in " ".join(r["goals"])] + [""]
+
+
+def machine():
+    """What the figures depend on."""
+    load = os.getloadavg()[0]
+    return {"cpus": len(os.sched_getaffinity(0)), "load": load, "kernel": os.uname().release,
+            "loaded": load >= LOADED}
+
+
+# --------------------------------------------------------------------------------------- charts
+
+
+def draw(script, file):
+    """Has gnuplot write an SVG."""
+    height, body = script
+    head = (f'set terminal svg noenhanced size 900,{height} dynamic font "sans,13" background "white"\n'
+            f"set output {quoted(file)}\n")
+    done = subprocess.run(["gnuplot"], input=head + body, text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT)
+    if done.returncode:
+        raise OSError(f"gnuplot failed: {done.stdout.strip()}")
+
+
+def quoted(text):
+    return "'" + text.replace("'", "''") + "'"
+
+
+def bars(results):
+    """coir relative to the best peer, a bar a row: left of the line, coir costs less."""
+    shown = [r for r in results if r["ratio"]][::-1]
+    tics = ", ".join(f"{quoted(r['row'] + '  ' + r['best_peer'])} {i}" for i, r in enumerate(shown))
+    data = "\n".join(f"1 {i} {min(1, r['ratio']):.4g} {max(1, r['ratio']):.4g} {i - 0.35} {i + 0.35} "
+                     f"{0x2a7f62 if r['ratio'] <= 1 else 0xb5483a}" for i, r in enumerate(shown))
+    return 120 + 20 * len(shown), f"""$rows << END
+{data}
+END
+set title 'Cost of coir relative to the best packaged peer, which is named (log scale; left is better)'
+set logscale x
+set xrange [0.02:50]
+set yrange [-0.7:{len(shown) - 0.3}]
+set ytics ({tics}) scale 0
+set xtics ('1/50' 0.02, '1/10' 0.1, '1/3' 0.333, '1' 1, '3' 3, '10' 10, '50' 50)
+set grid xtics
+set arrow from 1, graph 0 to 1, graph 1 nohead lw 2
+unset key
+set style fill solid 0.9 noborder
+plot $rows using 1:2:3:4:5:6:7 with boxxyerror lc rgb variable
+"""
+
+
+def lines(title, results):
+    """ns by size, a line per participant, both axes logarithmic."""
+    who = ["coir", *dict.fromkeys(name for r in results for name in r["peers"])]
+    blocks, plots = "", []
+    for i, name in enumerate(who):
+        points = [(r["row"].split("/")[1], r["coir"] if name == "coir" else r["peers"].get(name))
+                  for r in results]
+        points = [f"{size} {value:.6g}" for size, value in points if isinstance(value, (int, float))]
+        if points:
+            blocks += f"$p{i} << END\n" + "\n".join(points) + "\nEND\n"
+            plots.append(f"$p{i} with linespoints lw {3 if i == 0 else 1.5} pt 7 ps 0.6 title {quoted(name)}")
+    return 420, f"""{blocks}set title {quoted(title)}
+set logscale xy
+set format x '%.0f'
+set ylabel 'ns'
+set grid
+set key left top
+plot {', '.join(plots)}
+"""

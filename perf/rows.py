@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: MIT
+"""rows.py - what tools/perf measures: each row of its table, on which processors, beside which peers.
+
+A measurement is a pair (program, row of that program). Programs are coir-perf and the drivers of
+perf/peers. Names of rows are stable: other tools rely on them. Goals are stated once: here if they
+speak of peers or tails, else in the head of coir-perf's own file, from which `coir-perf --rows`
+tells them.
+"""
+import dataclasses
+import re
+
+COIR = "coir-perf"
+PEERS = {  # name -> driver, header that is there when the peer is installed (None: a command, `go`)
+    "Boost.Context": ("boost_context", "boost/context/fiber.hpp"),
+    "Boost.Fiber": ("boost_fiber", "boost/fiber/all.hpp"),
+    "oneTBB": ("onetbb", "oneapi/tbb.h"),
+    "Go": ("go", None),
+}
+SETJMP = "setjmp"  # a floor: it runs no cleanup and keeps no record
+
+
+@dataclasses.dataclass
+class Goal:
+    """At most `value`, if `of` is None; else at most `value` times what the peer or floor `of` has."""
+    value: float
+    of: str = None
+
+    def limit(self, medians):
+        """In the row's unit; None while `of` was not measured. `of` "best peer" is their least."""
+        if self.of is None:
+            return self.value
+        other = medians.get(self.of)
+        return None if other is None else self.value * other
+
+
+@dataclasses.dataclass
+class Row:
+    name: str
+    coir: str                # row of coir-perf
+    peers: dict              # name -> (program, row)
+    floors: dict = dataclasses.field(default_factory=dict)  # likewise; the table shows the first
+    cpus: int = 1            # processors the processes are bound to; 2: all
+    figure: str = ""         # "/p99", "/p999": of the measurement's figures, the one that is meant
+    goals: list = None       # None: as coir-perf says; nothing there: ahead of the best peer
+    label: str = ""          # from coir-perf unless given
+    unit: str = "ns"
+
+    def sources(self):
+        """All measurements: participant -> (program, row)."""
+        return {"coir": (COIR, self.coir), **self.floors, **self.peers}
+
+
+def peers(names, row):
+    """The named peers, whose drivers all call the row so."""
+    return {name: (PEERS[name][0], row) for name in names.split()}
+
+
+def own(label, row):
+    """A floor that coir-perf measures itself."""
+    return {label: (COIR, row)}
+
+
+def switches():
+    for contexts in (2, 10000, 100000):
+        for shared in ("", "/shared") if contexts < 100000 else ("",):
+            yield Row(f"switch/{contexts}{shared}", f"switching/{contexts}{shared}",
+                      peers("Boost.Context", f"switch/{contexts}"), own("call", "switching/call"))
+
+
+def jobs():
+    yield Row("yield/1000", "yield/1000", peers("Boost.Fiber Go", "yield/1000"),
+              own("switch alone", "switching/10000"))
+    for workers in (1, 2):
+        yield Row(f"spawn/{workers}", f"spawn/{workers}",
+                  peers("oneTBB Boost.Fiber Go", f"spawn/{workers}"), cpus=workers)
+    for workers in (1, 2):
+        yield Row(f"fib/{workers}", f"spawn/fib/{workers}", peers("oneTBB Go", f"fib/{workers}"),
+                  cpus=workers)
+    yield Row("submit/2", "spawn/submit", peers("oneTBB Go Boost.Fiber", "submit/2"), cpus=2,
+              goals=[Goal(125), Goal(0.5, "oneTBB")])
+    yield Row("parallel_for", "parallel/for", peers("oneTBB", "parallel_for/2"),
+              own("ideal split", "parallel/split"), cpus=2)
+
+
+def wakes():
+    yield Row("wake/polling", "wake/polling", peers("Boost.Fiber oneTBB", "wake/polling"),
+              own("raw atomics", "wake/atomics"), cpus=2)
+    yield Row("wake/parked", "wake/parked", peers("Boost.Fiber Go", "wake/parked"),
+              own("raw futex", "wake/futex"), cpus=2)
+
+
+def memory():
+    yield Row("memory/parked", "memory/parked", peers("Go Boost.Fiber", "memory/parked"), unit="B")
+    yield Row("memory/cold", "memory/cold", peers("Go Boost.Fiber", "memory/cold"),
+              own("guard + touch", "memory/touch"))
+    yield Row("memory/lease", "memory/lease", {}, own("take + give", "memory/take"))
+    yield Row("open", "memory/open", peers("oneTBB Boost.Fiber", "open"), cpus=2)
+
+
+def panics():
+    for cleanup in ("", "/cleanup"):
+        for frames in (1, 10, 100):
+            name = f"panic/{frames}{cleanup}"
+            yield Row(name, name, {"C++ throw": (COIR, f"panic/throw/{frames}{cleanup}"),
+                                   **peers("Go", name)},
+                      {} if cleanup else {"setjmp": (SETJMP, name)})
+
+
+def tails():
+    """p50, p99 and p99.9 are figures of the same runs."""
+    for percent, p50, p99 in ((50, 1300, 6000), (80, 3500, 18000)):
+        for figure, limit in (("", p50), ("/p99", p99), ("/p999", None)):
+            row = f"tail/{percent}"
+            goals = [Goal(limit)] if limit else []
+            yield Row(f"{row}/{figure[1:] or 'p50'}", row, peers("oneTBB Boost.Fiber Go", row),
+                      {**own("ideal M/D/1", row + "/ideal"), **own("bare thread", row + "/bare")},
+                      cpus=2, figure=figure, goals=goals + [Goal(1, "oneTBB")],
+                      label=f"1 us jobs at {percent} %, sojourn {figure[1:] or 'p50'}")
+
+
+ROWS = [*switches(), *jobs(), *wakes(), *memory(), *panics(), *tails()]
+
+# How cost grows: a chart each. Drivers know the rows by other names.
+GROW = {
+    "workers": ("ns per job, spawn + run + join, by workers",
+                [Row(f"workers/{n}", f"workers/{n}", peers("oneTBB Go", f"spawn/{n}"), cpus=2)
+                 for n in (1, 2, 4, 8, 16, 32, 64)]),
+    "fanout": ("ns per job, by jobs of one counter, 1 worker",
+               [Row(f"fanout/{10 ** n}", f"fanout/{10 ** n}",
+                    peers("oneTBB Boost.Fiber Go" if n < 6 else "oneTBB Go", f"fanout/{10 ** n}"))
+                for n in range(1, 7)]),
+    # A million of Boost.Fiber's stacks want more memory than this is worth.
+    "fibers": ("ns per yield, by fibers, 1 worker",
+               [Row(f"fibers/{10 ** n}", f"crowd/{10 ** n}",
+                    peers("Boost.Fiber Go" if n < 6 else "Go", f"yield/{10 ** n}"))
+                for n in range(1, 7)]),
+}
+
+
+def take_over(rows, listed):
+    """Labels, units and goals from what `coir-perf --rows` printed."""
+    known = {line.split("\t")[0]: line.split("\t")[1:] for line in listed.splitlines()}
+    for row in rows:
+        unit, ruler, kind, goal, label = known[row.coir]
+        row.label, row.unit = row.label or label, unit
+        if row.goals is None:
+            row.goals = list(own_goal(row, ruler, kind, float(goal)))
+
+
+def own_goal(row, ruler, kind, goal):
+    """coir-perf's goal in terms of this row; without one, ahead of the best peer."""
+    if kind == "at_most":
+        yield Goal(goal)
+    elif kind == "ratio_at_most":
+        yield Goal(goal, next((name for name, source in row.sources().items()
+                               if source == (COIR, ruler)), ruler))
+    elif row.peers:
+        yield Goal(1, "best peer")
+
+
+def proven_floors(readme):
+    """Rows of which perf/README.md shows that no design can meet their goal: `- \\`ROW\\`: why`."""
+    section = re.search(r"^## Goals that no design meets\n(.*?)(?=^## |\Z)", readme, re.S | re.M)
+    return set(re.findall(r"^- `([\w/]+)`:", section[1], re.M)) if section else set()

@@ -1,0 +1,187 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""perf_test.py - tools/perf and coir-perf: one row in short, goals and verdicts, what is not installed.
+
+Builds build/bin/coir-perf. Needs no peer: those that are not installed are said to be so.
+"""
+import contextlib
+import io
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import unittest
+from unittest import mock
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+os.chdir(ROOT)
+sys.path.insert(0, str(ROOT / "tools"))
+sys.dont_write_bytecode = True
+import perf
+import report
+import rows
+
+COIR_PERF = "build/bin/coir-perf"
+
+
+def call(*command):
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+
+
+def run(*words):
+    """tools/perf in this process: its exit status, what it printed, and its JSON."""
+    said = io.StringIO()
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(said), \
+            contextlib.redirect_stderr(io.StringIO()):
+        file = os.path.join(folder, "perf.json")
+        status = perf.main([*words, "--quick", "--json", file])
+        found = json.loads(pathlib.Path(file).read_text())
+    return status, said.getvalue(), {r["row"]: r for r in found["rows"]}
+
+
+def made_up(floors=None, **changed):
+    """A row that is measured nowhere."""
+    return rows.Row("made/up", "made/up", {"Go": ("go", "made/#")}, floors or {"call": ("coir-perf", "call")},
+                    **{"goals": [rows.Goal(3)], **changed})
+
+
+def judged(found, proven=(), others={}, **changed):
+    return report.summary(made_up(**changed), found, {}, others, proven)
+
+
+class Tool(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        perf.build([COIR_PERF])
+
+    def test_one_row_gives_sane_figures(self):
+        status, said, found = run("--only", "switch/2")
+        row = found["switch/2"]
+        self.assertEqual((status, list(found)), (0, ["switch/2"]), said)
+        self.assertTrue(0.5 < row["coir"] < 10000, row)
+        self.assertTrue(0.5 < row["floors"]["call"] < 10000, row)
+        self.assertEqual((len(row["runs"]), row["unit"], row["goals"]), (3, "ns", ["<= 3.00 ns"]))
+        self.assertEqual(row["verdict"], "met" if row["coir"] <= 3 else "missed")
+        peer = row["peers"]["Boost.Context"]
+        if peer != perf.NOT_INSTALLED:
+            self.assertAlmostEqual(row["ratio"], row["coir"] / peer)
+        self.assertIn("switch/2 ", said)
+
+    def test_figures_of_a_tail_come_from_the_same_runs(self):
+        with mock.patch.object(perf, "installed", lambda header: False):
+            _, said, found = run("--only", "tail/50/p50", "--only", "tail/50/p99")
+        p50, p99 = found["tail/50/p50"], found["tail/50/p99"]
+        self.assertLess(p50["coir"], p99["coir"])
+        self.assertLess(p50["floors"]["ideal M/D/1"], p99["floors"]["ideal M/D/1"])
+        self.assertAlmostEqual(p50["floors"]["ideal M/D/1"], 1007, delta=50)
+        self.assertIn("p50 / p99 / p99.9 at 50 %", said)
+
+    def test_peers_that_are_not_installed_are_said_to_be_so(self):
+        with mock.patch.object(perf, "installed", lambda header: False):
+            status, said, found = run("--only", "open")
+        self.assertEqual(status, 0, said)
+        self.assertEqual(set(found["open"]["peers"].values()), {"not installed"})
+        self.assertEqual((found["open"]["ratio"], found["open"]["verdict"]), (None, None))
+        self.assertRegex(said, r"open .* not installed ")
+        self.assertIn("tools/deps --perf", said)
+
+    def test_a_row_that_fails_says_why_and_the_status_tells(self):
+        def refuse(row, ms, cpus):
+            raise perf.Failed("no stack")
+        with mock.patch.object(perf, "run_coir", refuse), \
+                mock.patch.object(perf, "installed", lambda header: False):
+            status, said, found = run("--only", "memory/lease")
+        self.assertEqual((status, found["memory/lease"]["error"]), (1, "no stack"))
+        self.assertIn("no stack", said)
+
+    def test_bad_options_end_with_status_2_and_one_line(self):
+        for words, text in ((["--only", "nosuch"], "nosuch is not a row; rows: switch/2 "),
+                            (["--grow", "--only", "switch/2"], "rows: workers/1 "),
+                            (["--chart", "x.png"], "x.png does not end with .svg"),
+                            (["--json"], "--json")):
+            done = call("tools/perf", *words)
+            self.assertEqual((done.returncode, done.stdout, done.stderr.count("\n")), (2, "", 1), done)
+            self.assertIn(text, done.stderr)
+
+    def test_coir_perf_names_what_it_does_not_know(self):
+        for word, text in (("--nosuch", "--nosuch is not an option"), ("nosuch", "nosuch is not a suite")):
+            done = call(COIR_PERF, word)
+            self.assertEqual((done.returncode, done.stdout, done.stderr.count("\n")), (2, "", 1), done)
+            self.assertIn(text, done.stderr)
+        done = call(COIR_PERF, "--help")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertTrue(done.stdout.startswith("usage: coir-perf"))
+
+
+class Rows(unittest.TestCase):
+    def test_each_row_is_one_of_its_programs(self):
+        perf.build([COIR_PERF])
+        listed = call(COIR_PERF, "--rows").stdout
+        grown = [row for _, some in rows.GROW.values() for row in some]
+        self.assertEqual(len({row.name for row in rows.ROWS + grown}), len(rows.ROWS + grown))
+        for row in rows.ROWS + grown:
+            for program, name in row.sources().values():
+                if program == rows.COIR:
+                    self.assertRegex(listed, rf"(?m)^{name}\t")
+                else:
+                    driver = next(ROOT.glob(f"perf/peers/{program}.*")).read_text()
+                    counted = "/".join("#" if part.isdigit() else part for part in name.split("/"))
+                    self.assertTrue(f'"{name}"' in driver or f'"{counted}"' in driver, (program, name))
+
+    def test_goals_of_coir_perf_are_taken_over(self):
+        listed = ("made/up\tns\tcall\t{}\t2\tlabel\n").format
+        for kind, limit in (("at_most", 2), ("ratio_at_most", 8), ("none", 5)):
+            row = made_up(goals=None, floors={"a call": (rows.COIR, "call")})
+            rows.take_over([row], listed(kind))
+            limits = [goal.limit({"a call": 4, "best peer": 5}) for goal in row.goals]
+            self.assertEqual((limits, row.label), ([limit], "label"))
+
+    def test_proven_floors_are_read_from_the_readme(self):
+        text = "# perf\n## Goals that no design meets\n- `made/up`: because.\n## Next\n- `made/2`: no.\n"
+        self.assertEqual(rows.proven_floors(text), {"made/up"})
+        self.assertEqual(rows.proven_floors("# perf\n"), set())
+
+
+class Verdicts(unittest.TestCase):
+    def test_medians_ratio_and_spread(self):
+        r = judged({"coir": [1, 9, 2], "Go": [4, 4, 5], "call": [1, 1, 1]})
+        self.assertEqual((r["coir"], r["best_peer"], r["ratio"]), (2, "Go", 0.5))
+        self.assertEqual((r["spread_percent"], r["floors"]), (400, {"call": 1}))
+
+    def test_the_best_peer_is_the_one_that_costs_least(self):
+        row = made_up(goals=[rows.Goal(1, "best peer")])
+        row.peers["oneTBB"] = ("onetbb", "made/#")
+        for go, tbb, best, verdict in ((5, 4, "oneTBB", "met"), (4, 5, "Go", "met"), (9, 3, "oneTBB", "missed")):
+            r = report.summary(row, {"coir": [4], "Go": [go], "oneTBB": [tbb]}, {}, {}, ())
+            self.assertEqual((r["best_peer"], r["verdict"]), (best, verdict))
+
+    def test_met_missed_floor_or_unknown(self):
+        two = [rows.Goal(3), rows.Goal(0.5, "Go")]
+        for coir, go, goals, proven, verdict in (
+                (3, 9, two, (), "met"), (3.1, 9, two, (), "missed"), (3, 5, two, (), "missed"),
+                (3.1, 9, two, {"made/up"}, "floor"), (2, 9, two, {"made/up"}, "met"),
+                (2, None, two, (), None), (4, None, two, (), "missed"), (2, 1, [], (), None)):
+            found = {"coir": [coir], **({"Go": [go]} if go else {})}
+            self.assertEqual(judged(found, proven, goals=goals)["verdict"], verdict, (coir, go))
+        self.assertEqual(judged({"coir": [2]}, others={"x": 4}, goals=[rows.Goal(0.4, "x")])["verdict"],
+                         "missed")
+
+    def test_quantities(self):
+        for value, unit, text in ((1.234, "ns", "1.23 ns"), (9999, "ns", "9999 ns"), (42100, "ns", "42.1 us"),
+                                  (999900, "ns", "1000 us"), (2.5e6, "ns", "2.50 ms"), (4353.2, "B", "4,353 B"),
+                                  (None, "ns", "-"), ("not installed", "ns", "not installed")):
+            self.assertEqual(report.quantity(value, unit), text)
+
+    def test_the_table_is_straight(self):
+        lines = report.table([judged({"coir": [1, 2, 3], "Go": [4]}), judged({"coir": [4e6], "Go": [4e7]})])
+        self.assertEqual(len({line.index("  Go  ") for line in lines[1:3]}), 1, lines)
+        self.assertEqual(lines[-1], "1 goals met, 1 missed, 0 at a proven floor")
+
+
+if __name__ == "__main__":
+    result = unittest.main(exit=False).result
+    failed = len(result.failures) + len(result.errors)
+    print(f"{result.testsRun - failed} passed, {failed} failed")
+    raise SystemExit(failed > 0)
