@@ -12,6 +12,7 @@
 #include "cpus.h"
 
 #define WORKERS_MAX 256
+#define STACK_DEFAULT ((size_t)64 << 10)
 #define SPIN_DEFAULT_NS (50 * COIR_US)
 
 /* Takes what the caller's struct of `size` bytes has of our `bytes`; NULL: all zero. */
@@ -61,6 +62,7 @@ int options_check(const struct host *host, const coir_options *o)
         {"stack_bytes", o->stack_bytes, 16 << 10, 64 << 20},
         {"stacks_max", o->stacks_max, 1, 16 << 20},
         {"prefault", o->prefault, 0, 16 << 20},
+        {"prefault_bytes", o->prefault_bytes, 0, o->stack_bytes ? o->stack_bytes : STACK_DEFAULT},
         {"jobs_max", o->jobs_max, 1, UINT64_C(1) << 40},
         {"share_fp", o->share_fp, 0, 1},
         {"offload_threads", o->offload_threads, 1, 256},
@@ -97,7 +99,7 @@ void options_fill(coir_options *o)
     if (!o->workers)
         o->workers = cpus_usable() < WORKERS_MAX ? cpus_usable() : WORKERS_MAX;
     if (!o->stack_bytes)
-        o->stack_bytes = 64 << 10;
+        o->stack_bytes = STACK_DEFAULT;
     if (!o->stacks_max)
         o->stacks_max = 1000000;
     if (!o->jobs_max)

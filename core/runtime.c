@@ -158,6 +158,16 @@ static void stop_workers(struct coir_runtime *rt)
         mem_free(&rt->host, rt->worker[i]);
 }
 
+/* From its header down, as a job would. */
+static void touch(const struct coir_runtime *rt, struct stack *s)
+{
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    char *at = (char *)s;
+
+    for (size_t done = page; done < rt->options.prefault_bytes && at - page >= (char *)s->low; done += page)
+        *(volatile char *)(at -= page) = 0;
+}
+
 /* Prefaulted stacks are made by the first worker's cache and end up in the depot. */
 static int prefault(struct coir_runtime *rt)
 {
@@ -169,6 +179,7 @@ static int prefault(struct coir_runtime *rt)
 
         if (!s)
             break;
+        touch(rt, s);
         list_push(&made.list, &s->link);
     }
     stack_cache_flush(&rt->stacks, &made);

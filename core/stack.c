@@ -41,7 +41,7 @@
 #define CHUNK_BYTES ((size_t)8 << 20)
 #define COLOURS 12
 #define COLOUR_BYTES 128
-#define CACHE_MAX 8      /* stacks a worker keeps, at most: others cannot use them */
+#define CACHE_MAX 16     /* stacks a worker keeps, at most: others cannot use them */
 #define DEPOT_WARM 256   /* idle stacks whose memory is kept, at least */
 #define TRIM_BATCH 16    /* stacks given back at once */
 #define STACK_RESIDENT 4608 /* bytes a parked fiber is counted for: a page and its page tables */

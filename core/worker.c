@@ -200,7 +200,10 @@ static void idle(struct worker *w)
             return;
         if (coir_now() >= until)
             break;
-        spin_pause(&turns);
+        if (until == COIR_NEVER)
+            spin_pause(&turns); /* others may need the processor */
+        else
+            arch_relax();
     }
     atomic_store_explicit(&w->busy_tick, 0, memory_order_relaxed); /* a hint */
     while (!FIBER_KEEPS_STACKS && !runtime_flag(&rt->draining) && !find_quietly(rt) &&

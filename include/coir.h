@@ -281,7 +281,7 @@ typedef struct coir_options {
     unsigned pin;       /* 1: worker i is bound to the i-th allowed CPU */
     size_t stack_bytes; /* per fiber, without guard; 0: 64 KiB; 16 KiB to 64 MiB, rounded up to a page */
     size_t stacks_max;  /* fibers that can be parked at once; 0: 1,000,000; at most 16 M */
-    size_t prefault;    /* stacks whose first page is touched at open; 0: none */
+    size_t prefault;    /* stacks that are made, and their first page touched, at open; 0: none */
     size_t jobs_max;    /* jobs that may be queued and not started; 0: 1,048,576 */
     int64_t spin_ns;    /* an idle worker looks for work this long before it sleeps; 0: 50 us;
                            negative: sleeps at once; COIR_NEVER: never sleeps (poll mode) */
@@ -331,6 +331,8 @@ typedef struct coir_options {
 
     /* Borrowed for coir_open. NULL: none, which costs one branch for each spawn. */
     const coir_metrics *metrics;
+    size_t prefault_bytes; /* of each stack that is touched; 0: a page; at most stack_bytes. A panic needs
+                              about 12 KiB */
     unsigned faults_also; /* bits of enum coir_fault that are contained, too; only with
                              COIR_FAULTS_CONTAIN, else COIR_EINVAL */
     /* Watching. Each starts one more thread, NAME/watch, which sleeps most of the time. */

@@ -255,16 +255,18 @@ static void a_panic_outranks_it_before_and_after(void)
 
 /* ------------------------------------------------------------------------- settling all the same */
 
-static void nop(void *unused)
+/* Until it is canceled; or skipped, if it has not started by then. */
+static void stay(void *unused)
 {
     (void)unused;
+    CHECK_EQ(coir_sleep_until(COIR_NEVER), COIR_ECANCELED);
 }
 
 static void fail_owing(void *unused)
 {
     coir_counter c = COIR_COUNTER_INIT;
 
-    CHECK_EQ(coir_spawn(&c, nop, NULL), COIR_OK);
+    CHECK_EQ(coir_spawn(&c, stay, NULL), COIR_OK);
     fail_plain(unused);
 }
 

@@ -105,6 +105,7 @@ static void an_option_out_of_range_is_named(void)
     REFUSES(stacks_max, (16 << 20) + 1);
     REFUSES(stacks_max, SIZE_MAX);
     REFUSES(prefault, SIZE_MAX);
+    REFUSES(prefault_bytes, (size_t)65537);
     REFUSES(jobs_max, SIZE_MAX);
     REFUSES(share_fp, 2);
     REFUSES(offload_threads, 257);
@@ -136,6 +137,7 @@ static void both_ends_of_a_range_are_inside(void)
     OPENS(stack_bytes, 64 << 20, o.stacks_max = 16);
     OPENS(stacks_max, 2);
     OPENS(prefault, 100);
+    OPENS(prefault_bytes, 65536);
     OPENS(jobs_max, 1);
     OPENS(share_fp, 1);
     OPENS(offload_threads, 256);

@@ -186,7 +186,8 @@ int main(int argc, char **argv)
         .number = {[PORT] = 6379, [METRICS_PORT] = -1, [MAX_CLIENTS] = 10000},
         .runtime = {.size = sizeof o.runtime,
                     .spin_ns = -1, /* requests come from the kernel: to spin for them only costs */
-                    .prefault = 128, /* the first clients meet no page faults */
+                    .prefault = 128, /* the first clients meet no page faults, nor their panics */
+                    .prefault_bytes = 16 << 10,
                     .offload_threads = 1, /* for metrics_resident */
                     .records = 256,
                     .faults = COIR_FAULTS_REPORT,
