@@ -220,19 +220,21 @@ static void look_for_deadlocks(struct stall *s)
     struct coir_runtime *rt = s->rt;
     uint64_t parks = sum_parks(rt);
     int64_t now = coir_now(), spent;
+    bool news = parks != s->parks; /* else there is no new cycle, but all that ran may have come to rest */
     coir_deadlock d;
 
     s->looked = now;
-    if (parks == s->parks && (!s->unowed_since || s->unowed_told))
-        return;
-    if (parks != s->parks)
+    if (news)
         s->unowed_told = (s->unowed_since = 0);
-    switch (deadlock_check(rt, rt->options.deadlock == COIR_DEADLOCK_FAIL_NEWEST, &d)) {
+    else if (s->unowed_told)
+        return;
+    switch (deadlock_check(rt, news && rt->options.deadlock == COIR_DEADLOCK_FAIL_NEWEST, &d)) {
     case COIR_ENOMEM:
         host_log(&rt->host, COIR_LOG_WARNING, "no memory to look for deadlocks");
         return; /* and try again */
     case COIR_EDEADLK:
-        tell_cycles(s, &d);
+        if (news)
+            tell_cycles(s, &d);
     }
     s->parks = parks;
     tell_unowed(s, &d, now);
@@ -267,7 +269,7 @@ static int64_t deadlock_due(struct stall *s)
         return COIR_NEVER;
     if (atomic_load_explicit(&s->all_idle, memory_order_relaxed)) /* a hint */
         return s->next_look;
-    return s->looked + DEADLOCK_NS;
+    return s->next_look > s->looked + DEADLOCK_NS ? s->next_look : s->looked + DEADLOCK_NS;
 }
 
 static void *watch(void *arg)
