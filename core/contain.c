@@ -16,7 +16,7 @@
  *                    children write into these frames, and handlers' arguments may lie in them. The
  *                    faulted fiber is BROKEN meanwhile: no waker, canceler or closer can touch it.
  *   own stack again  the fiber is resumed at its boundary, which returns the job's exception as if a panic
- *                    had landed there. From here on it is one: caught() in job.c.
+ *                    had landed there. From here on it is one: caught() in boundary.c.
  *
  * A job that owes nothing and has no handlers lands at once, without another stack. For the others each
  * worker keeps a stack in reserve. If that, too, is taken (at the limit of stacks, by a clean-up that

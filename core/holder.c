@@ -3,7 +3,7 @@
  * holder.c - who the caller is to a lock: its job, wherever that runs; or a plain thread.
  *
  * A coir_try is its job's, so locks taken outside may be unlocked inside; what it leaves by its return
- * goes to the boundary around it (job.c). A child that runs in place is another job.
+ * goes to the boundary around it (boundary.c). A child that runs in place is another job.
  */
 #include "holder.h"
 

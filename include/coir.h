@@ -43,7 +43,7 @@ extern "C" {
 /* name, value, text */
 #define COIR_STATUS_MAP(X)                                                                        \
     X(COIR_OK, 0, "success")                                                                      \
-    X(COIR_EPERM, -1, "not allowed from this thread")                            \
+    X(COIR_EPERM, -1, "not allowed from this thread")                                             \
     X(COIR_EINTR, -4, "interrupted")                                                              \
     X(COIR_ENOENT, -2, "no such record")                                                          \
     X(COIR_EIO, -5, "input or output error")                                                      \
@@ -64,13 +64,13 @@ extern "C" {
     X(COIR_ECONNABORTED, -103, "connection aborted")                                              \
     X(COIR_ECONNRESET, -104, "connection reset by peer")                                          \
     X(COIR_ENOTCONN, -107, "not connected")                                                       \
-    X(COIR_ESHUTDOWN, -108, "the runtime or domain closes")                                           \
+    X(COIR_ESHUTDOWN, -108, "the runtime or domain closes")                                       \
     X(COIR_ETIMEDOUT, -110, "deadline passed")                                                    \
     X(COIR_ECONNREFUSED, -111, "connection refused")                                              \
     X(COIR_EHOSTUNREACH, -113, "no route to host")                                                \
     X(COIR_ECANCELED, -125, "canceled")                                                           \
-    X(COIR_EPOISONED, -130, "a panic has left it half changed")                                       \
-    X(COIR_EPOLICY, -1001, "options.panic forbids it: it needs panics to be contained")              \
+    X(COIR_EPOISONED, -130, "a panic has left it half changed")                                   \
+    X(COIR_EPOLICY, -1001, "options.panic forbids it: it needs panics to be contained")           \
     X(COIR_ECLOSED, -4096, "the channel is closed")
 
 enum coir_status {
@@ -472,6 +472,7 @@ COIR_API int coir_stats_read(coir_runtime *runtime, coir_stats *stats);
  * Cost        a look at every stack
  */
 COIR_API int coir_dump(coir_runtime *runtime, int fd);
+
 /* ----------------------------------------------------------------------- stalls and deadlocks */
 
 #define COIR_DEADLOCK_MAX 16
@@ -866,6 +867,7 @@ COIR_API int coir_failure_frames(coir_runtime *runtime, uint64_t id, void **pc, 
  * Call from   any thread while the runtime is open, the panic hook too
  */
 COIR_API int coir_failure_print(coir_runtime *runtime, uint64_t id, int fd);
+
 /* ------------------------------------------------------------------------------------ locks */
 
 /*
@@ -1437,6 +1439,7 @@ COIR_API COIR_MUST_USE int coir_local_set(const coir_local *key, void *value);
  * Returns     the value; NULL: none, or not in a job
  */
 COIR_API void *coir_local_get(const coir_local *key);
+
 /* -------------------------------------------------------------------------- contained faults */
 
 /*
@@ -1491,6 +1494,7 @@ COIR_API COIR_MUST_USE int coir_contain_object(const void *address_in_object);
  * Call from   any thread, while no job runs that code
  */
 COIR_API int coir_contain_remove(const void *address);
+
 /* ---------------------------------------------------------------------------------- domains */
 
 /*
