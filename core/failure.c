@@ -60,33 +60,6 @@ int coir_failure_frames(coir_runtime *rt, uint64_t id, void **pc, size_t n)
 
 /* ------------------------------------------------------------------------------- for people */
 
-static const char *kind_name(int kind)
-{
-    static const char *const name[COIR_KINDS] = {
-        [COIR_KIND_PANIC] = "panic",
-        [COIR_KIND_FOREIGN] = "foreign exception",
-        [COIR_KIND_OWED] = "return while owed",
-        [COIR_KIND_DONE] = "outcome given by hand",
-        [COIR_KIND_FAIL] = "failure",
-    };
-
-    return kind >= 0 && kind < COIR_KINDS && name[kind] ? name[kind] : "end";
-}
-
-static const char *location_name(int location)
-{
-    static const char *const name[COIR_LOCATIONS] = {
-        [COIR_AT_JOB] = "a job",
-        [COIR_AT_DEFER] = "a deferred handler",
-        [COIR_AT_CLEANUP] = "a cleanup of a panic",
-        [COIR_AT_OFFLOAD] = "an offloaded call",
-        [COIR_AT_THREAD] = "a plain thread",
-        [COIR_AT_SCHEDULER] = "the scheduler",
-    };
-
-    return location >= 0 && location < COIR_LOCATIONS ? name[location] : "?";
-}
-
 static void wall_text(int64_t wall, char *text, size_t bytes)
 {
     time_t seconds = (time_t)(wall / COIR_SEC);
@@ -105,7 +78,7 @@ static bool print_words(const struct record *r, int fd)
 
     wall_text(f->wall, when, sizeof when);
     return line_print(fd, "coir: failure %llu: %s in %s at %s:%d: %s", (unsigned long long)f->id,
-                      kind_name(f->kind), location_name(f->location), f->file ? f->file : "?",
+                      coir_kind_name(f->kind), coir_location_name(f->location), f->file ? f->file : "?",
                       f->line, r->text) &&
            line_print(fd, "  code %d, outcome %s, job %llu of runtime %u on worker %d, resumed %u times, "
                       "at %s", f->code, coir_status_name(f->outcome), (unsigned long long)f->job,

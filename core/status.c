@@ -42,6 +42,41 @@ const char *coir_status_text(int status)
     }
 }
 
+const char *coir_kind_name(int kind)
+{
+    static const char *const name[COIR_KINDS] = {
+        [COIR_KIND_NONE] = "none",
+        [COIR_KIND_PANIC] = "panic",
+        [COIR_KIND_FOREIGN] = "foreign exception",
+        [COIR_KIND_OWED] = "return while owed",
+        [COIR_KIND_SKIPPED] = "skipped",
+        [COIR_KIND_SHUTDOWN] = "shutdown",
+        [COIR_KIND_DEPENDENCY] = "dependency",
+        [COIR_KIND_DONE] = "given by hand",
+        [COIR_KIND_FAIL] = "error",
+        [COIR_KIND_HELD] = "return with a lock",
+        [COIR_KIND_STACK_OVERFLOW] = "stack overflow",
+        [COIR_KIND_FAULT] = "fault",
+        [COIR_KIND_EXPIRED] = "expired",
+    };
+
+    return kind >= 0 && kind < COIR_KINDS && name[kind] ? name[kind] : "?";
+}
+
+const char *coir_location_name(int location)
+{
+    static const char *const name[COIR_LOCATIONS] = {
+        [COIR_AT_JOB] = "job",
+        [COIR_AT_DEFER] = "deferred handler",
+        [COIR_AT_CLEANUP] = "cleanup",
+        [COIR_AT_OFFLOAD] = "offloaded call",
+        [COIR_AT_THREAD] = "thread",
+        [COIR_AT_SCHEDULER] = "scheduler",
+    };
+
+    return location >= 0 && location < COIR_LOCATIONS && name[location] ? name[location] : "?";
+}
+
 #define TEXT_OF(x) #x
 #define VERSION_TEXT(major, minor, patch) TEXT_OF(major) "." TEXT_OF(minor) "." TEXT_OF(patch)
 

@@ -160,6 +160,16 @@ COIR_API const char *coir_status_name(int status);
 COIR_API const char *coir_status_text(int status);
 
 /*
+ * Name of an enum coir_kind, and of an enum coir_location, for people and for labels of metrics.
+ *
+ * Returns     a static string such as "stack overflow" or "deferred handler"; "?" if unknown
+ * Call from   anywhere, signal handlers too
+ */
+COIR_API const char *coir_kind_name(int kind);
+/* See coir_kind_name. */
+COIR_API const char *coir_location_name(int location);
+
+/*
  * Version of the library that is linked, "MAJOR.MINOR.PATCH".
  *
  * Call from   anywhere, signal handlers too

@@ -225,7 +225,7 @@ static void print_failures(void *unused)
     (void)unused;
     frames_of(2, raise_bottom, pc, &f);
     read_printed(rt, f.id);
-    snprintf(line, sizeof line, "coir: failure %llu: panic in a job at ", (unsigned long long)f.id);
+    snprintf(line, sizeof line, "coir: failure %llu: panic in job at ", (unsigned long long)f.id);
     check_printed(line);
     check_printed("backtrace_test.c:");
     check_printed(": at the bottom\n");
@@ -237,7 +237,7 @@ static void print_failures(void *unused)
     check_printed(line);
     CHECK_EQ(coir_try(fail_plain, NULL, &f), COIR_FAILED);
     read_printed(rt, f.id);
-    check_printed(": failure in a job at ");
+    check_printed(": error in job at ");
     check_printed("code 1, outcome COIR_FAILED");
     CHECK(strstr(printed, "#0") == NULL);
     CHECK_EQ(coir_failure_print(rt, f.id, full), COIR_EIO);

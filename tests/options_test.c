@@ -375,6 +375,14 @@ static void statuses_have_names_and_texts(void)
     CHECK_STR(coir_status_text(COIR_ETIMEDOUT), "deadline passed");
     CHECK_STR(coir_status_name(COIR_PANICKED), "COIR_PANICKED");
     CHECK_STR(coir_status_name(-9999), "COIR_E?");
+    for (int kind = 0; kind < COIR_KINDS; kind++)
+        CHECK(strcmp(coir_kind_name(kind), "?") != 0);
+    for (int location = 0; location < COIR_LOCATIONS; location++)
+        CHECK(strcmp(coir_location_name(location), "?") != 0);
+    CHECK_STR(coir_kind_name(-1), "?");
+    CHECK_STR(coir_kind_name(COIR_KINDS), "?");
+    CHECK_STR(coir_location_name(-1), "?");
+    CHECK_STR(coir_location_name(COIR_LOCATIONS), "?");
     CHECK_STR(coir_status_text(-9999), "unknown status");
     CHECK_STR(coir_version(), "0.1.0");
 }

@@ -1,0 +1,359 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""consume_test.py - coir-consume from outside, on a redis-server of its own.
+
+    consume_test.py                 the cases, and a short run of the storm
+    consume_test.py --storm         100,000 messages, a kill -9 each second for 30 s
+
+The storm: three processes share a group; 1 % of the messages are poison, of all kinds; one process
+after another is killed and started again. At the end each good message has had its effect once, each
+poison message has one dead letter, and nothing is pending.
+"""
+import os
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+BINARY = os.path.join(TOP, "build", "bin", "coir-consume")
+PATIENCE = 60  # seconds; the bound of every wait in here
+POISON = ("panic", "fail", "overflow", "segfault")
+CASES = []
+
+
+def case(function):
+    CASES.append(function)
+    return function
+
+
+def equal(got, wanted, what=""):
+    if got != wanted:
+        raise AssertionError(f"{what}: got {got!r:.300}, wanted {wanted!r:.300}")
+
+
+def until(condition, what):
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError(f"never happened: {what}")
+        time.sleep(0.02)
+
+
+# ------------------------------------------------------------------------------------- redis
+
+class Redis:
+    """A redis-server in a temporary folder, and a client of it."""
+
+    def __init__(self):
+        self.folder = tempfile.TemporaryDirectory(prefix="coir.")
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            self.port = s.getsockname()[1]
+        self.start()
+
+    def start(self):
+        self.process = subprocess.Popen(
+            ["redis-server", "--port", str(self.port), "--dir", self.folder.name, "--save", "",
+             "--appendonly", "no"], stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+        self.connection = None
+        until(self._connects, "redis-server starts")
+
+    def _connects(self):
+        try:
+            self.connection = socket.create_connection(("127.0.0.1", self.port))
+            self.file = self.connection.makefile("rb")
+            return True
+        except OSError:
+            return False
+
+    def stop(self):
+        if self.connection:
+            self.file.close()
+            self.connection.close()
+        self.process.kill()
+        self.process.wait()
+
+    def _reply(self):
+        line = self.file.readline()[:-2]
+        kind, rest = line[:1], line[1:].decode()
+        if kind == b"-":
+            raise AssertionError(f"redis says {rest}")
+        if kind == b"+":
+            return rest
+        if kind == b":":
+            return int(rest)
+        if int(rest) < 0:
+            return None
+        if kind == b"$":
+            return self.file.read(int(rest) + 2)[:-2].decode()
+        return [self._reply() for _ in range(int(rest))]
+
+    @staticmethod
+    def _command(words):
+        words = [str(word).encode() for word in words]
+        return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w) for w in words)
+
+    def __call__(self, *words):
+        return self.many([words])[0]
+
+    def many(self, commands):
+        self.connection.sendall(b"".join(self._command(words) for words in commands))
+        return [self._reply() for _ in commands]
+
+    def hash(self, key):
+        flat = self("HGETALL", key)
+        return dict(zip(flat[::2], flat[1::2]))
+
+    def letters(self):
+        """The dead letters, each a dict."""
+        return [dict(zip(fields[::2], fields[1::2])) for _, fields in self("XRANGE", "s:dead", "-", "+")]
+
+    def pending(self):
+        return self("XPENDING", "s", "workers")[0]
+
+    def unread(self):
+        return self("XINFO", "GROUPS", "s")[0][11]  # "lag"
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *unused):
+        self.stop()
+        self.folder.cleanup()
+
+
+class Consumer:
+    """A coir-consume of group `workers` of stream `s`."""
+
+    def __init__(self, redis, *options):
+        self.process = subprocess.Popen(
+            [BINARY, "--stream", "s", "--port", str(redis.port), "--claim-ms", "300", *options],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+
+    def ready(self):
+        line = self.process.stdout.readline()
+        if not line.startswith("consuming"):
+            raise AssertionError(f"says {line!r}, {self.process.stderr.read()!r}")
+        return self
+
+    def kill(self):
+        self.process.kill()
+        self.process.communicate()
+
+    def end(self):
+        """Ends it in good order; returns its receipt."""
+        self.process.send_signal(signal.SIGTERM)
+        out, err = self.process.communicate(timeout=PATIENCE)
+        equal(self.process.returncode, 0, err)
+        return {m[1].strip(): int(m[2]) for m in re.finditer(r"(?m)^(.*?) +(\d+)$", out)}
+
+
+def add(redis, count, poison=()):
+    """Adds messages m0, m1, ...; those whose number is in poison break."""
+    redis.many([("XADD", "s", "*", "key", f"m{n}", "value", n,
+                 *(("do", poison[n]) if n in poison else ())) for n in range(count)])
+
+
+def settle(redis):
+    """Waits until nothing is left to do."""
+    until(lambda: redis.unread() == 0 and redis.pending() == 0, "all is settled")
+
+
+# ------------------------------------------------------------------------------------- cases
+
+@case
+def each_message_has_its_effect_and_is_acknowledged():
+    with Redis() as redis:
+        add(redis, 500)
+        consumer = Consumer(redis).ready()
+        settle(redis)
+        receipt = consumer.end()
+        equal(redis.hash("s:effects"), {f"m{n}": str(n) for n in range(500)})
+        equal((receipt["taken"], receipt["acknowledged"]), (500, 500))
+        equal(receipt["left pending, for another attempt"], 0)
+
+
+@case
+def a_message_that_fails_is_tried_again_and_then_buried_once():
+    with Redis() as redis:
+        add(redis, 8, dict(enumerate(POISON)))
+        consumer = Consumer(redis, "--attempts", "3").ready()
+        settle(redis)
+        receipt = consumer.end()
+        letters = {letter["key"]: letter for letter in redis.letters()}
+        equal(len(redis.letters()), 4)
+        equal([letters[f"m{n}"]["kind"] for n in range(4)],
+              ["panic", "error", "stack overflow", "fault"])
+        equal({letter["attempts"] for letter in letters.values()}, {"3"})
+        equal(letters["m0"]["message"], f"message {letters['m0']['id']} panics")
+        equal(letters["m0"]["file"], "tools/consume/handle.c")
+        equal(letters["m1"]["code"], str(-22))
+        equal(receipt["attempts that failed"], 12)
+        equal(receipt["buried in the dead letters"], 4)
+        equal(sorted(redis.hash("s:effects")), ["m4", "m5", "m6", "m7"])
+
+
+@case
+def what_a_killed_process_had_is_taken_over():
+    with Redis() as redis:
+        redis("XGROUP", "CREATE", "s", "workers", "0", "MKSTREAM")
+        add(redis, 20)
+        redis("XREADGROUP", "GROUP", "workers", "gone", "COUNT", "20", "STREAMS", "s", ">")
+        consumer = Consumer(redis).ready()
+        settle(redis)
+        receipt = consumer.end()
+        equal(receipt["of those, left by others or tried before"], 20)
+        equal(receipt["acknowledged"], 20)
+
+
+@case
+def a_message_that_ends_its_process_each_time_is_buried():
+    with Redis() as redis:
+        redis("XGROUP", "CREATE", "s", "workers", "0", "MKSTREAM")
+        add(redis, 1)
+        redis("XREADGROUP", "GROUP", "workers", "gone", "COUNT", "1", "STREAMS", "s", ">")
+        entry = redis("XPENDING", "s", "workers", "-", "+", "1")[0][0]
+        redis("XCLAIM", "s", "workers", "gone", "0", entry, "RETRYCOUNT", "5")
+        consumer = Consumer(redis, "--attempts", "5").ready()
+        settle(redis)
+        consumer.end()
+        equal([letter["message"] for letter in redis.letters()], ["its process ended each time"])
+        equal(redis("EXISTS", "s:effects"), 0)
+
+
+@case
+def an_effect_that_was_there_already_is_not_repeated():
+    with Redis() as redis:
+        redis("HSET", "s:effects", "m1", "before")
+        add(redis, 3)
+        consumer = Consumer(redis).ready()
+        settle(redis)
+        receipt = consumer.end()
+        equal(redis.hash("s:effects")["m1"], "before")
+        equal(redis("GET", "s:repeated"), "1")
+        equal(receipt["of those, their effect was there already"], 1)
+
+
+@case
+def no_more_is_taken_than_may_be_in_flight():
+    with Redis() as redis:
+        consumer = Consumer(redis, "--in-flight", "2", "--workers", "1").ready()
+        add(redis, 300)
+        pending = [redis.pending()]
+        while redis.unread() or pending[-1]:
+            pending.append(redis.pending())
+        equal((max(pending) <= 2, len(pending) > 10), (True, True), "pending at once")
+        consumer.end()
+        equal(len(redis.hash("s:effects")), 300)
+
+
+@case
+def it_goes_on_when_redis_comes_back():
+    with Redis() as redis:
+        add(redis, 10)
+        consumer = Consumer(redis).ready()
+        settle(redis)
+        redis.stop()
+        redis.start()
+        redis("XGROUP", "CREATE", "s", "workers", "0", "MKSTREAM")
+        add(redis, 10)
+        settle(redis)
+        receipt = consumer.end()
+        equal(receipt["calls to redis that failed"] > 0, True)
+        equal(receipt["acknowledged"], 20)
+
+
+@case
+def sigterm_settles_what_was_taken():
+    with Redis() as redis:
+        add(redis, 20000)
+        consumer = Consumer(redis).ready()
+        until(lambda: redis("EXISTS", "s:effects"), "it has begun")
+        receipt = consumer.end()
+        equal(redis.pending(), 0)
+        equal(redis("HLEN", "s:effects"), receipt["acknowledged"])
+        equal(receipt["taken"], receipt["acknowledged"])
+
+
+@case
+def a_bad_option_or_no_redis_is_said():
+    def run(*options):
+        done = subprocess.run([BINARY, *options], capture_output=True, text=True, timeout=PATIENCE)
+        return done.returncode, done.stdout + done.stderr
+
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        status, text = run("--stream", "s", "--port", str(s.getsockname()[1]))
+    equal((status, "connection refused" in text.lower()), (1, True), text)
+    for options, words in ((("--port", "0", "--stream", "s"), "--port: must be a number from 1 to 65535"),
+                           (("--attempts", "x", "--stream", "s"), "--attempts: must be"),
+                           ((), "--stream is missing"), (("s",), "takes options only"),
+                           (("--no",), "unrecognized option")):
+        status, text = run(*options)
+        equal((status, words in text), (2, True), text)
+    equal(run("--help")[0], 0)
+
+
+# ------------------------------------------------------------------------------------- storm
+
+def storm(messages, kills):
+    """Returns the figures, as printed."""
+    chance = random.Random(1)
+    poison = {n: POISON[n % len(POISON)] for n in range(0, messages, 100)}
+    with Redis() as redis:
+        redis("XGROUP", "CREATE", "s", "workers", "0", "MKSTREAM")
+        consumers = [Consumer(redis, "--attempts", "5").ready() for _ in range(3)]
+        began, added = time.monotonic(), 0
+        for second in range(kills):
+            upto = messages * (second + 1) // kills
+            redis.many([("XADD", "s", "*", "key", f"m{n}", "value", n,
+                         *(("do", poison[n]) if n in poison else ())) for n in range(added, upto)])
+            added = upto
+            # In the middle of what was just added, most of the time.
+            time.sleep(chance.uniform(0, 0.3))
+            victim = chance.randrange(3)
+            consumers[victim].kill()
+            consumers[victim] = Consumer(redis, "--attempts", "5").ready()
+            time.sleep(max(0, began + second + 1 - time.monotonic()))
+        settle(redis)
+        receipts = [consumer.end() for consumer in consumers]
+        effects, letters = redis.hash("s:effects"), redis.letters()
+        equal(effects, {f"m{n}": str(n) for n in range(messages) if n not in poison}, "effects")
+        equal(sorted(letter["key"] for letter in letters), sorted(f"m{n}" for n in poison), "letters")
+        equal({letter["attempts"] for letter in letters}, {"5"}, "attempts")
+        return {"messages": messages, "processes killed": kills, "good, effective once": len(effects),
+                "poison, one letter each": len(letters), "lost": 0,
+                "delivered again, effect not repeated": int(redis("GET", "s:repeated") or 0),
+                "taken over by the last three": sum(
+                    r["of those, left by others or tried before"] for r in receipts),
+                "seconds": round(time.monotonic() - began)}
+
+
+@case
+def processes_are_killed_and_nothing_is_lost():
+    storm(6000, 5)
+
+
+def main():
+    if sys.argv[1:] == ["--storm"]:
+        for what, figure in storm(100000, 30).items():
+            print(f"{what:40}{figure:10,}")
+        return 0
+    passed = 0
+    for function in CASES:
+        try:
+            function()
+            passed += 1
+        except (AssertionError, OSError, subprocess.TimeoutExpired, KeyError, ValueError) as error:
+            print(f"{function.__name__}: {error!r}")
+    print(f"{passed} passed, {len(CASES) - passed} failed")
+    return passed != len(CASES)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
