@@ -166,7 +166,7 @@ COIR_API const char *coir_status_text(int status);
  * Call from   anywhere, signal handlers too
  */
 COIR_API const char *coir_kind_name(int kind);
-/* See coir_kind_name. */
+/* Otherwise as coir_kind_name. */
 COIR_API const char *coir_location_name(int location);
 
 /*
