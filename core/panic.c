@@ -256,7 +256,8 @@ static void fail(struct job *j, int code, const struct words *said)
     report_keep(runtime_here(), &f, said->text, NULL);
     if (j->raising || j->failed)
         return;
-    j->failed = code;
+    j->failed = true;
+    j->code = code;
     j->failure = f;
 }
 
@@ -291,6 +292,11 @@ int coir_defer(coir_fn *fn, void *arg)
         return COIR_EINVAL;
     if (!j)
         return COIR_EPERM;
+    if (!j->defers) {
+        j->defers = true;
+        j->defer_count = 0;
+        j->more = NULL;
+    }
     if (j->defer_count < COIR_DEFER_INLINE) {
         j->handler[j->defer_count++] = d;
         return COIR_OK;
