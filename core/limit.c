@@ -19,7 +19,7 @@ bool limit_allows(struct limit *l, const coir_failure *f, unsigned *untold)
 
     *untold = p->untold;
     if (p->second != second)
-        *p = (struct limit_place){.second = second, .untold = *untold};
+        *p = (struct limit_place){.second = second};
     if (p->lines == LIMIT_LINES) {
         p->untold++;
         return false;
