@@ -63,7 +63,7 @@ static COLD int run_deferred(struct job *j, int outcome)
 {
     struct coir_runtime *rt = runtime_here();
 
-    while (j->defer_count || j->more) {
+    while (j->defers && (j->defer_count || j->more)) {
         struct defer_block *b = j->more;
         struct defer d = b ? b->handler[--b->count] : j->handler[--j->defer_count];
         coir_failure f;
@@ -90,7 +90,7 @@ static int failed(struct job *j)
 {
     if (j->failure.kind != COIR_KIND_FAIL) {
         job_failure(j, &j->failure, COIR_FAILED, COIR_KIND_FAIL);
-        j->failure.code = j->failed;
+        j->failure.code = j->code;
         snprintf(j->failure.message, sizeof j->failure.message,
                  "failed, and then a panic of it was swallowed");
     }
@@ -171,7 +171,7 @@ static COLD int caught(struct job *j, void *exception)
 static int end_frames(struct job *j, int outcome)
 {
     outcome = run_deferred(j, outcome);
-    if (j->locals)
+    if (j->keeps)
         outcome = job_ops_set()->end_locals(j, outcome);
     return j->held ? end_holding(j, outcome) : outcome;
 }
@@ -193,6 +193,13 @@ static COLD int end_slowly(struct job *j, void *exception, uintptr_t frame)
     return end_frames(j, outcome);
 }
 
+/* Whether the end is more than a return. An exception has landed only if the job is raising: whoever
+ * raises one says so before a frame goes (panic.c). */
+static inline bool ends_slowly(const struct job *j)
+{
+    return ((uintptr_t)j->held | (uintptr_t)j->owned | j->ends_slowly) != 0;
+}
+
 /* Calls the job in its boundary. Kept apart from the settling so that its frame is the job's. */
 static inline __attribute__((always_inline)) int call(struct job *j, struct job **slot)
 {
@@ -201,7 +208,8 @@ static inline __attribute__((always_inline)) int call(struct job *j, struct job 
 
     *slot = j;
     exception = arch_boundary(j->fn, j->arg);
-    if (UNLIKELY(exception || j->owned || j->defer_count || j->held || j->locals || j->failed)) {
+    ASSERT(!exception || j->raising);
+    if (UNLIKELY(ends_slowly(j))) {
         uintptr_t low = lowest_left(j, exception), here = (uintptr_t)__builtin_frame_address(0);
 
         if (UNLIKELY(low < here)) { /* steps below them: their memory must stay what it is */
@@ -215,29 +223,23 @@ static inline __attribute__((always_inline)) int call(struct job *j, struct job 
     return outcome;
 }
 
-/* Sets what must be set; the rest is written by failures before they read it. */
-static inline void open_job(struct job *j, coir_fn *fn, void *arg, struct counter *owed_to,
-                            struct scope *scope, struct job *outer, bool is_try)
+/* Sets what must be set; the rest is written before its flag is. */
+static inline void open_job(struct job *j, const struct work *item, struct job *outer)
 {
-    j->fn = fn;
-    j->arg = arg;
-    j->owed_to = owed_to;
-    j->scope = scope;
+    j->fn = item->fn;
+    j->arg = item->arg;
+    j->owed_to = item->owed;
+    j->scope = item->scope;
     j->outer = outer;
-    j->owned = NULL;
-    j->held = NULL;
-    j->locals = NULL;
-    j->name = NULL;
-    j->id = 0;
-    j->defer_count = 0;
-    j->failed = 0;
-    j->is_try = is_try;
-    j->is_defer = false;
-    j->raising = false;
-    j->told = false;
-    j->apart = false;
-    j->masked = false;
-    j->more = NULL;
+    memset((char *)j + offsetof(struct job, held), 0,
+           offsetof(struct job, locals) - offsetof(struct job, held));
+}
+
+/* A boundary inside a job, or on a plain thread, that calls fn(arg). */
+static inline void open_inner(struct job *j, coir_fn *fn, void *arg, struct job *outer)
+{
+    open_job(j, &(struct work){fn, arg, NULL, outer ? outer->scope : NULL}, outer);
+    j->is_try = true;
 }
 
 void job_end_apart(struct job *j, uintptr_t low)
@@ -245,7 +247,7 @@ void job_end_apart(struct job *j, uintptr_t low)
     struct job **slot = job_slot(); /* stays: it belongs to the fiber */
     struct job bridge;
 
-    open_job(&bridge, NULL, NULL, NULL, j->scope, j, true);
+    open_inner(&bridge, NULL, NULL, j);
     bridge.apart = true;
     *slot = &bridge;
     job_settle_owned(j, low);
@@ -257,7 +259,6 @@ void job_end_apart(struct job *j, uintptr_t low)
 static NOINLINE void enter_scope(struct job *j)
 {
     job_id(j); /* now, for others may read it */
-    j->obliged = false;
     j->obligations = NULL;
     scope_enter(j->scope, &j->member);
 }
@@ -295,27 +296,25 @@ static inline __attribute__((always_inline)) bool unwanted(struct worker *w, con
     return false;
 }
 
-/* Runs the work; releases its unit unless it ended DONE. True: DONE. scope: the item's, which the
- * callers know to be NULL, or not. */
+/* Runs the work; releases its unit unless it ended DONE. True: DONE. scoped: whether it has a scope. */
 static inline __attribute__((always_inline)) bool run_in(struct fiber *self, const struct work *item,
-                                                         struct counter *owed, struct scope *scope,
-                                                         bool metered)
+                                                         bool scoped, bool metered)
 {
     struct worker *w = worker_of(self);
     int64_t began;
     struct job j;
     int outcome;
 
-    if (unwanted(w, item) || (scope && drop_turned_away(w->runtime, item, &j)))
+    if (unwanted(w, item) || (scoped && drop_turned_away(w->runtime, item, &j)))
         return false;
     if (metered)
         began = coir_now();
-    open_job(&j, item->fn, item->arg, owed, scope, self->job, false);
+    open_job(&j, item, self->job);
     j.born = fiber_generation(self);
-    if (scope)
+    if (scoped)
         enter_scope(&j);
     outcome = call(&j, &self->job);
-    if (scope)
+    if (scoped)
         leave_scope(&j, outcome);
     w = worker_of(self); /* it may have moved */
     tally(&w->ended[outcome], 1);
@@ -323,33 +322,32 @@ static inline __attribute__((always_inline)) bool run_in(struct fiber *self, con
         hostcall_completed(w->runtime, outcome, coir_now() - began);
     if (LIKELY(outcome == COIR_DONE))
         return true;
-    release_failed(w, owed, outcome, &j.failure);
+    release_failed(w, j.owed_to, outcome, &j.failure);
     return false;
 }
 
 /* A copy of its own, so that jobs outside every domain pay one branch. */
 static NOINLINE bool run_scoped(struct fiber *self, const struct work *item)
 {
-    return run_in(self, item, item->owed, item->scope, false);
+    return run_in(self, item, true, false);
 }
 
-static inline __attribute__((always_inline)) bool run(struct fiber *self, const struct work *item,
-                                                      struct counter *owed)
+static inline __attribute__((always_inline)) bool run(struct fiber *self, const struct work *item)
 {
-    return UNLIKELY(item->scope != NULL) ? run_scoped(self, item) : run_in(self, item, owed, NULL, false);
+    return UNLIKELY(item->scope != NULL) ? run_scoped(self, item) : run_in(self, item, false, false);
 }
 
 /* Jobs of one counter that follow each other release their units together: the counter cannot settle
  * before the last of them anyway, and its line is the one that workers fight for. */
-void job_run(struct fiber *self, const struct work *item)
+void job_run(struct fiber *self, struct work *item)
 {
     struct counter *owed = item->owed;
-    uint64_t done = run(self, item, owed);
-    struct work next;
+    uint64_t done = 0;
 
+    do
+        done += run(self, item);
     while (owed && !worker_others_wait(worker_of(self)) &&
-           deque_pop_owed(&worker_of(self)->deque, owed, item->scope, &next))
-        done += run(self, &next, owed);
+           deque_pop_owed(&worker_of(self)->deque, owed, item->scope, item));
     if (owed && done)
         counter_settle(owed, done);
 }
@@ -357,10 +355,10 @@ void job_run(struct fiber *self, const struct work *item)
 /* Apart, so that a runtime without metrics does not even ask (but in place, where nothing is tight). */
 static COLD bool run_metered(struct fiber *self, const struct work *item)
 {
-    return run_in(self, item, item->owed, item->scope, true);
+    return run_in(self, item, item->scope != NULL, true);
 }
 
-void job_run_metered(struct fiber *self, const struct work *item)
+void job_run_metered(struct fiber *self, struct work *item)
 {
     if (run_metered(self, item) && item->owed)
         counter_settle(item->owed, 1);
@@ -368,7 +366,7 @@ void job_run_metered(struct fiber *self, const struct work *item)
 
 bool job_run_in_place(struct fiber *self, const struct work *item)
 {
-    return LIKELY(!worker_of(self)->metered) ? run(self, item, item->owed) : run_metered(self, item);
+    return LIKELY(!worker_of(self)->metered) ? run(self, item) : run_metered(self, item);
 }
 
 /* Opens j as a boundary on what runs here. Returns where its innermost job is kept: that belongs to
@@ -378,7 +376,7 @@ static struct job **open_try(struct job *j, coir_fn *fn, void *arg)
     struct job **slot = job_slot();
     const struct eh_globals *eh = exceptions_here();
 
-    open_job(j, fn, arg, NULL, *slot ? (*slot)->scope : NULL, *slot, true);
+    open_inner(j, fn, arg, *slot);
     if (eh)
         j->eh = *eh;
     return slot;

@@ -7,13 +7,14 @@
 
 #include "job.h"
 
-/* Runs one piece of work on the caller's stack and releases its unit; runtime->run. */
-void job_run(struct fiber *self, const struct work *item);
+/* Runs one piece of work on the caller's stack and releases its unit, then those that follow it in the
+ * deque and owe the same counter, each read into *item; runtime->run. */
+void job_run(struct fiber *self, struct work *item);
 
-/* The same with metrics.completed; runtime->run of a metered runtime. */
-void job_run_metered(struct fiber *self, const struct work *item);
+/* One piece alone, with metrics.completed; runtime->run of a metered runtime. */
+void job_run_metered(struct fiber *self, struct work *item);
 
-/* The same, but a unit that ended DONE is left for the caller to release; true: it is. */
+/* One piece alone, but a unit that ended DONE is left for the caller to release; true: it is. */
 bool job_run_in_place(struct fiber *self, const struct work *item);
 
 /* The same on a plain thread, for a domain whose work runs in the caller. */
@@ -33,7 +34,7 @@ void job_end_apart(struct job *j, uintptr_t low);
 /* Whether job_end_apart has something to do. */
 static inline bool job_has_end(const struct job *j)
 {
-    return j->owned || j->defer_count || j->more || j->held || j->locals;
+    return j->owned || j->held || j->defers || j->keeps;
 }
 
 #endif

@@ -110,13 +110,14 @@ void job_panicked(struct job *j, const char *text, const void *frame)
     coir_failure *f = &j->failure;
     struct coir_runtime *rt = runtime_here();
     const char *option = aborting_option(rt, j);
+    int untold;
 
     j->raising = true; /* before the host's code runs, which might panic */
     if (worker_here())
         tally(&worker_here()->panics, 1);
-    report_keep(rt, f, text, frame);
+    untold = report_keep(rt, f, text, frame);
     hostcall_panic_hook(rt, f);
-    report_failure(rt, f, text);
+    report_failure(rt, f, text, untold);
     hostcall_panicked(rt, f);
     if (option)
         fatal("a panic aborts (options.%s): %s:%d: %s", option, f->file ? f->file : "?", f->line, text);

@@ -27,40 +27,70 @@ struct defer_block {
     struct defer handler[COIR_DEFER_INLINE];
 };
 
-/* Lives in the frame below which the job's own frames lie, so it outlives them all. */
+/*
+ * Lives in the frame below which the job's own frames lie, so it outlives them all.
+ *
+ * Every job pays for what is written here when it starts and looked at when it returns. So what comes and goes
+ * while all is well (locks, counters) is a list whose head says by itself whether there is something to
+ * settle; what comes once is a flag, and what belongs to it is valid only while the flag is set; these
+ * flags are one word. A job starts by clearing six words and returns by looking at three.
+ *
+ * Flags are bytes and not bits: setting one is a store to a place of its own, which loses none beside
+ * it. They need no atomics. The job's own thread writes them, or whoever holds its fiber while that
+ * does not run (contain.c), and holding orders the two. Who has neither (peek.c, dump.c, handlers of
+ * signals) reads is_try alone, which stays what it was when the job started.
+ */
 struct job {
     coir_fn *fn;              /* for reports */
     void *arg;
     struct counter *owed_to;  /* who is owed this job's end; NULL: nobody, or a coir_try */
     struct scope *scope;      /* domain and deadline; a coir_try's is its job's; NULL: none */
     struct job *outer;        /* the job (or thread) below on this stack, or NULL */
-    struct counter *owned;    /* counters in its frames that it spawned on; linked by next_owned */
-    struct held *held;        /* locks taken inside this boundary and not unlocked */
-    struct local *locals;     /* its coir_local values, newest first */
-    const char *name;         /* coir_job_name, or NULL */
-    uint64_t id;              /* 0: not asked for yet */
-    uint32_t defer_count;     /* inline handlers in use */
-    int failed;               /* code of its coir_fail; 0: none */
     uint64_t born;            /* generation of its fiber when it started; not a coir_try's */
+
+    /* Cleared when it starts, down to `locals`. */
+    struct held *held;        /* locks taken inside this boundary and not unlocked */
+    struct counter *owned;    /* counters in its frames that it spawned on; linked by next_owned */
+    uint64_t id;              /* 0: not asked for yet */
+    const char *name;         /* coir_job_name, or NULL */
+    union {
+        uint32_t ends_slowly; /* some of these: */
+        struct {
+            bool defers;      /* there are deferred handlers: defer_count and more are valid */
+            bool keeps;       /* it has set a coir_local: `locals` is valid */
+            bool failed;      /* it has called coir_fail: `code` is valid */
+            bool raising;     /* a panic or an exception is on its way to this boundary */
+        };
+    };
     bool is_try;              /* a coir_try: same job, a boundary of its own */
     bool is_defer;            /* that coir_try runs a deferred handler */
-    bool raising;             /* a panic is on its way to this boundary */
     bool told;                /* COIR_ECANCELED has been returned once */
     bool apart;               /* outer is on another stack: a clean-up after it */
     bool masked;              /* a finalizer: cancels do not reach it */
-    bool obliged;             /* obligations have been bound to it; only if it has a scope, as the next two */
-    uintptr_t raised_at;      /* an address below its frames; once a panic or exception is raised */
-    struct member member;     /* in its domain's list; scope->domain->lock */
+    bool obliged;             /* obligations have been bound to it */
+
+    /* Valid while their flag is set. */
+    struct local *locals;     /* its coir_local values, newest first */
+    struct defer_block *more; /* further handlers, or NULL */
+    uint32_t defer_count;     /* inline handlers in use */
+    int code;                 /* of its coir_fail */
+
+    /* Of a job of a domain. */
+    struct member member;     /* in the domain's list; scope->domain->lock */
     struct obligation *obligations; /* bound to it; scope->domain->lock */
-    struct defer_block *more; /* further handlers */
+
     struct eh_globals eh;     /* C++ exception globals at its entry; coir_try's only, else zero */
 
     /* Touched by failures only. */
+    uintptr_t raised_at;      /* an address below its frames; once a panic or exception is raised */
     struct defer handler[COIR_DEFER_INLINE];
     char no_cxx_header[80]; /* zero: some C++ runtimes read the header of their own exceptions here */
     struct _Unwind_Exception exception; /* what travels; outside every frame that it unwinds */
     coir_failure failure;
 };
+
+_Static_assert(offsetof(struct job, is_try) == offsetof(struct job, ends_slowly) + sizeof(uint32_t),
+               "the word covers its flags");
 
 /* Where the calling thread or fiber keeps its innermost job. */
 struct job **job_slot(void);

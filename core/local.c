@@ -26,7 +26,7 @@ static struct job *keeper(void)
 
 static struct local *find(struct job *j, const coir_local *key)
 {
-    struct local *l = j->locals;
+    struct local *l = j->keeps ? j->locals : NULL;
 
     while (l && l->key != key)
         l = l->next;
@@ -79,8 +79,9 @@ int coir_local_set(const coir_local *key, void *value)
         if (!l)
             return COIR_ENOMEM;
         l->key = key;
-        l->next = j->locals;
+        l->next = j->keeps ? j->locals : NULL;
         j->locals = l;
+        j->keeps = true;
     }
     l->value = value;
     return COIR_OK;

@@ -122,12 +122,24 @@ static void fill(struct record *r, const coir_failure *f, const char *text, void
         r->frame[i] = pc[i];
 }
 
-void records_add(struct records *s, const coir_failure *f, const char *text, void *const *pc, unsigned n)
+/* Lock held. */
+static bool may_tell(struct records *s, const coir_failure *f, unsigned *untold)
 {
-    bool room = true;
+    bool may = untold && limit_allows(&s->log, f, untold);
+
+    if (untold && !may)
+        tally(&s->held_back, 1);
+    return may;
+}
+
+bool records_add(struct records *s, const coir_failure *f, const char *text, void *const *pc, unsigned n,
+                 unsigned *untold)
+{
+    bool room = true, tell;
 
     lock_take(&s->lock);
     count(s, f);
+    tell = may_tell(s, f, untold);
     while (room && !*block_of(s, s->added))
         room = grow(s);
     if (room) {
@@ -138,6 +150,7 @@ void records_add(struct records *s, const coir_failure *f, const char *text, voi
         tally(&s->lost, 1);
     }
     lock_drop(&s->lock);
+    return tell;
 }
 
 /* --------------------------------------------------------------------------------- finding */

@@ -5,6 +5,7 @@
 #ifndef COIR_RECORD_H
 #define COIR_RECORD_H
 
+#include "limit.h"
 #include "mem.h"
 
 #define RECORD_BLOCK 64 /* records that are allocated together */
@@ -21,15 +22,15 @@ struct records {
     const struct host *host;
     uint64_t capacity; /* 1 to COIR_RECORDS */
 
-    struct lock lock; /* guards block, added and what they lead to */
+    struct lock lock; /* guards block, added and what they lead to, and log */
     struct record *block[COIR_RECORDS / RECORD_BLOCK]; /* NULL: never needed so far */
     uint64_t added;   /* ever; the next goes to slot added % capacity */
+    struct limit log; /* panics that the log was told */
 
     /* Figures; written under the lock. */
     _Atomic uint64_t lost; /* not kept: no memory */
+    _Atomic uint64_t held_back; /* panics that the log was not told: over its limit */
     _Atomic uint64_t at[COIR_LOCATIONS], of[COIR_KINDS], panics_at[COIR_LOCATIONS];
-
-    _Atomic uint64_t held_back; /* log lines; any thread adds */
 };
 
 void records_init(struct records *s, const struct host *host, size_t capacity);
@@ -39,9 +40,10 @@ void records_fini(struct records *s);
 void record_new(coir_failure *f);
 
 /* Counts a failure and keeps a copy; without memory for it, counts it as lost. text: the whole message;
- * pc: the n frames of its backtrace. */
-void records_add(struct records *s, const coir_failure *f, const char *text, void *const *pc,
-                 unsigned n);
+ * pc: the n frames of its backtrace. untold: NULL, or the log is asked about; then true if the log is to
+ * be told now, and *untold as limit_allows. */
+bool records_add(struct records *s, const coir_failure *f, const char *text, void *const *pc,
+                 unsigned n, unsigned *untold);
 
 /* Counts a failure under its location and kind without keeping it. */
 void records_count(struct records *s, const coir_failure *f);

@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * report.c - the log line of a panic, and the limit that keeps a storm of panics readable.
- *
- * Places are kept in a small table by hash; two places that share a slot share its budget, which
- * can only make the log shorter. What was held back is said with the next line of that place.
+ * report.c - a failure is kept by its runtime, and a panic told to the log.
  */
 #include "report.h"
 
@@ -11,66 +8,43 @@
 
 #include "backtrace.h"
 
-#define PLACES 64
-#define LINES_PER_SECOND 10
-
-/* A window of a second. All fields are hints to a limit, not books: a race costs a line more or less. */
-struct place {
-    _Atomic int64_t second;  /* coir_now() / COIR_SEC */
-    _Atomic unsigned lines;  /* said in this window */
-    _Atomic unsigned held;   /* held back since the last line */
-};
-
-static struct place place[PLACES];
-
-/* Whether this place may speak now; *held: how many it was kept from saying. Workers that panic side
- * by side must not queue up for the sake of a log, so there is no lock. */
-static bool may_speak(const coir_failure *f, unsigned *held)
+/* Panics on plain threads: they have no runtime whose records count what the log was told. */
+static bool outside_may_tell(const coir_failure *f, unsigned *untold)
 {
-    uintptr_t hash = ((uintptr_t)f->file >> 3) * 31 + (uintptr_t)f->line;
-    struct place *p = &place[hash % PLACES];
-    int64_t second = f->time / COIR_SEC;
+    static struct limit log; /* guarded by lock */
+    static struct lock lock;
+    bool may;
 
-    if (atomic_load_explicit(&p->second, memory_order_relaxed) != second) {    /* a hint */
-        atomic_store_explicit(&p->second, second, memory_order_relaxed);       /* a hint */
-        atomic_store_explicit(&p->lines, 0, memory_order_relaxed);             /* a hint */
-    }
-    if (atomic_load_explicit(&p->lines, memory_order_relaxed) < LINES_PER_SECOND && /* a hint */
-        atomic_fetch_add_explicit(&p->lines, 1, memory_order_relaxed) < LINES_PER_SECOND) { /* exact */
-        *held = atomic_exchange_explicit(&p->held, 0, memory_order_relaxed); /* each is told once */
-        return true;
-    }
-    atomic_fetch_add_explicit(&p->held, 1, memory_order_relaxed); /* a figure */
-    return false;
+    lock_take(&lock);
+    may = limit_allows(&log, f, untold);
+    lock_drop(&lock);
+    return may;
 }
 
-void report_keep(struct coir_runtime *rt, coir_failure *f, const char *text, const void *frame)
+int report_keep(struct coir_runtime *rt, coir_failure *f, const char *text, const void *frame)
 {
+    bool panicked = f->outcome == COIR_PANICKED, tell;
     void *pc[COIR_BACKTRACE_MAX];
-    unsigned n = 0;
+    unsigned n = 0, untold = 0;
 
-    if (!rt)
-        return;
-    if (frame && rt->options.backtrace)
+    if (rt && frame && rt->options.backtrace)
         n = backtrace_capture(pc, COIR_BACKTRACE_MAX, frame);
     f->backtrace = n ? f->id : 0;
-    records_add(&rt->records, f, text, pc, n);
+    if (rt)
+        tell = records_add(&rt->records, f, text, pc, n, panicked && !rt->options.quiet ? &untold : NULL);
+    else
+        tell = panicked && outside_may_tell(f, &untold);
+    return tell ? (int)untold : REPORT_NOT;
 }
 
-void report_failure(struct coir_runtime *rt, const coir_failure *f, const char *text)
+void report_failure(struct coir_runtime *rt, const coir_failure *f, const char *text, int untold)
 {
     char more[48] = "";
-    unsigned held;
 
-    if (rt && rt->options.quiet)
+    if (untold == REPORT_NOT)
         return;
-    if (!may_speak(f, &held)) {
-        if (rt)
-            atomic_fetch_add_explicit(&rt->records.held_back, 1, memory_order_relaxed); /* a figure */
-        return;
-    }
-    if (held)
-        snprintf(more, sizeof more, " (and %u more not shown)", held);
+    if (untold)
+        snprintf(more, sizeof more, " (and %d more not shown)", untold);
     if (rt)
         host_log(&rt->host, COIR_LOG_ERROR, "panic at %s:%d, job %llu on worker %d: %s%s",
                  f->file ? f->file : "?", f->line, (unsigned long long)f->job, f->worker, text, more);

@@ -88,7 +88,7 @@ struct coir_runtime {
     _Atomic uint64_t stalls;   /* a figure */
 
     /* Set by rows above, called by rows below them. */
-    void (*run)(struct fiber *self, const struct work *item); /* runs one job, in its boundary */
+    void (*run)(struct fiber *self, struct work *item); /* a job in its boundary; may write *item */
     void (*idle)(struct coir_runtime *rt); /* a worker found nothing to do while draining */
     void (*all_idle)(struct coir_runtime *rt); /* the last worker goes to sleep; NULL: nobody cares */
     void (*drop_pending)(struct coir_runtime *rt); /* ends canceled work that waits for other work */

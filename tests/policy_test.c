@@ -173,12 +173,15 @@ static void handlers_may_abort_while_jobs_are_contained(void)
 
 /* ------------------------------------------------------------------------------- options.quiet */
 
-static int lines;
+static int lines, untold; /* panics told, and those that these lines say were not */
 
 static void count_line(enum coir_log_level level, const char *text, void *unused)
 {
+    const char *more = strstr(text, "again and again (and ");
+
     (void)unused;
     lines += level == COIR_LOG_ERROR && strstr(text, "again and again") != NULL;
+    untold += more ? atoi(more + strlen("again and again (and ")) : 0;
 }
 
 static void raise_again(void *unused)
@@ -209,6 +212,43 @@ static void lines_are_limited_and_what_is_held_back_is_counted(void)
     lines = 0;
     CHECK_EQ(coir_run(&o, raise_fifty, NULL), COIR_DONE);
     CHECK(lines >= 10 && lines <= 30);
+}
+
+/* Until a line is told that speaks of those before it; 20 seconds are more than enough. */
+static void raise_until_all_is_told(void *unused)
+{
+    int64_t end = coir_now() + 20 * COIR_SEC;
+    int raised = 0, told = 0;
+
+    (void)unused;
+    for (int said = 0; !said && coir_now() < end; told = lines) {
+        CHECK_EQ(coir_try(raise_again, NULL, NULL), COIR_PANICKED);
+        raised++;
+        said = lines > told && untold > 0;
+    }
+    CHECK(untold > 0);
+    CHECK_EQ(lines + untold, raised);
+}
+
+static void what_is_held_back_is_told_with_the_next_line(void)
+{
+    coir_options o = run_options(1);
+
+    o.log = count_line;
+    lines = untold = 0;
+    CHECK_EQ(coir_run(&o, raise_until_all_is_told, NULL), COIR_DONE);
+}
+
+static void each_runtime_has_a_log_and_a_limit_of_its_own(void)
+{
+    coir_options o = run_options(1);
+
+    o.log = count_line;
+    for (int i = 0; i < 5; i++) { /* all in one second, or nearly */
+        lines = 0;
+        CHECK_EQ(coir_run(&o, raise_fifty, NULL), COIR_DONE);
+        CHECK(lines >= 10);
+    }
 }
 
 static void quiet_keeps_panics_out_of_the_log_only(void)
@@ -443,6 +483,8 @@ CHECK_MAIN(CASE(containment_of_faults_cannot_be_had_with_it),
            CASE(every_panic_of_the_runtime_aborts), CASE(what_needs_containment_refuses_under_abort),
            CASE(each_runtime_decides_for_itself), CASE(handlers_may_abort_while_jobs_are_contained),
            CASE(lines_are_limited_and_what_is_held_back_is_counted),
+           CASE(what_is_held_back_is_told_with_the_next_line),
+           CASE(each_runtime_has_a_log_and_a_limit_of_its_own),
            CASE(quiet_keeps_panics_out_of_the_log_only), CASE(the_hook_learns_of_each_panic_first),
            CASE(a_hook_may_be_slow_and_spawn), CASE(the_hook_comes_before_an_abort_too),
            CASE(a_panic_in_the_hook_aborts), CASE(a_hook_that_suspends_aborts))

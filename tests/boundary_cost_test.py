@@ -1,0 +1,75 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""boundary_cost_test.py - what the panic boundary costs, in instructions, which no load of the machine changes.
+
+Counts tests/boundary_cost_program.c under callgrind: two runs that differ only in how often they do a
+thing differ by that thing's instructions. Bounds are what is argued at them; a few instructions
+above what one compiler makes of the code today. Builds the program.
+"""
+import pathlib
+import re
+import subprocess
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PROGRAM = "build/x86_64/tests/boundary_cost_program"
+PATIENCE = 100  # seconds for one run
+NOISE = 0.5     # instructions per unit; the loop idles for as long as the machine lets it
+
+# A call in the boundary's frame: endbr64, push, two moves that make the frame and shift the arguments,
+# one that keeps the function, call, result, pop, ret. A C function that calls through a pointer has all of
+# these but endbr64, where nobody takes its address.
+FRAME = 9
+LOOKED_AT = 4   # a second argument; the result, tested
+RECORD = 40     # a job's: opened, kept as the innermost, looked at, books by outcome
+TRY = 150       # coir_try: the same, where it runs, and C++'s globals
+PANIC_OF_THROW = {1: 0.70, 10: 0.62, 100: 0.58}  # a panic's instructions, of a throw's over the same frames
+
+
+def count(*arguments):
+    """Instructions of one run."""
+    done = subprocess.run(["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", PROGRAM,
+                           *map(str, arguments)], cwd=ROOT, stdin=subprocess.DEVNULL, text=True,
+                          capture_output=True, timeout=PATIENCE, check=True)
+    return int(re.search(r"Collected : (\d+)", done.stderr)[1])
+
+
+def each(what, *more, few=1000, many=101000):
+    """Instructions of one more of it; what happens once, as filling caches, is in both runs."""
+    return (count(what, many, *more) - count(what, few, *more)) / (many - few)
+
+
+class Cost(unittest.TestCase):
+    def test_the_boundary_costs_what_a_frame_costs(self):
+        direct, call, boundary = each("direct"), each("call"), each("boundary")
+        print(f"through a C function that calls it: {call - direct:+.1f} instructions, through the boundary: "
+              f"{boundary - direct:+.1f}; for containing panics: {boundary - call:+.1f}")
+        self.assertLessEqual(boundary - direct, FRAME + LOOKED_AT + NOISE)
+        self.assertLessEqual(boundary - call, 1 + NOISE)  # endbr64
+
+    def test_a_jobs_record_costs_little_beside_its_frame(self):
+        bare, job = each("bare-job"), each("job")
+        print(f"spawn, run and join of a job without any boundary: {bare:.1f} instructions, in one: "
+              f"{job:.1f}; the boundary: {job - bare:+.1f}, of which its frame {FRAME}")
+        self.assertLessEqual(job - bare, FRAME + RECORD + NOISE)
+
+    def test_a_try_costs_little(self):
+        tried = each("try") - each("direct")
+        print(f"coir_try of an empty function: {tried:.1f} instructions")
+        self.assertLessEqual(tried, TRY + NOISE)
+
+    def test_a_panic_takes_fewer_instructions_than_a_throw(self):
+        for frames, share in PANIC_OF_THROW.items():
+            panic = each("panic", frames, few=200, many=1200)
+            throw = each("throw", frames, few=200, many=1200)
+            print(f"panic over {frames} frames: {panic:.0f} instructions, C++ throw: {throw:.0f}; ratio "
+                  f"{panic / throw:.2f}, at most {share}")
+            self.assertLessEqual(panic / throw, share)
+
+
+if __name__ == "__main__":
+    subprocess.run(["ninja", "-C", str(ROOT), PROGRAM], stdout=subprocess.DEVNULL, check=True)
+    result = unittest.main(exit=False).result
+    failed = len(result.failures) + len(result.errors)
+    print(f"{result.testsRun - failed} passed, {failed} failed")
+    raise SystemExit(failed > 0)
