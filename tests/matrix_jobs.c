@@ -361,7 +361,8 @@ void job_returns_owing(struct scene *s)
 }
 
 struct reader {
-    int fd, started;
+    struct pair pair; /* not in the job's frame: the handler runs when that has gone */
+    int started;
     int64_t status;
 };
 
@@ -371,7 +372,7 @@ static void receive(void *arg)
     char byte;
 
     run_set(&r->started);
-    r->status = coir_socket_recv(r->fd, &byte, 1);
+    r->status = coir_socket_recv(r->pair.a, &byte, 1);
 }
 
 static void close_pair(void *pair)
@@ -383,10 +384,9 @@ static void panic_over_reader(void *arg)
 {
     struct reader *r = (struct reader *)arg;
     coir_counter c = COIR_COUNTER_INIT;
-    struct pair p = pair_open();
 
-    CHECK_EQ(coir_defer(close_pair, &p), COIR_OK);
-    r->fd = p.a;
+    r->pair = pair_open();
+    CHECK_EQ(coir_defer(close_pair, &r->pair), COIR_OK);
     CHECK_EQ(coir_spawn(&c, receive, r), COIR_OK);
     run_until(&r->started);
     coir_panic("planned");
@@ -394,7 +394,7 @@ static void panic_over_reader(void *arg)
 
 void parent_of_io_waiter(struct scene *s)
 {
-    struct reader r = {-1, 0, 0};
+    struct reader r = {{-1, -1}, 0, 0};
 
     waiter_runs(s, panic_over_reader, &r);
     peer_saw(s, "child's recv %s", short_name((int)r.status));

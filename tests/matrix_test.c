@@ -78,14 +78,28 @@ static void run_in_child(void *row)
     ((const struct row *)row)->run(&s);
 }
 
-/* How a child ended: the signal and the first line it said. */
+/* The first line of the report. An emulator, and a sanitizer that does not like what is reported, may have
+ * something to say of their own. */
+static char *report_of(char *text)
+{
+    char *report = strncmp(text, "coir: ", 6) == 0 ? text : strstr(text, "\ncoir: ");
+
+    if (!report)
+        report = strncmp(text, "qemu: ", 6) == 0 ? text + strlen(text) : text;
+    report += *report == '\n';
+    report[strcspn(report, "\n")] = '\0';
+    return report;
+}
+
+/* How a child ended: the signal, and what it said. */
 static void describe(struct child *c, char *text, size_t bytes)
 {
-    c->text[strcspn(c->text, "\n")] = '\0';
+    const char *report = report_of(c->text);
+
     if (!WIFSIGNALED(c->status))
         snprintf(text, bytes, "lives");
-    else if (c->text[0])
-        snprintf(text, bytes, "SIG%s: %.900s", sigabbrev_np(WTERMSIG(c->status)), c->text);
+    else if (report[0])
+        snprintf(text, bytes, "SIG%s: %.900s", sigabbrev_np(WTERMSIG(c->status)), report);
     else
         snprintf(text, bytes, "SIG%s, no report", sigabbrev_np(WTERMSIG(c->status)));
 }
