@@ -160,6 +160,8 @@ static uint64_t sum_ended(const uint64_t *ended)
     return sum;
 }
 
+#define STACKS_MAX 64 /* more than any row needs; a lost one is idle too, but they become more and more */
+
 /* Where every stack is. */
 struct places {
     unsigned running, parked, ready, idle, all;
@@ -197,8 +199,10 @@ static void all_stacks_are_idle(coir_runtime *rt, unsigned workers)
 
     for (int i = 0; i < 10000; i++) {
         p = places_of(rt, text, sizeof text);
-        if (!p.job && p.running == workers && !p.parked && !p.ready && workers + p.idle == p.all)
+        if (!p.job && p.running == workers && !p.parked && !p.ready && workers + p.idle == p.all) {
+            CHECK(p.all <= STACKS_MAX);
             return;
+        }
         sched_yield();
     }
     CHECK_NEVER("every stack is a worker's loop or idle");
