@@ -366,6 +366,19 @@ static void wait_twice(void *arg)
     p->second = coir_wait(&p->c);
 }
 
+/* A close that comes while the waiter is about to park may miss it. */
+static int close_until_told(coir_runtime *rt, coir_receipt *r)
+{
+    int status;
+
+    do {
+        status = coir_close(rt, 0, r);
+        CHECK_EQ(r->left_count, 1);
+        CHECK_EQ(r->owed, 1);
+    } while (status == COIR_ETIMEDOUT && r->told == 0);
+    return status;
+}
+
 void job_that_does_not_end(struct scene *s)
 {
     coir_options o = run_options(1);
@@ -378,13 +391,11 @@ void job_that_does_not_end(struct scene *s)
     hold_workers(rt, &p.c, &h);
     CHECK_EQ(coir_submit(s->rt, &waiter, wait_twice, &p), COIR_OK);
     scene_until_parked(s->rt, 1);
-    peer_saw(s, "close %s", short_name(coir_close(rt, 0, &r)));
-    CHECK_EQ(r.left_count, 1);
-    CHECK_EQ(r.owed, 1);
+    peer_saw(s, "close %s", short_name(close_until_told(rt, &r)));
     run_until(&p.told); /* before the real end */
     run_set(&h.go);
+    CHECK_EQ(coir_wait(&waiter), COIR_DONE); /* before another close might tell it again */
     CHECK_EQ(close_now(rt, &r), COIR_OK);
-    CHECK_EQ(coir_wait(&waiter), COIR_DONE);
     waiter_waits(s, &p.c);
     peer_saw(s, "waiter %s, again %s", outcome_name(p.first), outcome_name(p.second));
     scene_closed(rt, &r);

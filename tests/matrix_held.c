@@ -371,8 +371,9 @@ void once_initialiser(struct scene *s)
     struct meeting m = meeting();
 
     meet(s, &m, initialise, want_initialised);
-    peer_saw(s, "call %s", short_name(m.own));
-    peer_saw(s, "waiting call %s", short_name(m.peer[0]));
+    CHECK_EQ(m.own, m.peer[0]);
+    CHECK_EQ(m.own, coir_once_call(&m.once, job_panic, NULL));
+    peer_saw(s, "call, waiting call and later call %s", short_name(m.own));
 }
 
 static void take_and_panic(void *obligation)

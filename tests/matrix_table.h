@@ -76,7 +76,7 @@ ROW(event_setter, "event setter", "panics, handler sets", "PANICKED, panic at jo
 ROW(channel_sender, "channel sender", "panics, handler closes", "PANICKED, panic at job", "recv OK, recv ECLOSED", "lives")
 ROW(channel_receiver, "channel receiver", "panics, handler closes", "PANICKED, panic at job", "send ECLOSED", "lives")
 ROW(channel_in_select, "channel sender", "panics, handler closes", "PANICKED, panic at job", "select OK, select ECLOSED", "lives")
-ROW(once_initialiser, "once initialiser", "panics", "DONE", "call EPOISONED, waiting call EPOISONED", "lives")
+ROW(once_initialiser, "once initialiser", "panics", "DONE", "call, waiting call and later call EPOISONED", "lives")
 ROW(obligation_holder, "obligation holder", "panics", "PANICKED, panic at job", "leaked 1, discharge ENOENT", "lives")
 ROW(cell_publisher, "cell publisher", "panics before it publishes", "PANICKED, panic at job", "reader has the old version", "lives")
 
