@@ -400,6 +400,11 @@ int job_try(coir_fn *fn, void *arg, coir_failure *failure)
     return try_call(fn, arg, failure, false);
 }
 
+int job_try_deferred(coir_fn *fn, void *arg, coir_failure *failure)
+{
+    return try_call(fn, arg, failure, true);
+}
+
 int job_try_masked(coir_fn *fn, void *arg)
 {
     struct job j;

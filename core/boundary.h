@@ -24,7 +24,10 @@ void job_run_outside(const struct work *item);
  * for the last two. */
 int job_try(coir_fn *fn, void *arg, coir_failure *failure);
 
-/* The same for a finalizer: a cancel does not reach the calls it blocks in. */
+/* The same for what a job leaves to be done at its end. */
+int job_try_deferred(coir_fn *fn, void *arg, coir_failure *failure);
+
+/* The same for a domain's finalizer: a cancel does not reach the calls it blocks in. */
 int job_try_masked(coir_fn *fn, void *arg);
 
 /* Settles what j owns and ends all that it left in its frames, from another stack while these are dead and

@@ -150,6 +150,8 @@ __attribute__((noreturn, cold)) void job_lost_counter(void);
 /* Cancels and waits for what the job still owns. frame: as above. */
 void job_settle_owned(struct job *j, uintptr_t frame);
 
-#define JOB_EXCEPTION_CLASS UINT64_C(0x434f495250414e43) /* "COIRPANC" */
+/* Even: libstdc++ takes any class with the lowest bit set for a rethrown exception of its own, and
+ * follows a pointer before its header: std::terminate would fault (a noexcept frame of clang's). */
+#define JOB_EXCEPTION_CLASS UINT64_C(0x434f4952504e4300) /* "COIRPNC\0" */
 
 #endif

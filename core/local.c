@@ -42,14 +42,15 @@ int local_end_all(struct job *j, int outcome)
         coir_fn *destroy = l->key->destroy;
         void *value = l->value;
         coir_failure f;
+        int ended;
 
         j->locals = l->next;
         mem_free(&runtime_here()->host, l);
-        if (!value || !destroy || job_try(destroy, value, &f) == COIR_DONE)
-            continue;
-        if (outcome == COIR_DONE)
+        ended = value && destroy ? job_try_deferred(destroy, value, &f) : COIR_DONE;
+        if (ended > outcome) { /* the first of the worst */
             j->failure = f;
-        outcome = COIR_PANICKED;
+            outcome = ended;
+        }
     }
     return outcome;
 }

@@ -1427,7 +1427,8 @@ COIR_API int coir_cell_replace(coir_cell *cell, const coir_cell_version *expecte
  */
 typedef struct coir_local {
     coir_fn *destroy; /* called with each job's value, if it is not NULL, when the job ends, after its
-                         deferred handlers; NULL: nothing. A panic in it makes the job end PANICKED. */
+                         deferred handlers; NULL: nothing. A panic in it makes the job end PANICKED, a
+                         coir_fail FAILED at least. */
 } coir_local;
 #define COIR_LOCAL_INIT(destroy) {destroy}
 

@@ -56,8 +56,9 @@ struct check_case {
         return check_main(cases, sizeof cases / sizeof cases[0], argc, argv);                      \
     }
 
-static const char *check_current = ""; /* the case that runs */
-static int check_failures;             /* of that case; atomic */
+/* Weak: a program may consist of several files. */
+__attribute__((weak)) const char *check_current = ""; /* the case that runs */
+__attribute__((weak)) int check_failures;             /* of that case; atomic */
 
 static inline void check_failed(const char *file, int line, const char *text)
 {
@@ -93,7 +94,7 @@ static inline int check_string(const char *a, const char *b, const char *file, i
     return 0;
 }
 
-static void check_timeout(int signal)
+static inline void check_timeout(int signal)
 {
     static const char text[] = ": takes too long\n";
 
@@ -103,7 +104,7 @@ static void check_timeout(int signal)
     abort();
 }
 
-static int check_selected(const char *name, int argc, char **argv)
+static inline int check_selected(const char *name, int argc, char **argv)
 {
     for (int i = 1; i < argc; i++)
         if (strcmp(argv[i], name) == 0)
@@ -111,7 +112,7 @@ static int check_selected(const char *name, int argc, char **argv)
     return argc < 2;
 }
 
-static int check_run(const struct check_case *one)
+static inline int check_run(const struct check_case *one)
 {
     check_current = one->name;
     __atomic_store_n(&check_failures, 0, __ATOMIC_RELAXED); /* no other thread checks yet */
@@ -126,7 +127,7 @@ static int check_run(const struct check_case *one)
 }
 
 /* Whether all names are cases'; if not, says which is none and which there are. */
-static int check_names(const struct check_case *cases, size_t count, int argc, char **argv)
+static inline int check_names(const struct check_case *cases, size_t count, int argc, char **argv)
 {
     for (int i = 1; i < argc; i++) {
         size_t at = 0;
@@ -143,7 +144,7 @@ static int check_names(const struct check_case *cases, size_t count, int argc, c
     return 1;
 }
 
-static int check_main(const struct check_case *cases, size_t count, int argc, char **argv)
+static inline int check_main(const struct check_case *cases, size_t count, int argc, char **argv)
 {
     int passed = 0, failed = 0;
 
