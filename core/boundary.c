@@ -125,7 +125,7 @@ static COLD int returned_owing(struct job *j, uintptr_t frame)
  * goes to the boundary around it. */
 static COLD int end_holding(struct job *j, int outcome)
 {
-    if (j->is_try && outcome < COIR_PANICKED) {
+    if (job_is_inner(j) && outcome < COIR_PANICKED) {
         held_move(&j->held, j->outer ? &j->outer->held : held_by_thread());
         return outcome;
     }
@@ -416,17 +416,22 @@ int job_try_masked(coir_fn *fn, void *arg)
 
 void job_run_outside(const struct work *item)
 {
+    struct scope *scope = item->scope;
+    struct coir_runtime *before;
     struct job j;
     struct job **slot;
     int outcome;
 
     if (drop_turned_away(NULL, item, &j))
         return;
+    before = runtime_adopt_thread(scope->domain->rt);
     slot = open_try(&j, item->fn, item->arg);
-    j.scope = item->scope;
+    j.outside = true;
+    j.scope = scope;
     enter_scope(&j);
     outcome = call(&j, slot);
     leave_scope(&j, outcome);
+    runtime_adopt_thread(before);
     if (item->owed && outcome == COIR_DONE)
         counter_settle(item->owed, 1);
     else if (item->owed)

@@ -162,12 +162,13 @@ static void name_stuck(struct coir_domain *d, coir_domain_receipt *r)
 
 static void run_finalizers(struct coir_domain *d, coir_domain_receipt *r)
 {
+    struct coir_runtime *before = runtime_adopt_thread(d->rt); /* its panics are this runtime's */
     struct finalizer *f;
 
     while ((f = d->finalizers)) { /* no jobs and no visitors any more: ours alone */
         d->finalizers = f->older;
         r->finalizers++;
-        if (job_try_masked(f->fn, f->arg) != COIR_DONE) {
+        if (job_try_masked(f->fn, f->arg) == COIR_PANICKED) {
             r->finalizer_panics++;
             lock_take(&d->lock);
             d->books.finalizer_panics++;
@@ -175,6 +176,7 @@ static void run_finalizers(struct coir_domain *d, coir_domain_receipt *r)
         }
         mem_free(&d->rt->host, f);
     }
+    runtime_adopt_thread(before);
 }
 
 static void unlink_domain(struct coir_domain *d)

@@ -25,14 +25,13 @@ static void note_dropped(struct coir_runtime *rt, int outcome, bool shutdown)
     }
 }
 
-/* The record of work that has ended without having run, counted and told. */
+/* The record of work that has ended without having run, counted. */
 static void not_run(struct coir_runtime *rt, coir_failure *f, int outcome, enum coir_kind kind)
 {
     job_failure(NULL, f, outcome, kind);
     f->location = COIR_AT_SCHEDULER;
     f->runtime = rt->number;
     records_count(&rt->records, f);
-    hostcall_completed(rt, outcome, -1);
 }
 
 void job_drop(struct coir_runtime *rt, const struct work *item, enum coir_kind kind)
@@ -44,6 +43,7 @@ void job_drop(struct coir_runtime *rt, const struct work *item, enum coir_kind k
              kind == COIR_KIND_SHUTDOWN     ? "the runtime closed before it started"
              : kind == COIR_KIND_DEPENDENCY ? "a job it was to run after did not end as COIR_DONE"
                                             : "canceled before it started");
+    hostcall_completed(rt, COIR_CANCELED, -1);
     note_dropped(rt, COIR_CANCELED, kind == COIR_KIND_SHUTDOWN);
     if (item->scope)
         scope_drop(item->scope, SCOPE_CANCELED);
@@ -76,8 +76,10 @@ NOINLINE bool drop_turned_away(struct coir_runtime *rt, const struct work *item,
     if (why == SCOPE_RUN)
         return false;
     write_verdict(item->scope, why, by, &f);
-    if (rt)
+    if (rt) {
+        hostcall_completed(rt, f.outcome, -1);
         note_dropped(rt, f.outcome, false);
+    }
     scope_drop(item->scope, why);
     if (item->owed)
         counter_fail(item->owed, f.outcome, &f);

@@ -25,7 +25,7 @@ _Atomic(const struct job_ops *) job_ops;
 
 struct job *job_proper(struct job *j)
 {
-    while (j->is_try && j->outer)
+    while (job_is_inner(j) && j->outer)
         j = j->outer;
     return j;
 }
@@ -68,7 +68,7 @@ static enum coir_location location_of(const struct job *j)
             return COIR_AT_DEFER;
         if (j->raising)
             return COIR_AT_CLEANUP;
-        if (!j->is_try)
+        if (!job_is_inner(j))
             return COIR_AT_JOB;
     }
     return !worker_here() && runtime_here() ? COIR_AT_OFFLOAD : COIR_AT_THREAD;
@@ -113,8 +113,6 @@ void job_panicked(struct job *j, const char *text, const void *frame)
     int untold;
 
     j->raising = true; /* before the host's code runs, which might panic */
-    if (worker_here())
-        tally(&worker_here()->panics, 1);
     untold = report_keep(rt, f, text, frame);
     hostcall_panic_hook(rt, f);
     report_failure(rt, f, text, untold);
@@ -195,6 +193,18 @@ void job_tell_locks(struct job *j, uintptr_t frame)
     for (struct held *h = j->held; h; h = h->next)
         h->leave(h, LEAVE_RAISED);
     j->raised_at = frame;
+}
+
+/* Each takes itself out of the list, and may be freed then. */
+void job_leave_locks(struct job *j, uintptr_t end)
+{
+    struct held *next;
+
+    for (struct held *h = j->held; h; h = next) {
+        next = h->next;
+        if ((uintptr_t)h >= j->raised_at && (uintptr_t)h < end)
+            h->leave(h, LEAVE_ENDED);
+    }
 }
 
 void job_raised(struct job *j, uintptr_t frame)

@@ -65,6 +65,7 @@ struct job {
     bool is_try;              /* a coir_try: same job, a boundary of its own */
     bool is_defer;            /* that coir_try runs a deferred handler */
     bool told;                /* COIR_ECANCELED has been returned once */
+    bool outside;             /* of an is_try: a job of its own all the same, which a plain thread runs */
     bool apart;               /* outer is on another stack: a clean-up after it */
     bool masked;              /* a finalizer: cancels do not reach it */
     bool obliged;             /* obligations have been bound to it */
@@ -102,6 +103,12 @@ uint64_t job_id(struct job *j);
 
 /* The same for one that is no coir_try, by a thread that holds its parked fiber. */
 uint64_t job_id_held(struct coir_runtime *rt, struct job *j);
+
+/* Whether it is a coir_try: a boundary inside another job, or on a plain thread. */
+static inline bool job_is_inner(const struct job *j)
+{
+    return j->is_try && !j->outside;
+}
 
 /* The job itself, for one that is a coir_try inside it. */
 struct job *job_proper(struct job *j);
@@ -143,6 +150,9 @@ void job_raised(struct job *j, uintptr_t frame);
 
 /* The first half of it, which does not suspend. */
 void job_tell_locks(struct job *j, uintptr_t frame);
+
+/* Frames below `end` go, and are whole still: locks and holds that lie in them are let go. */
+void job_leave_locks(struct job *j, uintptr_t end);
 
 /* A counter that the job owns is not where it was: its frame has gone. Aborts. */
 __attribute__((noreturn, cold)) void job_lost_counter(void);

@@ -14,7 +14,10 @@
  *       canceled and have settled.
  *   P2  One panic at a time per boundary: a second one while the first unwinds aborts. A boundary
  *       inside a cleanup has a record of its own, so a panic may start and end there.
- *   P3  The exception object lies in the job's record, which no unwind tears down.
+ *   P3  A lock or hold that lies in a frame is let go when the frame goes, if no cleanup of that very frame
+ *       has done so: cleanups further up run on the memory it lay in. A foreign exception does not say
+ *       which frame is next, so they are let go when its search has come to the boundary.
+ *   P4  The exception object lies in the job's record, which no unwind tears down.
  *
  * What cannot be contained aborts with a report: no boundary, a panic while unwinding, in the panic
  * hook or in a signal handler, a frame without unwind tables, the end of a thread (pthread_exit,
@@ -53,6 +56,8 @@ static _Unwind_Reason_Code on_frame(int version, _Unwind_Action actions,
         fatal("a frame without unwind tables is in the way of a panic: %s:%d: %s (compile with "
               "-fexceptions or -fasynchronous-unwind-tables)",
               j->failure.file ? j->failure.file : "?", j->failure.line, j->failure.message);
+    if (j->held)
+        job_leave_locks(j, _Unwind_GetCFA(context)); /* P3: below it lie the frames that have gone */
     return _URC_NO_REASON;
 }
 
@@ -220,6 +225,7 @@ static void foreign_panicked(struct job *j, struct _Unwind_Exception *e)
     put_words(&j->failure, &said);
     job_panicked(j, said.text, said.frame);
     job_raised(j, (uintptr_t)__builtin_frame_address(0)); /* P1; may suspend */
+    job_leave_locks(j, (uintptr_t)j); /* P3 */
 }
 
 /* Named in the unwind tables of arch_boundary. The first boundary met is the innermost job's. */

@@ -206,6 +206,8 @@ void records_read(struct records *s, coir_stats *stats)
     read_all(s->at, stats->failures_at, COIR_LOCATIONS);
     read_all(s->of, stats->failures_of, COIR_KINDS);
     read_all(s->panics_at, stats->panics_at, COIR_LOCATIONS);
+    for (int l = 0; l < COIR_LOCATIONS; l++)
+        stats->panics += stats->panics_at[l];
     stats->held_back = tally_read(&s->held_back);
     stats->records_lost = tally_read(&s->lost);
     lock_take(&s->lock);

@@ -468,7 +468,6 @@ int coir_stats_read(coir_runtime *rt, coir_stats *s)
     for (unsigned i = 0; i < rt->worker_count; i++) {
         struct worker *w = rt->worker[i];
 
-        s->panics += tally_read(&w->panics);
         s->swallowed += tally_read(&w->swallowed);
         s->contained += tally_read(&w->contained);
         s->tainted += tally_read(&w->tainted);

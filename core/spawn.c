@@ -131,6 +131,7 @@ void spawn_in_place(struct fiber *self, const struct work *item, uintptr_t frame
 
     owe(self->job, item->owed, 1, frame);
     tally(&w->spawned, 1);
+    hostcall_spawned(w->runtime, 1);
     if (w->carrier.eh) {
         eh = *w->carrier.eh;
         *w->carrier.eh = (struct eh_globals){0};

@@ -50,7 +50,7 @@ struct worker {
     int start_status;         /* what its start met; read after runtime->started */
 
     /* Figures; one writer. */
-    _Atomic uint64_t spawned, ended[COIR_PANICKED + 1], panics, swallowed, unobserved;
+    _Atomic uint64_t spawned, ended[COIR_PANICKED + 1], swallowed, unobserved;
     _Atomic uint64_t dropped, parks, unparks, switches, steals, sleeps, contained, tainted;
     _Atomic uint64_t tick;    /* turns of the loop, of in-place runs, and direct switches */
     _Atomic uint64_t busy_tick; /* tick while it runs, 0 while it sleeps: is it stuck in a job? */
@@ -173,7 +173,9 @@ static inline struct fiber *fiber_self(void)
 
 /* The runtime this thread works for, as a worker or one of its offload threads, or NULL. */
 struct coir_runtime *runtime_here(void);
-void runtime_adopt_thread(struct coir_runtime *rt); /* an offload thread says so */
+/* A plain thread does the work of a runtime (NULL: no more). Returns whose it did before. On a worker,
+ * which does its own runtime's, nothing. */
+struct coir_runtime *runtime_adopt_thread(struct coir_runtime *rt);
 
 /* A flag of struct coir_runtime, set by runtime.c (CLOSE). */
 static inline bool runtime_flag(_Atomic bool *flag)

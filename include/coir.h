@@ -437,7 +437,7 @@ COIR_API coir_runtime *coir_current(void);
 typedef struct coir_stats {
     uint64_t spawned;  /* jobs accepted by spawn and submit */
     uint64_t ended[COIR_PANICKED + 1]; /* jobs ended, by outcome */
-    uint64_t panics;   /* panics raised, those ended by coir_try too */
+    uint64_t panics;   /* panics raised, those ended by coir_try too; the sum of panics_at */
     uint64_t swallowed; /* panics that a foreign catch ended */
     uint64_t unobserved; /* failed jobs without a counter: nobody could be told */
     uint64_t parked;   /* fibers parked now */
@@ -913,7 +913,8 @@ COIR_API int coir_failure_print(coir_runtime *runtime, uint64_t id, int fd);
  *
  * Poisoning. A panic that unwinds a frame in which the mutex is held, up to the boundary (the job's or
  * coir_try's) inside which it was locked, poisons it; if no cleanup has unlocked it on the way, it is
- * unlocked at the boundary. It is poisoned as the panic is raised, so also if a foreign catch swallows
+ * unlocked at the boundary, or if it lies itself in the frames that go, with its frame (by a foreign
+ * exception, before these go). It is poisoned as the panic is raised, so also if a foreign catch swallows
  * that later. Every lock of a poisoned mutex returns COIR_EPOISONED *with the mutex
  * held*: unlock it and pass the error on; or make sure that what it guards is whole, or make it so,
  * and coir_mutex_clear. A job that returns while it holds a mutex ends PANICKED (kind HELD), and
@@ -1573,8 +1574,8 @@ COIR_API COIR_MUST_USE int coir_domain_open(coir_runtime *runtime, coir_domain *
  * names the domain and the failure that tripped it. Jobs of a canceled domain end so, too.
  *
  * COIR_FULL_RUN runs the job before the call returns, in a boundary of its own; on a plain thread
- * it must not need a fiber. It counts, so a domain can go past its limit by as many jobs as it has
- * callers. Where it cannot be run in place (a fiber of another runtime, less than half of the stack
+ * it must not need a fiber, and coir_stats and coir_metrics, which tell of workers' jobs, do not count it, but
+ * for its panics. It counts in the domain, which can go past its limit by as many jobs as it has callers. Where it cannot be run in place (a fiber of another runtime, less than half of the stack
  * left) the call returns COIR_EAGAIN.
  *
  * Returns     COIR_OK; COIR_EINVAL; COIR_EAGAIN (the limit, full_wait_ns, or options.jobs_max of the
@@ -1620,7 +1621,7 @@ COIR_API int coir_domain_cancel(coir_domain *domain);
  * Runs fn(arg) when the domain closes and its jobs have ended; last in, first out.
  *
  * It runs on whoever closes the domain, in a boundary of its own. Cancels do not reach it. One that
- * panics is reported and counted; the others still run.
+ * panics is reported and counted; the others still run (but under COIR_PANIC_ABORT).
  *
  * Returns     COIR_OK; COIR_EINVAL; COIR_ENOMEM; COIR_ESHUTDOWN (the domain is closing)
  * Call from   any thread
