@@ -152,6 +152,18 @@ static uint32_t waits_for_whom(const struct graph *g, const struct graph_node *n
     return graph_edge_at(g, e)->node;
 }
 
+/* Whether the fiber of a node is still in the same wait, and for the same. */
+static bool stands_still(const struct graph *g, const struct graph_node *n)
+{
+    bool same;
+
+    if (!hold(n))
+        return false;
+    same = graph_still_awaits(g, n);
+    give_back(n);
+    return same;
+}
+
 /* The second walk: whether each fiber of the cycle is still in the same wait. *newest: the one that
  * parked last of those that can be failed, or 0. */
 static bool stands(const struct graph *g, uint32_t first, uint32_t *newest)
@@ -163,9 +175,8 @@ static bool stands(const struct graph *g, uint32_t first, uint32_t *newest)
         const struct graph_node *n = graph_node_at(g, i);
 
         if (n->fiber) {
-            if (!hold(n))
+            if (!stands_still(g, n))
                 return false;
-            give_back(n);
             if (n->fails && (!*newest || n->since > graph_node_at(g, *newest)->since))
                 *newest = i;
         }

@@ -192,7 +192,7 @@ void job_settle_owned(struct job *j, uintptr_t frame)
 void job_tell_locks(struct job *j, uintptr_t frame)
 {
     for (struct held *h = j->held; h; h = h->next)
-        h->leave(h, LEAVE_RAISED);
+        h->kind->leave(h, LEAVE_RAISED);
     j->raised_at = frame;
 }
 

@@ -209,7 +209,6 @@ static int set_up(struct coir_runtime *rt)
     rt->spin_ns = rt->options.spin_ns < 0 ? 0 : rt->options.spin_ns;
     rt->run = rt->metered ? job_run_metered : job_run;
     rt->drop_pending = spawn_drop_pending;
-    graph_plug(rt, &mutex_waits);
     if (rt->options.faults == COIR_FAULTS_CONTAIN)
         rt->clean_up = contain_clean_up;
     atomic_store_explicit(&job_ops, &wait_ops, memory_order_relaxed); /* constant */
