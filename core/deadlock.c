@@ -262,11 +262,20 @@ static bool nothing_runs(const struct graph *g)
            atomic_load_explicit(&g->rt->visitors, memory_order_acquire) == 0; /* VISIT */
 }
 
+/* The second walk, as for a cycle: then all were parked at one moment. */
+static bool all_stand(const struct graph *g)
+{
+    for (uint32_t i = 1; i < g->nodes.count; i++)
+        if (graph_node_at(g, i)->fiber && !stands_still(g, graph_node_at(g, i)))
+            return false;
+    return true;
+}
+
 static void find_unowed(struct search *s)
 {
     struct graph *g = &s->graph;
 
-    if (!nothing_runs(g))
+    if (!nothing_runs(g) || !all_stand(g) || !nothing_runs(g))
         return;
     for (uint32_t i = 1; i < g->nodes.count; i++) {
         const struct graph_node *n = graph_node_at(g, i);

@@ -230,6 +230,7 @@ static int set_up(struct coir_runtime *rt)
     if (status == COIR_OK)
         status = stall_start(rt);
     if (status == COIR_OK) {
+        atomic_store_explicit(&rt->known, true, memory_order_release); /* CLOSE */
         runtime_register(rt);
         return COIR_OK;
     }
@@ -447,6 +448,7 @@ int coir_run(const coir_options *options, coir_fn *fn, void *arg)
     status = coir_open(options, &rt);
     if (status != COIR_OK)
         return status;
+    atomic_store_explicit(&rt->known, false, memory_order_release); /* CLOSE; coir_current gives it out */
     status = coir_submit(rt, &first, fn, arg);
     outcome = status == COIR_OK ? coir_wait(&first) : status;
     status = coir_close(rt, -1, NULL);

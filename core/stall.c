@@ -206,7 +206,7 @@ static void tell_cycles(struct stall *s, const coir_deadlock *d)
 /* If something outside may submit to the runtime, or has been seen to let its fibers go, it may rest. */
 static enum told worth_telling(const struct stall *s)
 {
-    bool outside = !runtime_flag(&s->rt->draining) ||
+    bool outside = (runtime_flag(&s->rt->known) && !runtime_flag(&s->rt->draining)) ||
                    atomic_load_explicit(&s->rt->signaled, memory_order_relaxed); /* a hint */
 
     return outside ? TOLD_REST : TOLD_MISSING;

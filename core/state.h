@@ -99,6 +99,7 @@ struct coir_runtime {
     _Alignas(COIR_CACHE_LINE) _Atomic bool stopping; /* workers go home */
     _Atomic bool canceling;    /* every job is canceled; those not started end so */
     _Atomic bool draining;     /* coir_close watches the books */
+    _Atomic bool known;        /* its handle has been given out, so anybody may submit */
     _Atomic bool signaled;     /* a thread that is no worker of it has let one of its fibers go */
     _Atomic uint32_t books;    /* futex: bumped when the books may balance */
     _Atomic bool closing;      /* one coir_close at a time */

@@ -266,8 +266,9 @@ enum coir_deadlock_policy {
     COIR_DEADLOCK_NONE = 0, /* nobody looks, but coir_deadlock_check does */
     COIR_DEADLOCK_REPORT,   /* cycles are logged; and, when nothing has been able to run for a second, the
                                waits that only something outside could end, once: at level WARNING if
-                               nothing outside may submit (coir_run, coir_close) and nothing outside has ever
-                               ended a wait of this runtime, else, as this is how a server rests, INFO */
+                               nothing outside may submit (in coir_close, and in coir_run until coir_current is
+                               called) and nothing outside has ever ended a wait of this runtime; else,
+                               as this is how a server rests, INFO */
     COIR_DEADLOCK_FAIL_NEWEST /* as well, the wait of each cycle that began last ends: COIR_EDEADLK */
 };
 

@@ -7,6 +7,7 @@
 #include "circles.h"
 
 #include <pthread.h>
+#include <stdbool.h>
 
 #define RING 500
 

@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * deadlock_locks_test.c - circles of mutexes, both sides of reader-writer locks, onces and ends of jobs
+ * are found, and the newest wait failed if asked; nothing else is called one.
+ */
+#include "circles.h"
+#include "threads.h"
+
+#include <stdbool.h>
+
+#define JOBS 3
+
+static coir_mutex mutexes[2];
+static coir_rwlock rwlocks[2];
+static coir_once onces[2];
+static coir_counter ends[JOBS];
+
+enum what { NOTHING, MUTEX, READ, WRITE, WRITE_IN_TIME, ONCE, END };
+
+struct step {
+    enum what what;
+    int which;
+};
+
+/* A job that holds one thing and, when it is told to, wants another. */
+struct plan {
+    struct step holds, wants;
+};
+
+struct locker {
+    struct plan plan;
+    coir_read read;
+    int status, go;
+};
+
+static struct locker lockers[JOBS];
+
+static int met;
+
+static void nothing(void *unused)
+{
+    (void)unused;
+}
+
+static int take(struct step s, coir_read *read)
+{
+    switch (s.what) {
+    case MUTEX:
+        return coir_mutex_lock(&mutexes[s.which]);
+    case READ:
+        return coir_rwlock_read_lock(&rwlocks[s.which], read);
+    case WRITE:
+        return coir_rwlock_write_lock(&rwlocks[s.which]);
+    case WRITE_IN_TIME:
+        return coir_rwlock_write_lock_until(&rwlocks[s.which], coir_now() + 1000 * COIR_SEC);
+    case ONCE:
+        return coir_once_call(&onces[s.which], nothing, NULL);
+    case END:
+        return coir_wait(&ends[s.which]);
+    default:
+        return COIR_OK;
+    }
+}
+
+static void give(struct step s, coir_read *read)
+{
+    if (s.what == MUTEX)
+        CHECK_EQ(coir_mutex_unlock(&mutexes[s.which]), COIR_OK);
+    if (s.what == READ)
+        CHECK_EQ(coir_rwlock_read_unlock(&rwlocks[s.which], read), COIR_OK);
+    if (s.what == WRITE || s.what == WRITE_IN_TIME)
+        CHECK_EQ(coir_rwlock_write_unlock(&rwlocks[s.which]), COIR_OK);
+}
+
+static void want(void *arg)
+{
+    struct locker *l = arg;
+    coir_read read = COIR_READ_INIT;
+
+    run_count(&met);
+    run_until(&l->go);
+    l->status = take(l->plan.wants, &read);
+    if (l->status == COIR_OK)
+        give(l->plan.wants, &read);
+}
+
+static void hold_and_want(void *arg)
+{
+    struct locker *l = arg;
+
+    if (l->plan.holds.what == ONCE) {
+        CHECK_EQ(coir_once_call(&onces[l->plan.holds.which], want, l), COIR_OK);
+        return;
+    }
+    CHECK_EQ(take(l->plan.holds, &l->read), COIR_OK);
+    want(l);
+    give(l->plan.holds, &l->read);
+}
+
+/* Jobs in the order in which they begin to wait, the last of them the newest. */
+struct scene {
+    const char *name;
+    struct plan job[JOBS];
+    int n;
+    bool circle; /* else no deadlock */
+};
+
+#define HAS(what, which) {(what), (which)}
+
+static const struct scene scenes[] = {
+    {"mutex, mutex", {{HAS(MUTEX, 0), HAS(MUTEX, 1)}, {HAS(MUTEX, 1), HAS(MUTEX, 0)}}, 2, true},
+    {"writer, writer", {{HAS(WRITE, 0), HAS(WRITE, 1)}, {HAS(WRITE, 1), HAS(WRITE, 0)}}, 2, true},
+    {"reader, reader", {{HAS(READ, 0), HAS(WRITE, 1)}, {HAS(READ, 1), HAS(WRITE, 0)}}, 2, true},
+    {"mutex, writer", {{HAS(MUTEX, 0), HAS(WRITE, 0)}, {HAS(WRITE, 0), HAS(MUTEX, 0)}}, 2, true},
+    {"mutex, reader", {{HAS(READ, 0), HAS(MUTEX, 0)}, {HAS(MUTEX, 0), HAS(WRITE, 0)}}, 2, true},
+    {"writer is in", {{HAS(WRITE, 0), HAS(MUTEX, 0)}, {HAS(MUTEX, 0), HAS(READ, 0)}}, 2, true},
+    {"one of two readers",
+     {{HAS(READ, 0), HAS(END, 2)}, {HAS(READ, 0), HAS(MUTEX, 0)}, {HAS(MUTEX, 0), HAS(WRITE, 0)}},
+     3, true},
+    {"reader behind a writer who waits",
+     {{HAS(NOTHING, 0), HAS(WRITE, 0)}, {HAS(MUTEX, 0), HAS(READ, 0)}, {HAS(READ, 0), HAS(MUTEX, 0)}},
+     3, true},
+    {"reader waits for the end of one behind a writer",
+     {{HAS(NOTHING, 0), HAS(WRITE, 0)}, {HAS(NOTHING, 0), HAS(READ, 0)}, {HAS(READ, 0), HAS(END, 1)}},
+     3, true},
+    {"once, once", {{HAS(ONCE, 0), HAS(ONCE, 1)}, {HAS(ONCE, 1), HAS(ONCE, 0)}}, 2, true},
+    {"once, mutex", {{HAS(ONCE, 0), HAS(MUTEX, 0)}, {HAS(MUTEX, 0), HAS(ONCE, 0)}}, 2, true},
+    {"once, end", {{HAS(ONCE, 0), HAS(END, 1)}, {HAS(NOTHING, 0), HAS(ONCE, 0)}}, 2, true},
+    {"the writer ahead gives up in time",
+     {{HAS(NOTHING, 0), HAS(WRITE_IN_TIME, 0)},
+      {HAS(MUTEX, 0), HAS(READ, 0)},
+      {HAS(READ, 0), HAS(MUTEX, 0)}},
+     3, false},
+};
+
+enum { SCENES = sizeof scenes / sizeof scenes[0] };
+
+/* Everybody holds first; then they want, one after the other. */
+static void play(coir_runtime *rt, const struct scene *s)
+{
+    met = 0;
+    memset(mutexes, 0, sizeof mutexes);
+    memset(rwlocks, 0, sizeof rwlocks);
+    memset(onces, 0, sizeof onces);
+    memset(ends, 0, sizeof ends);
+    memset(lockers, 0, sizeof lockers);
+    for (int i = 0; i < s->n; i++) {
+        lockers[i].plan = s->job[i];
+        submit(rt, &ends[i], hold_and_want, &lockers[i]);
+    }
+    while (__atomic_load_n(&met, __ATOMIC_RELAXED) < s->n)
+        sched_yield();
+    for (int i = 0; i < s->n; i++) {
+        run_set(&lockers[i].go);
+        if (i < s->n - 1)
+            until_parked(rt, (uint64_t)i + 1);
+    }
+}
+
+static void check_scene(const struct scene *s)
+{
+    coir_runtime *rt = run_open(2);
+    coir_deadlock d;
+
+    play(rt, s);
+    until_parked(rt, (uint64_t)s->n);
+    for (int again = 0; again < 3; again++) {
+        CHECK_EQ(coir_deadlock_check(rt, &d), s->circle ? COIR_EDEADLK : COIR_OK);
+        if (!CHECK_EQ(d.stuck, s->circle ? s->n : 0) || !CHECK_EQ(d.cycles, s->circle))
+            fprintf(stderr, "    scene: %s\n", s->name);
+        CHECK_EQ(d.unowed, 0);
+    }
+    for (int i = 0; i < s->n; i++)
+        CHECK_EQ(coir_counter_cancel(&ends[i]), COIR_OK);
+    for (int i = 0; i < s->n; i++)
+        CHECK(coir_wait(&ends[i]) >= COIR_DONE);
+    run_close(rt);
+}
+
+static void circles_of_locks_are_found(void)
+{
+    for (int i = 0; i < SCENES; i++)
+        check_scene(&scenes[i]);
+}
+
+static void fail_scene(const struct scene *s)
+{
+    coir_options o = run_options(2);
+    coir_runtime *rt;
+
+    o.deadlock = COIR_DEADLOCK_FAIL_NEWEST;
+    CHECK_EQ(coir_open(&o, &rt), COIR_OK);
+    play(rt, s);
+    for (int i = 0; i < s->n; i++)
+        CHECK_EQ(coir_wait(&ends[i]), COIR_DONE);
+    for (int i = 0; i < s->n; i++)
+        if (!CHECK_EQ(lockers[i].status, i == s->n - 1 ? COIR_EDEADLK : COIR_OK))
+            fprintf(stderr, "    scene: %s\n", s->name);
+    run_close(rt);
+}
+
+/* Who fails gives back what it holds, so the others go on. */
+static void the_newest_wait_for_a_lock_is_failed(void)
+{
+    for (int i = 0; i < SCENES; i++)
+        if (scenes[i].circle)
+            fail_scene(&scenes[i]);
+}
+
+/* ------------------------------------------------------------------------------ one's own circle */
+
+static void upgrade(void *unused)
+{
+    coir_rwlock l = COIR_RWLOCK_INIT;
+    coir_read hold = COIR_READ_INIT;
+
+    (void)unused;
+    CHECK_EQ(coir_rwlock_read_lock(&l, &hold), COIR_OK);
+    CHECK_EQ(coir_rwlock_write_lock(&l), COIR_EDEADLK);
+    CHECK_EQ(coir_rwlock_write_lock_until(&l, coir_now() + 1000 * COIR_SEC), COIR_EDEADLK);
+    CHECK_EQ(coir_rwlock_write_try_lock(&l), COIR_EDEADLK);
+    CHECK_EQ(coir_rwlock_read_unlock(&l, &hold), COIR_OK);
+    CHECK_EQ(coir_rwlock_write_lock(&l), COIR_OK);
+    CHECK_EQ(coir_rwlock_read_lock(&l, &hold), COIR_EDEADLK);
+    CHECK_EQ(coir_rwlock_write_unlock(&l), COIR_OK);
+}
+
+static void call_again(void *once)
+{
+    CHECK_EQ(coir_once_call(once, nothing, NULL), COIR_EDEADLK);
+}
+
+static void reenter(void *unused)
+{
+    coir_once once = COIR_ONCE_INIT;
+
+    (void)unused;
+    CHECK_EQ(coir_once_call(&once, call_again, &once), COIR_OK);
+}
+
+static void an_upgrade_and_a_reentered_once_are_told_at_once(void)
+{
+    run_on(2, upgrade, NULL);
+    run_on(2, reenter, NULL);
+    upgrade(NULL);
+    reenter(NULL);
+}
+
+/* --------------------------------------------------------------------------------- no false alarm */
+
+#define STORM_JOBS 24
+
+static struct {
+    coir_mutex mutex[2];
+    coir_rwlock rwlock[2];
+    coir_once once;
+    int rounds, quit, failed;
+} storm;
+
+static void in_order(uint64_t *seed)
+{
+    coir_read read[2] = {COIR_READ_INIT, COIR_READ_INIT};
+    struct step s[] = {{MUTEX, 0}, {READ, 0}, {READ, 1}, {MUTEX, 1}};
+    int n = (int)(random_next(seed) % 4) + 1, taken = 0, first = (int)(random_next(seed) % 4);
+
+    for (int i = first; i < 4 && i < first + n; i++, taken++) {
+        uint64_t dice = random_next(seed);
+
+        if (s[i].what == READ && dice & 1)
+            s[i].what = dice & 2 ? WRITE : WRITE_IN_TIME;
+        if (take(s[i], &read[i & 1]) != COIR_OK) {
+            run_count(&storm.failed);
+            break;
+        }
+        if (dice & 12)
+            coir_yield();
+    }
+    for (int i = first + taken; i-- > first;)
+        give(s[i], &read[i & 1]);
+}
+
+static void lock_in_order(void *seed)
+{
+    while (!__atomic_load_n(&storm.quit, __ATOMIC_ACQUIRE)) {
+        in_order(seed);
+        coir_yield();
+    }
+}
+
+/* All lock in one order, so there is never a deadlock, but always somebody who waits for somebody. */
+static void locks_taken_in_order_are_never_called_stuck(void)
+{
+    static uint64_t seed[STORM_JOBS];
+    coir_options o = run_options(2);
+    coir_counter jobs = COIR_COUNTER_INIT;
+    coir_runtime *rt;
+    coir_deadlock d;
+
+    memset(&storm, 0, sizeof storm);
+    memset(mutexes, 0, sizeof mutexes);
+    memset(rwlocks, 0, sizeof rwlocks);
+    o.deadlock = COIR_DEADLOCK_FAIL_NEWEST;
+    CHECK_EQ(coir_open(&o, &rt), COIR_OK);
+    for (uint64_t i = 0; i < STORM_JOBS; i++) {
+        seed[i] = i * 7919 + 1;
+        submit(rt, &jobs, lock_in_order, &seed[i]);
+    }
+    for (int i = 0; i < MANY(20000); i++) {
+        CHECK_EQ(coir_deadlock_check(rt, &d), COIR_OK);
+        CHECK_EQ(d.unowed, 0);
+        if (i % 64 == 0)
+            sched_yield();
+    }
+    run_set(&storm.quit);
+    CHECK_EQ(coir_wait(&jobs), COIR_DONE);
+    CHECK_EQ(storm.failed, 0);
+    run_close(rt);
+}
+
+CHECK_MAIN(CASE(circles_of_locks_are_found), CASE(the_newest_wait_for_a_lock_is_failed),
+           CASE(an_upgrade_and_a_reentered_once_are_told_at_once),
+           CASE(locks_taken_in_order_are_never_called_stuck))
