@@ -28,13 +28,13 @@ static void close_never(void)
     CHECK_EQ(coir_channel_fini(&never.b), COIR_OK);
 }
 
-/* A pair that each wait for an element of the other. */
+/* A pair that each wait for an element of the other. One channel is closed before the other. */
 static void receive_then_send(coir_channel *from, coir_channel *to)
 {
-    int x = 0, status = coir_channel_recv(from, &x);
+    int x = 0, received = coir_channel_recv(from, &x), sent = coir_channel_send(to, &x);
 
-    CHECK_EQ(status, COIR_ECLOSED);
-    CHECK_EQ(coir_channel_send(to, &x), COIR_ECLOSED);
+    CHECK(received == COIR_ECLOSED || received == COIR_OK);
+    CHECK(sent == COIR_ECLOSED || sent == COIR_OK);
 }
 
 static void from_a_to_b(void *unused)
