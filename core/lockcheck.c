@@ -152,6 +152,8 @@ static void log_frames(const struct host *host, const char *what, void *const *p
 {
     char name[256];
 
+    while (n > 1 && text_is_ours((uintptr_t)pc[n - 1]))
+        n--; /* how coir called the job */
     for (unsigned i = 0; i < n; i++) {
         text_name((uintptr_t)pc[i] - 1, name, sizeof name); /* the next line may be another function's */
         host_log(host, COIR_LOG_ERROR, "lockcheck:   %s #%u %p %s", what, i, pc[i], name);

@@ -15,7 +15,7 @@ static coir_rwlock rwlocks[2];
 static coir_once onces[2];
 static coir_counter ends[JOBS];
 
-enum what { NOTHING, MUTEX, READ, WRITE, WRITE_IN_TIME, ONCE, END };
+enum what { NOTHING, MUTEX, MUTEX_IN_TRY, READ, WRITE, WRITE_IN_TIME, ONCE, END };
 
 struct step {
     enum what what;
@@ -46,6 +46,7 @@ static int take(struct step s, coir_read *read)
 {
     switch (s.what) {
     case MUTEX:
+    case MUTEX_IN_TRY:
         return coir_mutex_lock(&mutexes[s.which]);
     case READ:
         return coir_rwlock_read_lock(&rwlocks[s.which], read);
@@ -64,7 +65,7 @@ static int take(struct step s, coir_read *read)
 
 static void give(struct step s, coir_read *read)
 {
-    if (s.what == MUTEX)
+    if (s.what == MUTEX || s.what == MUTEX_IN_TRY)
         CHECK_EQ(coir_mutex_unlock(&mutexes[s.which]), COIR_OK);
     if (s.what == READ)
         CHECK_EQ(coir_rwlock_read_unlock(&rwlocks[s.which], read), COIR_OK);
@@ -84,17 +85,25 @@ static void want(void *arg)
         give(l->plan.wants, &read);
 }
 
+static void hold_here_and_want(void *arg)
+{
+    struct locker *l = arg;
+
+    CHECK_EQ(take(l->plan.holds, &l->read), COIR_OK);
+    want(l);
+    give(l->plan.holds, &l->read);
+}
+
 static void hold_and_want(void *arg)
 {
     struct locker *l = arg;
 
-    if (l->plan.holds.what == ONCE) {
+    if (l->plan.holds.what == ONCE)
         CHECK_EQ(coir_once_call(&onces[l->plan.holds.which], want, l), COIR_OK);
-        return;
-    }
-    CHECK_EQ(take(l->plan.holds, &l->read), COIR_OK);
-    want(l);
-    give(l->plan.holds, &l->read);
+    else if (l->plan.holds.what == MUTEX_IN_TRY)
+        CHECK_EQ(coir_try(hold_here_and_want, l, NULL), COIR_DONE);
+    else
+        hold_here_and_want(l);
 }
 
 /* Jobs in the order in which they begin to wait, the last of them the newest. */
@@ -109,6 +118,7 @@ struct scene {
 
 static const struct scene scenes[] = {
     {"mutex, mutex", {{HAS(MUTEX, 0), HAS(MUTEX, 1)}, {HAS(MUTEX, 1), HAS(MUTEX, 0)}}, 2, true},
+    {"in a coir_try", {{HAS(MUTEX_IN_TRY, 0), HAS(MUTEX, 1)}, {HAS(MUTEX_IN_TRY, 1), HAS(MUTEX, 0)}}, 2, true},
     {"writer, writer", {{HAS(WRITE, 0), HAS(WRITE, 1)}, {HAS(WRITE, 1), HAS(WRITE, 0)}}, 2, true},
     {"reader, reader", {{HAS(READ, 0), HAS(WRITE, 1)}, {HAS(READ, 1), HAS(WRITE, 0)}}, 2, true},
     {"mutex, writer", {{HAS(MUTEX, 0), HAS(WRITE, 0)}, {HAS(WRITE, 0), HAS(MUTEX, 0)}}, 2, true},

@@ -5,6 +5,7 @@
  * deadlock_policy_test.c, waits for oneself in deadlock_own_test.c.
  */
 #include "circles.h"
+#include "scarce.h"
 
 #include <pthread.h>
 #include <stdbool.h>
@@ -333,37 +334,21 @@ static void check_on_fiber(void *unused)
     CHECK_EQ(coir_deadlock_check(coir_current(), NULL), COIR_OK);
 }
 
-static int allocations_fail;
-
-static void *alloc_or_not(size_t bytes, void *arg)
-{
-    (void)arg;
-    return __atomic_load_n(&allocations_fail, __ATOMIC_ACQUIRE) ? NULL : malloc(bytes);
-}
-
-static void free_it(void *memory, void *arg)
-{
-    (void)arg;
-    free(memory);
-}
-
 static void a_check_may_be_made_anywhere_and_may_lack_memory(void)
 {
-    coir_options o = run_options(1);
+    coir_options o = scarce_options(1);
     coir_counter c[2];
     struct waiter w[2];
     coir_runtime *rt;
 
     CHECK_EQ(coir_deadlock_check(NULL, NULL), COIR_EINVAL);
     run_on(1, check_on_fiber, NULL);
-    o.alloc = alloc_or_not;
-    o.free = free_it;
     CHECK_EQ(coir_open(&o, &rt), COIR_OK);
     make_ring(rt, c, w, 2);
     until_parked(rt, 2);
-    run_set(&allocations_fail);
+    run_set(&scarce.refuse);
     CHECK_EQ(coir_deadlock_check(rt, NULL), COIR_ENOMEM);
-    __atomic_store_n(&allocations_fail, 0, __ATOMIC_RELEASE);
+    __atomic_store_n(&scarce.refuse, 0, __ATOMIC_RELEASE);
     CHECK_EQ(coir_deadlock_check(rt, NULL), COIR_EDEADLK);
     break_ring(c, 2);
     run_close(rt);
