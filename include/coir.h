@@ -15,6 +15,10 @@
  *   Ownership   "borrowed" memory stays the caller's and must stay valid as long as is said.
  *   Suspends    a function that suspends may resume on another thread. Do not hold a pthread
  *               mutex across it, and do not keep errno, pthread_self() or a thread-local address.
+ *               A program linked to libcoir-debug.a instead of libcoir.a logs such mutexes: where one
+ *               was locked and where its holder suspends, once for each pair of places. With
+ *               COIR_LOCKCHECK=abort in the environment it aborts there. Neither mtx_lock nor
+ *               programs that are linked statically are watched.
  *   Signals     no function here may be called from a signal handler unless it says so.
  *   NULL        a NULL pointer gives COIR_EINVAL unless a meaning is stated.
  *   C++         usable as it is. A catch (...) inside a job that does not rethrow swallows a

@@ -63,12 +63,6 @@ static void count_lines(enum coir_log_level level, const char *text, void *arg)
         run_count(&unowed_lines);
 }
 
-static void until_lines(const int *lines, int n)
-{
-    while (__atomic_load_n(lines, __ATOMIC_RELAXED) < n)
-        sched_yield();
-}
-
 static void reports_name_the_circle_and_leave_it(void)
 {
     coir_options o = run_options(2);

@@ -221,10 +221,17 @@ static void count_lines(enum coir_log_level level, const char *text, void *arg)
     run_count(level == COIR_LOG_WARNING ? &warnings : &rests);
 }
 
-static void *set_when_told(void *lines)
+/* A thread that sets the event when there are so many lines. */
+struct setter {
+    const int *lines;
+    int n;
+};
+
+static void *set_when_told(void *arg)
 {
-    while (!__atomic_load_n((int *)lines, __ATOMIC_RELAXED))
-        sched_yield();
+    const struct setter *s = arg;
+
+    until_lines(s->lines, s->n);
     CHECK_EQ(coir_event_set(&never.event), COIR_OK);
     return NULL;
 }
@@ -242,10 +249,11 @@ static coir_options reporting(void)
 static void a_missing_signal_is_a_warning_where_nothing_may_submit(void)
 {
     coir_options o = reporting();
+    struct setter warned = {&warnings, 1};
     struct threads t = {};
 
     open_never();
-    threads_add(&t, set_when_told, &warnings);
+    threads_add(&t, set_when_told, &warned);
     CHECK_EQ(coir_run(&o, wait_event, NULL), COIR_DONE);
     threads_join(&t);
     CHECK_EQ(warnings, 1);
@@ -259,22 +267,21 @@ static void a_runtime_that_is_woken_from_outside_rests(void)
 {
     coir_options o = reporting();
     coir_counter c = COIR_COUNTER_INIT;
+    struct setter again = {&rests, 2};
     struct threads t = {};
     coir_runtime *rt;
 
     open_never();
     CHECK_EQ(coir_open(&o, &rt), COIR_OK);
     submit(rt, &c, wait_event, NULL);
-    set_when_told(&rests);
+    set_when_told(&(struct setter){&rests, 1});
     CHECK_EQ(coir_wait(&c), COIR_DONE);
-    CHECK_EQ(rests, 1);
     CHECK_EQ(coir_event_reset(&never.event), COIR_OK);
-    rests = 0;
     submit(rt, &c, wait_event, NULL);
-    threads_add(&t, set_when_told, &rests);
+    threads_add(&t, set_when_told, &again);
     run_close(rt);
     threads_join(&t);
-    CHECK_EQ(rests, 1);
+    CHECK_EQ(rests, 2);
     CHECK_EQ(warnings, 0);
     close_never();
 }
@@ -283,15 +290,15 @@ static void a_runtime_that_is_woken_from_outside_rests(void)
 static void a_close_that_waits_for_a_signal_is_warned_of(void)
 {
     coir_options o = reporting();
+    struct setter warned = {&warnings, 1};
     struct threads t = {};
     coir_runtime *rt;
 
     open_never();
     CHECK_EQ(coir_open(&o, &rt), COIR_OK);
     submit(rt, NULL, wait_event, NULL);
-    while (!__atomic_load_n(&rests, __ATOMIC_RELAXED))
-        sched_yield();
-    threads_add(&t, set_when_told, &warnings);
+    until_lines(&rests, 1);
+    threads_add(&t, set_when_told, &warned);
     run_close(rt);
     threads_join(&t);
     CHECK_EQ(rests, 1);
