@@ -6,6 +6,9 @@
 #include "circles.h"
 #include "threads.h"
 
+#include "graph.h"
+#include "sleeper.h"
+
 #include <stdbool.h>
 
 #define JOBS 3
@@ -30,6 +33,7 @@ struct plan {
 struct locker {
     struct plan plan;
     coir_read read;
+    struct fiber *fiber;
     int status, go;
 };
 
@@ -80,6 +84,7 @@ static void want(void *arg)
 
     run_count(&met);
     run_until(&l->go);
+    l->fiber = fiber_self();
     l->status = take(l->plan.wants, &read);
     if (l->status == COIR_OK)
         give(l->plan.wants, &read);
@@ -217,6 +222,107 @@ static void the_newest_wait_for_a_lock_is_failed(void)
             fail_scene(&scenes[i]);
 }
 
+/* A waker that has let a reader go and not woken it yet: the reader is parked still, and waits for nobody. */
+static void check_a_reader_on_its_way(struct coir_runtime *rt, struct fiber *reader)
+{
+    struct sleeper *call = reader->sleeper;
+    struct graph g;
+    coir_deadlock d;
+
+    graph_init(&g, rt);
+    graph_add_parked(&g);
+    atomic_store_explicit(&call->state, SLEEPER_TAKEN, memory_order_relaxed); /* nobody else acts */
+    CHECK_EQ(coir_deadlock_check(rt, &d), COIR_OK);
+    CHECK_EQ(d.cycles + d.stuck + d.unowed, 0);
+    for (uint32_t i = 1; i < g.nodes.count; i++)
+        if (graph_node_at(&g, i)->fiber)
+            CHECK_EQ(graph_still_awaits(&g, graph_node_at(&g, i)), graph_node_at(&g, i)->fiber != reader);
+    atomic_store_explicit(&call->state, SLEEPER_WAITS, memory_order_relaxed); /* nobody else acts */
+    CHECK_EQ(coir_deadlock_check(rt, &d), COIR_EDEADLK);
+    graph_fini(&g);
+}
+
+static void a_reader_that_is_being_let_go_is_not_stuck(void)
+{
+    static const struct scene s = {
+        "reader on its way",
+        {{HAS(NOTHING, 0), HAS(WRITE, 0)}, {HAS(MUTEX, 0), HAS(READ, 0)}, {HAS(READ, 0), HAS(MUTEX, 0)}},
+        3, true};
+    coir_runtime *rt = run_open(2);
+
+    play(rt, &s);
+    until_parked(rt, 3);
+    check_a_reader_on_its_way(rt, lockers[1].fiber);
+    for (int i = 0; i < s.n; i++)
+        CHECK_EQ(coir_counter_cancel(&ends[i]), COIR_OK);
+    for (int i = 0; i < s.n; i++)
+        CHECK(coir_wait(&ends[i]) >= COIR_DONE);
+    run_close(rt);
+}
+
+/* -------------------------------------------------------------------------------- and conditions */
+
+static coir_cond told;
+static int told_status[2];
+
+static int wait_to_be_told(void)
+{
+    int status;
+
+    CHECK_EQ(coir_mutex_lock(&mutexes[0]), COIR_OK);
+    status = coir_cond_wait(&told, &mutexes[0]);
+    CHECK_EQ(coir_mutex_unlock(&mutexes[0]), status == COIR_OK ? COIR_OK : COIR_EPERM);
+    return status;
+}
+
+static void wait_with_another_held(void *unused)
+{
+    (void)unused;
+    CHECK_EQ(coir_mutex_lock(&mutexes[1]), COIR_OK);
+    told_status[0] = wait_to_be_told();
+    CHECK_EQ(coir_mutex_unlock(&mutexes[1]), COIR_OK);
+}
+
+static void wait_with_none(void *unused)
+{
+    (void)unused;
+    told_status[1] = wait_to_be_told();
+}
+
+static void lock_first_then_second(void *unused)
+{
+    (void)unused;
+    CHECK_EQ(coir_mutex_lock(&mutexes[0]), COIR_OK);
+    CHECK_EQ(coir_mutex_lock(&mutexes[1]), COIR_OK);
+    CHECK_EQ(coir_mutex_unlock(&mutexes[1]), COIR_OK);
+    CHECK_EQ(coir_mutex_unlock(&mutexes[0]), COIR_OK);
+}
+
+/* The first is told when the mutex is held by one who wants its other: it leaves without, and its signal goes
+ * to the second. */
+static void a_signaled_waiter_that_is_failed_passes_the_signal_on(void)
+{
+    coir_options o = run_options(1);
+    coir_counter c = COIR_COUNTER_INIT;
+    coir_runtime *rt;
+
+    memset(mutexes, 0, sizeof mutexes);
+    coir_cond_init(&told);
+    o.deadlock = COIR_DEADLOCK_FAIL_NEWEST;
+    CHECK_EQ(coir_open(&o, &rt), COIR_OK);
+    submit(rt, &c, wait_with_another_held, NULL);
+    until_parked(rt, 1);
+    submit(rt, &c, wait_with_none, NULL);
+    until_parked(rt, 2);
+    submit(rt, &c, lock_first_then_second, NULL);
+    until_parked(rt, 3);
+    CHECK_EQ(coir_cond_signal(&told), COIR_OK);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+    CHECK_EQ(told_status[0], COIR_EDEADLK);
+    CHECK_EQ(told_status[1], COIR_OK);
+    run_close(rt);
+}
+
 /* ------------------------------------------------------------------------------ one's own circle */
 
 static void upgrade(void *unused)
@@ -328,5 +434,7 @@ static void locks_taken_in_order_are_never_called_stuck(void)
 }
 
 CHECK_MAIN(CASE(circles_of_locks_are_found), CASE(the_newest_wait_for_a_lock_is_failed),
+           CASE(a_reader_that_is_being_let_go_is_not_stuck),
+           CASE(a_signaled_waiter_that_is_failed_passes_the_signal_on),
            CASE(an_upgrade_and_a_reentered_once_are_told_at_once),
            CASE(locks_taken_in_order_are_never_called_stuck))
