@@ -239,7 +239,13 @@ static void check_a_reader_on_its_way(struct coir_runtime *rt, struct fiber *rea
             CHECK_EQ(graph_still_awaits(&g, graph_node_at(&g, i)), graph_node_at(&g, i)->fiber != reader);
     atomic_store_explicit(&call->state, SLEEPER_WAITS, memory_order_relaxed); /* nobody else acts */
     CHECK_EQ(coir_deadlock_check(rt, &d), COIR_EDEADLK);
+    CHECK_EQ(d.unowed, 1); /* the bystander: now nobody can go on and signal */
     graph_fini(&g);
+}
+
+static void wait_for_event(void *event)
+{
+    CHECK_EQ(coir_event_wait(event), COIR_OK);
 }
 
 static void a_reader_that_is_being_let_go_is_not_stuck(void)
@@ -249,14 +255,18 @@ static void a_reader_that_is_being_let_go_is_not_stuck(void)
         {{HAS(NOTHING, 0), HAS(WRITE, 0)}, {HAS(MUTEX, 0), HAS(READ, 0)}, {HAS(READ, 0), HAS(MUTEX, 0)}},
         3, true};
     coir_runtime *rt = run_open(2);
+    coir_event bystander = COIR_EVENT_INIT;
 
     play(rt, &s);
     until_parked(rt, 3);
+    submit(rt, NULL, wait_for_event, &bystander);
+    until_parked(rt, 4);
     check_a_reader_on_its_way(rt, lockers[1].fiber);
     for (int i = 0; i < s.n; i++)
         CHECK_EQ(coir_counter_cancel(&ends[i]), COIR_OK);
     for (int i = 0; i < s.n; i++)
         CHECK(coir_wait(&ends[i]) >= COIR_DONE);
+    CHECK_EQ(coir_event_set(&bystander), COIR_OK);
     run_close(rt);
 }
 
