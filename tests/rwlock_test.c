@@ -175,7 +175,7 @@ static void readers_share_and_writers_do_not(void)
     work.rounds = MANY(2000);
     attack_run((struct attack){.fn = use_often, .jobs = 10, .threads = 3, .crowd = 6});
     CHECK_EQ(work.plain[0], work.written);
-    CHECK(work.read > 0 && work.together > 0 && work.timed_out > 0);
+    CHECK(work.read > 0 && work.together > 0 && (SLOW || work.timed_out > 0));
     CHECK_EQ(coir_rwlock_write_try_lock(&lock), COIR_OK); /* nothing is left of all that */
     CHECK_EQ(coir_rwlock_write_unlock(&lock), COIR_OK);
 }

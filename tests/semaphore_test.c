@@ -89,7 +89,7 @@ static void permits_are_neither_lost_nor_made(void)
     work.rounds = MANY(2000);
     CHECK_EQ(coir_semaphore_init(&semaphore, PERMITS), COIR_OK);
     attack_run((struct attack){.fn = acquire_often, .jobs = 10, .threads = 4, .crowd = 6});
-    CHECK(work.acquired > 0 && work.timed_out > 0);
+    CHECK(work.acquired > 0 && (SLOW || work.timed_out > 0));
     for (int i = 0; i < PERMITS; i++)
         CHECK_EQ(coir_semaphore_try_acquire(&semaphore), COIR_OK);
     CHECK_EQ(coir_semaphore_try_acquire(&semaphore), COIR_EBUSY);
