@@ -13,7 +13,8 @@
  * at one and the same time, and so they will be for ever.
  *
  * Nothing is said about a wait that a job of another runtime or a plain thread may end, except when
- * nothing in this runtime can run at all: then waits that no job here owes are counted as such.
+ * nothing in this runtime can run at all, which takes a second walk, too, over all that is parked: then waits
+ * for what no job here owes are counted as such.
  */
 #include "deadlock.h"
 

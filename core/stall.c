@@ -61,6 +61,7 @@ struct stall {
     uint64_t told;           /* the cycles that were logged last */
     int64_t unowed_since;    /* waits that nobody can end, with these parks; 0: none */
     enum told unowed_told;   /* of these waits */
+    uint64_t rest_told;      /* the waits that were told as rest last */
     struct watched worker[]; /* one for each */
 };
 
@@ -179,22 +180,22 @@ static uint64_t sum_parks(struct coir_runtime *rt)
     return sum;
 }
 
-/* The same cycles are told once, though other fibers park and the look is repeated. */
-static uint64_t signature(const coir_deadlock *d)
+/* The same cycles are told once, though other fibers park and the look is repeated; or the other waits. */
+static uint64_t signature(const coir_deadlock *d, bool cycles)
 {
-    uint64_t sum = d->cycles;
+    uint64_t sum = cycles ? d->cycles : d->unowed;
 
     for (unsigned i = 0; i < d->count; i++)
-        if (d->waits[i].cycle)
+        if (!d->waits[i].cycle != cycles)
             sum = sum * 31 + d->waits[i].job.job;
     return sum;
 }
 
 static void tell_cycles(struct stall *s, const coir_deadlock *d)
 {
-    if (signature(d) == s->told && d->failed == 0)
+    if (signature(d, true) == s->told && d->failed == 0)
         return;
-    s->told = signature(d);
+    s->told = signature(d, true);
     host_log(&s->rt->host, COIR_LOG_WARNING, "deadlock: %llu cycles, %llu fibers can never go on%s",
              (unsigned long long)d->cycles, (unsigned long long)d->stuck,
              d->failed ? "; the newest wait of each is failed" : "");
@@ -235,6 +236,9 @@ static void tell_unowed(struct stall *s, const coir_deadlock *d, int64_t now)
     if (s->unowed_told >= worth_telling(s) || now - s->unowed_since < DEADLOCK_NS)
         return;
     s->unowed_told = worth_telling(s);
+    if (s->unowed_told == TOLD_REST && s->rest_told == signature(d, false))
+        return; /* the same jobs wait for the next request */
+    s->rest_told = signature(d, false);
     log_unowed(s, d);
 }
 

@@ -286,6 +286,35 @@ static void a_runtime_that_is_woken_from_outside_rests(void)
     close_never();
 }
 
+static void wait_event_again_and_again(void *rounds)
+{
+    for (int i = 0; i < *(int *)rounds; i++) {
+        CHECK_EQ(coir_event_wait(&never.event), COIR_OK);
+        CHECK_EQ(coir_event_reset(&never.event), COIR_OK);
+    }
+}
+
+/* A server between requests. The second rest is longer than it takes to tell. */
+static void the_same_rest_is_told_once(void)
+{
+    coir_options o = reporting();
+    coir_counter c = COIR_COUNTER_INIT;
+    coir_runtime *rt;
+    int rounds = 2;
+
+    open_never();
+    CHECK_EQ(coir_open(&o, &rt), COIR_OK);
+    submit(rt, &c, wait_event_again_and_again, &rounds);
+    until_lines(&rests, 1);
+    CHECK_EQ(coir_event_set(&never.event), COIR_OK);
+    CHECK_EQ(coir_wait_until(&c, coir_now() + 5 * COIR_SEC / 2), COIR_ETIMEDOUT);
+    CHECK_EQ(coir_event_set(&never.event), COIR_OK);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+    run_close(rt);
+    CHECK_EQ(rests, 1);
+    close_never();
+}
+
 /* Told as rest while jobs might have come, and again as what it is when none may any more. */
 static void a_close_that_waits_for_a_signal_is_warned_of(void)
 {
@@ -309,4 +338,5 @@ static void a_close_that_waits_for_a_signal_is_warned_of(void)
 CHECK_MAIN(CASE(who_waits_for_a_signal_is_named_when_nothing_runs), CASE(a_deadline_may_end_it_all),
            CASE(a_missing_signal_is_a_warning_where_nothing_may_submit),
            CASE(a_runtime_that_is_woken_from_outside_rests),
+           CASE(the_same_rest_is_told_once),
            CASE(a_close_that_waits_for_a_signal_is_warned_of))
