@@ -23,7 +23,6 @@
 #include "hostcall.h"
 #include "io.h"
 #include "local.h"
-#include "mutex.h"
 #include "obligation.h"
 #include "offload.h"
 #include "options.h"
