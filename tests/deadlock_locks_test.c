@@ -172,6 +172,14 @@ static void play(coir_runtime *rt, const struct scene *s)
     }
 }
 
+static void end_scene(const struct scene *s)
+{
+    for (int i = 0; i < s->n; i++)
+        CHECK_EQ(coir_counter_cancel(&ends[i]), COIR_OK);
+    for (int i = 0; i < s->n; i++)
+        CHECK(coir_wait(&ends[i]) >= COIR_DONE);
+}
+
 static void check_scene(const struct scene *s)
 {
     coir_runtime *rt = run_open(2);
@@ -185,10 +193,7 @@ static void check_scene(const struct scene *s)
             fprintf(stderr, "    scene: %s\n", s->name);
         CHECK_EQ(d.unowed, 0);
     }
-    for (int i = 0; i < s->n; i++)
-        CHECK_EQ(coir_counter_cancel(&ends[i]), COIR_OK);
-    for (int i = 0; i < s->n; i++)
-        CHECK(coir_wait(&ends[i]) >= COIR_DONE);
+    end_scene(s);
     run_close(rt);
 }
 
@@ -248,24 +253,66 @@ static void wait_for_event(void *event)
     CHECK_EQ(coir_event_wait(event), COIR_OK);
 }
 
+static const struct scene on_its_way = {
+    "reader on its way",
+    {{HAS(NOTHING, 0), HAS(WRITE, 0)}, {HAS(MUTEX, 0), HAS(READ, 0)}, {HAS(READ, 0), HAS(MUTEX, 0)}},
+    3, true};
+
+#define CROWD 300 /* more than a look for deadlocks has room for at first */
+
+static struct sleeper *let_go; /* when that look needs more memory, after it has seen the reader */
+
+static void *alloc_and_let_go(size_t bytes, void *arg)
+{
+    (void)arg;
+    if (let_go && bytes >= CROWD * sizeof(struct graph_node))
+        atomic_store_explicit(&let_go->state, SLEEPER_TAKEN, memory_order_relaxed); /* nobody else acts */
+    return malloc(bytes);
+}
+
+static void free_it(void *memory, void *arg)
+{
+    (void)arg;
+    free(memory);
+}
+
+static void a_reader_that_is_let_go_between_the_walks_is_not_stuck(void)
+{
+    coir_options o = run_options(1);
+    coir_event bystander = COIR_EVENT_INIT;
+    struct sleeper *call;
+    coir_runtime *rt;
+
+    o.alloc = alloc_and_let_go;
+    o.free = free_it;
+    CHECK_EQ(coir_open(&o, &rt), COIR_OK);
+    play(rt, &on_its_way);
+    until_parked(rt, 3);
+    for (int i = 0; i < CROWD; i++)
+        submit(rt, NULL, wait_for_event, &bystander);
+    until_parked(rt, 3 + CROWD);
+    CHECK_EQ(coir_deadlock_check(rt, NULL), COIR_EDEADLK);
+    let_go = call = lockers[1].fiber->sleeper;
+    CHECK_EQ(coir_deadlock_check(rt, NULL), COIR_OK);
+    let_go = NULL;
+    atomic_store_explicit(&call->state, SLEEPER_WAITS, memory_order_relaxed); /* nobody else acts */
+    end_scene(&on_its_way);
+    CHECK_EQ(coir_event_set(&bystander), COIR_OK);
+    run_close(rt);
+}
+
 static void a_reader_that_is_being_let_go_is_not_stuck(void)
 {
-    static const struct scene s = {
-        "reader on its way",
-        {{HAS(NOTHING, 0), HAS(WRITE, 0)}, {HAS(MUTEX, 0), HAS(READ, 0)}, {HAS(READ, 0), HAS(MUTEX, 0)}},
-        3, true};
+    const struct scene *s = &on_its_way;
     coir_runtime *rt = run_open(2);
     coir_event bystander = COIR_EVENT_INIT;
 
-    play(rt, &s);
+    play(rt, s);
     until_parked(rt, 3);
     submit(rt, NULL, wait_for_event, &bystander);
     until_parked(rt, 4);
     check_a_reader_on_its_way(rt, lockers[1].fiber);
-    for (int i = 0; i < s.n; i++)
-        CHECK_EQ(coir_counter_cancel(&ends[i]), COIR_OK);
-    for (int i = 0; i < s.n; i++)
-        CHECK(coir_wait(&ends[i]) >= COIR_DONE);
+    end_scene(s);
     CHECK_EQ(coir_event_set(&bystander), COIR_OK);
     run_close(rt);
 }
@@ -445,6 +492,7 @@ static void locks_taken_in_order_are_never_called_stuck(void)
 
 CHECK_MAIN(CASE(circles_of_locks_are_found), CASE(the_newest_wait_for_a_lock_is_failed),
            CASE(a_reader_that_is_being_let_go_is_not_stuck),
+           CASE(a_reader_that_is_let_go_between_the_walks_is_not_stuck),
            CASE(a_signaled_waiter_that_is_failed_passes_the_signal_on),
            CASE(an_upgrade_and_a_reentered_once_are_told_at_once),
            CASE(locks_taken_in_order_are_never_called_stuck))
