@@ -132,7 +132,7 @@ static COLD int end_holding(struct job *j, int outcome)
     if (outcome < COIR_PANICKED)
         panicked_at_return(j, COIR_KIND_HELD, "returned while it held a lock");
     while (j->held)
-        j->held->leave(j->held, LEAVE_ENDED);
+        j->held->kind->leave(j->held, LEAVE_ENDED);
     return COIR_PANICKED;
 }
 

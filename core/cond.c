@@ -2,7 +2,7 @@
 /*
  * cond.c - a condition of what a mutex guards: gives the mutex up, waits to be told, takes it again.
  *
- * A canceled wait does not take the mutex again. A job that panics while it holds the mutex waits
+ * A canceled wait does not take the mutex again, nor one that is part of a deadlock (options.deadlock). A job that panics while it holds the mutex waits
  * for its canceled children; were one of them bound to take that mutex before it may end, neither
  * would.
  *
@@ -81,7 +81,7 @@ static int wait_on(struct cond *c, coir_mutex *mutex, struct sleeper *s, int64_t
     if (status == COIR_ECANCELED)
         return status;
     locked = relock(mutex);
-    if (locked == COIR_ECANCELED && status == COIR_OK)
+    if ((locked == COIR_ECANCELED || locked == COIR_EDEADLK) && status == COIR_OK)
         signal_one(c); /* N2 */
     return locked == COIR_OK ? status : locked;
 }

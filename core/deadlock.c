@@ -13,7 +13,8 @@
  * at one and the same time, and so they will be for ever.
  *
  * Nothing is said about a wait that a job of another runtime or a plain thread may end, except when
- * nothing in this runtime can run at all: then waits that no job here owes are counted as such.
+ * nothing in this runtime can run at all, which takes a second walk, too, over all that is parked: then waits
+ * for what no job here owes are counted as such.
  */
 #include "deadlock.h"
 
@@ -152,6 +153,18 @@ static uint32_t waits_for_whom(const struct graph *g, const struct graph_node *n
     return graph_edge_at(g, e)->node;
 }
 
+/* Whether the fiber of a node is still in the same wait, and for the same. */
+static bool stands_still(const struct graph *g, const struct graph_node *n)
+{
+    bool same;
+
+    if (!hold(n))
+        return false;
+    same = graph_still_awaits(g, n);
+    give_back(n);
+    return same;
+}
+
 /* The second walk: whether each fiber of the cycle is still in the same wait. *newest: the one that
  * parked last of those that can be failed, or 0. */
 static bool stands(const struct graph *g, uint32_t first, uint32_t *newest)
@@ -163,9 +176,8 @@ static bool stands(const struct graph *g, uint32_t first, uint32_t *newest)
         const struct graph_node *n = graph_node_at(g, i);
 
         if (n->fiber) {
-            if (!hold(n))
+            if (!stands_still(g, n))
                 return false;
-            give_back(n);
             if (n->fails && (!*newest || n->since > graph_node_at(g, *newest)->since))
                 *newest = i;
         }
@@ -251,11 +263,20 @@ static bool nothing_runs(const struct graph *g)
            atomic_load_explicit(&g->rt->visitors, memory_order_acquire) == 0; /* VISIT */
 }
 
+/* The second walk, as for a cycle: then all were parked at one moment. */
+static bool all_stand(const struct graph *g)
+{
+    for (uint32_t i = 1; i < g->nodes.count; i++)
+        if (graph_node_at(g, i)->fiber && !stands_still(g, graph_node_at(g, i)))
+            return false;
+    return true;
+}
+
 static void find_unowed(struct search *s)
 {
     struct graph *g = &s->graph;
 
-    if (!nothing_runs(g))
+    if (!nothing_runs(g) || !all_stand(g) || !nothing_runs(g))
         return;
     for (uint32_t i = 1; i < g->nodes.count; i++) {
         const struct graph_node *n = graph_node_at(g, i);

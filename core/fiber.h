@@ -74,6 +74,7 @@ struct carrier {
 
 struct job;
 struct coir_runtime;
+struct sleeper;
 
 struct fiber {
     struct stack stack;          /* first: the stack row knows only this */
@@ -90,6 +91,7 @@ struct fiber {
     const void *waits_on;        /* the counter, timer or operation; never followed */
     int64_t waits_until;         /* its deadline, or COIR_NEVER */
     int64_t waits_since;         /* coir_now() when it parked; 0: not asked for */
+    struct sleeper *sleeper;     /* its call, while it waits at a primitive (waitq.c), else NULL */
 
     /* Sanitizers. */
     void *fake_stack;            /* ASan */

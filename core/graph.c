@@ -3,7 +3,8 @@
  * graph.c - collects who waits for what and who owes what, when somebody asks.
  *
  * The good path keeps no graph: a parked fiber says what it waits for (fiber->waits_for, waits_on), the
- * jobs on its stack say whom they owe (job->owed_to), and that is written anyway. To ask is to
+ * jobs on its stack say whom they owe (job->owed_to) and what they hold (job->held), and that is
+ * written anyway. To ask is to
  * walk over all stacks, holding one parked fiber at a time (PARKED -> PARKING, as a cancel does) so
  * that its stack may be read; so the picture is not of one moment. deadlock.c says what still follows.
  *
@@ -14,7 +15,9 @@
 #include <string.h>
 
 #include "peek.h"
+#include "sleeper.h"
 #include "spawn.h"
+#include "text.h"
 #include "wait.h"
 
 #define FIRST_ROOM 256
@@ -145,29 +148,37 @@ static void add_edge(struct graph *g, uint32_t node, const void *address, bool o
     graph_node_at(g, node)->waits |= !owes;
 }
 
-void graph_plug(struct coir_runtime *rt, const struct graph_kind *kind)
+/* What must be given up before a call at a primitive can go on; NULL: it is being let go. */
+static const void *awaited_by(const struct fiber *f)
 {
-    ASSERT(rt->wait_kinds < sizeof rt->wait_kind / sizeof *rt->wait_kind);
-    rt->wait_kind[rt->wait_kinds++] = kind;
+    struct sleeper *s = f->sleeper;
+
+    return s->awaits ? s->awaits(s, f->waits_on) : f->waits_on;
 }
 
-static const struct graph_kind *kind_of(const struct coir_runtime *rt, const char *what)
+bool graph_still_awaits(const struct graph *g, const struct graph_node *n)
 {
-    for (unsigned i = 0; i < rt->wait_kinds; i++)
-        if (strcmp(rt->wait_kind[i]->what, what) == 0)
-            return rt->wait_kind[i];
-    return NULL;
+    const void *whom = n->fiber->sleeper ? awaited_by(n->fiber) : NULL;
+
+    for (uint32_t e = n->edge; n->fiber->sleeper && e < n->edge + n->edges; e++) {
+        const struct graph_edge *edge = graph_edge_at(g, e);
+
+        if (!edge->owes && graph_object_at(g, edge->object)->address != whom)
+            return false;
+    }
+    return true;
 }
 
-/* A wait that some primitive has told us about: for the job that holds it, if that is known. */
-static void add_kind(struct graph *g, uint32_t node, const struct fiber *f)
+/* A call at a primitive: for what others hold, or for a signal, which nobody owes. */
+static void add_sleeper(struct graph *g, uint32_t node, const struct fiber *f)
 {
-    const struct graph_kind *kind = kind_of(g->rt, f->waits_for);
-    const struct job *owner = kind ? kind->owner(f->waits_on) : NULL;
+    const void *whom = awaited_by(f);
 
-    add_edge(g, node, owner, false);
-    graph_node_at(g, node)->open = !owner;
-    graph_node_at(g, node)->fails = kind && kind->fails;
+    graph_node_at(g, node)->open = !whom;
+    graph_node_at(g, node)->fails = true;
+    add_edge(g, node, whom, false);
+    if (f->sleeper->awaited)
+        add_edge(g, node, f->sleeper, true);
 }
 
 /* What the fiber waits for. One that sleeps for ever is neither stuck nor open: a cancel will come. */
@@ -187,21 +198,23 @@ static void add_waits(struct graph *g, uint32_t node, const struct fiber *f)
     } else if (what == wait_for_counter || what == wait_for_frame) {
         n->fails = what == wait_for_counter;
         add_edge(g, node, f->waits_on, false);
-    } else if (what != wait_for_time) {
-        add_kind(g, node, f);
+    } else if (f->sleeper) {
+        add_sleeper(g, node, f);
+    } else {
+        n->open = what != wait_for_time;
     }
 }
 
-/* What the jobs of a stack owe: their ends, and for those who wait for a holder, themselves. */
+/* What the jobs of a stack owe: their ends, and what they hold. */
 static void add_jobs(struct graph *g, uint32_t node, const struct fiber *f)
 {
     for (const struct job *j = f->job; j; j = j->outer) {
+        for (const struct held *h = j->held; h; h = h->next)
+            add_edge(g, node, h->kind->object(h), true);
         if (j->is_try)
             continue;
         g->jobs++;
         add_edge(g, node, j->owed_to, true);
-        if (g->holders)
-            add_edge(g, node, j, true);
     }
 }
 
@@ -251,7 +264,6 @@ static void add_pending(struct counter *after, struct counter *done, void *arg)
 
 void graph_add_parked(struct graph *g)
 {
-    g->holders = g->rt->wait_kinds > 0;
     worker_each_fiber(g->rt, add_if_parked, g);
     spawn_each_pending(g->rt, add_pending, g);
 }
@@ -264,11 +276,31 @@ struct all {
     void *arg;
 };
 
+/* Where the program called what the parked fiber waits in: up the frame records that coir's own code
+ * keeps, inside the stack. */
+__attribute__((no_sanitize("address"))) static const void *place_of(const struct fiber *f)
+{
+    const struct arch_frame *top = f->sp;
+    uintptr_t low = (uintptr_t)top, high = (uintptr_t)f->bottom + f->bytes;
+    uintptr_t pc = (uintptr_t)top->pc, frame = (uintptr_t)top->fp;
+
+    while (text_is_ours(pc)) {
+        const struct arch_record *r = (const struct arch_record *)frame;
+
+        if (frame < low || frame > high - sizeof *r || frame % sizeof(void *) != 0)
+            return NULL;
+        pc = (uintptr_t)r->pc;
+        frame = (uintptr_t)r->link;
+        low = (uintptr_t)(r + 1);
+    }
+    return (const void *)pc;
+}
+
 void graph_job_info(struct fiber *f, struct job *j, bool parked, coir_job_info *info)
 {
     *info = (coir_job_info){job_id_held(f->runtime, j), j->name, j->fn, -1,
                             parked ? f->waits_for : "worker", parked ? f->waits_on : NULL,
-                            parked ? f->waits_since : 0};
+                            parked ? f->waits_since : 0, parked ? place_of(f) : NULL};
 }
 
 static void show_held(struct all *all, struct fiber *f, bool parked)
@@ -283,6 +315,7 @@ static void show_held(struct all *all, struct fiber *f, bool parked)
         if (inner) { /* it waits for the one that runs in its place */
             info.waits_for = wait_for_counter;
             info.waits_on = inner->owed_to;
+            info.place = NULL;
         }
         all->show(&info, all->arg);
         inner = j;
@@ -355,7 +388,7 @@ static void add_running(struct all *all, struct worker *w)
     all->g->jobs += p.depth;
     for (unsigned i = 0; i < p.depth && i < PEEK_JOBS; i++) {
         const struct peek_job *j = &p.job[i];
-        coir_job_info info = {j->id, j->name, j->fn, (int)w->index, NULL, NULL, 0};
+        coir_job_info info = {j->id, j->name, j->fn, (int)w->index, NULL, NULL, 0, NULL};
 
         if (i > 0) {
             info.waits_for = wait_for_counter;

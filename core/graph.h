@@ -8,20 +8,6 @@
 
 #include "job.h"
 
-/*
- * A wait of another primitive. Who has one says so with graph_plug, when its runtime opens; a wait
- * under a name that nobody knows counts as one that something outside may end.
- */
-struct graph_kind {
-    const char *what; /* as given to worker_park_begin */
-    /* The job that must act before a wait on `on` ends; NULL: not known, or not a job. Called while a fiber
-     * that waits on it is held, so `on` is alive. */
-    const struct job *(*owner)(const void *on);
-    bool fails; /* the wait returns COIR_EDEADLK when woken by WAKE_DEADLOCK */
-};
-
-void graph_plug(struct coir_runtime *rt, const struct graph_kind *kind);
-
 /* One stack, or one piece of work that waits for other work. */
 struct graph_node {
     struct fiber *fiber;  /* NULL: not a stack, or one that runs */
@@ -43,7 +29,7 @@ struct graph_edge {
     bool owes;
 };
 
-/* A counter, a job that holds something, or a fiber. */
+/* A counter, a primitive, one who waits at it, or a fiber. */
 struct graph_object {
     const void *address;  /* compared, never followed */
     uint32_t owed, awaited; /* first edge of each sort; 0: none */
@@ -64,7 +50,6 @@ struct graph {
     uint32_t buckets;     /* a power of two, or 0 */
     uint64_t jobs;        /* on all the nodes */
     uint64_t open;        /* nodes that something outside may end */
-    bool holders;         /* jobs are objects too: other primitives have plugged in */
     bool starved;         /* there was no memory for all of it */
 };
 
@@ -80,6 +65,9 @@ void graph_add_all(struct graph *g, void (*show)(const coir_job_info *job, void 
 
 /* Whether somebody in the graph owes it. */
 bool graph_owes(const struct graph *g, const void *object);
+
+/* Whether the fiber of a node, which is held and in the wait that was noted, still waits for the same. */
+bool graph_still_awaits(const struct graph *g, const struct graph_node *n);
 
 /* How many counters are owed by those in the graph. */
 uint64_t graph_owed(const struct graph *g);

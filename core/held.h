@@ -16,16 +16,22 @@ enum leave {
     LEAVE_ENDED   /* the boundary is reached and nobody has unlocked it: it must go from the list */
 };
 
+struct held;
+
+struct held_kind {
+    void (*leave)(struct held *h, enum leave how);
+    const void *(*object)(const struct held *h); /* what is held, to compare with */
+};
+
 struct held {
     struct held *next;
     struct held **back;  /* what points to this node */
-    void (*leave)(struct held *h, enum leave how);
+    const struct held_kind *kind;
 };
 
-static inline void held_push(struct held **list, struct held *h,
-                             void (*leave)(struct held *h, enum leave how))
+static inline void held_push(struct held **list, struct held *h, const struct held_kind *kind)
 {
-    h->leave = leave;
+    h->kind = kind;
     h->next = *list;
     h->back = list;
     if (h->next)
@@ -50,7 +56,7 @@ static inline void held_move(struct held **from, struct held **to)
         struct held *h = *from;
 
         held_remove(h);
-        held_push(to, h, h->leave);
+        held_push(to, h, h->kind);
     }
 }
 

@@ -25,13 +25,13 @@ NOINLINE struct holder job_holder(void)
     return h;
 }
 
-bool job_holds(bool (*match)(const struct held *h, const void *lock), const void *lock)
+bool job_holds(const void *object)
 {
     struct job *j = *job_slot();
 
     for (;; j = j->outer) {
         for (const struct held *h = *list_of(j); h; h = h->next)
-            if (match(h, lock))
+            if (h->kind->object(h) == object)
                 return true;
         if (!j)
             return false;

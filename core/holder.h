@@ -23,8 +23,8 @@ static inline struct job *job_plain(void)
     return LIKELY(j && !j->is_try) ? j : NULL;
 }
 
-/* Whether the caller, or a job below it on its stack, holds one that matches. */
-bool job_holds(bool (*match)(const struct held *h, const void *lock), const void *lock);
+/* Whether the caller, or a job below it on its stack, holds the object. */
+bool job_holds(const void *object);
 
 /* Whether `who` is a job below the calling one on this stack, which cannot go on before it. */
 bool job_waits_below(const void *who);

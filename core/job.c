@@ -191,7 +191,7 @@ void job_settle_owned(struct job *j, uintptr_t frame)
 void job_tell_locks(struct job *j, uintptr_t frame)
 {
     for (struct held *h = j->held; h; h = h->next)
-        h->leave(h, LEAVE_RAISED);
+        h->kind->leave(h, LEAVE_RAISED);
     j->raised_at = frame;
 }
 
@@ -203,7 +203,7 @@ void job_leave_locks(struct job *j, uintptr_t end)
     for (struct held *h = j->held; h; h = next) {
         next = h->next;
         if ((uintptr_t)h >= j->raised_at && (uintptr_t)h < end)
-            h->leave(h, LEAVE_ENDED);
+            h->kind->leave(h, LEAVE_ENDED);
     }
 }
 

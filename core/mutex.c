@@ -111,11 +111,18 @@ static void on_leave(struct held *h, enum leave how)
     pass_on(m, word_lock(&m->state));
 }
 
+static const void *mutex_held(const struct held *h)
+{
+    return CONTAINER_OF(h, const struct mutex, held);
+}
+
+static const struct held_kind holding = {on_leave, mutex_held};
+
 /* ----------------------------------------------------------------------------------- taking it */
 
 static int taken(struct mutex *m, const struct holder *h)
 {
-    held_push(h->list, &m->held, on_leave);
+    held_push(h->list, &m->held, &holding);
     return UNLIKELY(look(m) & POISONED) ? COIR_EPOISONED : COIR_OK;
 }
 
@@ -246,14 +253,6 @@ static COLD int lock_slowly(struct mutex *m, int64_t deadline)
     return status == COIR_OK ? taken(m, &h) : status;
 }
 
-/* A plain thread's identity is no job's, which is all that the graph asks of it. */
-static const struct job *holder_of(const void *mutex)
-{
-    return (const struct job *)(uintptr_t)owner_of(look((struct mutex *)(uintptr_t)mutex));
-}
-
-const struct graph_kind mutex_waits = {"mutex", holder_of, true};
-
 /* -------------------------------------------------------------------------------- public part */
 
 int coir_mutex_init(coir_mutex *mutex, int policy)
@@ -274,7 +273,7 @@ static inline int lock(struct mutex *m, int64_t deadline)
     if (LIKELY(j && atomic_compare_exchange_strong_explicit(&m->state, &is_free, identity(j),
                                                             memory_order_acquire,
                                                             memory_order_relaxed))) { /* WORD */
-        held_push(&j->held, &m->held, on_leave);
+        held_push(&j->held, &m->held, &holding);
         return COIR_OK;
     }
     return lock_slowly(m, deadline);

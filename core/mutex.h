@@ -5,7 +5,6 @@
 #ifndef COIR_MUTEX_H
 #define COIR_MUTEX_H
 
-#include "graph.h"
 #include "waitq.h"
 
 /* All zero is a valid, unlocked mutex. */
@@ -23,9 +22,6 @@ static inline struct mutex *mutex_of(coir_mutex *m)
 {
     return (struct mutex *)(void *)m;
 }
-
-/* For the wait-for graph: whoever waits for a mutex waits for its holder. */
-extern const struct graph_kind mutex_waits;
 
 /* Whether the caller holds it. */
 bool mutex_is_held(struct mutex *m);

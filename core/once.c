@@ -31,12 +31,36 @@ static int ended(uint64_t word)
     return word == DONE ? COIR_OK : word == BROKEN ? COIR_EPOISONED : 1;
 }
 
+/* One who calls meanwhile holds the once, for the wait-for graph. */
+struct caller {
+    struct held held;
+    struct once *once;
+};
+
+static void on_leave(struct held *h, enum leave how)
+{
+    (void)how;
+    fatal("once %p is left by a frame that is still calling its function",
+          (void *)CONTAINER_OF(h, struct caller, held)->once); /* which has a boundary of its own */
+}
+
+static const void *called(const struct held *h)
+{
+    return CONTAINER_OF(h, const struct caller, held)->once;
+}
+
+static const struct held_kind calling = {on_leave, called};
+
 /* The caller is the first: calls, then tells those who wait. */
 static int call(struct once *o, coir_fn *fn, void *arg)
 {
-    int status = job_try(fn, arg, NULL) == COIR_DONE ? COIR_OK : COIR_EPOISONED;
+    struct caller c = {.once = o};
     struct waiter *all;
+    int status;
 
+    held_push(job_holder().list, &c.held, &calling);
+    status = job_try(fn, arg, NULL) == COIR_DONE ? COIR_OK : COIR_EPOISONED;
+    held_remove(&c.held);
     word_lock(&o->state);
     all = waitq_take_all(&o->queue, status);
     word_unlock(&o->state, status == COIR_OK ? DONE : BROKEN);

@@ -23,7 +23,6 @@
 #include "hostcall.h"
 #include "io.h"
 #include "local.h"
-#include "mutex.h"
 #include "obligation.h"
 #include "offload.h"
 #include "options.h"
@@ -209,7 +208,6 @@ static int set_up(struct coir_runtime *rt)
     rt->spin_ns = rt->options.spin_ns < 0 ? 0 : rt->options.spin_ns;
     rt->run = rt->metered ? job_run_metered : job_run;
     rt->drop_pending = spawn_drop_pending;
-    graph_plug(rt, &mutex_waits);
     if (rt->options.faults == COIR_FAULTS_CONTAIN)
         rt->clean_up = contain_clean_up;
     atomic_store_explicit(&job_ops, &wait_ops, memory_order_relaxed); /* constant */
@@ -231,6 +229,7 @@ static int set_up(struct coir_runtime *rt)
     if (status == COIR_OK)
         status = stall_start(rt);
     if (status == COIR_OK) {
+        atomic_store_explicit(&rt->known, true, memory_order_release); /* CLOSE */
         runtime_register(rt);
         return COIR_OK;
     }
@@ -448,6 +447,7 @@ int coir_run(const coir_options *options, coir_fn *fn, void *arg)
     status = coir_open(options, &rt);
     if (status != COIR_OK)
         return status;
+    atomic_store_explicit(&rt->known, false, memory_order_release); /* CLOSE; coir_current gives it out */
     status = coir_submit(rt, &first, fn, arg);
     outcome = status == COIR_OK ? coir_wait(&first) : status;
     status = coir_close(rt, -1, NULL);

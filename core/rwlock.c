@@ -166,10 +166,18 @@ static void on_reader_leave(struct held *h, enum leave how)
     end_reading(l);
 }
 
-static bool reads(const struct held *h, const void *lock)
+static const void *written(const struct held *h)
 {
-    return h->leave == on_reader_leave && CONTAINER_OF(h, const struct read_hold, held)->lock == lock;
+    return CONTAINER_OF(h, const struct rwlock, held);
 }
+
+static const void *read_under(const struct held *h)
+{
+    return CONTAINER_OF(h, const struct read_hold, held)->lock;
+}
+
+static const struct held_kind writing = {on_writer_leave, written};
+static const struct held_kind reading = {on_reader_leave, read_under};
 
 /* ------------------------------------------------------------------------------------ coming in */
 
@@ -225,6 +233,23 @@ static bool enter_or_queue(struct rwlock *l, const struct request *r, struct wai
     return to;
 }
 
+/* For the wait-for graph. A writer waits for all who hold the lock; a reader for the writer inside, or
+ * else for the one who is first in the queue, ahead of it (R2): that one's call. */
+static const void *reader_awaits(struct sleeper *s, const void *lock)
+{
+    struct rwlock *l = (struct rwlock *)(uintptr_t)lock;
+    uint64_t word = word_lock(&l->state);
+    const struct waiter *first = l->queue.first;
+    const void *whom = NULL;
+
+    if (sleeper_waits(s) && writer_of(word))
+        whom = lock;
+    else if (sleeper_waits(s) && first && first->item == &writer)
+        whom = first->sleeper;
+    word_unlock(&l->state, word);
+    return whom;
+}
+
 static int wait_for(struct rwlock *l, const struct request *r, int64_t deadline)
 {
     struct sleeper s;
@@ -233,6 +258,8 @@ static int wait_for(struct rwlock *l, const struct request *r, int64_t deadline)
 
     if (status != COIR_OK)
         return status;
+    s.awaits = r->hold ? reader_awaits : NULL;
+    s.awaited = !r->hold;
     if (enter_or_queue(l, r, &w)) {
         sleeper_abandon(&s);
         return COIR_OK;
@@ -253,19 +280,11 @@ static int entered(struct rwlock *l, const struct request *r)
     if (r->hold) {
         r->hold->lock = l;
         r->hold->who = r->holder.who;
-        held_push(r->holder.list, &r->hold->held, on_reader_leave);
+        held_push(r->holder.list, &r->hold->held, &reading);
     } else {
-        held_push(r->holder.list, &l->held, on_writer_leave);
+        held_push(r->holder.list, &l->held, &writing);
     }
     return look(l) & POISONED ? COIR_EPOISONED : COIR_OK;
-}
-
-/* A wait for a lock that the caller holds, or a job below it on this stack, could never end. */
-static bool would_deadlock(struct rwlock *l)
-{
-    const void *owner = (const void *)(uintptr_t)writer_of(look(l));
-
-    return (owner && job_waits_below(owner)) || job_holds(reads, l);
 }
 
 static int lock(struct rwlock *l, struct read_hold *hold, int64_t deadline)
@@ -275,7 +294,7 @@ static int lock(struct rwlock *l, struct read_hold *hold, int64_t deadline)
 
     if (LIKELY(try_enter(l, &r)))
         return entered(l, &r);
-    if (would_deadlock(l))
+    if (job_holds(l)) /* then so does one who cannot go on before this wait ends */
         return COIR_EDEADLK;
     if (spin(l, &r))
         return entered(l, &r);
@@ -289,7 +308,7 @@ static int try_lock(struct rwlock *l, struct read_hold *hold)
 
     if (try_enter(l, &r))
         return entered(l, &r);
-    return would_deadlock(l) ? COIR_EDEADLK : COIR_EBUSY;
+    return job_holds(l) ? COIR_EDEADLK : COIR_EBUSY;
 }
 
 /* -------------------------------------------------------------------------------- public part */

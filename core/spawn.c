@@ -371,7 +371,11 @@ coir_runtime *coir_current(void)
 {
     struct worker *w = worker_here();
 
-    return w ? w->runtime : NULL;
+    if (!w)
+        return NULL;
+    if (UNLIKELY(!runtime_flag(&w->runtime->known)))
+        atomic_store_explicit(&w->runtime->known, true, memory_order_release); /* CLOSE */
+    return w->runtime;
 }
 
 int coir_job_name(const char *name)

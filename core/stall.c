@@ -42,6 +42,9 @@ struct watched {
     struct probe probe;
 };
 
+/* What has been said of a runtime in which nothing can run. */
+enum told { TOLD_NOTHING, TOLD_REST, TOLD_MISSING };
+
 struct stall {
     struct coir_runtime *rt;
     int signal;              /* 0: stalls are not watched */
@@ -57,7 +60,8 @@ struct stall {
     uint64_t parks;          /* of all workers, at that look */
     uint64_t told;           /* the cycles that were logged last */
     int64_t unowed_since;    /* waits that nobody can end, with these parks; 0: none */
-    bool unowed_told;
+    enum told unowed_told;   /* of these waits */
+    uint64_t rest_told;      /* the waits that were told as rest last */
     struct watched worker[]; /* one for each */
 };
 
@@ -82,15 +86,17 @@ static const char *or_unnamed(const char *name)
     return name && *name ? name : "unnamed";
 }
 
-static void log_job(struct stall *s, const char *what, const coir_job_info *j)
+static void log_job(struct stall *s, enum coir_log_level level, const char *what, const coir_job_info *j)
 {
-    char fn[256], since[64] = "";
+    char fn[256], since[64] = "", place[256] = "?";
 
     describe((uintptr_t)j->fn, fn, sizeof fn);
+    if (j->place)
+        describe((uintptr_t)j->place - 1, place, sizeof place); /* the next line may be another's */
     if (j->since)
         snprintf(since, sizeof since, ", since %lld ms", (long long)((coir_now() - j->since) / COIR_MS));
-    host_log(&s->rt->host, COIR_LOG_WARNING, "%s: job %llu (%s, %s) waits for %s %p%s", what,
-             (unsigned long long)j->job, or_unnamed(j->name), fn, j->waits_for, j->waits_on, since);
+    host_log(&s->rt->host, level, "%s: job %llu (%s, %s) waits for %s %p at %s%s", what,
+             (unsigned long long)j->job, or_unnamed(j->name), fn, j->waits_for, j->waits_on, place, since);
 }
 
 /* ------------------------------------------------------------------------------------- stalls */
@@ -174,28 +180,49 @@ static uint64_t sum_parks(struct coir_runtime *rt)
     return sum;
 }
 
-/* The same cycles are told once, though other fibers park and the look is repeated. */
-static uint64_t signature(const coir_deadlock *d)
+/* The same cycles are told once, though other fibers park and the look is repeated; or the other waits. */
+static uint64_t signature(const coir_deadlock *d, bool cycles)
 {
-    uint64_t sum = d->cycles;
+    uint64_t sum = cycles ? d->cycles : d->unowed;
 
     for (unsigned i = 0; i < d->count; i++)
-        if (d->waits[i].cycle)
+        if (!d->waits[i].cycle != cycles)
             sum = sum * 31 + d->waits[i].job.job;
     return sum;
 }
 
 static void tell_cycles(struct stall *s, const coir_deadlock *d)
 {
-    if (signature(d) == s->told && d->failed == 0)
+    if (signature(d, true) == s->told && d->failed == 0)
         return;
-    s->told = signature(d);
+    s->told = signature(d, true);
     host_log(&s->rt->host, COIR_LOG_WARNING, "deadlock: %llu cycles, %llu fibers can never go on%s",
              (unsigned long long)d->cycles, (unsigned long long)d->stuck,
              d->failed ? "; the newest wait of each is failed" : "");
     for (unsigned i = 0; i < d->count; i++)
         if (d->waits[i].cycle)
-            log_job(s, "deadlock", &d->waits[i].job);
+            log_job(s, COIR_LOG_WARNING, "deadlock", &d->waits[i].job);
+}
+
+/* If something outside may submit to the runtime, or has been seen to let its fibers go, it may rest. */
+static enum told worth_telling(const struct stall *s)
+{
+    bool outside = (runtime_flag(&s->rt->known) && !runtime_flag(&s->rt->draining)) ||
+                   atomic_load_explicit(&s->rt->signaled, memory_order_relaxed); /* a hint */
+
+    return outside ? TOLD_REST : TOLD_MISSING;
+}
+
+static void log_unowed(struct stall *s, const coir_deadlock *d)
+{
+    bool outside = s->unowed_told == TOLD_REST;
+    enum coir_log_level level = outside ? COIR_LOG_INFO : COIR_LOG_WARNING;
+
+    host_log(&s->rt->host, level, "nothing can run: %llu fibers wait for %s", (unsigned long long)d->unowed,
+             outside ? "something outside of this runtime" : "what nobody is known to give");
+    for (unsigned i = 0; i < d->count; i++)
+        if (!d->waits[i].cycle)
+            log_job(s, level, "nothing can run", &d->waits[i].job);
 }
 
 /* A plain thread may be about to signal; one that has not for a second is worth a line. */
@@ -206,13 +233,13 @@ static void tell_unowed(struct stall *s, const coir_deadlock *d, int64_t now)
         return;
     }
     s->unowed_since = s->unowed_since ? s->unowed_since : now;
-    if (s->unowed_told || now - s->unowed_since < DEADLOCK_NS)
+    if (s->unowed_told >= worth_telling(s) || now - s->unowed_since < DEADLOCK_NS)
         return;
-    s->unowed_told = true;
-    for (unsigned i = 0; i < d->count; i++)
-        if (!d->waits[i].cycle)
-            log_job(s, "nothing can run, and nobody in this runtime owes what is waited for",
-                    &d->waits[i].job);
+    s->unowed_told = worth_telling(s);
+    if (s->unowed_told == TOLD_REST && s->rest_told == signature(d, false))
+        return; /* the same jobs wait for the next request */
+    s->rest_told = signature(d, false);
+    log_unowed(s, d);
 }
 
 static void look_for_deadlocks(struct stall *s)
@@ -224,10 +251,12 @@ static void look_for_deadlocks(struct stall *s)
     coir_deadlock d;
 
     s->looked = now;
-    if (news)
-        s->unowed_told = (s->unowed_since = 0);
-    else if (s->unowed_told)
+    if (news) {
+        s->unowed_since = 0;
+        s->unowed_told = TOLD_NOTHING;
+    } else if (s->unowed_told && s->unowed_told >= worth_telling(s)) {
         return;
+    }
     switch (deadlock_check(rt, news && rt->options.deadlock == COIR_DEADLOCK_FAIL_NEWEST, &d)) {
     case COIR_ENOMEM:
         host_log(&rt->host, COIR_LOG_WARNING, "no memory to look for deadlocks");

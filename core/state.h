@@ -99,6 +99,8 @@ struct coir_runtime {
     _Alignas(COIR_CACHE_LINE) _Atomic bool stopping; /* workers go home */
     _Atomic bool canceling;    /* every job is canceled; those not started end so */
     _Atomic bool draining;     /* coir_close watches the books */
+    _Atomic bool known;        /* its handle has been given out, so anybody may submit */
+    _Atomic bool signaled;     /* a thread that is no worker of it has let one of its fibers go */
     _Atomic uint32_t books;    /* futex: bumped when the books may balance */
     _Atomic bool closing;      /* one coir_close at a time */
     _Atomic unsigned started;  /* workers that run */
@@ -116,10 +118,6 @@ struct coir_runtime {
     struct coir_domain *domains; /* those that have no parent (scope.h) */
 
     struct records records;
-
-    /* Waits of other primitives, for the graph (graph.h); constant once the workers run. */
-    const struct graph_kind *wait_kind[8];
-    unsigned wait_kinds;
 
     struct stacks stacks;
     struct inject inject;
@@ -192,6 +190,16 @@ static inline bool runtime_visit(struct coir_runtime *rt)
         return false;
     atomic_fetch_add_explicit(&rt->visitors, 1, memory_order_relaxed); /* the job keeps it open */
     return true;
+}
+
+/* The same for one that lets a fiber go. It leaves word of it: a runtime that has rested may be woken again. */
+static inline bool runtime_visit_to_wake(struct coir_runtime *rt)
+{
+    bool visiting = runtime_visit(rt);
+
+    if (visiting && !atomic_load_explicit(&rt->signaled, memory_order_relaxed)) /* a hint */
+        atomic_store_explicit(&rt->signaled, true, memory_order_relaxed);       /* a hint */
+    return visiting;
 }
 
 /* The runtimes of the process that are open. */

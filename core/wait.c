@@ -100,7 +100,7 @@ static void on_settled_fiber(struct wait_node *node, int outcome)
     struct fiber *f = n->fiber;
     struct coir_runtime *rt = f->runtime;
     uint64_t generation = n->generation;
-    bool visiting = runtime_visit(rt);
+    bool visiting = runtime_visit_to_wake(rt);
 
     (void)outcome;
     wait_node_release(node); /* the last use: a waiter whose deadline passed may go now */

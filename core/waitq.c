@@ -143,7 +143,7 @@ void waiter_wake(struct waiter *w)
         return;
     }
     rt = f->runtime;
-    visiting = runtime_visit(rt);
+    visiting = runtime_visit_to_wake(rt);
     release(s); /* the last use */
     worker_wake(f, generation, WAKE_EVENT);
     runtime_leave(rt, visiting);
@@ -163,11 +163,13 @@ void waiter_wake_all(struct waiter *list)
 
 int sleeper_begin(struct sleeper *s, const char *what, const void *on)
 {
-    s->fiber = fiber_self();
-    s->taken = NULL;
+    *s = (struct sleeper){.fiber = fiber_self()};
     atomic_store_explicit(&s->state, SLEEPER_WAITS, memory_order_relaxed); /* published by WORD */
-    if (s->fiber && !worker_park_begin(s->fiber, &s->generation, what, on))
+    if (!s->fiber)
+        return COIR_OK;
+    if (!worker_park_begin(s->fiber, &s->generation, what, on))
         return COIR_ENOMEM;
+    s->fiber->sleeper = s;
     return COIR_OK;
 }
 
@@ -177,6 +179,7 @@ void sleeper_abandon(struct sleeper *s)
         return;
     fiber_wake(s->fiber, s->generation, WAKE_EVENT);
     worker_park(s->fiber);
+    s->fiber->sleeper = NULL;
 }
 
 bool sleeper_retract(struct sleeper *s)
@@ -192,6 +195,7 @@ static int fiber_sleep(struct sleeper *s, int64_t deadline)
     alarm_arm(&alarm, s->fiber, s->generation, deadline);
     notice_cancel(s->fiber, s->generation);
     reason = worker_park(s->fiber);
+    s->fiber->sleeper = NULL;
     alarm_cancel(&alarm);
     return reason == WAKE_EVENT      ? COIR_OK
            : reason == WAKE_TIMEOUT  ? COIR_ETIMEDOUT

@@ -6,6 +6,7 @@
 #define COIR_WAITQ_H
 
 #include "holder.h"
+#include "sleeper.h"
 #include "wait.h"
 
 /* ---------------------------------------------------------------- the word of a primitive */
@@ -37,21 +38,6 @@ static inline void word_unlock(_Atomic uint64_t *word, uint64_t s)
 }
 
 /* ------------------------------------------------------------------------------ who waits */
-
-enum sleeper_state {
-    SLEEPER_WAITS,    /* anyone may take it */
-    SLEEPER_TAKEN,    /* a waker took it from a queue, and still uses its node */
-    SLEEPER_RELEASED, /* that waker is done with it */
-    SLEEPER_GONE      /* it has given up by itself: no waker may take it */
-};
-
-/* One blocking call. Lives in its frame, with a node for each queue it waits in. */
-struct sleeper {
-    struct fiber *fiber;      /* NULL: a plain thread */
-    uint64_t generation;      /* of the fiber's wait */
-    _Atomic uint32_t state;   /* enum sleeper_state; a thread's futex */
-    struct waiter *taken;     /* by which of its nodes; valid once RELEASED */
-};
 
 struct waiter {
     struct waiter *next, *prev;

@@ -18,6 +18,7 @@
 #include "worker.h"
 
 #include "find.h"
+#include "lockcheck.h"
 
 #define IO_BATCH 32      /* prepared I/O operations that are given to the kernel at once */
 #define OTHERS_SLACK_NS (100 * COIR_US)
@@ -392,6 +393,7 @@ enum wake worker_park(struct fiber *self)
 {
     struct worker *w = worker_of(self);
 
+    lockcheck_suspend(w, self->waits_for);
     if (LIKELY(fiber_is(self, FIBER_PARKING))) {
         struct fiber *to = w->spare && !fiber_is(w->spare, FIBER_IDLE) ? NULL : next_directly(w);
 
@@ -428,6 +430,7 @@ void worker_yield(struct fiber *self)
     struct worker *w = worker_of(self);
     struct fiber *to;
 
+    lockcheck_suspend(w, "yield");
     w->jobs_left = deque_count(&w->deque); /* all of them are runnable now */
     to = next_directly(w);
     if (!to && (w->jobs_left || w->look_outside))

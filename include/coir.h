@@ -15,6 +15,10 @@
  *   Ownership   "borrowed" memory stays the caller's and must stay valid as long as is said.
  *   Suspends    a function that suspends may resume on another thread. Do not hold a pthread
  *               mutex across it, and do not keep errno, pthread_self() or a thread-local address.
+ *               A program linked to libcoir-debug.a instead of libcoir.a logs such mutexes: where one
+ *               was locked and where its holder suspends, once for each pair of places. With
+ *               COIR_LOCKCHECK=abort in the environment it aborts there. Neither mtx_lock nor
+ *               programs that are linked statically are watched.
  *   Signals     no function here may be called from a signal handler unless it says so.
  *   NULL        a NULL pointer gives COIR_EINVAL unless a meaning is stated.
  *   C++         usable as it is. A catch (...) inside a job that does not rethrow swallows a
@@ -274,7 +278,11 @@ typedef struct coir_metrics {
 /* What is done about jobs that wait for each other in a circle; see coir_deadlock_check. */
 enum coir_deadlock_policy {
     COIR_DEADLOCK_NONE = 0, /* nobody looks, but coir_deadlock_check does */
-    COIR_DEADLOCK_REPORT,   /* cycles are logged, and waits that nothing in an idle runtime can end */
+    COIR_DEADLOCK_REPORT,   /* cycles are logged; and, when nothing has been able to run for a second, the
+                               waits that only something outside could end, once: at level WARNING if
+                               nothing outside may submit (in coir_close, and in coir_run until coir_current is
+                               called) and nothing outside has ever ended a wait of this runtime; else,
+                               as this is how a server rests, INFO */
     COIR_DEADLOCK_FAIL_NEWEST /* as well, the wait of each cycle that began last ends: COIR_EDEADLK */
 };
 
@@ -363,6 +371,7 @@ typedef struct coir_job_info {
     const char *waits_for; /* such as "counter", "sleep", "recv", "worker"; NULL: it runs */
     const void *waits_on;  /* the counter or other object, to compare with; NULL: none */
     int64_t since;     /* coir_now() when it began to wait; 0: not noted (options.park_times or .deadlock) */
+    const void *place; /* where the program called what it waits in, a return address; NULL: not known */
 } coir_job_info;
 
 #define COIR_LEFT_MAX 16
@@ -492,8 +501,9 @@ typedef struct coir_deadlock {
     uint64_t cycles;  /* of jobs that wait for each other */
     uint64_t stuck;   /* fibers, and pieces of work spawned after others, that can never go on: the cycles,
                          and all who wait for them */
-    uint64_t unowed;  /* fibers that wait for a counter that no job of this runtime owes. Counted only
-                         if nothing in the runtime can run: then a plain thread must signal, or nobody will */
+    uint64_t unowed;  /* fibers that wait for what no job of this runtime owes: a counter, a lock that a
+                         plain thread holds, a permit, an element, an event, a signal. Counted only if
+                         nothing in the runtime can run: then a plain thread must signal, or nobody will */
     uint64_t failed;  /* waits that were ended with COIR_EDEADLK */
     unsigned count;   /* entries of waits */
     struct {
@@ -507,9 +517,12 @@ typedef struct coir_deadlock {
  *
  *   report     filled by COIR_OK and COIR_EDEADLK; NULL: not wanted
  *
- * A cycle is found while other parts of the runtime run. What may be ended from elsewhere is none: a wait
- * with a deadline, for I/O, or for something whose holder is not known. A cancel could still end
- * what is reported. Work that waits for other work (coir_spawn_after) is followed.
+ * A cycle is found while other parts of the runtime run. Followed are counters, mutexes, both sides of
+ * reader-writer locks (also readers held up by a writer who waits), a coir_once that is being called, and
+ * work that waits for other work (coir_spawn_after). What may be ended from elsewhere is none: a wait
+ * with a deadline or for I/O. Nobody holds a semaphore, channel, event or condition, so these are in no cycle:
+ * two jobs that each wait for an element of the other are `unowed`, when nothing else runs. A cancel could
+ * still end what is reported.
  *
  * Returns     COIR_OK (no cycle); COIR_EDEADLK (a cycle, or more); COIR_EINVAL; COIR_ENOMEM
  * Call from   any thread while the runtime is open
@@ -949,7 +962,7 @@ COIR_API int coir_mutex_init(coir_mutex *mutex, int policy);
  * Locks.
  *
  * Returns     COIR_OK; COIR_EPOISONED (it is held, too); COIR_EDEADLK (the caller holds it already, or
- *             a job that waits below on its stack does); COIR_ETIMEDOUT; COIR_ECANCELED; COIR_ENOMEM
+ *             a job that waits below on its stack does; or options.deadlock chose this wait); COIR_ETIMEDOUT; COIR_ECANCELED; COIR_ENOMEM
  * Suspends    if another holds it
  * Cost        one compare-and-swap if it is free
  */
@@ -1004,7 +1017,8 @@ COIR_API void coir_cond_init(coir_cond *cond);
  *   mutex      held by the caller
  *
  * Returns     with the mutex held: COIR_OK; COIR_ETIMEDOUT; COIR_EPOISONED (signaled or timed out, and
- *             the mutex is poisoned by now). With the mutex *not* held: COIR_ECANCELED; a signal that
+ *             the mutex is poisoned by now). With the mutex *not* held: COIR_ECANCELED; COIR_EDEADLK
+ *             (options.deadlock chose its wait for the mutex); a signal that
  *             was on its way to the caller goes to the next waiter. Having done nothing: COIR_EPERM
  *             (the caller does not hold the mutex); COIR_ENOMEM; COIR_EINVAL
  * Suspends    yes
@@ -1131,7 +1145,7 @@ typedef struct coir_once {
  *   deadline   until when to wait for another's call; the caller's own is not cut short
  *
  * Returns     COIR_OK: fn has returned; COIR_EPOISONED: it has panicked, the caller's own call or an
- *             earlier one; COIR_EDEADLK (from inside of fn); COIR_ETIMEDOUT; COIR_ECANCELED;
+ *             earlier one; COIR_EDEADLK (from inside of fn; or options.deadlock chose this wait); COIR_ETIMEDOUT; COIR_ECANCELED;
  *             COIR_ENOMEM; COIR_EINVAL (fn NULL)
  * Suspends    while another calls, or if fn does
  * Cost        one load when fn has ended
@@ -1174,7 +1188,7 @@ COIR_API int coir_rwlock_init(coir_rwlock *rwlock, int policy);
  *   hold       borrowed until the unlock
  *
  * Returns     COIR_OK; COIR_EPOISONED (held, too); COIR_EDEADLK (the caller, or a job below it on its
- *             stack, writes; or reads, while a writer waits); COIR_EBUSY (the hold is in use);
+ *             stack, writes; or reads, while a writer waits; or options.deadlock chose this wait); COIR_EBUSY (the hold is in use);
  *             COIR_ETIMEDOUT; COIR_ECANCELED; COIR_ENOMEM
  * Suspends    if a writer is in, or anybody waits
  * Cost        one compare-and-swap if not
@@ -1202,7 +1216,7 @@ COIR_API int coir_rwlock_read_unlock(coir_rwlock *rwlock, coir_read *hold);
  * Locks to write.
  *
  * Returns     COIR_OK; COIR_EPOISONED (held, too); COIR_EDEADLK (the caller, or a job below it on its
- *             stack, reads or writes); COIR_ETIMEDOUT; COIR_ECANCELED; COIR_ENOMEM
+ *             stack, reads or writes; or options.deadlock chose this wait); COIR_ETIMEDOUT; COIR_ECANCELED; COIR_ENOMEM
  * Suspends    if anybody is in
  */
 COIR_API COIR_MUST_USE int coir_rwlock_write_lock_until(coir_rwlock *rwlock, int64_t deadline);

@@ -2,7 +2,7 @@
 /*
  * channel_test.c - every element that was sent is received once, whoever gives up, panics or closes.
  */
-#include "run.h"
+#include "scarce.h"
 #include "threads.h"
 
 #include <stdbool.h>
@@ -81,46 +81,26 @@ static void bad_input_is_refused(void)
     CHECK_EQ(coir_channel_fini(&c), COIR_OK);
 }
 
-static int refuse, live;
-
-static void *alloc_or_not(size_t bytes, void *arg)
-{
-    void *memory = refuse ? NULL : malloc(bytes);
-
-    (void)arg;
-    __atomic_add_fetch(&live, memory != NULL, __ATOMIC_RELAXED);
-    return memory;
-}
-
-static void free_it(void *memory, void *arg)
-{
-    (void)arg;
-    __atomic_sub_fetch(&live, 1, __ATOMIC_RELAXED);
-    free(memory);
-}
-
 static void make_without_memory(void *unused)
 {
     coir_channel c;
-    int x = 0, before = live;
+    int x = 0, before = scarce.live;
 
     (void)unused;
-    refuse = 1;
+    scarce.refuse = 1;
     CHECK_EQ(coir_channel_init(&c, sizeof x, 4, NULL), COIR_ENOMEM);
     CHECK_EQ(coir_channel_send(&c, &x), COIR_EINVAL); /* it was not made */
-    refuse = 0;
+    scarce.refuse = 0;
     CHECK_EQ(coir_channel_init(&c, sizeof x, 4, NULL), COIR_OK);
-    CHECK_EQ(live, before + 1); /* from the runtime's allocator */
+    CHECK_EQ(scarce.live, before + 1); /* from the runtime's allocator */
     CHECK_EQ(coir_channel_fini(&c), COIR_OK);
-    CHECK_EQ(live, before);
+    CHECK_EQ(scarce.live, before);
 }
 
 static void want_of_memory_is_told(void)
 {
-    coir_options o = run_options(1);
+    coir_options o = scarce_options(1);
 
-    o.alloc = alloc_or_not;
-    o.free = free_it;
     CHECK_EQ(coir_run(&o, make_without_memory, NULL), COIR_DONE);
 }
 

@@ -72,6 +72,13 @@ static inline void break_ring(coir_counter *c, int n)
         CHECK(coir_wait(&c[i]) >= COIR_DONE);
 }
 
+/* Until the log has said so much (run_count). */
+static inline void until_lines(const int *lines, int n)
+{
+    while (__atomic_load_n(lines, __ATOMIC_RELAXED) < n)
+        sched_yield();
+}
+
 /* A job that keeps its worker, until it is released. */
 static int held, released;
 

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * deadlock_test.c - coir_deadlock_check: waits in a circle, for nobody, and what is no deadlock. The
- * policies are in deadlock_policy_test.c, waits for oneself in deadlock_own_test.c.
+ * deadlock_test.c - coir_deadlock_check: counters waited for in a circle, or for nobody, and what is no
+ * deadlock. Other primitives are in deadlock_locks_test.c and deadlock_signal_test.c, the policies in
+ * deadlock_policy_test.c, waits for oneself in deadlock_own_test.c.
  */
 #include "circles.h"
-#include "graph.h"
-#include "wait.h"
+#include "scarce.h"
 
 #include <pthread.h>
+#include <stdbool.h>
 
 #define RING 500
 
@@ -325,60 +326,6 @@ static void a_timer_may_signal(void)
     run_close(rt);
 }
 
-/* --------------------------------------------------------------------------- other primitives */
-
-/* A lock of which only this is known: who holds it. */
-static const struct job *holder[2];
-
-static const struct job *holder_of(const void *on)
-{
-    return *(const struct job *const *)on;
-}
-
-static const struct graph_kind lock_kind = {"test lock", holder_of, true};
-
-struct locker {
-    int holds, wants;
-    enum wake woken;
-    int go;
-};
-
-static void hold_one_want_other(void *arg)
-{
-    struct locker *l = arg;
-    struct fiber *self = fiber_self();
-    uint64_t generation;
-
-    holder[l->holds] = self->job;
-    if (!CHECK(worker_park_begin(self, &generation, "test lock", &holder[l->wants])))
-        return;
-    notice_cancel(self, generation);
-    l->woken = worker_park(self);
-}
-
-static void holders_of_locks_are_part_of_the_circle(void)
-{
-    coir_runtime *rt = run_open(1);
-    struct locker l[2] = {{0, 1, WAKE_NONE, 0}, {1, 0, WAKE_NONE, 0}};
-    coir_counter c = COIR_COUNTER_INIT;
-    coir_deadlock d;
-
-    for (int i = 0; i < 2; i++)
-        submit(rt, &c, hold_one_want_other, &l[i]);
-    until_parked(rt, 2);
-    CHECK_EQ(coir_deadlock_check(rt, &d), COIR_OK); /* nobody knows such a lock */
-    CHECK_EQ(d.unowed, 0);
-    graph_plug(rt, &lock_kind);
-    CHECK_EQ(coir_deadlock_check(rt, &d), COIR_EDEADLK);
-    CHECK_EQ(d.cycles, 1);
-    CHECK_EQ(d.stuck, 2);
-    CHECK_STR(d.waits[0].job.waits_for, "test lock");
-    CHECK_EQ(coir_counter_cancel(&c), COIR_OK);
-    CHECK_EQ(coir_wait(&c), COIR_DONE);
-    CHECK_EQ(l[0].woken, WAKE_CANCEL);
-    run_close(rt);
-}
-
 /* --------------------------------------------------------------------------------- bad input */
 
 static void check_on_fiber(void *unused)
@@ -387,37 +334,21 @@ static void check_on_fiber(void *unused)
     CHECK_EQ(coir_deadlock_check(coir_current(), NULL), COIR_OK);
 }
 
-static int allocations_fail;
-
-static void *alloc_or_not(size_t bytes, void *arg)
-{
-    (void)arg;
-    return __atomic_load_n(&allocations_fail, __ATOMIC_ACQUIRE) ? NULL : malloc(bytes);
-}
-
-static void free_it(void *memory, void *arg)
-{
-    (void)arg;
-    free(memory);
-}
-
 static void a_check_may_be_made_anywhere_and_may_lack_memory(void)
 {
-    coir_options o = run_options(1);
+    coir_options o = scarce_options(1);
     coir_counter c[2];
     struct waiter w[2];
     coir_runtime *rt;
 
     CHECK_EQ(coir_deadlock_check(NULL, NULL), COIR_EINVAL);
     run_on(1, check_on_fiber, NULL);
-    o.alloc = alloc_or_not;
-    o.free = free_it;
     CHECK_EQ(coir_open(&o, &rt), COIR_OK);
     make_ring(rt, c, w, 2);
     until_parked(rt, 2);
-    run_set(&allocations_fail);
+    run_set(&scarce.refuse);
     CHECK_EQ(coir_deadlock_check(rt, NULL), COIR_ENOMEM);
-    __atomic_store_n(&allocations_fail, 0, __ATOMIC_RELEASE);
+    __atomic_store_n(&scarce.refuse, 0, __ATOMIC_RELEASE);
     CHECK_EQ(coir_deadlock_check(rt, NULL), COIR_EDEADLK);
     break_ring(c, 2);
     run_close(rt);
@@ -429,5 +360,4 @@ CHECK_MAIN(CASE(jobs_that_wait_for_each_other_are_found), CASE(a_part_is_found_w
            CASE(a_deadline_in_the_circle_ends_it), CASE(work_that_goes_on_is_never_called_stuck),
            CASE(a_circle_of_waits_that_follow_each_other_is_none),
            CASE(a_wait_that_no_job_can_end_is_told_if_nothing_runs), CASE(a_timer_may_signal),
-           CASE(holders_of_locks_are_part_of_the_circle),
            CASE(a_check_may_be_made_anywhere_and_may_lack_memory))

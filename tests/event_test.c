@@ -2,8 +2,7 @@
 /*
  * event_test.c - set lets everyone go, who waits and who comes; the event may go at once.
  */
-#include "run.h"
-#include "threads.h"
+#include "attack.h"
 
 static void one_caller(void *unused)
 {
@@ -135,47 +134,19 @@ static void a_closing_runtime_ends_the_wait(void)
 
 /* -------------------------------------------------------------------------------- destruction */
 
-enum { SCRIBBLE = 0x5a };
-
 static void set_it(void *e)
 {
     CHECK_EQ(coir_event_set(e), COIR_OK);
 }
 
-static void wait_and_scribble(void *rt)
+static int wait_for_it(void *e)
 {
-    for (int i = 0; i < MANY(20000); i++) {
-        union {
-            coir_event e;
-            unsigned char byte[sizeof(coir_event)];
-        } m = {.e = COIR_EVENT_INIT};
-        coir_counter c = COIR_COUNTER_INIT;
-
-        CHECK_EQ(coir_submit(rt, &c, set_it, &m.e), COIR_OK);
-        for (int k = 0; k < i % 64; k++)
-            coir_now();
-        CHECK_EQ(coir_event_wait(&m.e), COIR_OK);
-        memset(&m, SCRIBBLE, sizeof m);
-        CHECK_EQ(coir_wait(&c), COIR_DONE);
-        for (size_t b = 0; b < sizeof m; b++)
-            if (!CHECK_EQ(m.byte[b], SCRIBBLE))
-                return;
-    }
-}
-
-static void scribble_in_a_fiber(void *unused)
-{
-    (void)unused;
-    wait_and_scribble(coir_current());
+    return coir_event_wait(e);
 }
 
 static void it_may_go_when_the_wait_returns(void)
 {
-    coir_runtime *rt = run_open(1);
-
-    run_on(2, scribble_in_a_fiber, NULL);
-    wait_and_scribble(rt);
-    run_close(rt);
+    last_use_run((struct last_use){set_it, wait_for_it, sizeof(coir_event)});
 }
 
 CHECK_MAIN(CASE(an_event_is_set_until_it_is_reset), CASE(bad_input_is_refused),

@@ -57,7 +57,7 @@ installed_files_are_those_it_says()
     same "$(sed "s| -> .*||; s|^$prefix/||" <<< "$said" | sort)" \
         "$(cd "$prefix" && find . ! -type d -printf '%P\n' | sort)" &&
         same "$(cd "$prefix" && find . ! -type d -printf '%P %l\n' | sort)" \
-            "$(printf '%s\n' 'include/coir.h ' 'lib/libcoir.a ' "lib/libcoir.so libcoir.so.0" \
+            "$(printf '%s\n' 'include/coir.h ' 'lib/libcoir-debug.a ' 'lib/libcoir.a ' "lib/libcoir.so libcoir.so.0" \
                 "lib/libcoir.so.0 libcoir.so.$version" "lib/libcoir.so.$version " \
                 'lib/pkgconfig/coir.pc ')" &&
         same "$version" "$(awk '/define COIR_VERSION_/ { v = v s $3; s = "." } END { print v }' \

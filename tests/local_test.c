@@ -2,7 +2,7 @@
 /*
  * local_test.c - a job's own values: its own wherever it runs, nobody else's, destroyed at its end.
  */
-#include "run.h"
+#include "scarce.h"
 
 static int destroyed;
 
@@ -219,47 +219,27 @@ static void what_a_destructor_sets_is_destroyed(void)
 
 /* ------------------------------------------------------------------------------------- memory */
 
-static int refuse, live;
-
-static void *alloc_or_not(size_t bytes, void *arg)
-{
-    void *memory = refuse ? NULL : malloc(bytes);
-
-    (void)arg;
-    __atomic_add_fetch(&live, memory != NULL, __ATOMIC_RELAXED);
-    return memory;
-}
-
-static void free_it(void *memory, void *arg)
-{
-    (void)arg;
-    __atomic_sub_fetch(&live, 1, __ATOMIC_RELAXED);
-    free(memory);
-}
-
 static void set_without_memory(void *unused)
 {
     (void)unused;
-    refuse = 1;
+    scarce.refuse = 1;
     CHECK_EQ(coir_local_set(&first, &one), COIR_ENOMEM);
     CHECK(coir_local_get(&first) == NULL);
-    refuse = 0;
+    scarce.refuse = 0;
     CHECK_EQ(coir_local_set(&first, &one), COIR_OK);
-    refuse = 1;
+    scarce.refuse = 1;
     CHECK_EQ(coir_local_set(&first, &ten), COIR_OK); /* there already */
-    refuse = 0;
+    scarce.refuse = 0;
 }
 
 static void want_of_memory_is_told(void)
 {
-    coir_options o = run_options(1);
+    coir_options o = scarce_options(1);
 
-    o.alloc = alloc_or_not;
-    o.free = free_it;
-    destroyed = live = 0;
+    destroyed = scarce.live = 0;
     CHECK_EQ(coir_run(&o, set_without_memory, NULL), COIR_DONE);
     CHECK_EQ(destroyed, 10);
-    CHECK_EQ(live, 0);
+    CHECK_EQ(scarce.live, 0);
 }
 
 CHECK_MAIN(CASE(values_last_until_the_job_ends), CASE(no_value_is_not_destroyed),

@@ -3,8 +3,7 @@
  * mutex_test.c - one holder at a time, whoever comes, gives up or is canceled; the bound on
  * overtaking; memory that goes with the last unlock. Poisoning is in poison_test.c.
  */
-#include "run.h"
-#include "threads.h"
+#include "attack.h"
 
 static coir_mutex mutex;
 
@@ -196,50 +195,17 @@ static void contend_once(uint64_t *random)
 
 static void contend(void *seed)
 {
-    uint64_t random = (uintptr_t)seed * 0x9e3779b97f4a7c15u + 1;
+    uint64_t random = attack_seed(seed);
 
     for (int i = 0; i < work.rounds; i++)
         contend_once(&random);
 }
 
-static void *contend_thread(void *seed)
-{
-    contend(seed);
-    return NULL;
-}
-
-/* Jobs of this counter are canceled at a random moment of their waits. */
-static void cancel_some(void *unused)
-{
-    (void)unused;
-    for (int i = 0; i < MANY(60); i++) {
-        coir_counter c = COIR_COUNTER_INIT;
-
-        for (uintptr_t k = 0; k < 4; k++)
-            CHECK_EQ(coir_spawn(&c, contend, (void *)(k + (uintptr_t)i + 1000)), COIR_OK);
-        for (int k = 0; k < i % 8; k++)
-            coir_yield();
-        CHECK_EQ(coir_counter_cancel(&c), COIR_OK);
-        CHECK(coir_wait(&c) >= 0);
-    }
-}
-
 static void only_one_holds_it(void)
 {
-    struct threads all = {.count = 0};
-    coir_runtime *rt = run_open(3);
-    coir_counter c = COIR_COUNTER_INIT;
-
     memset(&work, 0, sizeof work);
     work.rounds = MANY(3000);
-    for (uintptr_t i = 0; i < 8; i++)
-        CHECK_EQ(coir_submit(rt, &c, contend, (void *)(i + 1)), COIR_OK);
-    CHECK_EQ(coir_submit(rt, &c, cancel_some, NULL), COIR_OK);
-    for (uintptr_t i = 0; i < 3; i++)
-        threads_add(&all, contend_thread, (void *)(i + 100));
-    threads_join(&all);
-    CHECK_EQ(coir_wait(&c), COIR_DONE);
-    run_close(rt);
+    attack_run((struct attack){.fn = contend, .jobs = 8, .threads = 3, .crowd = 4});
     CHECK_EQ(work.plain, work.locked);
     CHECK(work.locked > 0 && (SLOW || work.timed_out > 0));
     CHECK_EQ(coir_mutex_try_lock(&mutex), COIR_OK); /* nothing is left of all that */
@@ -399,8 +365,6 @@ static void losers_stay_in_order(void)
 }
 
 /* -------------------------------------------------------------------------------- destruction */
-
-enum { SCRIBBLE = 0x5a };
 
 /* Memory that goes with the last unlock: a reference count guarded by the mutex itself. */
 struct object {

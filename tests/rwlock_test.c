@@ -2,8 +2,8 @@
 /*
  * rwlock_test.c - many readers or one writer, whoever gives up; nobody is overtaken; only writers poison.
  */
+#include "attack.h"
 #include "child.h"
-#include "threads.h"
 
 #include <stdbool.h>
 
@@ -162,52 +162,20 @@ static void use_once(uint64_t *random)
 
 static void use_often(void *seed)
 {
-    uint64_t random = (uintptr_t)seed * 0x9e3779b97f4a7c15u + 1;
+    uint64_t random = attack_seed(seed);
 
     for (int i = 0; i < work.rounds; i++)
         use_once(&random);
 }
 
-static void *use_on_thread(void *seed)
-{
-    use_often(seed);
-    return NULL;
-}
-
-static void cancel_some(void *unused)
-{
-    (void)unused;
-    for (int i = 0; i < MANY(60); i++) {
-        coir_counter c = COIR_COUNTER_INIT;
-
-        for (uintptr_t k = 0; k < 6; k++)
-            CHECK_EQ(coir_spawn(&c, use_often, (void *)(k + (uintptr_t)i + 1000)), COIR_OK);
-        for (int k = 0; k < i % 8; k++)
-            coir_yield();
-        CHECK_EQ(coir_counter_cancel(&c), COIR_OK);
-        CHECK(coir_wait(&c) >= 0);
-    }
-}
-
 static void readers_share_and_writers_do_not(void)
 {
-    struct threads all = {.count = 0};
-    coir_runtime *rt = run_open(3);
-    coir_counter c = COIR_COUNTER_INIT;
-
     renew();
     memset(&work, 0, sizeof work);
     work.rounds = MANY(2000);
-    for (uintptr_t i = 0; i < 10; i++)
-        CHECK_EQ(coir_submit(rt, &c, use_often, (void *)(i + 1)), COIR_OK);
-    CHECK_EQ(coir_submit(rt, &c, cancel_some, NULL), COIR_OK);
-    for (uintptr_t i = 0; i < 3; i++)
-        threads_add(&all, use_on_thread, (void *)(i + 100));
-    threads_join(&all);
-    CHECK_EQ(coir_wait(&c), COIR_DONE);
-    run_close(rt);
+    attack_run((struct attack){.fn = use_often, .jobs = 10, .threads = 3, .crowd = 6});
     CHECK_EQ(work.plain[0], work.written);
-    CHECK(work.read > 0 && work.together > 0 && work.timed_out > 0);
+    CHECK(work.read > 0 && work.together > 0 && (SLOW || work.timed_out > 0));
     CHECK_EQ(coir_rwlock_write_try_lock(&lock), COIR_OK); /* nothing is left of all that */
     CHECK_EQ(coir_rwlock_write_unlock(&lock), COIR_OK);
 }

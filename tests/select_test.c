@@ -3,8 +3,7 @@
  * select_test.c - one of several operations, exactly: nothing is sent or received besides; the
  * choice is fair; who gives up has done nothing.
  */
-#include "run.h"
-#include "threads.h"
+#include "attack.h"
 
 enum { CHANNELS = 4 };
 
@@ -165,51 +164,20 @@ static void trade_once(uint64_t *random, int64_t deadline)
 
 static void trade(void *seed)
 {
-    uint64_t random = (uintptr_t)seed * 0x9e3779b97f4a7c15u + 1;
+    uint64_t random = attack_seed(seed);
 
     for (int i = 0; i < flow.rounds; i++)
         trade_once(&random, coir_now() + (int64_t)(random_next(&random) % 50000));
 }
 
-static void *trade_on_thread(void *seed)
-{
-    trade(seed);
-    return NULL;
-}
-
-static void cancel_some(void *unused)
-{
-    (void)unused;
-    for (int i = 0; i < MANY(60); i++) {
-        coir_counter c = COIR_COUNTER_INIT;
-
-        for (uintptr_t k = 0; k < 6; k++)
-            CHECK_EQ(coir_spawn(&c, trade, (void *)(k + (uintptr_t)i + 1000)), COIR_OK);
-        for (int k = 0; k < i % 8; k++)
-            coir_yield();
-        CHECK_EQ(coir_counter_cancel(&c), COIR_OK);
-        CHECK(coir_wait(&c) >= 0);
-    }
-}
-
 static void exactly_one_operation_is_done(void)
 {
-    struct threads all = {.count = 0};
-    coir_runtime *rt = run_open(3);
-    coir_counter c = COIR_COUNTER_INIT;
     int total = 0;
 
     memset(&flow, 0, sizeof flow);
     flow.rounds = MANY(2000);
     make(2);
-    for (uintptr_t i = 0; i < 8; i++)
-        CHECK_EQ(coir_submit(rt, &c, trade, (void *)(i + 1)), COIR_OK);
-    CHECK_EQ(coir_submit(rt, &c, cancel_some, NULL), COIR_OK);
-    threads_add(&all, trade_on_thread, (void *)100);
-    threads_add(&all, trade_on_thread, (void *)101);
-    threads_join(&all);
-    CHECK_EQ(coir_wait(&c), COIR_DONE);
-    run_close(rt);
+    attack_run((struct attack){.fn = trade, .jobs = 8, .threads = 2, .crowd = 6});
     for (int i = 0; i < CHANNELS; i++) {
         int x, left = 0;
 
