@@ -20,6 +20,7 @@
 
 #define WINDOW_DEFAULT_NS (10 * COIR_SEC)
 #define PROBE_DEFAULT_NS COIR_SEC
+#define LATE_DEFAULT_NS (10 * COIR_SEC)
 
 /* --------------------------------------------------------------------------------------- open */
 
@@ -36,11 +37,42 @@ static int copy_options(const coir_domain_options *given, coir_domain_options *o
         if (bytes[i])
             return COIR_EINVAL; /* asks for something this library does not know */
     memcpy(o, given, given->size < sizeof *o ? given->size : sizeof *o);
+    if (o->faults_also && o->faults != COIR_FAULTS_CONTAIN)
+        return COIR_EINVAL;
     if (o->full_wait_ns < 0 || o->deadline_ns < 0 || o->panics_window_ns < 0 || o->probe_ns < 0 ||
+        o->probe_late_ns < 0 ||
         o->panics_max > BREAKER_FAILURES_MAX || (unsigned)o->full > COIR_FULL_RUN ||
+        (unsigned)o->faults > COIR_FAULTS_CONTAIN || o->faults_also > COIR_FAULTS_ALSO_ALL ||
         o->jobs_max > UINT64_C(1) << 40)
         return COIR_ERANGE;
     return COIR_OK;
+}
+
+/* Whether the runtime can give what is asked for. */
+static int check_support(struct coir_runtime *rt, const coir_domain_options *o)
+{
+    if (rt->options.panic == COIR_PANIC_ABORT && (o->panics_max || o->faults == COIR_FAULTS_CONTAIN)) {
+        host_log(&rt->host, COIR_LOG_ERROR, "a domain's %s needs panics to be contained, options.panic "
+                 "forbids it", o->panics_max ? "panics_max" : "faults");
+        return COIR_EPOLICY;
+    }
+    if (o->faults == COIR_FAULTS_NONE)
+        return COIR_OK;
+    if (!rt->want_faults) {
+        host_log(&rt->host, COIR_LOG_ERROR, "a domain asks for a policy for faults, but the runtime was "
+                 "opened without options.faults");
+        return COIR_ENOTSUP;
+    }
+    return rt->want_faults(rt, o->faults_also);
+}
+
+static unsigned contained(const struct coir_runtime *rt, const struct coir_domain *parent,
+                          const coir_domain_options *o)
+{
+    if (o->faults == COIR_FAULTS_NONE)
+        return parent ? parent->contained
+                      : faults_contained(rt->options.faults, rt->options.faults_also);
+    return faults_contained(o->faults, o->faults_also);
 }
 
 /* The default deadline is the shorter of its own and the parent's. */
@@ -66,10 +98,12 @@ static struct coir_domain *make(struct coir_runtime *rt, struct coir_domain *par
     d->full = (int)o->full;
     d->full_wait_ns = o->full_wait_ns ? o->full_wait_ns : COIR_NEVER;
     d->deadline_ns = default_deadline(parent, o->deadline_ns);
+    d->contained = contained(rt, parent, o);
     snprintf(d->name, sizeof d->name, "%s", o->name ? o->name : "domain");
     breaker_init(&d->breaker, o->panics_max,
                  o->panics_window_ns ? o->panics_window_ns : WINDOW_DEFAULT_NS,
-                 o->probe_ns ? o->probe_ns : PROBE_DEFAULT_NS, (int64_t *)(void *)(d + 1));
+                 o->probe_ns ? o->probe_ns : PROBE_DEFAULT_NS,
+                 o->probe_late_ns ? o->probe_late_ns : LATE_DEFAULT_NS, (int64_t *)(void *)(d + 1));
     return d;
 }
 
@@ -117,6 +151,8 @@ int coir_domain_open(coir_runtime *rt, coir_domain *parent, const coir_domain_op
     if (!rt || (parent && parent->rt != rt))
         return COIR_EINVAL;
     status = copy_options(options, &o);
+    if (status == COIR_OK)
+        status = check_support(rt, &o);
     if (status != COIR_OK)
         return status;
     if (parent)

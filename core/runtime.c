@@ -210,7 +210,7 @@ static int set_up(struct coir_runtime *rt)
     rt->run = rt->metered ? job_run_metered : job_run;
     rt->drop_pending = spawn_drop_pending;
     graph_plug(rt, &mutex_waits);
-    if (rt->options.faults == COIR_FAULTS_CONTAIN)
+    if (rt->options.faults != COIR_FAULTS_NONE && rt->options.panic != COIR_PANIC_ABORT)
         rt->clean_up = contain_clean_up;
     atomic_store_explicit(&job_ops, &wait_ops, memory_order_relaxed); /* constant */
     atomic_store_explicit(&fatal_details, dump_all, memory_order_relaxed); /* constant */

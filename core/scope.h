@@ -74,6 +74,8 @@ struct coir_domain {
     int full;                   /* enum coir_full */
     int64_t full_wait_ns;       /* COIR_FULL_WAIT: at most so long */
     int64_t deadline_ns;        /* from submission; COIR_NEVER: none */
+    unsigned contained;         /* faults that end a job of it and not the process: FAULT_OVERFLOW, and
+                                   bits of enum coir_fault; read by the handler */
     char name[DOMAIN_NAME_BYTES];
 
     /* Read at each job's start, written when something is wrong. */

@@ -95,6 +95,9 @@ struct coir_runtime {
     /* Settles what the job of a BROKEN fiber owes, and sets its sp to where it goes on. May suspend.
      * NULL: no fault is contained. */
     void (*clean_up)(struct fiber *self, struct fiber *broken);
+    /* Installs handlers for more bits of enum coir_fault. NULL: its workers are not prepared. */
+    int (*want_faults)(struct coir_runtime *rt, unsigned also);
+    unsigned faults_wanted;    /* signals it has handlers for, bits; fault.c's lock */
 
     _Alignas(COIR_CACHE_LINE) _Atomic bool stopping; /* workers go home */
     _Atomic bool canceling;    /* every job is canceled; those not started end so */
@@ -125,6 +128,14 @@ struct coir_runtime {
     struct inject inject;
     struct park park;
 };
+
+#define FAULT_OVERFLOW (1u << 31) /* beside the bits of enum coir_fault */
+
+/* What these options contain. */
+static inline unsigned faults_contained(enum coir_faults faults, unsigned also)
+{
+    return faults == COIR_FAULTS_CONTAIN ? FAULT_OVERFLOW | also : 0;
+}
 
 /* The worker of this thread, or NULL. Only for functions that do not suspend in between: after a
  * suspend the fiber may be on another thread, and a compiler may have kept the address. */

@@ -192,7 +192,8 @@ typedef void coir_fn(void *arg);
 
 enum coir_faults {
     COIR_FAULTS_NONE = 0, /* no signal handler is installed */
-    COIR_FAULTS_REPORT,   /* a stack overflow prints one report, then the process aborts */
+    COIR_FAULTS_REPORT,   /* a stack overflow prints one report, then the process aborts; domains may
+                             ask for more (coir_domain_options) */
     COIR_FAULTS_CONTAIN   /* a stack overflow ends its job only; see "contained faults" */
 };
 
@@ -1531,6 +1532,12 @@ typedef struct coir_domain_options {
     int64_t panics_window_ns; /* 0: 10 s */
     int64_t probe_ns;      /* from the trip until one job is let through to probe; doubled after each
                               probe that panics, up to 64 times; 0: 1 s */
+    enum coir_faults faults; /* what a stack overflow of its jobs does; 0: as in the parent, then as
+                                in options.faults, which must not be COIR_FAULTS_NONE for others */
+    unsigned faults_also;  /* bits of enum coir_fault that are contained, too; only with
+                              COIR_FAULTS_CONTAIN, else COIR_EINVAL */
+    int64_t probe_late_ns; /* a probe that takes longer counts as one that panicked, whatever becomes of
+                              it, so that another can be sent; 0: 10 s; COIR_NEVER: however long */
 } coir_domain_options;
 
 /*
@@ -1540,9 +1547,15 @@ typedef struct coir_domain_options {
  *   options    borrowed for the call; NULL: all defaults, that is a region without limits
  *   domain     receives the handle; NULL is stored on failure
  *
+ * faults replaces what the runtime's options say for jobs of this domain, and of those below that ask for
+ * nothing. A runtime is prepared for it by options.faults, REPORT or more: signal stacks must be there
+ * when its workers start. Handlers for faults_also are installed by the first domain that asks
+ * for them, and stay until the runtime closes. A finalizer has the policy of the job that closes.
+ *
  * Returns     COIR_OK; COIR_EINVAL (size wrong, parent of another runtime); COIR_ERANGE (a negative
- *             time, panics_max above 1024, full unknown); COIR_ENOMEM; COIR_ESHUTDOWN (the parent or the
- *             runtime is closing)
+ *             time, panics_max above 1024, full or faults unknown); COIR_ENOMEM; COIR_ESHUTDOWN (the parent
+ *             or the runtime is closing); COIR_EPOLICY (options.panic is COIR_PANIC_ABORT: panics_max could
+ *             never count, nor a fault be contained); COIR_ENOTSUP (faults, but options.faults is NONE)
  * Call from   any thread
  */
 COIR_API COIR_MUST_USE int coir_domain_open(coir_runtime *runtime, coir_domain *parent,
