@@ -421,6 +421,7 @@ void job_run_outside(const struct work *item)
         return;
     slot = open_try(&j, item->fn, item->arg);
     j.scope = item->scope;
+    j.owed_to = item->owed;
     enter_scope(&j);
     outcome = call(&j, slot);
     leave_scope(&j, outcome);

@@ -6,7 +6,8 @@
  *             are turned away. Visitors leave; after that only its own jobs can add jobs.
  *   drain     its counter settles when the last job of the whole subtree has ended.
  *   cancel    the budget has passed: as coir_domain_cancel, half of CANCEL_BUDGET_NS; then the waits that
- *             a cancel does not end are interrupted, for the other half.
+ *             a cancel does not end are interrupted, and what is still queued is ended, for the
+ *             other half. Then whoever waits for the jobs that are left is told (stuck.c).
  *   finalize  from the leaves up: finalizers, obligations, the books go to the parent, the memory goes.
  *
  * One closer at a time: it claims the subtree by `busy`, under the tree's lock. After COIR_ETIMEDOUT the
@@ -14,11 +15,12 @@
  */
 #include "drain.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #include "boundary.h"
 #include "obligation.h"
+#include "spawn.h"
+#include "stuck.h"
 #include "wait.h"
 
 #define CANCEL_BUDGET_NS (100 * COIR_MS)
@@ -113,49 +115,8 @@ static int cancel(struct coir_domain *d, coir_domain_receipt *receipt)
     if (status != COIR_ETIMEDOUT)
         return status;
     receipt->canceled += wait_wake_domain(d);
+    spawn_drop_canceled(d->rt);
     return drain_uninterrupted(d, end);
-}
-
-/* ---------------------------------------------------------------------------- who did not end */
-
-static void name_job(coir_stuck *s, const struct job *j)
-{
-    *s = (coir_stuck){.job = j->id, .fn = j->fn, .owed_to = (const coir_counter *)(const void *)j->owed_to};
-    snprintf(s->name, sizeof s->name, "%s", j->name ? j->name : "");
-}
-
-/* Tree claimed. The jobs that are in the lists now: they cannot end while the lock is held. */
-static void name_jobs(struct coir_domain *d, coir_domain_receipt *r)
-{
-    lock_take(&d->lock);
-    for (struct member *m = d->members; m && r->stuck_count < COIR_STUCK_MAX; m = m->next)
-        name_job(&r->stuck[r->stuck_count++], CONTAINER_OF(m, struct job, member));
-    lock_drop(&d->lock);
-    for (struct coir_domain *child = d->child; child; child = child->next)
-        name_jobs(child, r);
-}
-
-/* Fills in what a parked fiber waits for, if it carries one of those jobs innermost. */
-static void name_wait(struct fiber *f, void *arg)
-{
-    coir_domain_receipt *r = arg;
-    uint64_t generation;
-
-    if (!fiber_claim_parked(f, &generation))
-        return;
-    for (unsigned i = 0; f->job && i < r->stuck_count; i++)
-        if (r->stuck[i].job && r->stuck[i].job == job_proper(f->job)->id) {
-            r->stuck[i].waits_for = f->waits_for;
-            r->stuck[i].waits_on = f->waits_on;
-        }
-    if (!fiber_publish(f))
-        worker_ready(f);
-}
-
-static void name_stuck(struct coir_domain *d, coir_domain_receipt *r)
-{
-    name_jobs(d, r);
-    worker_each_fiber(d->rt, name_wait, r);
 }
 
 /* ----------------------------------------------------------------------------------- finalize */
@@ -237,7 +198,7 @@ static void write_unfinished(struct coir_domain *d, coir_domain_receipt *r)
 {
     struct domain_books b = {0};
 
-    name_stuck(d, r);
+    stuck_name(d, r);
     lock_take(&d->rt->domains_lock);
     domain_sum(d, &b);
     lock_drop(&d->rt->domains_lock);

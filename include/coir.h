@@ -1690,6 +1690,7 @@ typedef struct coir_domain_receipt {
     int phase;          /* enum coir_phase, the last one it came to */
     unsigned stuck_count; /* of running: those named below */
     coir_stuck stuck[COIR_STUCK_MAX];
+    uint64_t told;      /* waits for jobs of `running`, wherever: they got COIR_ECANCELED */
 } coir_domain_receipt;
 
 /*
@@ -1701,8 +1702,11 @@ typedef struct coir_domain_receipt {
  *   receipt    filled on COIR_OK and COIR_ETIMEDOUT; NULL: not wanted
  *
  * When the budget has passed, or the caller is canceled, the domain is canceled and one more short
- * budget (100 ms) is given. Past that, waits of its fibers that a cancel does not end are interrupted.
- * Domains below are finalized before those above. coir_close does the same to all that are open then.
+ * budget (100 ms) is given. Half of it later waits of its fibers that a cancel does not end are
+ * interrupted, and jobs that are still queued end CANCELED, though their worker be stuck. Then, if a job
+ * still runs, everybody who waits for it, inside the domain or not, gets COIR_ECANCELED: the counter is
+ * still owed, wait again before its memory goes. Who waits from then on waits for the job's end, or for the
+ * next close. Domains below are finalized before those above. coir_close does the same to all that are open then.
  *
  * Returns     COIR_OK; COIR_ETIMEDOUT while a job still runs (the receipt names some); COIR_EINVAL;
  *             COIR_EDEADLK from a job of the domain; COIR_EBUSY while it, or one above or below, is being
