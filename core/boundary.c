@@ -402,12 +402,13 @@ int job_try(coir_fn *fn, void *arg, coir_failure *failure)
     return try_call(fn, arg, failure, false);
 }
 
-int job_try_masked(coir_fn *fn, void *arg)
+int job_try_masked(coir_fn *fn, void *arg, const char *domain)
 {
     struct job j;
     struct job **slot = open_try(&j, fn, arg);
 
     j.is_defer = j.masked = true;
+    j.name = domain;
     return call(&j, slot);
 }
 

@@ -131,21 +131,25 @@ static bool too_many(const struct breaker *b, int64_t now)
     return b->count == b->failures_max && now - b->failed_at[b->newest] <= b->window_ns;
 }
 
-void breaker_count(struct breaker *b, uint64_t record, int64_t now)
+bool breaker_count(struct breaker *b, uint64_t record, int64_t now)
 {
+    bool opens = false;
+
     if (!b->failures_max)
-        return;
+        return false;
     lock_take(&b->lock);
     if (state(b) == BREAKER_CLOSED) {
         b->failed_at[b->newest] = now;
         b->newest = (b->newest + 1) % b->failures_max;
         b->count += b->count < b->failures_max;
-        if (too_many(b, now)) {
-            b->opened++;
-            open_for(b, b->probe_ns, record, now);
-        }
+        opens = too_many(b, now);
+    }
+    if (opens) {
+        b->opened++;
+        open_for(b, b->probe_ns, record, now);
     }
     lock_drop(&b->lock);
+    return opens;
 }
 
 struct breaker_figures breaker_figures(struct breaker *b)

@@ -52,8 +52,8 @@ void breaker_recall(struct breaker *b, const void *who);
 /* The probe is back: closes the breaker, or opens it for twice as long. False: `who` is not the probe. */
 bool breaker_probed(struct breaker *b, const void *who, bool failed, uint64_t record, int64_t now);
 
-/* Counts a failure of somebody who is not the probe. */
-void breaker_count(struct breaker *b, uint64_t record, int64_t now);
+/* Counts a failure of somebody who is not the probe. True: it opens the breaker. */
+bool breaker_count(struct breaker *b, uint64_t record, int64_t now);
 
 struct breaker_figures {
     enum breaker_state state;

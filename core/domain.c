@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "hostcall.h"
 #include "spawn.h"
 #include "wait.h"
 
@@ -128,14 +129,17 @@ static int open_in(struct coir_runtime *rt, struct coir_domain *parent, const co
                    coir_domain **domain)
 {
     struct coir_domain *d = make(rt, parent, o);
+    char name[DOMAIN_NAME_BYTES];
 
     if (!d)
         return COIR_ENOMEM;
+    memcpy(name, d->name, sizeof name);
     if (!link_domain(d)) {
         mem_free(&rt->host, d);
         return COIR_ESHUTDOWN;
     }
     *domain = d;
+    hostcall_domain_opened(rt, name); /* somebody may have closed it already */
     return COIR_OK;
 }
 
@@ -292,6 +296,20 @@ static int admit(struct coir_domain *d, int64_t deadline, struct scope **scope, 
     return COIR_ENOMEM;
 }
 
+/* In the caller. What fails on a plain thread is the runtime's to keep and to report all the same. */
+static void run_here(struct coir_runtime *rt, const struct work *item, uintptr_t frame)
+{
+    struct coir_runtime *before;
+
+    if (fiber_self()) {
+        spawn_in_place(fiber_self(), item, frame);
+        return;
+    }
+    before = runtime_adopt_thread(rt);
+    spawn_outside(item, frame);
+    runtime_adopt_thread(before);
+}
+
 static int submit(struct coir_domain *d, struct work *item, int64_t deadline, uintptr_t frame)
 {
     struct coir_runtime *rt = d->rt;
@@ -307,10 +325,7 @@ static int submit(struct coir_domain *d, struct work *item, int64_t deadline, ui
     item->scope = scope;
     if (!here)
         return spawn_admitted(rt, item, frame);
-    if (fiber_self())
-        spawn_in_place(fiber_self(), item, frame);
-    else
-        spawn_outside(item, frame);
+    run_here(rt, item, frame);
     return COIR_OK;
 }
 
@@ -417,6 +432,7 @@ int coir_domain_cancel(coir_domain *d)
     if (!d)
         return COIR_EINVAL;
     domain_visit(d);
+    hostcall_cancel_requested(d->rt, COIR_CANCEL_DOMAIN);
     domain_cancel(d);
     domain_leave(d);
     return COIR_OK;

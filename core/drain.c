@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "boundary.h"
+#include "hostcall.h"
 #include "obligation.h"
 #include "spawn.h"
 #include "stuck.h"
@@ -110,6 +111,7 @@ static int cancel(struct coir_domain *d, coir_domain_receipt *receipt)
     int64_t end = coir_now() + CANCEL_BUDGET_NS;
     int status;
 
+    hostcall_cancel_requested(d->rt, COIR_CANCEL_DOMAIN_CLOSE);
     receipt->canceled += domain_cancel(d);
     status = drain_uninterrupted(d, end - CANCEL_BUDGET_NS / 2);
     if (status != COIR_ETIMEDOUT)
@@ -121,6 +123,20 @@ static int cancel(struct coir_domain *d, coir_domain_receipt *receipt)
 
 /* ----------------------------------------------------------------------------------- finalize */
 
+/* What it does wrong on a plain thread is the runtime's to keep and to report all the same. */
+static int finalize(struct coir_domain *d, const struct finalizer *f)
+{
+    struct coir_runtime *before;
+    int outcome;
+
+    if (worker_here())
+        return job_try_masked(f->fn, f->arg, d->name);
+    before = runtime_adopt_thread(d->rt);
+    outcome = job_try_masked(f->fn, f->arg, d->name);
+    runtime_adopt_thread(before);
+    return outcome;
+}
+
 static void run_finalizers(struct coir_domain *d, coir_domain_receipt *r)
 {
     struct finalizer *f;
@@ -128,7 +144,7 @@ static void run_finalizers(struct coir_domain *d, coir_domain_receipt *r)
     while ((f = d->finalizers)) { /* no jobs and no visitors any more: ours alone */
         d->finalizers = f->older;
         r->finalizers++;
-        if (job_try_masked(f->fn, f->arg) != COIR_DONE) {
+        if (finalize(d, f) != COIR_DONE) {
             r->finalizer_panics++;
             lock_take(&d->lock);
             d->books.finalizer_panics++;
@@ -151,6 +167,7 @@ static void unlink_domain(struct coir_domain *d)
 static void finish(struct coir_domain *d, coir_domain_receipt *r, struct domain_books *books)
 {
     struct coir_runtime *rt = d->rt;
+    char name[DOMAIN_NAME_BYTES];
 
     run_finalizers(d, r);
     obligation_leak_domain(d);
@@ -164,7 +181,9 @@ static void finish(struct coir_domain *d, coir_domain_receipt *r, struct domain_
     lock_drop(&rt->domains_lock);
     lock_take(&d->lock); /* S4, scope.c: who gave the last place back has left */
     lock_drop(&d->lock);
+    memcpy(name, d->name, sizeof name);
     mem_free(&rt->host, d);
+    hostcall_domain_closed(rt, name);
 }
 
 static void finish_all(struct coir_domain *d, coir_domain_receipt *r)
@@ -209,7 +228,7 @@ static void write_unfinished(struct coir_domain *d, coir_domain_receipt *r)
 
 static int close_claimed(struct coir_domain *d, int64_t deadline, coir_domain_receipt *r)
 {
-    int64_t begin = coir_now();
+    int64_t request = coir_now(), begin = request;
     int status;
 
     domain_turn_away(d, COIR_ESHUTDOWN);
@@ -219,6 +238,7 @@ static int close_claimed(struct coir_domain *d, int64_t deadline, coir_domain_re
         begin_phase(r, COIR_PHASE_CANCEL, &begin);
         status = cancel(d, r);
     }
+    hostcall_domain_drained(d->rt, d->name, coir_now() - request, status);
     if (status == COIR_OK) {
         begin_phase(r, COIR_PHASE_FINALIZE, &begin);
         finish_all(d, r);

@@ -65,13 +65,23 @@ static enum coir_location location_of(const struct job *j)
 {
     for (; j; j = j->outer) {
         if (j->is_defer)
-            return COIR_AT_DEFER;
+            return j->masked ? COIR_AT_FINALIZER : COIR_AT_DEFER;
         if (j->raising)
             return COIR_AT_CLEANUP;
-        if (!j->is_try)
+        if (!j->is_try || (j->scope && !worker_here())) /* or in its caller, on a plain thread */
             return COIR_AT_JOB;
     }
     return !worker_here() && runtime_here() ? COIR_AT_OFFLOAD : COIR_AT_THREAD;
+}
+
+const char *job_domain(const struct job *j)
+{
+    const struct scope *s = j ? j->scope : NULL;
+
+    for (; j; j = j->is_try ? j->outer : NULL)
+        if (j->masked)
+            return j->name;
+    return s ? s->domain->name : "";
 }
 
 static uint32_t resumes_of(struct job *j)
@@ -114,7 +124,7 @@ void job_panicked(struct job *j, const char *text, const void *frame)
     j->raising = true; /* before the host's code runs, which might panic */
     if (worker_here())
         tally(&worker_here()->panics, 1);
-    report_keep(rt, f, text, frame);
+    report_keep(rt, f, text, frame, job_domain(j));
     hostcall_panic_hook(rt, f);
     report_failure(rt, f, text);
     hostcall_panicked(rt, f);

@@ -47,7 +47,7 @@ struct job {
     bool raising;             /* a panic is on its way to this boundary */
     bool told;                /* COIR_ECANCELED has been returned once */
     bool apart;               /* outer is on another stack: a clean-up after it */
-    bool masked;              /* a finalizer: cancels do not reach it */
+    bool masked;              /* a domain's finalizer, its name is the domain's: cancels do not reach it */
     bool obliged;             /* obligations have been bound to it; only if it has a scope, as the next two */
     uintptr_t raised_at;      /* an address below its frames; once a panic or exception is raised */
     struct member member;     /* in its domain's list; scope->domain->lock */
@@ -88,6 +88,9 @@ bool job_owns(const struct job *j, struct counter *c);
 
 /* A fresh failure record, without words, for the job (or the boundary) that runs; NULL: for none. */
 void job_failure(struct job *j, coir_failure *f, int outcome, enum coir_kind kind);
+
+/* The name of the domain whose job, or whose finalizer, runs here; "": none. */
+const char *job_domain(const struct job *j);
 
 /* A panic that the job's record describes has begun: it is kept, counted and told to the hook and the log;
  * from then on the job is raising. Does not return if the policy is to abort. text, frame: as report_keep. */

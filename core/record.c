@@ -9,6 +9,7 @@
  */
 #include "record.h"
 
+#include <stdio.h>
 #include <string.h>
 
 void records_init(struct records *s, const struct host *host, size_t capacity)
@@ -110,19 +111,24 @@ static void fetch_next(struct records *s)
 }
 
 /* Writes what there is and no more. */
-static void fill(struct record *r, const coir_failure *f, const char *text, void *const *pc, unsigned n)
+static void fill(struct record *r, const coir_failure *f, const char *text, const char *domain,
+                 void *const *pc, unsigned n)
 {
     size_t length = strnlen(text, sizeof r->text - 1);
 
     r->failure = *f;
     memcpy(r->text, text, length);
     r->text[length] = '\0';
+    r->domain[0] = '\0';
+    if (*domain)
+        snprintf(r->domain, sizeof r->domain, "%s", domain);
     r->frames = n;
     for (unsigned i = 0; i < n; i++)
         r->frame[i] = pc[i];
 }
 
-void records_add(struct records *s, const coir_failure *f, const char *text, void *const *pc, unsigned n)
+void records_add(struct records *s, const coir_failure *f, const char *text, const char *domain,
+                 void *const *pc, unsigned n)
 {
     bool room = true;
 
@@ -131,7 +137,7 @@ void records_add(struct records *s, const coir_failure *f, const char *text, voi
     while (room && !*block_of(s, s->added))
         room = grow(s);
     if (room) {
-        fill(slot_of(s, s->added), f, text, pc, n);
+        fill(slot_of(s, s->added), f, text, domain, pc, n);
         s->added++;
         fetch_next(s);
     } else {

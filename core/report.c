@@ -44,7 +44,8 @@ static bool may_speak(const coir_failure *f, unsigned *held)
     return false;
 }
 
-void report_keep(struct coir_runtime *rt, coir_failure *f, const char *text, const void *frame)
+void report_keep(struct coir_runtime *rt, coir_failure *f, const char *text, const void *frame,
+                 const char *domain)
 {
     void *pc[COIR_BACKTRACE_MAX];
     unsigned n = 0;
@@ -54,7 +55,7 @@ void report_keep(struct coir_runtime *rt, coir_failure *f, const char *text, con
     if (frame && rt->options.backtrace)
         n = backtrace_capture(pc, COIR_BACKTRACE_MAX, frame);
     f->backtrace = n ? f->id : 0;
-    records_add(&rt->records, f, text, pc, n);
+    records_add(&rt->records, f, text, domain, pc, n);
 }
 
 void report_failure(struct coir_runtime *rt, const coir_failure *f, const char *text)

@@ -19,6 +19,7 @@ struct obligation;
 struct scope {
     struct coir_domain *domain;
     int64_t deadline;           /* COIR_NEVER: none, and this is the one inside the domain */
+    int64_t warn_at;            /* who starts later has little time left; with a deadline only */
     _Atomic uint64_t carriers;  /* work that carries it, of a record of its own */
 };
 

@@ -395,7 +395,7 @@ void coir_counter_done(coir_counter *counter, int outcome)
     job_failure(*job_slot(), &f, outcome, COIR_KIND_DONE);
     snprintf(f.message, sizeof f.message, "released by coir_counter_done as %s",
              coir_status_name(outcome));
-    report_keep(runtime_here(), &f, f.message, NULL);
+    report_keep(runtime_here(), &f, f.message, NULL, job_domain(*job_slot()));
     counter_fail(c, outcome, &f);
 }
 

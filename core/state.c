@@ -24,9 +24,12 @@ NOINLINE struct coir_runtime *runtime_here(void)
     return w ? w->runtime : adopted;
 }
 
-void runtime_adopt_thread(struct coir_runtime *rt)
+struct coir_runtime *runtime_adopt_thread(struct coir_runtime *rt)
 {
+    struct coir_runtime *before = adopted;
+
     adopted = rt;
+    return before;
 }
 
 void runtime_register(struct coir_runtime *rt)

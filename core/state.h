@@ -40,6 +40,10 @@ struct worker {
     bool polling;             /* fibers it readies are its own to run: it wakes others itself */
     uint64_t random;          /* where to start stealing */
     uint64_t job_ids;         /* ids given out */
+    struct {
+        int64_t at;           /* 0: never */
+        uint64_t tick, switches;
+    } checked;                /* the last coir_checkpoint, for metrics.checkpoint */
     uint64_t fp;              /* the thread's floating-point control words as it started */
     struct stack_cache stacks;
     void *io;                 /* the I/O row's state of this worker, or NULL */
@@ -158,7 +162,8 @@ static inline uint64_t worker_turn(struct worker *w)
 /* What coir_checkpoint is asked to do. */
 enum ask {
     ASK_LOOK = 1, /* a cancel may have come */
-    ASK_YIELD = 2 /* others have waited long */
+    ASK_YIELD = 2, /* others have waited long */
+    ASK_MEASURE = 4 /* metrics.checkpoint wants to know each */
 };
 
 /* Anyone. ASKED: a canceler sets its flag, then asks each worker (both seq_cst). A job that it does not
@@ -182,9 +187,10 @@ static inline struct fiber *fiber_self(void)
     return w ? w->current : NULL;
 }
 
-/* The runtime this thread works for, as a worker or one of its offload threads, or NULL. */
+/* The runtime this thread works for, as a worker, one of its offload threads, or in a call of its domains;
+ * or NULL. */
 struct coir_runtime *runtime_here(void);
-void runtime_adopt_thread(struct coir_runtime *rt); /* an offload thread says so */
+struct coir_runtime *runtime_adopt_thread(struct coir_runtime *rt); /* a plain thread; returns the one before */
 
 /* A flag of struct coir_runtime, set by runtime.c (CLOSE). */
 static inline bool runtime_flag(_Atomic bool *flag)

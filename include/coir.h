@@ -102,10 +102,11 @@ enum coir_kind {
     COIR_KIND_HELD,     /* a job returned while it held a lock */
     COIR_KIND_STACK_OVERFLOW, /* a contained stack overflow */
     COIR_KIND_FAULT,    /* a contained fault of another kind */
-    COIR_KIND_EXPIRED   /* its deadline passed before it started */
+    COIR_KIND_EXPIRED,  /* its deadline passed before it started */
+    COIR_KIND_LEAK      /* an obligation was not discharged in time */
 };
 
-#define COIR_KINDS (COIR_KIND_EXPIRED + 1)
+#define COIR_KINDS (COIR_KIND_LEAK + 1)
 
 /* Where a failure happened: in which of the calls that a boundary contains. */
 enum coir_location {
@@ -114,10 +115,12 @@ enum coir_location {
     COIR_AT_CLEANUP,   /* a finalizer: a cleanup or destructor that an unwinding panic runs */
     COIR_AT_OFFLOAD,   /* a coir_offload call, on its own thread */
     COIR_AT_THREAD,    /* a plain thread: coir_try, coir_counter_done */
-    COIR_AT_SCHEDULER  /* never ran: skipped or dropped by the scheduler */
+    COIR_AT_SCHEDULER, /* never ran: skipped or dropped by the scheduler */
+    COIR_AT_FINALIZER, /* the clean-up of a domain that closes, phase finalize: a coir_domain_finalizer */
+    COIR_AT_OBLIGATION /* where an obligation was taken that leaked; job: who took it */
 };
 
-#define COIR_LOCATIONS (COIR_AT_SCHEDULER + 1)
+#define COIR_LOCATIONS (COIR_AT_OBLIGATION + 1)
 
 #define COIR_MESSAGE_BYTES 72
 
@@ -224,8 +227,21 @@ enum coir_cancel {
     COIR_CANCEL_ASKED = 0, /* coir_counter_cancel */
     COIR_CANCEL_PASSED_ON, /* a canceled job waits for them */
     COIR_CANCEL_OWNER,     /* the job whose frames they are owed to panics, or did not wait */
-    COIR_CANCEL_CLOSE      /* coir_close, past its budget: everything */
+    COIR_CANCEL_CLOSE,     /* coir_close, past its budget: everything */
+    COIR_CANCEL_DOMAIN,    /* coir_domain_cancel */
+    COIR_CANCEL_DOMAIN_CLOSE /* coir_domain_close, or coir_close for an open domain, past its budget */
 };
+
+/* What can be said of a job that has not ended. */
+typedef struct coir_job_info {
+    uint64_t job;      /* its id; 0: it runs, and has none yet (coir_job_id gives one) */
+    const char *name;  /* as given to coir_job_name, NULL if not; the job's memory: valid while it lives */
+    coir_fn *fn;       /* what it runs */
+    int worker;        /* that runs it; -1: none does, it waits */
+    const char *waits_for; /* such as "counter", "sleep", "recv", "worker"; NULL: it runs */
+    const void *waits_on;  /* the counter or other object, to compare with; NULL: none */
+    int64_t since;     /* coir_now() when it began to wait; 0: not noted (options.park_times or .deadlock) */
+} coir_job_info;
 
 /*
  * What a runtime tells as it happens, for a program's own metrics. Zero it, set size to
@@ -250,7 +266,8 @@ typedef struct coir_metrics {
     /* A coir_close has drained, or given up: COIR_OK or COIR_ETIMEDOUT. */
     void (*drained)(void *arg, int64_t ns, int status);
 
-    /* A fiber blocks until a deadline at the latest, in a wait, I/O or offload; and it has passed. */
+    /* A fiber blocks until a deadline at the latest, in a wait, I/O or offload; and it has passed. Or a job
+     * is submitted to a domain with a deadline; and has ended EXPIRED. */
     void (*deadline_set)(void *arg, int64_t deadline);
     void (*deadline_exceeded)(void *arg, int64_t deadline);
 
@@ -260,6 +277,32 @@ typedef struct coir_metrics {
     /* A worker looks at its timers and I/O: every 61st turn, and all the time while it spins idly.
      * queued: jobs in its own queue. */
     void (*tick)(void *arg, unsigned worker, size_t queued);
+
+    /* A domain was opened; has been closed for good. The name is valid for the call. */
+    void (*domain_opened)(void *arg, const char *domain);
+    void (*domain_closed)(void *arg, const char *domain);
+
+    /* A close of a domain has drained, or given up: COIR_OK, COIR_ETIMEDOUT or COIR_ENOMEM. ns: without
+     * finalizers. */
+    void (*domain_drained)(void *arg, const char *domain, int64_t ns, int status);
+
+    /* A domain has reached its panic threshold, with this failure. */
+    void (*domain_tripped)(void *arg, const char *domain, uint64_t failure);
+
+    /* An obligation was taken, discharged, not discharged in time. what: as it was given. */
+    void (*obligation_taken)(void *arg, const char *what);
+    void (*obligation_discharged)(void *arg, const char *what);
+    void (*obligation_leaked)(void *arg, const char *what);
+
+    /* A job of a domain starts when less than a quarter of the time until its deadline is left. */
+    void (*deadline_warned)(void *arg, int64_t deadline);
+
+    /* A job has called coir_checkpoint again, ns after the last time, without having suspended since. Not
+     * NULL: each coir_checkpoint reads the clock. */
+    void (*checkpoint)(void *arg, unsigned worker, int64_t ns);
+
+    /* A job has not suspended for options.stall_ns, or more: ns. Once for each; from the watcher's thread. */
+    void (*stuck)(void *arg, const coir_job_info *job, int64_t ns);
 } coir_metrics;
 
 /* What is done about jobs that wait for each other in a circle; see coir_deadlock_check. */
@@ -314,8 +357,8 @@ typedef struct coir_options {
     /* Under COIR_PANIC_ABORT a panic, or a foreign exception that reaches a boundary, ends the
      * process, and what needs containment (coir_try) refuses with COIR_EPOLICY. coir_fail works. */
     enum coir_panic_policy panic;
-    enum coir_panic_policy defer_panic; /* the same for coir_defer handlers alone: state that was not
-                                           cleaned up may be worse than a job that broke */
+    enum coir_panic_policy defer_panic; /* the same for coir_defer handlers and finalizers of domains alone:
+                                           what was not cleaned up may be worse than a job that broke */
     unsigned records; /* failures kept for coir_failure_find; 0: COIR_RECORDS, the most. Up to 0.7 KB each,
                          allocated as failures come */
     unsigned park_times; /* 1: waits note when they began, for coir_dump; a clock reading each */
@@ -344,17 +387,6 @@ typedef struct coir_options {
                          of a job that is logged may end with EINTR. */
     enum coir_deadlock_policy deadlock; /* checked when all workers are idle, and every second */
 } coir_options;
-
-/* What can be said of a job that has not ended. */
-typedef struct coir_job_info {
-    uint64_t job;      /* its id; 0: it runs, and has none yet (coir_job_id gives one) */
-    const char *name;  /* as given to coir_job_name, NULL if not; the job's memory: valid while it lives */
-    coir_fn *fn;       /* what it runs */
-    int worker;        /* that runs it; -1: none does, it waits */
-    const char *waits_for; /* such as "counter", "sleep", "recv", "worker"; NULL: it runs */
-    const void *waits_on;  /* the counter or other object, to compare with; NULL: none */
-    int64_t since;     /* coir_now() when it began to wait; 0: not noted (options.park_times or .deadlock) */
-} coir_job_info;
 
 #define COIR_LEFT_MAX 16
 
@@ -845,6 +877,15 @@ COIR_API int coir_failure_next(coir_runtime *runtime, uint64_t *cursor, coir_fai
  * Returns     as coir_failure_find
  */
 COIR_API int coir_failure_text(coir_runtime *runtime, uint64_t id, char *text, size_t bytes);
+
+/*
+ * The domain of a kept failure: of its job, or of the finalizer or obligation that it is about.
+ *
+ *   name       receives it, terminated, cut to bytes; "" outside every domain
+ *
+ * Returns     as coir_failure_find
+ */
+COIR_API int coir_failure_domain(coir_runtime *runtime, uint64_t id, char *name, size_t bytes);
 
 #define COIR_BACKTRACE_MAX 32 /* frames of a backtrace */
 
@@ -1622,7 +1663,7 @@ COIR_API int coir_domain_cancel(coir_domain *domain);
  * Runs fn(arg) when the domain closes and its jobs have ended; last in, first out.
  *
  * It runs on whoever closes the domain, in a boundary of its own. Cancels do not reach it. One that
- * panics is reported and counted; the others still run.
+ * panics is reported and counted (COIR_AT_FINALIZER); the others still run.
  *
  * Returns     COIR_OK; COIR_EINVAL; COIR_ENOMEM; COIR_ESHUTDOWN (the domain is closing)
  * Call from   any thread
@@ -1732,7 +1773,8 @@ typedef struct coir_obligation {
 /*
  * Takes an obligation in a domain. It must be discharged exactly once: before the domain is closed
  * and, if it is taken by a job of this very domain, before this job ends (or see
- * coir_obligation_detach). One that is not has leaked: it is logged with the place that took it, and counted.
+ * coir_obligation_detach). One that is not has leaked: it is logged with the place that took it, counted, and
+ * kept as a failure (kind LEAK, FAILED; whoever took it ends as it would have).
  *
  *   domain     NULL: the calling job's
  *   what       borrowed until it is discharged; a string constant, as a rule
