@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * domain.c - domains: opening one, starting jobs in it, waiting for a place, cancel, figures.
+ * domain.c - domains: opening one, starting jobs in it, waiting for a place, cancel.
  *
- * What a running job does to its domain is in scope.c, how one closes in drain.c.
+ * What a running job does to its domain is in scope.c, how one closes in drain.c, its figures in figures.c.
  *
  * Orderings
  *   VISIT  a call from outside counts itself as a visitor (seq_cst), then looks at closing (seq_cst);
@@ -44,7 +44,8 @@ static int copy_options(const coir_domain_options *given, coir_domain_options *o
         o->probe_late_ns < 0 ||
         o->panics_max > BREAKER_FAILURES_MAX || (unsigned)o->full > COIR_FULL_RUN ||
         (unsigned)o->faults > COIR_FAULTS_CONTAIN || o->faults_also > COIR_FAULTS_ALSO_ALL ||
-        o->jobs_max > UINT64_C(1) << 40)
+        o->jobs_max > UINT64_C(1) << 40 || o->stacks_max > UINT64_C(1) << 40 ||
+        o->memory_max > INT64_MAX)
         return COIR_ERANGE;
     return COIR_OK;
 }
@@ -99,6 +100,9 @@ static struct coir_domain *make(struct coir_runtime *rt, struct coir_domain *par
     d->full = (int)o->full;
     d->full_wait_ns = o->full_wait_ns ? o->full_wait_ns : COIR_NEVER;
     d->deadline_ns = default_deadline(parent, o->deadline_ns);
+    d->memory_max = o->memory_max;
+    d->stacks_max = o->stacks_max;
+    d->stacks_at = o->stacks_max ? d : parent ? parent->stacks_at : NULL;
     d->contained = contained(rt, parent, o);
     snprintf(d->name, sizeof d->name, "%s", o->name ? o->name : "domain");
     breaker_init(&d->breaker, o->panics_max,
@@ -434,90 +438,6 @@ int coir_domain_cancel(coir_domain *d)
     domain_visit(d);
     hostcall_cancel_requested(d->rt, COIR_CANCEL_DOMAIN);
     domain_cancel(d);
-    domain_leave(d);
-    return COIR_OK;
-}
-
-/* ------------------------------------------------------------------------------------ figures */
-
-static void add(struct domain_books *sum, const struct domain_books *b)
-{
-    for (int o = 0; o <= COIR_PANICKED; o++)
-        sum->ended[o] += b->ended[o];
-    sum->admitted += b->admitted;
-    sum->refused += b->refused;
-    sum->trips += b->trips;
-    sum->skipped += b->skipped;
-    sum->finalizer_panics += b->finalizer_panics;
-    sum->taken += b->taken;
-    sum->held += b->held;
-    sum->leaked += b->leaked;
-}
-
-void domain_sum(struct coir_domain *d, struct domain_books *sum)
-{
-    struct domain_books own;
-
-    lock_take(&d->lock);
-    own = d->books;
-    lock_drop(&d->lock);
-    own.admitted += tally_read(&d->admitted);
-    own.refused += tally_read(&d->refused);
-    own.trips += breaker_figures(&d->breaker).opened;
-    add(sum, &own);
-    for (struct coir_domain *child = d->child; child; child = child->next)
-        domain_sum(child, sum);
-}
-
-void domain_fold(struct coir_domain *into, const struct domain_books *b)
-{
-    lock_take(&into->lock);
-    add(&into->books, b);
-    lock_drop(&into->lock);
-}
-
-uint64_t domain_in_flight(struct coir_domain *d)
-{
-    return atomic_load_explicit(&d->jobs.state, memory_order_acquire) / COUNTER_ONE; /* SETTLE, counter.c */
-}
-
-static int state_of(struct coir_domain *d, enum breaker_state b)
-{
-    if (domain_is_closing(d))
-        return COIR_DOMAIN_CLOSING;
-    if (scope_canceled(&d->scope))
-        return COIR_DOMAIN_CANCELED;
-    return b == BREAKER_CLOSED ? COIR_DOMAIN_OPEN
-           : b == BREAKER_OPEN ? COIR_DOMAIN_TRIPPED
-                               : COIR_DOMAIN_HALF_OPEN;
-}
-
-int coir_domain_stats_read(coir_domain *d, coir_domain_stats *stats)
-{
-    struct domain_books b = {0};
-    struct breaker_figures f;
-
-    if (!d || !stats)
-        return COIR_EINVAL;
-    domain_visit(d);
-    lock_take(&d->rt->domains_lock);
-    domain_sum(d, &b);
-    lock_drop(&d->rt->domains_lock);
-    f = breaker_figures(&d->breaker);
-    *stats = (coir_domain_stats){
-        .admitted = b.admitted,
-        .skipped = b.skipped,
-        .refused = b.refused,
-        .in_flight = domain_in_flight(d),
-        .trips = b.trips,
-        .finalizer_panics = b.finalizer_panics,
-        .obligations = b.taken,
-        .obligations_held = b.held,
-        .obligations_leaked = b.leaked,
-        .tripped_by = f.opened_by,
-        .state = state_of(d, f.state),
-    };
-    memcpy(stats->ended, b.ended, sizeof stats->ended);
     domain_leave(d);
     return COIR_OK;
 }

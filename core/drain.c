@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "boundary.h"
+#include "charge.h"
 #include "hostcall.h"
 #include "obligation.h"
 #include "spawn.h"
@@ -168,10 +169,15 @@ static void finish(struct coir_domain *d, coir_domain_receipt *r, struct domain_
 {
     struct coir_runtime *rt = d->rt;
     char name[DOMAIN_NAME_BYTES];
+    uint64_t leaked;
 
     run_finalizers(d, r);
     obligation_leak_domain(d);
     await_visitors(d); /* late ones that were told that it closes */
+    leaked = charge_end(d);
+    lock_take(&d->lock);
+    d->books.memory_leaked += leaked;
+    lock_drop(&d->lock);
     lock_take(&rt->domains_lock);
     *books = (struct domain_books){0};
     domain_sum(d, books);
@@ -198,6 +204,7 @@ static void finish_all(struct coir_domain *d, coir_domain_receipt *r)
     } while (leaf != d);
     memcpy(r->ended, books.ended, sizeof r->ended);
     r->obligations_leaked = books.leaked;
+    r->memory_leaked = books.memory_leaked;
 }
 
 /* ----------------------------------------------------------------------------------- together */
@@ -223,6 +230,7 @@ static void write_unfinished(struct coir_domain *d, coir_domain_receipt *r)
     lock_drop(&d->rt->domains_lock);
     memcpy(r->ended, b.ended, sizeof r->ended);
     r->obligations_leaked = b.leaked;
+    r->memory_leaked = b.memory_leaked;
     r->running = domain_in_flight(d);
 }
 

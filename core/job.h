@@ -73,6 +73,34 @@ uint64_t job_id(struct job *j);
 /* The same for one that is no coir_try, by a thread that holds its parked fiber. */
 uint64_t job_id_held(struct coir_runtime *rt, struct job *j);
 
+static inline bool job_stack_counts(const struct fiber *self)
+{
+    return UNLIKELY(self->job && self->job->scope && self->job->scope->domain->stacks_at);
+}
+
+/* As worker_park_begin and worker_park, for a fiber that may run a job: its domain may limit how many of its
+ * jobs are parked. must: nothing but what is waited for can end the wait, so that does not refuse it. */
+static inline bool job_park_begin(struct fiber *self, uint64_t *generation, const char *what,
+                                  const void *on, bool must)
+{
+    if (job_stack_counts(self) && !scope_take_stack(self->job->scope, must))
+        return false;
+    if (LIKELY(worker_park_begin(self, generation, what, on)))
+        return true;
+    if (job_stack_counts(self))
+        scope_give_stack(self->job->scope);
+    return false;
+}
+
+static inline enum wake job_park(struct fiber *self)
+{
+    enum wake why = worker_park(self);
+
+    if (job_stack_counts(self))
+        scope_give_stack(self->job->scope);
+    return why;
+}
+
 /* The job itself, for one that is a coir_try inside it. */
 struct job *job_proper(struct job *j);
 

@@ -173,6 +173,50 @@ struct scope *scope_make(struct coir_domain *d, int64_t deadline)
     return s;
 }
 
+/* ------------------------------------------------------------------------------------- stacks */
+
+/* The next level above that limits stacks. */
+static struct coir_domain *stacks_above(const struct coir_domain *d)
+{
+    return d->parent ? d->parent->stacks_at : NULL;
+}
+
+static bool take_stack(struct coir_domain *d, bool must)
+{
+    uint64_t n = atomic_load_explicit(&d->stacks, memory_order_relaxed); /* rechecked by the CAS */
+
+    do
+        if (n >= d->stacks_max && !must)
+            return false;
+    while (!atomic_compare_exchange_weak_explicit(&d->stacks, &n, n + 1, memory_order_relaxed,
+                                                  memory_order_relaxed)); /* exact; orders nothing */
+    return true;
+}
+
+static void give_stacks(struct coir_domain *d, const struct coir_domain *end)
+{
+    for (; d != end; d = stacks_above(d))
+        atomic_fetch_sub_explicit(&d->stacks, 1, memory_order_relaxed); /* as take_stack */
+}
+
+bool scope_take_stack(struct scope *s, bool must)
+{
+    struct coir_domain *first = s->domain->stacks_at;
+
+    for (struct coir_domain *d = first; d; d = stacks_above(d))
+        if (UNLIKELY(!take_stack(d, must))) {
+            give_stacks(first, d);
+            atomic_fetch_add_explicit(&s->domain->denied, 1, memory_order_relaxed); /* a figure */
+            return false;
+        }
+    return true;
+}
+
+void scope_give_stack(struct scope *s)
+{
+    give_stacks(s->domain->stacks_at, NULL);
+}
+
 /* ------------------------------------------------------------------------------ start and end */
 
 /* Takes back the probes that `who` was to be at the levels below `end`. */

@@ -166,7 +166,7 @@ int sleeper_begin(struct sleeper *s, const char *what, const void *on)
     s->fiber = fiber_self();
     s->taken = NULL;
     atomic_store_explicit(&s->state, SLEEPER_WAITS, memory_order_relaxed); /* published by WORD */
-    if (s->fiber && !worker_park_begin(s->fiber, &s->generation, what, on))
+    if (s->fiber && !job_park_begin(s->fiber, &s->generation, what, on, false))
         return COIR_ENOMEM;
     return COIR_OK;
 }
@@ -176,7 +176,7 @@ void sleeper_abandon(struct sleeper *s)
     if (!s->fiber)
         return;
     fiber_wake(s->fiber, s->generation, WAKE_EVENT);
-    worker_park(s->fiber);
+    job_park(s->fiber);
 }
 
 bool sleeper_retract(struct sleeper *s)
@@ -191,7 +191,7 @@ static int fiber_sleep(struct sleeper *s, int64_t deadline)
 
     alarm_arm(&alarm, s->fiber, s->generation, deadline);
     notice_cancel(s->fiber, s->generation);
-    reason = worker_park(s->fiber);
+    reason = job_park(s->fiber);
     alarm_cancel(&alarm);
     return reason == WAKE_EVENT      ? COIR_OK
            : reason == WAKE_TIMEOUT  ? COIR_ETIMEDOUT

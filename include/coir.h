@@ -1579,6 +1579,13 @@ typedef struct coir_domain_options {
                               COIR_FAULTS_CONTAIN, else COIR_EINVAL */
     int64_t probe_late_ns; /* a probe that takes longer counts as one that panicked, whatever becomes of
                               it, so that another can be sent; 0: 10 s; COIR_NEVER: however long */
+    uint64_t memory_max;   /* bytes that coir_domain_charge lets its jobs, and those of domains below, account
+                              for; 0: no limit */
+    size_t stacks_max;     /* jobs, those of domains below included, that may be parked in a wait at once: each
+                              keeps a stack. A further wait returns COIR_ENOMEM, as when the runtime has no
+                              stack left, and can be made again. A wait for jobs that the caller has
+                              spawned itself on a counter of its frames counts, but is not refused. 0: no
+                              limit */
 } coir_domain_options;
 
 /*
@@ -1594,7 +1601,7 @@ typedef struct coir_domain_options {
  * for them, and stay until the runtime closes. A finalizer has the policy of the job that closes.
  *
  * Returns     COIR_OK; COIR_EINVAL (size wrong, parent of another runtime); COIR_ERANGE (a negative
- *             time, panics_max above 1024, full or faults unknown); COIR_ENOMEM; COIR_ESHUTDOWN (the parent
+ *             time, a number too large, full or faults unknown); COIR_ENOMEM; COIR_ESHUTDOWN (the parent
  *             or the runtime is closing); COIR_EPOLICY (options.panic is COIR_PANIC_ABORT: panics_max could
  *             never count, nor a fault be contained); COIR_ENOTSUP (faults, but options.faults is NONE)
  * Call from   any thread
@@ -1695,6 +1702,9 @@ typedef struct coir_domain_stats {
     uint64_t obligations_leaked; /* of those: not discharged in time */
     uint64_t tripped_by; /* id of the failure that tripped the domain itself last; 0: it never was */
     int state;          /* enum coir_domain_state, of the domain itself */
+    uint64_t memory;    /* bytes charged now */
+    uint64_t stacks;    /* jobs parked now; counted with stacks_max only */
+    uint64_t denied;    /* charges and waits refused for memory_max and stacks_max */
 } coir_domain_stats;
 
 /*
@@ -1732,6 +1742,7 @@ typedef struct coir_domain_receipt {
     unsigned stuck_count; /* of running: those named below */
     coir_stuck stuck[COIR_STUCK_MAX];
     uint64_t told;      /* waits for jobs of `running`, wherever: they got COIR_ECANCELED */
+    uint64_t memory_leaked; /* bytes still charged when their domain was finalized, since it was opened */
 } coir_domain_receipt;
 
 /*
@@ -1758,6 +1769,37 @@ typedef struct coir_domain_receipt {
  */
 COIR_API COIR_MUST_USE int coir_domain_close(coir_domain *domain, int64_t drain_ns,
                                              coir_domain_receipt *receipt);
+
+/* --------------------------------------------------------------------- memory of a domain */
+
+/*
+ * Accounts for memory that is used for a domain's work, before it is taken. coir does not look at malloc:
+ * whoever knows what a request costs says so, and is told in time when the domain has had its share.
+ * Whatever is charged must be discharged before the domain closes; the rest is logged and reported in
+ * the receipt (memory_leaked), and taken off the domains above.
+ *
+ *   domain     NULL: the calling job's
+ *   bytes      0 is legal
+ *
+ * Returns     COIR_OK; COIR_ENOMEM (memory_max of the domain or of one above; nothing is charged);
+ *             COIR_EPERM (domain NULL outside every domain); COIR_ESHUTDOWN (the domain is closing and
+ *             the caller is no job in it)
+ * Call from   any thread while the domain lives
+ * Cost        one atomic operation for each level, and four
+ */
+COIR_API COIR_MUST_USE int coir_domain_charge(coir_domain *domain, size_t bytes);
+
+/*
+ * The memory has been given back. Not bound to whoever charged it, nor to the amounts of single charges.
+ *
+ *   domain     the one it was charged to; NULL: the calling job's
+ *
+ * Returns     COIR_OK; COIR_ERANGE (more than is charged to this very domain; nothing has changed);
+ *             COIR_EPERM (domain NULL outside every domain)
+ * Call from   any thread while the domain lives
+ * Cost        as coir_domain_charge
+ */
+COIR_API int coir_domain_discharge(coir_domain *domain, size_t bytes);
 
 /* ------------------------------------------------------------------------------ obligations */
 
