@@ -167,12 +167,17 @@ static COLD int caught(struct job *j, void *exception)
     return COIR_PANICKED;
 }
 
-/* What the job left in its frames: handlers, values of its own, locks. */
-static int end_frames(struct job *j, int outcome)
+/* What the job left in its frames: handlers, values of its own, locks. The handlers may have spawned on
+ * counters there, as the job itself. */
+static int end_frames(struct job *j, int outcome, uintptr_t frame)
 {
     outcome = run_deferred(j, outcome);
     if (j->locals)
         outcome = job_ops_set()->end_locals(j, outcome);
+    if (j->owned && outcome == COIR_PANICKED)
+        job_settle_owned(j, frame); /* its record says why */
+    else if (j->owned && returned_owing(j, frame) == COIR_PANICKED)
+        outcome = COIR_PANICKED;
     return j->held ? end_holding(j, outcome) : outcome;
 }
 
@@ -190,7 +195,7 @@ static COLD int end_slowly(struct job *j, void *exception, uintptr_t frame)
 
         outcome = owing > outcome ? owing : outcome;
     }
-    return end_frames(j, outcome);
+    return end_frames(j, outcome, frame);
 }
 
 /* Calls the job in its boundary. Kept apart from the settling so that its frame is the job's. */
@@ -247,9 +252,10 @@ void job_end_apart(struct job *j, uintptr_t low)
 
     open_job(&bridge, NULL, NULL, NULL, j->scope, j, true);
     bridge.apart = true;
+    bridge.raised_at = low;
     *slot = &bridge;
     job_settle_owned(j, low);
-    end_frames(j, COIR_PANICKED);
+    end_frames(j, COIR_PANICKED, low);
     *slot = NULL;
 }
 

@@ -189,7 +189,7 @@ static bool line_up(struct coir_domain *at, struct entrant *e)
     bool listed = false;
 
     lock_take(&at->lock);
-    if (domain_is_closing(e->target))
+    if (domain_is_closing(e->target) || runtime_flag(&at->rt->canceling)) /* or domain_turn_away_all */
         e->verdict = COIR_ESHUTDOWN;
     else if (scope_canceled(&e->target->scope))
         e->verdict = COIR_ECANCELED;
@@ -422,6 +422,15 @@ void domain_turn_away(struct coir_domain *d, int verdict)
     for (struct coir_domain *at = d->parent; at; at = at->parent)
         turn_away(at, d, verdict);
     lock_drop(&d->rt->domains_lock);
+}
+
+/* Who lines up later sees that the runtime cancels: the lock orders the two. */
+void domain_turn_away_all(struct coir_runtime *rt, int verdict)
+{
+    lock_take(&rt->domains_lock);
+    for (struct coir_domain *d = rt->domains; d; d = d->next)
+        turn_away_below(d, d, verdict);
+    lock_drop(&rt->domains_lock);
 }
 
 size_t domain_cancel(struct coir_domain *d)

@@ -135,13 +135,13 @@ void job_panicked(struct job *j, const char *text, const void *frame)
 /* ---------------------------------------------------------------- counters in the job's frames */
 
 /* The job in whose frames an address lies; frame is an address below them all. A coir_try shares
- * the stack with the job around it. */
+ * the stack with the job around it; a clean-up has one of its own, and knows where the job's ends. */
 static struct job *job_around(struct job *j, uintptr_t address, uintptr_t frame)
 {
-    for (; j; j = j->is_try && !j->apart ? j->outer : NULL) {
+    for (; j; j = j->is_try ? j->outer : NULL) {
         if (address >= frame && address < (uintptr_t)j)
             return j;
-        frame = (uintptr_t)j;
+        frame = j->apart ? j->raised_at : (uintptr_t)j;
     }
     return NULL;
 }

@@ -49,7 +49,8 @@ struct job {
     bool apart;               /* outer is on another stack: a clean-up after it */
     bool masked;              /* a domain's finalizer, its name is the domain's: cancels do not reach it */
     bool obliged;             /* obligations have been bound to it; only if it has a scope, as the next two */
-    uintptr_t raised_at;      /* an address below its frames; once a panic or exception is raised */
+    uintptr_t raised_at;      /* an address below its frames; once a panic or exception is raised. apart:
+                                 below outer's */
     struct member member;     /* in its domain's list; scope->domain->lock */
     struct obligation *obligations; /* bound to it; scope->domain->lock */
     struct defer_block *more; /* further handlers */

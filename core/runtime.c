@@ -378,6 +378,7 @@ static bool cancel_all(struct coir_runtime *rt, coir_receipt *receipt)
 
     hostcall_cancel_requested(rt, COIR_CANCEL_CLOSE);
     atomic_store_explicit(&rt->canceling, true, memory_order_seq_cst); /* ASK, fiber.c; CLOSE */
+    domain_turn_away_all(rt, COIR_ESHUTDOWN);
     receipt->canceled += wait_wake_canceled(rt);
     spawn_drop_queued(rt);
     if (drain(rt, end - CANCEL_BUDGET_NS / 2))

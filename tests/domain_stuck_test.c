@@ -211,6 +211,50 @@ static void a_job_on_a_plain_thread_is_owed_too(void)
     run_close(rt);
 }
 
+/* A thread waits for a place that the stuck job holds. */
+struct entrant {
+    coir_domain *domain;
+    int waits, told, status;
+};
+
+static void *enters(void *arg)
+{
+    struct entrant *e = arg;
+
+    run_set(&e->waits);
+    e->status = coir_domain_submit(e->domain, NULL, job_count, NULL);
+    run_set(&e->told);
+    return NULL;
+}
+
+static void a_close_of_the_runtime_turns_away_who_waits_for_a_place(void)
+{
+    coir_domain_options o = domain_options("full");
+    coir_runtime *rt = run_open(1);
+    struct entrant e[2] = {{NULL, 0, 0, 1}, {NULL, 0, 0, 1}};
+    struct hold h = {0, 0};
+    struct threads t = {0};
+
+    o.jobs_max = 1;
+    o.full = COIR_FULL_WAIT;
+    e[0].domain = domain_open(rt, NULL, &o);
+    e[1].domain = domain_open(rt, e[0].domain, NULL); /* waits at the level above */
+    CHECK_EQ(coir_domain_submit(e[0].domain, NULL, job_spin, &h), COIR_OK);
+    run_until(&h.started);
+    for (int i = 0; i < 2; i++)
+        threads_add(&t, enters, &e[i]);
+    run_until(&e[0].waits);
+    run_until(&e[1].waits);
+    CHECK_EQ(coir_close(rt, 0, NULL), COIR_ETIMEDOUT);
+    for (int i = 0; i < 2; i++) {
+        run_until(&e[i].told); /* while the job is stuck, though they may line up only now */
+        CHECK_EQ(e[i].status, COIR_ESHUTDOWN);
+    }
+    run_set(&h.go);
+    threads_join(&t);
+    run_close(rt);
+}
+
 /* Counters that settle and go, in frames that are used again, while a close looks for who waits. */
 struct churn {
     coir_runtime *rt;
@@ -272,4 +316,4 @@ static void nobody_is_told_in_error(void)
 
 CHECK_MAIN(CASE(whoever_waits_for_a_stuck_job_is_told), CASE(who_waits_for_something_else_is_not),
            CASE(what_is_queued_behind_a_stuck_job_ends), CASE(a_job_on_a_plain_thread_is_owed_too),
-           CASE(nobody_is_told_in_error))
+           CASE(a_close_of_the_runtime_turns_away_who_waits_for_a_place), CASE(nobody_is_told_in_error))
