@@ -209,7 +209,7 @@ static void no_more_jobs_park_than_its_domain_and_those_above_allow(void)
 {
     coir_runtime *rt = run_open(2);
     coir_domain *top = open_limited(rt, NULL, 0, 3), *low = open_limited(rt, top, 0, 2),
-                *none = open_limited(rt, low, 0, 0);
+                *none = open_limited(rt, low, 0, 0), *beside = open_limited(rt, top, 0, 2);
     coir_counter gate = COIR_COUNTER_INIT, done = COIR_COUNTER_INIT;
     struct sleeper s[6] = {{&gate, 1}, {&gate, 1}, {&gate, 1}, {&gate, 1}, {&gate, 1}, {&gate, 1}};
 
@@ -224,7 +224,10 @@ static void no_more_jobs_park_than_its_domain_and_those_above_allow(void)
     until_parked(top, 3);
     CHECK_EQ(domain_run(top, sleeps, &s[4], NULL), COIR_DONE);
     CHECK_EQ(s[4].status, COIR_ENOMEM);
-    CHECK_EQ(domain_stats(top).denied, 2);
+    CHECK_EQ(domain_run(beside, sleeps, &s[5], NULL), COIR_DONE);
+    CHECK_EQ(s[5].status, COIR_ENOMEM);       /* there is room, but not above */
+    CHECK_EQ(domain_stats(beside).stacks, 0); /* undone */
+    CHECK_EQ(domain_stats(top).denied, 3);
     coir_counter_done(&gate, COIR_DONE);
     CHECK_EQ(coir_wait(&done), COIR_DONE);
     CHECK_EQ(s[0].status + s[1].status + s[3].status, COIR_DONE);

@@ -250,6 +250,8 @@ static void a_close_of_the_runtime_turns_away_who_waits_for_a_place(void)
         run_until(&e[i].told); /* while the job is stuck, though they may line up only now */
         CHECK_EQ(e[i].status, COIR_ESHUTDOWN);
     }
+    enters(&e[1]); /* who comes later does not wait either */
+    CHECK_EQ(e[1].status, COIR_ESHUTDOWN);
     run_set(&h.go);
     threads_join(&t);
     run_close(rt);
