@@ -167,12 +167,17 @@ static COLD int caught(struct job *j, void *exception)
     return COIR_PANICKED;
 }
 
-/* What the job left in its frames: handlers, values of its own, locks. */
-static int end_frames(struct job *j, int outcome)
+/* What the job left in its frames: handlers, values of its own, locks. The handlers may have spawned on
+ * counters there, as the job itself. */
+static int end_frames(struct job *j, int outcome, uintptr_t frame)
 {
     outcome = run_deferred(j, outcome);
     if (j->keeps)
         outcome = job_ops_set()->end_locals(j, outcome);
+    if (j->owned && outcome == COIR_PANICKED)
+        job_settle_owned(j, frame); /* its record says why */
+    else if (j->owned && returned_owing(j, frame) == COIR_PANICKED)
+        outcome = COIR_PANICKED;
     return j->held ? end_holding(j, outcome) : outcome;
 }
 
@@ -190,7 +195,7 @@ static COLD int end_slowly(struct job *j, void *exception, uintptr_t frame)
 
         outcome = owing > outcome ? owing : outcome;
     }
-    return end_frames(j, outcome);
+    return end_frames(j, outcome, frame);
 }
 
 /* Whether the end is more than a return. An exception has landed only if the job is raising: whoever
@@ -249,9 +254,10 @@ void job_end_apart(struct job *j, uintptr_t low)
 
     open_inner(&bridge, NULL, NULL, j);
     bridge.apart = true;
+    bridge.raised_at = low;
     *slot = &bridge;
     job_settle_owned(j, low);
-    end_frames(j, COIR_PANICKED);
+    end_frames(j, COIR_PANICKED, low);
     *slot = NULL;
 }
 
@@ -405,12 +411,13 @@ int job_try_deferred(coir_fn *fn, void *arg, coir_failure *failure)
     return try_call(fn, arg, failure, true);
 }
 
-int job_try_masked(coir_fn *fn, void *arg)
+int job_try_masked(coir_fn *fn, void *arg, const char *domain)
 {
     struct job j;
     struct job **slot = open_try(&j, fn, arg);
 
     j.is_defer = j.masked = true;
+    j.name = domain;
     return call(&j, slot);
 }
 
@@ -428,6 +435,7 @@ void job_run_outside(const struct work *item)
     slot = open_try(&j, item->fn, item->arg);
     j.outside = true;
     j.scope = scope;
+    j.owed_to = item->owed;
     enter_scope(&j);
     outcome = call(&j, slot);
     leave_scope(&j, outcome);

@@ -27,8 +27,8 @@ int job_try(coir_fn *fn, void *arg, coir_failure *failure);
 /* The same for what a job leaves to be done at its end. */
 int job_try_deferred(coir_fn *fn, void *arg, coir_failure *failure);
 
-/* The same for a domain's finalizer: a cancel does not reach the calls it blocks in. */
-int job_try_masked(coir_fn *fn, void *arg);
+/* The same for a finalizer of a domain: a cancel does not reach the calls it blocks in. */
+int job_try_masked(coir_fn *fn, void *arg, const char *domain);
 
 /* Settles what j owns and ends all that it left in its frames, from another stack while these are dead and
  * whole. The caller is a fiber that runs no job; the handlers are j's. low: an address below j's frames. */

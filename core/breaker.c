@@ -6,7 +6,7 @@
  *     CLOSED -----------------------------> OPEN -----------------------> HALF_OPEN
  *        ^                                  ^  ^                           |  |  |
  *        |                                  |  +---- recalled: at once ----+  |  |
- *        |                                  +------- failed: backoff x 2 -----+  |
+ *        |                                  +- failed, or late: backoff x 2 --+  |
  *        +-------------------------------------------- passed -------------------+
  *
  * Knows times and names of failures only; what is let through is the caller's affair.
@@ -14,6 +14,9 @@
  * The window is exact: the last failures_max times are kept, and the breaker opens when the oldest of
  * them is not older than the window. (Two buckets of counts need no memory, but open up to a window
  * too late or too early, and a threshold nobody can compute is one nobody can test.)
+ *
+ * A probe that does not come back must not keep everybody else out for ever: when it is late it has
+ * failed. That is noticed by the next who asks, for nobody else needs to know.
  *
  * Failures that are counted while it is not closed change nothing: they belong to what was let through
  * before. Closing forgets what was counted.
@@ -33,11 +36,12 @@ static void set_state(struct breaker *b, enum breaker_state to)
 }
 
 void breaker_init(struct breaker *b, unsigned failures_max, int64_t window_ns, int64_t probe_ns,
-                  int64_t *times)
+                  int64_t late_ns, int64_t *times)
 {
     b->failures_max = failures_max;
     b->window_ns = window_ns;
     b->probe_ns = probe_ns;
+    b->late_ns = late_ns;
     b->failed_at = times;
 }
 
@@ -56,14 +60,30 @@ static void open_for(struct breaker *b, int64_t backoff_ns, uint64_t record, int
     set_state(b, BREAKER_OPEN);
 }
 
+static int64_t next_backoff(const struct breaker *b)
+{
+    bool more = b->backoff_ns / (BACKOFF_MAX / 2) <= b->probe_ns;
+
+    return more ? later(b->backoff_ns, b->backoff_ns) : b->backoff_ns;
+}
+
+/* Lock held. A probe that is late has failed; what it does from now on is nobody's business. */
+static void give_up_probe(struct breaker *b, int64_t now)
+{
+    if (state(b) == BREAKER_HALF_OPEN && now >= b->late_at)
+        open_for(b, next_backoff(b), b->opened_by, b->late_at);
+}
+
 bool breaker_pass(struct breaker *b, const void *who, int64_t now)
 {
     bool pass;
 
     lock_take(&b->lock);
+    give_up_probe(b, now);
     pass = state(b) == BREAKER_CLOSED;
     if (state(b) == BREAKER_OPEN && now >= b->probe_at) {
         b->probe = who;
+        b->late_at = later(now, b->late_ns);
         set_state(b, BREAKER_HALF_OPEN);
         pass = true;
     }
@@ -85,13 +105,6 @@ void breaker_recall(struct breaker *b, const void *who)
         set_state(b, BREAKER_OPEN); /* probe_at has passed: the next one probes */
     }
     lock_drop(&b->lock);
-}
-
-static int64_t next_backoff(const struct breaker *b)
-{
-    bool more = b->backoff_ns / (BACKOFF_MAX / 2) <= b->probe_ns;
-
-    return more ? later(b->backoff_ns, b->backoff_ns) : b->backoff_ns;
 }
 
 bool breaker_probed(struct breaker *b, const void *who, bool failed, uint64_t record, int64_t now)
@@ -118,21 +131,25 @@ static bool too_many(const struct breaker *b, int64_t now)
     return b->count == b->failures_max && now - b->failed_at[b->newest] <= b->window_ns;
 }
 
-void breaker_count(struct breaker *b, uint64_t record, int64_t now)
+bool breaker_count(struct breaker *b, uint64_t record, int64_t now)
 {
+    bool opens = false;
+
     if (!b->failures_max)
-        return;
+        return false;
     lock_take(&b->lock);
     if (state(b) == BREAKER_CLOSED) {
         b->failed_at[b->newest] = now;
         b->newest = (b->newest + 1) % b->failures_max;
         b->count += b->count < b->failures_max;
-        if (too_many(b, now)) {
-            b->opened++;
-            open_for(b, b->probe_ns, record, now);
-        }
+        opens = too_many(b, now);
+    }
+    if (opens) {
+        b->opened++;
+        open_for(b, b->probe_ns, record, now);
     }
     lock_drop(&b->lock);
+    return opens;
 }
 
 struct breaker_figures breaker_figures(struct breaker *b)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * domain.c - domains: opening one, starting jobs in it, waiting for a place, cancel, figures.
+ * domain.c - domains: opening one, starting jobs in it, waiting for a place, cancel.
  *
- * What a running job does to its domain is in scope.c, how one closes in drain.c.
+ * What a running job does to its domain is in scope.c, how one closes in drain.c, its figures in figures.c.
  *
  * Orderings
  *   VISIT  a call from outside counts itself as a visitor (seq_cst), then looks at closing (seq_cst);
@@ -15,11 +15,13 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "hostcall.h"
 #include "spawn.h"
 #include "wait.h"
 
 #define WINDOW_DEFAULT_NS (10 * COIR_SEC)
 #define PROBE_DEFAULT_NS COIR_SEC
+#define LATE_DEFAULT_NS (10 * COIR_SEC)
 
 /* --------------------------------------------------------------------------------------- open */
 
@@ -36,11 +38,43 @@ static int copy_options(const coir_domain_options *given, coir_domain_options *o
         if (bytes[i])
             return COIR_EINVAL; /* asks for something this library does not know */
     memcpy(o, given, given->size < sizeof *o ? given->size : sizeof *o);
+    if (o->faults_also && o->faults != COIR_FAULTS_CONTAIN)
+        return COIR_EINVAL;
     if (o->full_wait_ns < 0 || o->deadline_ns < 0 || o->panics_window_ns < 0 || o->probe_ns < 0 ||
+        o->probe_late_ns < 0 ||
         o->panics_max > BREAKER_FAILURES_MAX || (unsigned)o->full > COIR_FULL_RUN ||
-        o->jobs_max > UINT64_C(1) << 40)
+        (unsigned)o->faults > COIR_FAULTS_CONTAIN || o->faults_also > COIR_FAULTS_ALSO_ALL ||
+        o->jobs_max > UINT64_C(1) << 40 || o->stacks_max > UINT64_C(1) << 40 ||
+        o->memory_max > INT64_MAX)
         return COIR_ERANGE;
     return COIR_OK;
+}
+
+/* Whether the runtime can give what is asked for. */
+static int check_support(struct coir_runtime *rt, const coir_domain_options *o)
+{
+    if (rt->options.panic == COIR_PANIC_ABORT && (o->panics_max || o->faults == COIR_FAULTS_CONTAIN)) {
+        host_log(&rt->host, COIR_LOG_ERROR, "a domain's %s needs panics to be contained, options.panic "
+                 "forbids it", o->panics_max ? "panics_max" : "faults");
+        return COIR_EPOLICY;
+    }
+    if (o->faults == COIR_FAULTS_NONE)
+        return COIR_OK;
+    if (!rt->want_faults) {
+        host_log(&rt->host, COIR_LOG_ERROR, "a domain asks for a policy for faults, but the runtime was "
+                 "opened without options.faults");
+        return COIR_ENOTSUP;
+    }
+    return rt->want_faults(rt, o->faults_also);
+}
+
+static unsigned contained(const struct coir_runtime *rt, const struct coir_domain *parent,
+                          const coir_domain_options *o)
+{
+    if (o->faults == COIR_FAULTS_NONE)
+        return parent ? parent->contained
+                      : faults_contained(rt->options.faults, rt->options.faults_also);
+    return faults_contained(o->faults, o->faults_also);
 }
 
 /* The default deadline is the shorter of its own and the parent's. */
@@ -66,10 +100,15 @@ static struct coir_domain *make(struct coir_runtime *rt, struct coir_domain *par
     d->full = (int)o->full;
     d->full_wait_ns = o->full_wait_ns ? o->full_wait_ns : COIR_NEVER;
     d->deadline_ns = default_deadline(parent, o->deadline_ns);
+    d->memory_max = o->memory_max;
+    d->stacks_max = o->stacks_max;
+    d->stacks_at = o->stacks_max ? d : parent ? parent->stacks_at : NULL;
+    d->contained = contained(rt, parent, o);
     snprintf(d->name, sizeof d->name, "%s", o->name ? o->name : "domain");
     breaker_init(&d->breaker, o->panics_max,
                  o->panics_window_ns ? o->panics_window_ns : WINDOW_DEFAULT_NS,
-                 o->probe_ns ? o->probe_ns : PROBE_DEFAULT_NS, (int64_t *)(void *)(d + 1));
+                 o->probe_ns ? o->probe_ns : PROBE_DEFAULT_NS,
+                 o->probe_late_ns ? o->probe_late_ns : LATE_DEFAULT_NS, (int64_t *)(void *)(d + 1));
     return d;
 }
 
@@ -94,14 +133,17 @@ static int open_in(struct coir_runtime *rt, struct coir_domain *parent, const co
                    coir_domain **domain)
 {
     struct coir_domain *d = make(rt, parent, o);
+    char name[DOMAIN_NAME_BYTES];
 
     if (!d)
         return COIR_ENOMEM;
+    memcpy(name, d->name, sizeof name);
     if (!link_domain(d)) {
         mem_free(&rt->host, d);
         return COIR_ESHUTDOWN;
     }
     *domain = d;
+    hostcall_domain_opened(rt, name); /* somebody may have closed it already */
     return COIR_OK;
 }
 
@@ -117,6 +159,8 @@ int coir_domain_open(coir_runtime *rt, coir_domain *parent, const coir_domain_op
     if (!rt || (parent && parent->rt != rt))
         return COIR_EINVAL;
     status = copy_options(options, &o);
+    if (status == COIR_OK)
+        status = check_support(rt, &o);
     if (status != COIR_OK)
         return status;
     if (parent)
@@ -145,7 +189,7 @@ static bool line_up(struct coir_domain *at, struct entrant *e)
     bool listed = false;
 
     lock_take(&at->lock);
-    if (domain_is_closing(e->target))
+    if (domain_is_closing(e->target) || runtime_flag(&at->rt->canceling)) /* or domain_turn_away_all */
         e->verdict = COIR_ESHUTDOWN;
     else if (scope_canceled(&e->target->scope))
         e->verdict = COIR_ECANCELED;
@@ -256,6 +300,20 @@ static int admit(struct coir_domain *d, int64_t deadline, struct scope **scope, 
     return COIR_ENOMEM;
 }
 
+/* In the caller. What fails on a plain thread is the runtime's to keep and to report all the same. */
+static void run_here(struct coir_runtime *rt, const struct work *item, uintptr_t frame)
+{
+    struct coir_runtime *before;
+
+    if (fiber_self()) {
+        spawn_in_place(fiber_self(), item, frame);
+        return;
+    }
+    before = runtime_adopt_thread(rt);
+    spawn_outside(item, frame);
+    runtime_adopt_thread(before);
+}
+
 static int submit(struct coir_domain *d, struct work *item, int64_t deadline, uintptr_t frame)
 {
     struct coir_runtime *rt = d->rt;
@@ -271,10 +329,7 @@ static int submit(struct coir_domain *d, struct work *item, int64_t deadline, ui
     item->scope = scope;
     if (!here)
         return spawn_admitted(rt, item, frame);
-    if (fiber_self())
-        spawn_in_place(fiber_self(), item, frame);
-    else
-        spawn_outside(item, frame);
+    run_here(rt, item, frame);
     return COIR_OK;
 }
 
@@ -369,6 +424,15 @@ void domain_turn_away(struct coir_domain *d, int verdict)
     lock_drop(&d->rt->domains_lock);
 }
 
+/* Who lines up later sees that the runtime cancels: the lock orders the two. */
+void domain_turn_away_all(struct coir_runtime *rt, int verdict)
+{
+    lock_take(&rt->domains_lock);
+    for (struct coir_domain *d = rt->domains; d; d = d->next)
+        turn_away_below(d, d, verdict);
+    lock_drop(&rt->domains_lock);
+}
+
 size_t domain_cancel(struct coir_domain *d)
 {
     atomic_store_explicit(&d->canceled, true, memory_order_seq_cst); /* ASK, fiber.c */
@@ -381,91 +445,8 @@ int coir_domain_cancel(coir_domain *d)
     if (!d)
         return COIR_EINVAL;
     domain_visit(d);
+    hostcall_cancel_requested(d->rt, COIR_CANCEL_DOMAIN);
     domain_cancel(d);
-    domain_leave(d);
-    return COIR_OK;
-}
-
-/* ------------------------------------------------------------------------------------ figures */
-
-static void add(struct domain_books *sum, const struct domain_books *b)
-{
-    for (int o = 0; o <= COIR_PANICKED; o++)
-        sum->ended[o] += b->ended[o];
-    sum->admitted += b->admitted;
-    sum->refused += b->refused;
-    sum->trips += b->trips;
-    sum->skipped += b->skipped;
-    sum->finalizer_panics += b->finalizer_panics;
-    sum->taken += b->taken;
-    sum->held += b->held;
-    sum->leaked += b->leaked;
-}
-
-void domain_sum(struct coir_domain *d, struct domain_books *sum)
-{
-    struct domain_books own;
-
-    lock_take(&d->lock);
-    own = d->books;
-    lock_drop(&d->lock);
-    own.admitted += tally_read(&d->admitted);
-    own.refused += tally_read(&d->refused);
-    own.trips += breaker_figures(&d->breaker).opened;
-    add(sum, &own);
-    for (struct coir_domain *child = d->child; child; child = child->next)
-        domain_sum(child, sum);
-}
-
-void domain_fold(struct coir_domain *into, const struct domain_books *b)
-{
-    lock_take(&into->lock);
-    add(&into->books, b);
-    lock_drop(&into->lock);
-}
-
-uint64_t domain_in_flight(struct coir_domain *d)
-{
-    return atomic_load_explicit(&d->jobs.state, memory_order_acquire) / COUNTER_ONE; /* SETTLE, counter.c */
-}
-
-static int state_of(struct coir_domain *d, enum breaker_state b)
-{
-    if (domain_is_closing(d))
-        return COIR_DOMAIN_CLOSING;
-    if (scope_canceled(&d->scope))
-        return COIR_DOMAIN_CANCELED;
-    return b == BREAKER_CLOSED ? COIR_DOMAIN_OPEN
-           : b == BREAKER_OPEN ? COIR_DOMAIN_TRIPPED
-                               : COIR_DOMAIN_HALF_OPEN;
-}
-
-int coir_domain_stats_read(coir_domain *d, coir_domain_stats *stats)
-{
-    struct domain_books b = {0};
-    struct breaker_figures f;
-
-    if (!d || !stats)
-        return COIR_EINVAL;
-    domain_visit(d);
-    lock_take(&d->rt->domains_lock);
-    domain_sum(d, &b);
-    lock_drop(&d->rt->domains_lock);
-    f = breaker_figures(&d->breaker);
-    *stats = (coir_domain_stats){
-        .admitted = b.admitted,
-        .skipped = b.skipped,
-        .refused = b.refused,
-        .in_flight = domain_in_flight(d),
-        .trips = b.trips,
-        .finalizer_panics = b.finalizer_panics,
-        .obligations = b.taken,
-        .obligations_held = b.held,
-        .obligations_leaked = b.leaked,
-        .tripped_by = f.opened_by,
-        .state = state_of(d, f.state),
-    };
-    memcpy(stats->ended, b.ended, sizeof stats->ended);
     domain_leave(d);
     return COIR_OK;
 }

@@ -19,6 +19,9 @@ uint64_t domain_in_flight(struct coir_domain *d);
 /* Those who wait for a place in d or below get this status. */
 void domain_turn_away(struct coir_domain *d, int verdict);
 
+/* The same for all domains of a runtime that cancels everything. */
+void domain_turn_away_all(struct coir_runtime *rt, int verdict);
+
 /* Sets the cancel request, tells those who wait; returns how many waits of fibers it interrupted. */
 size_t domain_cancel(struct coir_domain *d);
 

@@ -6,7 +6,8 @@
  *             are turned away. Visitors leave; after that only its own jobs can add jobs.
  *   drain     its counter settles when the last job of the whole subtree has ended.
  *   cancel    the budget has passed: as coir_domain_cancel, half of CANCEL_BUDGET_NS; then the waits that
- *             a cancel does not end are interrupted, for the other half.
+ *             a cancel does not end are interrupted, and what is still queued is ended, for the
+ *             other half. Then whoever waits for the jobs that are left is told (stuck.c).
  *   finalize  from the leaves up: finalizers, obligations, the books go to the parent, the memory goes.
  *
  * One closer at a time: it claims the subtree by `busy`, under the tree's lock. After COIR_ETIMEDOUT the
@@ -14,11 +15,14 @@
  */
 #include "drain.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #include "boundary.h"
+#include "charge.h"
+#include "hostcall.h"
 #include "obligation.h"
+#include "spawn.h"
+#include "stuck.h"
 #include "wait.h"
 
 #define CANCEL_BUDGET_NS (100 * COIR_MS)
@@ -108,54 +112,14 @@ static int cancel(struct coir_domain *d, coir_domain_receipt *receipt)
     int64_t end = coir_now() + CANCEL_BUDGET_NS;
     int status;
 
+    hostcall_cancel_requested(d->rt, COIR_CANCEL_DOMAIN_CLOSE);
     receipt->canceled += domain_cancel(d);
     status = drain_uninterrupted(d, end - CANCEL_BUDGET_NS / 2);
     if (status != COIR_ETIMEDOUT)
         return status;
     receipt->canceled += wait_wake_domain(d);
+    spawn_drop_canceled(d->rt);
     return drain_uninterrupted(d, end);
-}
-
-/* ---------------------------------------------------------------------------- who did not end */
-
-static void name_job(coir_stuck *s, const struct job *j)
-{
-    *s = (coir_stuck){.job = j->id, .fn = j->fn, .owed_to = (const coir_counter *)(const void *)j->owed_to};
-    snprintf(s->name, sizeof s->name, "%s", j->name ? j->name : "");
-}
-
-/* Tree claimed. The jobs that are in the lists now: they cannot end while the lock is held. */
-static void name_jobs(struct coir_domain *d, coir_domain_receipt *r)
-{
-    lock_take(&d->lock);
-    for (struct member *m = d->members; m && r->stuck_count < COIR_STUCK_MAX; m = m->next)
-        name_job(&r->stuck[r->stuck_count++], CONTAINER_OF(m, struct job, member));
-    lock_drop(&d->lock);
-    for (struct coir_domain *child = d->child; child; child = child->next)
-        name_jobs(child, r);
-}
-
-/* Fills in what a parked fiber waits for, if it carries one of those jobs innermost. */
-static void name_wait(struct fiber *f, void *arg)
-{
-    coir_domain_receipt *r = arg;
-    uint64_t generation;
-
-    if (!fiber_claim_parked(f, &generation))
-        return;
-    for (unsigned i = 0; f->job && i < r->stuck_count; i++)
-        if (r->stuck[i].job && r->stuck[i].job == job_proper(f->job)->id) {
-            r->stuck[i].waits_for = f->waits_for;
-            r->stuck[i].waits_on = f->waits_on;
-        }
-    if (!fiber_publish(f))
-        worker_ready(f);
-}
-
-static void name_stuck(struct coir_domain *d, coir_domain_receipt *r)
-{
-    name_jobs(d, r);
-    worker_each_fiber(d->rt, name_wait, r);
 }
 
 /* ----------------------------------------------------------------------------------- finalize */
@@ -168,7 +132,7 @@ static void run_finalizers(struct coir_domain *d, coir_domain_receipt *r)
     while ((f = d->finalizers)) { /* no jobs and no visitors any more: ours alone */
         d->finalizers = f->older;
         r->finalizers++;
-        if (job_try_masked(f->fn, f->arg) == COIR_PANICKED) {
+        if (job_try_masked(f->fn, f->arg, d->name) == COIR_PANICKED) {
             r->finalizer_panics++;
             lock_take(&d->lock);
             d->books.finalizer_panics++;
@@ -192,10 +156,16 @@ static void unlink_domain(struct coir_domain *d)
 static void finish(struct coir_domain *d, coir_domain_receipt *r, struct domain_books *books)
 {
     struct coir_runtime *rt = d->rt;
+    char name[DOMAIN_NAME_BYTES];
+    uint64_t leaked;
 
     run_finalizers(d, r);
     obligation_leak_domain(d);
     await_visitors(d); /* late ones that were told that it closes */
+    leaked = charge_end(d);
+    lock_take(&d->lock);
+    d->books.memory_leaked += leaked;
+    lock_drop(&d->lock);
     lock_take(&rt->domains_lock);
     *books = (struct domain_books){0};
     domain_sum(d, books);
@@ -205,7 +175,9 @@ static void finish(struct coir_domain *d, coir_domain_receipt *r, struct domain_
     lock_drop(&rt->domains_lock);
     lock_take(&d->lock); /* S4, scope.c: who gave the last place back has left */
     lock_drop(&d->lock);
+    memcpy(name, d->name, sizeof name);
     mem_free(&rt->host, d);
+    hostcall_domain_closed(rt, name);
 }
 
 static void finish_all(struct coir_domain *d, coir_domain_receipt *r)
@@ -220,6 +192,7 @@ static void finish_all(struct coir_domain *d, coir_domain_receipt *r)
     } while (leaf != d);
     memcpy(r->ended, books.ended, sizeof r->ended);
     r->obligations_leaked = books.leaked;
+    r->memory_leaked = books.memory_leaked;
 }
 
 /* ----------------------------------------------------------------------------------- together */
@@ -239,18 +212,19 @@ static void write_unfinished(struct coir_domain *d, coir_domain_receipt *r)
 {
     struct domain_books b = {0};
 
-    name_stuck(d, r);
+    stuck_name(d, r);
     lock_take(&d->rt->domains_lock);
     domain_sum(d, &b);
     lock_drop(&d->rt->domains_lock);
     memcpy(r->ended, b.ended, sizeof r->ended);
     r->obligations_leaked = b.leaked;
+    r->memory_leaked = b.memory_leaked;
     r->running = domain_in_flight(d);
 }
 
 static int close_claimed(struct coir_domain *d, int64_t deadline, coir_domain_receipt *r)
 {
-    int64_t begin = coir_now();
+    int64_t request = coir_now(), begin = request;
     int status;
 
     domain_turn_away(d, COIR_ESHUTDOWN);
@@ -260,6 +234,7 @@ static int close_claimed(struct coir_domain *d, int64_t deadline, coir_domain_re
         begin_phase(r, COIR_PHASE_CANCEL, &begin);
         status = cancel(d, r);
     }
+    hostcall_domain_drained(d->rt, d->name, coir_now() - request, status);
     if (status == COIR_OK) {
         begin_phase(r, COIR_PHASE_FINALIZE, &begin);
         finish_all(d, r);

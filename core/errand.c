@@ -49,7 +49,7 @@ static void wait_out(struct fiber *self, struct errand *e, uint64_t generation, 
     while (!errand_is_over(e)) {
         uint64_t before = generation;
 
-        if (!worker_park_begin(self, &generation, what, e)) {
+        if (!job_park_begin(self, &generation, what, e, true)) {
             turn_here(self, &turns);
             continue;
         }
@@ -57,7 +57,7 @@ static void wait_out(struct fiber *self, struct errand *e, uint64_t generation, 
                                                      memory_order_acq_rel,
                                                      memory_order_acquire)) /* OVER */
             fiber_wake(self, generation, WAKE_EVENT);
-        worker_park(self);
+        job_park(self);
     }
 }
 
@@ -68,14 +68,14 @@ int errand_run(struct fiber *self, struct errand *e, const char *what, int64_t d
     enum wake reason;
 
     hostcall_deadline_set(self->runtime, deadline);
-    if (!worker_park_begin(self, &generation, what, e))
+    if (!job_park_begin(self, &generation, what, e, false))
         return COIR_ENOMEM;
     e->fiber = self;
     atomic_store_explicit(&e->waiter, generation, memory_order_release); /* BEGIN */
     e->begin(e);
     alarm_arm(&alarm, self, generation, deadline);
     notice_cancel(self, generation);
-    reason = worker_park(self);
+    reason = job_park(self);
     alarm_cancel(&alarm);
     if (errand_is_over(e))
         return COIR_OK;

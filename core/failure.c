@@ -45,6 +45,18 @@ int coir_failure_text(coir_runtime *rt, uint64_t id, char *text, size_t bytes)
     return COIR_OK;
 }
 
+int coir_failure_domain(coir_runtime *rt, uint64_t id, char *name, size_t bytes)
+{
+    struct record r;
+
+    if (!rt || !name || !bytes)
+        return COIR_EINVAL;
+    if (!records_find(&rt->records, id, &r))
+        return COIR_ENOENT;
+    snprintf(name, bytes, "%s", r.domain);
+    return COIR_OK;
+}
+
 int coir_failure_frames(coir_runtime *rt, uint64_t id, void **pc, size_t n)
 {
     struct record r;
@@ -77,9 +89,10 @@ static bool print_words(const struct record *r, int fd)
     char when[48];
 
     wall_text(f->wall, when, sizeof when);
-    return line_print(fd, "coir: failure %llu: %s in %s at %s:%d: %s", (unsigned long long)f->id,
-                      coir_kind_name(f->kind), coir_location_name(f->location), f->file ? f->file : "?",
-                      f->line, r->text) &&
+    return line_print(fd, "coir: failure %llu: %s in %s%s%s at %s:%d: %s", (unsigned long long)f->id,
+                      coir_kind_name(f->kind), coir_location_name(f->location),
+                      *r->domain ? " of domain " : "", r->domain, f->file ? f->file : "?", f->line,
+                      r->text) &&
            line_print(fd, "  code %d, outcome %s, job %llu of runtime %u on worker %d, resumed %u times, "
                       "at %s", f->code, coir_status_name(f->outcome), (unsigned long long)f->job,
                       f->runtime, f->worker, f->resumes, when);

@@ -29,7 +29,6 @@
 #define RESCUE_BYTES ((size_t)65536)
 #define REACH ((size_t)16384) /* bytes below the stack pointer that code probes before it moves it */
 #define STRIDE ((size_t)64 << 20) /* bytes of a frame that was not probed, at most */
-#define OVERFLOW (1u << 31) /* beside the bits of enum coir_fault */
 #ifndef AT_MINSIGSTKSZ
 #define AT_MINSIGSTKSZ 51
 #endif
@@ -67,11 +66,11 @@ static unsigned bit_of(int number)
 
 /* ------------------------------------------------------------------------------- the handler */
 
-/* What is contained in this job: OVERFLOW and bits of enum coir_fault. */
+/* What is contained in this job. Its domain's word is constant while a job is in it. */
 static unsigned policy(const struct coir_runtime *rt, const struct job *j)
 {
-    (void)j; /* all jobs of a runtime have its options */
-    return rt->options.faults == COIR_FAULTS_CONTAIN ? OVERFLOW | rt->options.faults_also : 0;
+    return j->scope ? j->scope->domain->contained
+                    : faults_contained(rt->options.faults, rt->options.faults_also);
 }
 
 /* The fiber that runs on this very thread; NULL: none does. */
@@ -115,7 +114,7 @@ static bool is_to_contain(const struct worker *w, const siginfo_t *info, const v
 
     return f && f->job && is_own(info) && is_on_stack(w, arch_context_sp(context)) &&
            !text_is_ours(arch_context_pc(context)) &&
-           (policy(w->runtime, f->job) & (overflow ? OVERFLOW : bit_of(info->si_signo)));
+           (policy(w->runtime, f->job) & (overflow ? FAULT_OVERFLOW : bit_of(info->si_signo)));
 }
 
 /* Not ours: what was there before decides. */
@@ -155,22 +154,15 @@ static void on_fault(int number, siginfo_t *info, void *context)
 
 /* -------------------------------------------------------------------------------- open, close */
 
-/* Signals whose handlers the runtime needs: overflows come as the first two. */
-static unsigned wanted(const struct coir_runtime *rt)
-{
-    return rt->options.faults == COIR_FAULTS_NONE
-               ? 0
-               : COIR_FAULT_SEGV | COIR_FAULT_BUS | rt->options.faults_also;
-}
-
 static int install(struct caught *c)
 {
     struct sigaction ours = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK};
 
-    if (c->users++ > 0 || c->under)
-        return COIR_OK;
     sigfillset(&ours.sa_mask);
-    return sigaction(c->number, &ours, &c->previous) == 0 ? COIR_OK : -errno;
+    if (c->users == 0 && !c->under && sigaction(c->number, &ours, &c->previous) != 0)
+        return -errno;
+    c->users++;
+    return COIR_OK;
 }
 
 /* Handlers that somebody installed on top of ours stay: they chain to code that is still there. Ours is
@@ -186,17 +178,36 @@ static void restore(struct caught *c)
         sigaction(c->number, &c->previous, NULL);
 }
 
-int fault_open(struct coir_runtime *rt)
+/* Adds what is not there yet. */
+static int want(struct coir_runtime *rt, unsigned bits)
 {
     int status = COIR_OK;
 
+    pthread_mutex_lock(&lock);
+    for (size_t i = 0; i < SIGNALS && status == COIR_OK; i++) {
+        if (!(bits & ~rt->faults_wanted & caught[i].bit))
+            continue;
+        status = install(&caught[i]);
+        if (status == COIR_OK)
+            rt->faults_wanted |= caught[i].bit;
+    }
+    pthread_mutex_unlock(&lock);
+    return status;
+}
+
+/* A domain may contain what the runtime only reports, so both prepare for it. */
+int fault_open(struct coir_runtime *rt)
+{
+    int status;
+
+    if (rt->options.faults == COIR_FAULTS_NONE)
+        return COIR_OK;
     if (rt->clean_up)
         contain_open();
-    pthread_mutex_lock(&lock);
-    for (size_t i = 0; i < SIGNALS && status == COIR_OK; i++)
-        if (wanted(rt) & caught[i].bit)
-            status = install(&caught[i]);
-    pthread_mutex_unlock(&lock);
+    rt->want_faults = want;
+    status = want(rt, COIR_FAULT_SEGV | COIR_FAULT_BUS | rt->options.faults_also); /* overflows: the two */
+    if (status != COIR_OK)
+        fault_close(rt);
     return status;
 }
 
@@ -204,8 +215,9 @@ void fault_close(struct coir_runtime *rt)
 {
     pthread_mutex_lock(&lock);
     for (size_t i = 0; i < SIGNALS; i++)
-        if (wanted(rt) & caught[i].bit)
+        if (rt->faults_wanted & caught[i].bit)
             restore(&caught[i]);
+    rt->faults_wanted = 0;
     pthread_mutex_unlock(&lock);
 }
 

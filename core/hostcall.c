@@ -118,6 +118,56 @@ void hostcall_panicked(struct coir_runtime *rt, const coir_failure *f)
         METRIC(rt, panicked, f);
 }
 
+void hostcall_domain_opened(struct coir_runtime *rt, const char *domain)
+{
+    METRIC(rt, domain_opened, domain);
+}
+
+void hostcall_domain_closed(struct coir_runtime *rt, const char *domain)
+{
+    METRIC(rt, domain_closed, domain);
+}
+
+void hostcall_domain_drained(struct coir_runtime *rt, const char *domain, int64_t ns, int status)
+{
+    METRIC(rt, domain_drained, domain, ns, status);
+}
+
+void hostcall_domain_tripped(struct coir_runtime *rt, const char *domain, uint64_t failure)
+{
+    METRIC(rt, domain_tripped, domain, failure);
+}
+
+void hostcall_obligation_taken(struct coir_runtime *rt, const char *what)
+{
+    METRIC(rt, obligation_taken, what);
+}
+
+void hostcall_obligation_discharged(struct coir_runtime *rt, const char *what)
+{
+    METRIC(rt, obligation_discharged, what);
+}
+
+void hostcall_obligation_leaked(struct coir_runtime *rt, const char *what)
+{
+    METRIC(rt, obligation_leaked, what);
+}
+
+void hostcall_deadline_warned(struct coir_runtime *rt, int64_t deadline)
+{
+    METRIC(rt, deadline_warned, deadline);
+}
+
+void hostcall_checkpoint(struct worker *w, int64_t ns)
+{
+    METRIC(w->runtime, checkpoint, w->index, ns);
+}
+
+void hostcall_stuck(struct coir_runtime *rt, const coir_job_info *job, int64_t ns)
+{
+    METRIC(rt, stuck, job, ns);
+}
+
 void hostcall_tick(struct worker *w)
 {
     METRIC(w->runtime, tick, w->index, deque_count(&w->deque));

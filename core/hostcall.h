@@ -19,6 +19,16 @@ void hostcall_deadline_set(struct coir_runtime *rt, int64_t deadline); /* COIR_N
 void hostcall_deadline_exceeded(struct coir_runtime *rt, int64_t deadline);
 void hostcall_panicked(struct coir_runtime *rt, const coir_failure *f); /* rt NULL: nothing */
 void hostcall_tick(struct worker *w);
+void hostcall_domain_opened(struct coir_runtime *rt, const char *domain);
+void hostcall_domain_closed(struct coir_runtime *rt, const char *domain);
+void hostcall_domain_drained(struct coir_runtime *rt, const char *domain, int64_t ns, int status);
+void hostcall_domain_tripped(struct coir_runtime *rt, const char *domain, uint64_t failure);
+void hostcall_obligation_taken(struct coir_runtime *rt, const char *what);
+void hostcall_obligation_discharged(struct coir_runtime *rt, const char *what);
+void hostcall_obligation_leaked(struct coir_runtime *rt, const char *what);
+void hostcall_deadline_warned(struct coir_runtime *rt, int64_t deadline);
+void hostcall_checkpoint(struct worker *w, int64_t ns);
+void hostcall_stuck(struct coir_runtime *rt, const coir_job_info *job, int64_t ns);
 
 /* The call of the host's code that this thread is in, for reports; NULL: none. */
 const char *hostcall_name(void);

@@ -160,13 +160,11 @@ static void retire(struct inject *q)
     free_spares(q);
 }
 
-size_t inject_take(struct inject *q, struct work *items, size_t max)
+/* Lock held. */
+static size_t take(struct inject *q, struct work *items, size_t max)
 {
     size_t n = 0, count;
 
-    if (atomic_load_explicit(&q->work_count, memory_order_relaxed) == 0) /* a hint */
-        return 0;
-    lock_take(&q->lock);
     while (n < max && q->first) {
         struct chunk *c = q->first;
 
@@ -177,8 +175,34 @@ size_t inject_take(struct inject *q, struct work *items, size_t max)
     }
     count = atomic_load_explicit(&q->work_count, memory_order_relaxed);     /* under lock */
     atomic_store_explicit(&q->work_count, count - n, memory_order_relaxed); /* under lock */
+    return n;
+}
+
+size_t inject_take(struct inject *q, struct work *items, size_t max)
+{
+    size_t n;
+
+    if (atomic_load_explicit(&q->work_count, memory_order_relaxed) == 0) /* a hint */
+        return 0;
+    lock_take(&q->lock);
+    n = take(q, items, max);
     lock_drop(&q->lock);
     return n;
+}
+
+enum sift inject_sift(struct inject *q, bool (*steal)(void *from, struct work *item), void *from,
+                      bool (*wanted)(const struct work *item), struct work *out)
+{
+    enum sift s = SIFT_NONE;
+
+    lock_take(&q->lock);
+    if (reserve(q, 1) && (steal ? steal(from, out) : take(q, out, 1) == 1)) {
+        s = wanted(out) ? SIFT_KEPT : SIFT_OUT;
+        if (s == SIFT_KEPT)
+            append(q, *out, 0, 1); /* there is room: it was made before the item was taken */
+    }
+    lock_drop(&q->lock);
+    return s;
 }
 
 /* Lock held. */

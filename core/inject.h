@@ -41,6 +41,13 @@ bool inject_push_anyway(struct inject *q, const struct work *item);
 /* Takes up to max of the oldest items; returns how many. */
 size_t inject_take(struct inject *q, struct work *items, size_t max);
 
+enum sift { SIFT_NONE, SIFT_KEPT, SIFT_OUT }; /* NONE: nothing there, or no memory */
+
+/* Takes one item, by `steal` or (NULL) the oldest from here. One that is wanted goes to the end of this
+ * queue, another to *out. None is lost for want of memory: room is made before. */
+enum sift inject_sift(struct inject *q, bool (*steal)(void *from, struct work *item), void *from,
+                      bool (*wanted)(const struct work *item), struct work *out);
+
 void inject_push_fiber(struct inject *q, struct link *e);
 struct link *inject_take_fiber(struct inject *q); /* NULL: none */
 

@@ -65,13 +65,23 @@ static enum coir_location location_of(const struct job *j)
 {
     for (; j; j = j->outer) {
         if (j->is_defer)
-            return COIR_AT_DEFER;
+            return j->masked ? COIR_AT_FINALIZER : COIR_AT_DEFER;
         if (j->raising)
             return COIR_AT_CLEANUP;
         if (!job_is_inner(j))
             return COIR_AT_JOB;
     }
     return !worker_here() && runtime_here() ? COIR_AT_OFFLOAD : COIR_AT_THREAD;
+}
+
+const char *job_domain(const struct job *j)
+{
+    const struct scope *s = j ? j->scope : NULL;
+
+    for (; j; j = j->is_try ? j->outer : NULL)
+        if (j->masked)
+            return j->name;
+    return s ? s->domain->name : "";
 }
 
 static uint32_t resumes_of(struct job *j)
@@ -113,7 +123,7 @@ void job_panicked(struct job *j, const char *text, const void *frame)
     int untold;
 
     j->raising = true; /* before the host's code runs, which might panic */
-    untold = report_keep(rt, f, text, frame);
+    untold = report_keep(rt, f, text, frame, job_domain(j));
     hostcall_panic_hook(rt, f);
     report_failure(rt, f, text, untold);
     hostcall_panicked(rt, f);
@@ -124,13 +134,13 @@ void job_panicked(struct job *j, const char *text, const void *frame)
 /* ---------------------------------------------------------------- counters in the job's frames */
 
 /* The job in whose frames an address lies; frame is an address below them all. A coir_try shares
- * the stack with the job around it. */
+ * the stack with the job around it; a clean-up has one of its own, and knows where the job's ends. */
 static struct job *job_around(struct job *j, uintptr_t address, uintptr_t frame)
 {
-    for (; j; j = j->is_try && !j->apart ? j->outer : NULL) {
+    for (; j; j = j->is_try ? j->outer : NULL) {
         if (address >= frame && address < (uintptr_t)j)
             return j;
-        frame = (uintptr_t)j;
+        frame = j->apart ? j->raised_at : (uintptr_t)j;
     }
     return NULL;
 }

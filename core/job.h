@@ -67,7 +67,7 @@ struct job {
     bool told;                /* COIR_ECANCELED has been returned once */
     bool outside;             /* of an is_try: a job of its own all the same, which a plain thread runs */
     bool apart;               /* outer is on another stack: a clean-up after it */
-    bool masked;              /* a finalizer: cancels do not reach it */
+    bool masked;              /* a domain's finalizer, its name is the domain's: cancels do not reach it */
     bool obliged;             /* obligations have been bound to it */
 
     /* Valid while their flag is set. */
@@ -83,7 +83,8 @@ struct job {
     struct eh_globals eh;     /* C++ exception globals at its entry; coir_try's only, else zero */
 
     /* Touched by failures only. */
-    uintptr_t raised_at;      /* an address below its frames; once a panic or exception is raised */
+    uintptr_t raised_at;      /* an address below its frames; once a panic or exception is raised. apart:
+                                 below outer's */
     struct defer handler[COIR_DEFER_INLINE];
     char no_cxx_header[80]; /* zero: some C++ runtimes read the header of their own exceptions here */
     struct _Unwind_Exception exception; /* what travels; outside every frame that it unwinds */
@@ -110,6 +111,34 @@ static inline bool job_is_inner(const struct job *j)
     return j->is_try && !j->outside;
 }
 
+static inline bool job_stack_counts(const struct fiber *self)
+{
+    return UNLIKELY(self->job && self->job->scope && self->job->scope->domain->stacks_at);
+}
+
+/* As worker_park_begin and worker_park, for a fiber that may run a job: its domain may limit how many of its
+ * jobs are parked. must: nothing but what is waited for can end the wait, so that does not refuse it. */
+static inline bool job_park_begin(struct fiber *self, uint64_t *generation, const char *what,
+                                  const void *on, bool must)
+{
+    if (job_stack_counts(self) && !scope_take_stack(self->job->scope, must))
+        return false;
+    if (LIKELY(worker_park_begin(self, generation, what, on)))
+        return true;
+    if (job_stack_counts(self))
+        scope_give_stack(self->job->scope);
+    return false;
+}
+
+static inline enum wake job_park(struct fiber *self)
+{
+    enum wake why = worker_park(self);
+
+    if (job_stack_counts(self))
+        scope_give_stack(self->job->scope);
+    return why;
+}
+
 /* The job itself, for one that is a coir_try inside it. */
 struct job *job_proper(struct job *j);
 
@@ -125,6 +154,9 @@ bool job_owns(const struct job *j, struct counter *c);
 
 /* A fresh failure record, without words, for the job (or the boundary) that runs; NULL: for none. */
 void job_failure(struct job *j, coir_failure *f, int outcome, enum coir_kind kind);
+
+/* The name of the domain whose job, or whose finalizer, runs here; "": none. */
+const char *job_domain(const struct job *j);
 
 /* A panic that the job's record describes has begun: it is kept, counted and told to the hook and the log;
  * from then on the job is raising. Does not return if the policy is to abort. text, frame: as report_keep. */

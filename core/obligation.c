@@ -15,6 +15,10 @@
  */
 #include "obligation.h"
 
+#include <stdio.h>
+
+#include "hostcall.h"
+#include "report.h"
 #include "spawn.h"
 
 #define FIRST_CHUNK 32u
@@ -141,6 +145,25 @@ static bool may_speak(struct coir_domain *d)
     return all->said++ < LINES_PER_SECOND;
 }
 
+/* A failure of nobody's job: it is kept under the place that took it. */
+static void keep(struct coir_domain *d, const struct obligation *o, const char *why)
+{
+    struct worker *w = worker_here();
+    coir_failure f;
+
+    record_new(&f);
+    f.kind = COIR_KIND_LEAK;
+    f.outcome = COIR_FAILED;
+    f.location = COIR_AT_OBLIGATION;
+    f.job = o->taker;
+    f.file = o->file;
+    f.line = o->line;
+    f.worker = w ? (int)w->index : -1;
+    f.runtime = d->rt->number;
+    snprintf(f.message, sizeof f.message, "\"%s\" not discharged before %s", o->what, why);
+    report_keep(d->rt, &f, f.message, NULL, d->name);
+}
+
 /* Reports and retires the first of a list; false: there is none. */
 static bool leak_first(struct coir_domain *d, struct obligation **list, const char *why)
 {
@@ -163,6 +186,8 @@ static bool leak_first(struct coir_domain *d, struct obligation **list, const ch
                  "obligation \"%s\" leaked: taken at %s:%d by job %llu of domain %s, not discharged "
                  "before %s",
                  was.what, was.file, was.line, (unsigned long long)was.taker, d->name, why);
+    keep(d, &was, why);
+    hostcall_obligation_leaked(d->rt, was.what);
     return true;
 }
 
@@ -217,6 +242,7 @@ static int take(struct coir_domain *d, const struct obligation *made, uint64_t *
     d->books.held++;
     *id = (uint64_t)o->generation << 32 | o->index;
     lock_drop(&d->lock);
+    hostcall_obligation_taken(d->rt, made->what);
     return COIR_OK;
 }
 
@@ -249,6 +275,7 @@ enum fate { FATE_DISCHARGED, FATE_DETACHED, FATE_ADOPTED };
 static int settle(coir_obligation obligation, enum fate fate)
 {
     struct coir_domain *d = obligation.domain;
+    const char *what;
     struct job *j;
     struct obligation *o;
 
@@ -260,11 +287,14 @@ static int settle(coir_obligation obligation, enum fate fate)
     domain_visit(d);
     lock_take(&d->lock);
     o = find(d, obligation.id);
+    what = o ? o->what : NULL; /* another may have the slot soon */
     if (o && fate == FATE_DISCHARGED)
         retire(d, o);
     else if (o)
         bind(d, o, j);
     lock_drop(&d->lock);
+    if (o && fate == FATE_DISCHARGED)
+        hostcall_obligation_discharged(d->rt, what);
     domain_leave(d);
     return o ? COIR_OK : COIR_ENOENT;
 }

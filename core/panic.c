@@ -270,7 +270,7 @@ static void fail(struct job *j, int code, const struct words *said)
     job_failure(j, &f, COIR_FAILED, COIR_KIND_FAIL);
     f.code = code;
     put_words(&f, said);
-    report_keep(runtime_here(), &f, said->text, NULL);
+    report_keep(runtime_here(), &f, said->text, NULL, job_domain(j));
     if (j->raising || j->failed)
         return;
     j->failed = true;

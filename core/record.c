@@ -9,6 +9,7 @@
  */
 #include "record.h"
 
+#include <stdio.h>
 #include <string.h>
 
 void records_init(struct records *s, const struct host *host, size_t capacity)
@@ -110,13 +111,17 @@ static void fetch_next(struct records *s)
 }
 
 /* Writes what there is and no more. */
-static void fill(struct record *r, const coir_failure *f, const char *text, void *const *pc, unsigned n)
+static void fill(struct record *r, const coir_failure *f, const char *text, const char *domain,
+                 void *const *pc, unsigned n)
 {
     size_t length = strnlen(text, sizeof r->text - 1);
 
     r->failure = *f;
     memcpy(r->text, text, length);
     r->text[length] = '\0';
+    r->domain[0] = '\0';
+    if (*domain)
+        snprintf(r->domain, sizeof r->domain, "%s", domain);
     r->frames = n;
     for (unsigned i = 0; i < n; i++)
         r->frame[i] = pc[i];
@@ -132,8 +137,8 @@ static bool may_tell(struct records *s, const coir_failure *f, unsigned *untold)
     return may;
 }
 
-bool records_add(struct records *s, const coir_failure *f, const char *text, void *const *pc, unsigned n,
-                 unsigned *untold)
+bool records_add(struct records *s, const coir_failure *f, const char *text, const char *domain,
+                 void *const *pc, unsigned n, unsigned *untold)
 {
     bool room = true, tell;
 
@@ -143,7 +148,7 @@ bool records_add(struct records *s, const coir_failure *f, const char *text, voi
     while (room && !*block_of(s, s->added))
         room = grow(s);
     if (room) {
-        fill(slot_of(s, s->added), f, text, pc, n);
+        fill(slot_of(s, s->added), f, text, domain, pc, n);
         s->added++;
         fetch_next(s);
     } else {

@@ -9,11 +9,13 @@
 #include "mem.h"
 
 #define RECORD_BLOCK 64 /* records that are allocated together */
+#define RECORD_DOMAIN_BYTES 32
 
 /* One failure as it is kept. */
 struct record {
     coir_failure failure;
     unsigned frames;            /* of its backtrace */
+    char domain[RECORD_DOMAIN_BYTES]; /* name; "": none */
     char text[COIR_TEXT_BYTES]; /* the message at full length */
     void *frame[COIR_BACKTRACE_MAX];
 };
@@ -40,10 +42,10 @@ void records_fini(struct records *s);
 void record_new(coir_failure *f);
 
 /* Counts a failure and keeps a copy; without memory for it, counts it as lost. text: the whole message;
- * pc: the n frames of its backtrace. untold: NULL, or the log is asked about; then true if the log is to
- * be told now, and *untold as limit_allows. */
-bool records_add(struct records *s, const coir_failure *f, const char *text, void *const *pc,
-                 unsigned n, unsigned *untold);
+ * domain: a name, or ""; pc: the n frames of its backtrace. untold: NULL, or the log is asked about; then
+ * true if the log is to be told now, and *untold as limit_allows. */
+bool records_add(struct records *s, const coir_failure *f, const char *text, const char *domain,
+                 void *const *pc, unsigned n, unsigned *untold);
 
 /* Counts a failure under its location and kind without keeping it. */
 void records_count(struct records *s, const coir_failure *f);

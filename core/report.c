@@ -21,7 +21,8 @@ static bool outside_may_tell(const coir_failure *f, unsigned *untold)
     return may;
 }
 
-int report_keep(struct coir_runtime *rt, coir_failure *f, const char *text, const void *frame)
+int report_keep(struct coir_runtime *rt, coir_failure *f, const char *text, const void *frame,
+                const char *domain)
 {
     bool panicked = f->outcome == COIR_PANICKED, tell;
     void *pc[COIR_BACKTRACE_MAX];
@@ -31,7 +32,8 @@ int report_keep(struct coir_runtime *rt, coir_failure *f, const char *text, cons
         n = backtrace_capture(pc, COIR_BACKTRACE_MAX, frame);
     f->backtrace = n ? f->id : 0;
     if (rt)
-        tell = records_add(&rt->records, f, text, pc, n, panicked && !rt->options.quiet ? &untold : NULL);
+        tell = records_add(&rt->records, f, text, domain, pc, n,
+                           panicked && !rt->options.quiet ? &untold : NULL);
     else
         tell = panicked && outside_may_tell(f, &untold);
     return tell ? (int)untold : REPORT_NOT;

@@ -208,7 +208,7 @@ static int set_up(struct coir_runtime *rt)
     rt->spin_ns = rt->options.spin_ns < 0 ? 0 : rt->options.spin_ns;
     rt->run = rt->metered ? job_run_metered : job_run;
     rt->drop_pending = spawn_drop_pending;
-    if (rt->options.faults == COIR_FAULTS_CONTAIN)
+    if (rt->options.faults != COIR_FAULTS_NONE && rt->options.panic != COIR_PANIC_ABORT)
         rt->clean_up = contain_clean_up;
     atomic_store_explicit(&job_ops, &wait_ops, memory_order_relaxed); /* constant */
     atomic_store_explicit(&fatal_details, dump_all, memory_order_relaxed); /* constant */
@@ -377,6 +377,7 @@ static bool cancel_all(struct coir_runtime *rt, coir_receipt *receipt)
 
     hostcall_cancel_requested(rt, COIR_CANCEL_CLOSE);
     atomic_store_explicit(&rt->canceling, true, memory_order_seq_cst); /* ASK, fiber.c; CLOSE */
+    domain_turn_away_all(rt, COIR_ESHUTDOWN);
     receipt->canceled += wait_wake_canceled(rt);
     spawn_drop_queued(rt);
     if (drain(rt, end - CANCEL_BUDGET_NS / 2))

@@ -27,6 +27,8 @@
  */
 #include "scope.h"
 
+#include "hostcall.h"
+
 /* ------------------------------------------------------------------------------------- places */
 
 /* Takes n units unless there would be more than max; 0: no limit. */
@@ -147,6 +149,12 @@ void scope_revoke(struct scope *s, uint64_t n)
     domain_give_back(d, NULL, n);
 }
 
+/* The last quarter of the time begins. Nobody else would look. */
+static int64_t warn_time(const struct coir_runtime *rt, int64_t deadline)
+{
+    return rt->metered ? deadline - (deadline - coir_now()) / 4 : COIR_NEVER;
+}
+
 struct scope *scope_make(struct coir_domain *d, int64_t deadline)
 {
     struct scope *s = &d->scope;
@@ -157,10 +165,56 @@ struct scope *scope_make(struct coir_domain *d, int64_t deadline)
             return NULL;
         s->domain = d;
         s->deadline = deadline;
+        s->warn_at = warn_time(d->rt, deadline);
+        hostcall_deadline_set(d->rt, deadline);
         atomic_store_explicit(&s->carriers, 1, memory_order_relaxed); /* nobody else knows it yet */
     }
     atomic_fetch_add_explicit(&d->admitted, 1, memory_order_relaxed); /* a figure */
     return s;
+}
+
+/* ------------------------------------------------------------------------------------- stacks */
+
+/* The next level above that limits stacks. */
+static struct coir_domain *stacks_above(const struct coir_domain *d)
+{
+    return d->parent ? d->parent->stacks_at : NULL;
+}
+
+static bool take_stack(struct coir_domain *d, bool must)
+{
+    uint64_t n = atomic_load_explicit(&d->stacks, memory_order_relaxed); /* rechecked by the CAS */
+
+    do
+        if (n >= d->stacks_max && !must)
+            return false;
+    while (!atomic_compare_exchange_weak_explicit(&d->stacks, &n, n + 1, memory_order_relaxed,
+                                                  memory_order_relaxed)); /* exact; orders nothing */
+    return true;
+}
+
+static void give_stacks(struct coir_domain *d, const struct coir_domain *end)
+{
+    for (; d != end; d = stacks_above(d))
+        atomic_fetch_sub_explicit(&d->stacks, 1, memory_order_relaxed); /* as take_stack */
+}
+
+bool scope_take_stack(struct scope *s, bool must)
+{
+    struct coir_domain *first = s->domain->stacks_at;
+
+    for (struct coir_domain *d = first; d; d = stacks_above(d))
+        if (UNLIKELY(!take_stack(d, must))) {
+            give_stacks(first, d);
+            atomic_fetch_add_explicit(&s->domain->denied, 1, memory_order_relaxed); /* a figure */
+            return false;
+        }
+    return true;
+}
+
+void scope_give_stack(struct scope *s)
+{
+    give_stacks(s->domain->stacks_at, NULL);
 }
 
 /* ------------------------------------------------------------------------------ start and end */
@@ -172,13 +226,26 @@ static void recall(struct coir_domain *d, const struct coir_domain *end, const v
         breaker_recall(&d->breaker, who);
 }
 
+/* Whether the deadline has passed; one that is near is told. */
+static bool is_late(const struct scope *s)
+{
+    struct coir_runtime *rt = s->domain->rt;
+    int64_t now = coir_now();
+
+    if (now >= s->deadline)
+        hostcall_deadline_exceeded(rt, s->deadline);
+    else if (UNLIKELY(now >= s->warn_at))
+        hostcall_deadline_warned(rt, s->deadline);
+    return now >= s->deadline;
+}
+
 enum scope_verdict scope_judge(struct scope *s, const void *who, struct coir_domain **by)
 {
     struct coir_domain *d = s->domain;
 
     if (UNLIKELY(scope_canceled(s)))
         return SCOPE_CANCELED;
-    if (s->deadline != COIR_NEVER && coir_now() >= s->deadline)
+    if (s->deadline != COIR_NEVER && is_late(s))
         return SCOPE_EXPIRED;
     for (struct coir_domain *at = d; at; at = at->parent)
         if (UNLIKELY(!breaker_is_closed(&at->breaker)) &&
@@ -210,8 +277,8 @@ static void tell_breakers(struct coir_domain *d, const void *who, bool panicked,
         if (UNLIKELY(!breaker_is_closed(&at->breaker)) &&
             breaker_probed(&at->breaker, who, panicked, record, coir_now()))
             continue;
-        if (UNLIKELY(panicked) && at == d->judge)
-            breaker_count(&at->breaker, record, coir_now());
+        if (UNLIKELY(panicked) && at == d->judge && breaker_count(&at->breaker, record, coir_now()))
+            hostcall_domain_tripped(at->rt, at->name, record);
     }
 }
 

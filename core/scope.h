@@ -19,6 +19,7 @@ struct obligation;
 struct scope {
     struct coir_domain *domain;
     int64_t deadline;           /* COIR_NEVER: none, and this is the one inside the domain */
+    int64_t warn_at;            /* who starts later has little time left; with a deadline only */
     _Atomic uint64_t carriers;  /* work that carries it, of a record of its own */
 };
 
@@ -62,6 +63,8 @@ struct domain_books {
     uint64_t skipped;  /* of those CANCELED: by a tripped breaker */
     uint64_t finalizer_panics;
     uint64_t taken, held, leaked; /* obligations: ever, open now, not discharged in time */
+    uint64_t denied;
+    uint64_t memory_leaked; /* bytes still charged when their domain closed */
 };
 
 struct coir_domain {
@@ -74,6 +77,11 @@ struct coir_domain {
     int full;                   /* enum coir_full */
     int64_t full_wait_ns;       /* COIR_FULL_WAIT: at most so long */
     int64_t deadline_ns;        /* from submission; COIR_NEVER: none */
+    unsigned contained;         /* faults that end a job of it and not the process: FAULT_OVERFLOW, and
+                                   bits of enum coir_fault; read by the handler */
+    uint64_t memory_max;        /* bytes; 0: no limit */
+    uint64_t stacks_max;        /* jobs that may be parked; 0: no limit */
+    struct coir_domain *stacks_at; /* this or the nearest above that has such a limit, or NULL */
     char name[DOMAIN_NAME_BYTES];
 
     /* Read at each job's start, written when something is wrong. */
@@ -84,6 +92,10 @@ struct coir_domain {
     /* Written by each job. */
     _Alignas(COIR_CACHE_LINE) struct counter jobs; /* one unit for each job, of domains below too */
     _Atomic uint64_t admitted, refused;
+    _Atomic uint64_t denied;    /* charges and waits refused for a limit */
+    _Atomic uint64_t stacks;    /* jobs parked, those of domains below too; with a limit only */
+    _Atomic uint64_t memory;    /* bytes charged, to domains below too */
+    _Atomic uint64_t charged;   /* bytes charged to the domain itself */
     _Atomic unsigned visitors;  /* calls from outside that look at the domain without a unit */
 
     struct lock lock;           /* guards all below */
@@ -157,6 +169,11 @@ enum scope_verdict { SCOPE_RUN, SCOPE_CANCELED, SCOPE_EXPIRED, SCOPE_TRIPPED };
 
 /* who: stands for the job until scope_leave. TRIPPED: *by is the domain whose breaker is open. */
 enum scope_verdict scope_judge(struct scope *s, const void *who, struct coir_domain **by);
+
+/* A job of it is about to park: counts its stack at each level that has a limit. False: one is reached, and
+ * nothing is counted. must: never refused. */
+bool scope_take_stack(struct scope *s, bool must);
+void scope_give_stack(struct scope *s);
 
 /* The job starts. */
 void scope_enter(struct scope *s, struct member *m);

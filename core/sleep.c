@@ -27,11 +27,11 @@ int coir_sleep_until(int64_t deadline)
         return COIR_OK;
     if (!self)
         return thread_sleep(deadline);
-    if (!worker_park_begin(self, &generation, wait_for_time, NULL))
+    if (!job_park_begin(self, &generation, wait_for_time, NULL, false))
         return COIR_ENOMEM;
     alarm_arm(&alarm, self, generation, deadline);
     notice_cancel(self, generation);
-    reason = worker_park(self);
+    reason = job_park(self);
     alarm_cancel(&alarm);
     return reason == WAKE_TIMEOUT ? COIR_OK : COIR_ECANCELED;
 }

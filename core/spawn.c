@@ -282,6 +282,41 @@ void spawn_drop_queued(struct coir_runtime *rt)
     }
 }
 
+static bool steal_from(void *deque, struct work *item)
+{
+    enum steal s = STEAL_LOST;
+
+    while (s == STEAL_LOST)
+        s = deque_steal(deque, item);
+    return s == STEAL_OK;
+}
+
+static bool is_wanted(const struct work *item)
+{
+    return !item->scope || !scope_canceled(item->scope);
+}
+
+/* One worker's deque (NULL: the injector), as much as there is now. */
+static void sift(struct coir_runtime *rt, struct deque *from, size_t n)
+{
+    enum sift s = SIFT_KEPT;
+    struct work item;
+
+    while (n-- > 0 && s != SIFT_NONE) {
+        s = inject_sift(&rt->inject, from ? steal_from : NULL, from, is_wanted, &item);
+        if (s == SIFT_OUT)
+            job_drop(rt, &item, COIR_KIND_SKIPPED);
+    }
+}
+
+void spawn_drop_canceled(struct coir_runtime *rt)
+{
+    sift(rt, NULL, atomic_load_explicit(&rt->inject.work_count, memory_order_relaxed)); /* a bound */
+    for (unsigned i = 0; i < rt->worker_count; i++)
+        sift(rt, &rt->worker[i]->deque, DEQUE_CAP);
+    park_wake_all(&rt->park); /* what was a worker's own is now for all */
+}
+
 void spawn_each_pending(struct coir_runtime *rt,
                         void (*visit)(struct counter *after, struct counter *done, void *arg), void *arg)
 {
@@ -361,7 +396,7 @@ void coir_counter_done(coir_counter *counter, int outcome)
     job_failure(*job_slot(), &f, outcome, COIR_KIND_DONE);
     snprintf(f.message, sizeof f.message, "released by coir_counter_done as %s",
              coir_status_name(outcome));
-    report_keep(runtime_here(), &f, f.message, NULL);
+    report_keep(runtime_here(), &f, f.message, NULL, job_domain(*job_slot()));
     counter_fail(c, outcome, &f);
 }
 

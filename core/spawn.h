@@ -13,6 +13,10 @@ void spawn_drop_pending(struct coir_runtime *rt);
 /* Ends all work that is queued: a runtime that closes cannot rely on its workers to come for it. */
 void spawn_drop_queued(struct coir_runtime *rt);
 
+/* Ends the queued work of domains that are canceled: the worker that has it may be stuck. Other work goes
+ * to the end of the injector. */
+void spawn_drop_canceled(struct coir_runtime *rt);
+
 /* Calls visit(after, done, arg) for work that waits for other work; done may be NULL. A lock is held. */
 void spawn_each_pending(struct coir_runtime *rt,
                         void (*visit)(struct counter *after, struct counter *done, void *arg), void *arg);

@@ -185,7 +185,7 @@ int stacks_init(struct stacks *s, const struct host *host, const coir_options *o
     s->per_chunk = CHUNK_BYTES / stride(s) ? CHUNK_BYTES / stride(s) : 1;
     /* Each worker's loop stands on a stack, a spare waits beside it, and perhaps a reserve. */
     s->limit = options->stacks_max +
-               (options->faults == COIR_FAULTS_CONTAIN ? 3 : 2) * (size_t)options->workers;
+               (options->faults != COIR_FAULTS_NONE ? 3 : 2) * (size_t)options->workers;
     s->warm = options->prefault > DEPOT_WARM ? options->prefault : DEPOT_WARM;
     s->cache_max = options->stacks_max / (options->workers + 1) / 8; /* a small arena is for all */
     s->cache_max = s->cache_max < CACHE_MAX ? s->cache_max : CACHE_MAX;

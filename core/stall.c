@@ -24,6 +24,7 @@
 
 #include "cpus.h"
 #include "deadlock.h"
+#include "hostcall.h"
 #include "probe.h"
 #include "wait.h"
 
@@ -103,9 +104,12 @@ static void log_job(struct stall *s, enum coir_log_level level, const char *what
 
 static void log_stall(struct stall *s, struct worker *w, const coir_job_info *j, int64_t ns)
 {
+    coir_job_info told = *j;
     char fn[256];
 
+    told.worker = (int)w->index;
     describe((uintptr_t)j->fn, fn, sizeof fn);
+    hostcall_stuck(s->rt, &told, ns);
     host_log(&s->rt->host, COIR_LOG_WARNING,
              "stall: worker %u is in job %llu (%s, %s), which has not suspended for %lld ms", w->index,
              (unsigned long long)j->job, or_unnamed(j->name), fn, (long long)(ns / COIR_MS));
@@ -410,12 +414,28 @@ void stall_close(struct coir_runtime *rt)
 
 /* ------------------------------------------------------------------------------------ checkpoint */
 
+/* For the metrics: how long ago the same job has asked, unless it has suspended since. */
+static void measure(struct worker *w)
+{
+    struct progress at = peek_progress(w), last = {w->checked.tick, w->checked.switches};
+    int64_t now = coir_now();
+
+    worker_ask(w, ASK_MEASURE); /* next time, too */
+    if (w->checked.at && progress_same(at, last))
+        hostcall_checkpoint(w, now - w->checked.at);
+    w->checked.at = now;
+    w->checked.tick = at.tick;
+    w->checked.switches = at.switches;
+}
+
 static COLD int heed(struct worker *w)
 {
     uint32_t asked = atomic_exchange_explicit(&w->asked, 0, memory_order_seq_cst); /* ASKED */
     struct fiber *self = w->current;
     bool canceled = self->job && job_canceled(w->runtime, self->job);
 
+    if (UNLIKELY(w->runtime->metrics.checkpoint != NULL) && self->job)
+        measure(w);
     if (!canceled && asked & ASK_YIELD && self->job) {
         worker_yield(self);
         canceled = job_canceled(self->runtime, self->job);

@@ -40,6 +40,10 @@ struct worker {
     bool polling;             /* fibers it readies are its own to run: it wakes others itself */
     uint64_t random;          /* where to start stealing */
     uint64_t job_ids;         /* ids given out */
+    struct {
+        int64_t at;           /* 0: never */
+        uint64_t tick, switches;
+    } checked;                /* the last coir_checkpoint, for metrics.checkpoint */
     uint64_t fp;              /* the thread's floating-point control words as it started */
     struct stack_cache stacks;
     void *io;                 /* the I/O row's state of this worker, or NULL */
@@ -95,6 +99,9 @@ struct coir_runtime {
     /* Settles what the job of a BROKEN fiber owes, and sets its sp to where it goes on. May suspend.
      * NULL: no fault is contained. */
     void (*clean_up)(struct fiber *self, struct fiber *broken);
+    /* Installs handlers for more bits of enum coir_fault. NULL: its workers are not prepared. */
+    int (*want_faults)(struct coir_runtime *rt, unsigned also);
+    unsigned faults_wanted;    /* signals it has handlers for, bits; fault.c's lock */
 
     _Alignas(COIR_CACHE_LINE) _Atomic bool stopping; /* workers go home */
     _Atomic bool canceling;    /* every job is canceled; those not started end so */
@@ -124,6 +131,14 @@ struct coir_runtime {
     struct park park;
 };
 
+#define FAULT_OVERFLOW (1u << 31) /* beside the bits of enum coir_fault */
+
+/* What these options contain. */
+static inline unsigned faults_contained(enum coir_faults faults, unsigned also)
+{
+    return faults == COIR_FAULTS_CONTAIN ? FAULT_OVERFLOW | also : 0;
+}
+
 /* The worker of this thread, or NULL. Only for functions that do not suspend in between: after a
  * suspend the fiber may be on another thread, and a compiler may have kept the address. */
 extern __thread struct worker *worker_tls;
@@ -145,7 +160,8 @@ static inline uint64_t worker_turn(struct worker *w)
 /* What coir_checkpoint is asked to do. */
 enum ask {
     ASK_LOOK = 1, /* a cancel may have come */
-    ASK_YIELD = 2 /* others have waited long */
+    ASK_YIELD = 2, /* others have waited long */
+    ASK_MEASURE = 4 /* metrics.checkpoint wants to know each */
 };
 
 /* Anyone. ASKED: a canceler sets its flag, then asks each worker (both seq_cst). A job that it does not
@@ -169,7 +185,8 @@ static inline struct fiber *fiber_self(void)
     return w ? w->current : NULL;
 }
 
-/* The runtime this thread works for, as a worker or one of its offload threads, or NULL. */
+/* The runtime this thread works for, as a worker, one of its offload threads, or in a call of its domains;
+ * or NULL. */
 struct coir_runtime *runtime_here(void);
 /* A plain thread does the work of a runtime (NULL: no more). Returns whose it did before. On a worker,
  * which does its own runtime's, nothing. */

@@ -58,6 +58,7 @@ const char *coir_kind_name(int kind)
         [COIR_KIND_STACK_OVERFLOW] = "stack overflow",
         [COIR_KIND_FAULT] = "fault",
         [COIR_KIND_EXPIRED] = "expired",
+        [COIR_KIND_LEAK] = "leaked obligation",
     };
 
     return kind >= 0 && kind < COIR_KINDS && name[kind] ? name[kind] : "?";
@@ -72,6 +73,8 @@ const char *coir_location_name(int location)
         [COIR_AT_OFFLOAD] = "offloaded call",
         [COIR_AT_THREAD] = "thread",
         [COIR_AT_SCHEDULER] = "scheduler",
+        [COIR_AT_FINALIZER] = "finalizer",
+        [COIR_AT_OBLIGATION] = "obligation",
     };
 
     return location >= 0 && location < COIR_LOCATIONS && name[location] ? name[location] : "?";

@@ -135,8 +135,8 @@ static int park_on(struct fiber *self, const struct wait *wait, size_t *which, e
     uint64_t generation;
     size_t enlisted = 0;
 
-    if (!worker_park_begin(self, &generation, what_for(wait),
-                           wait->n == 1 ? (const void *)wait->counter[0] : wait))
+    if (!job_park_begin(self, &generation, what_for(wait),
+                        wait->n == 1 ? (const void *)wait->counter[0] : wait, wait->must || wait->own))
         return COIR_ENOMEM;
     for (; enlisted < wait->n; enlisted++) {
         struct watch *w = &wait->watch[enlisted];
@@ -150,7 +150,7 @@ static int park_on(struct fiber *self, const struct wait *wait, size_t *which, e
     alarm_arm(&alarm, self, generation, wait->deadline);
     if (wait->heed)
         notice_cancel(self, generation);
-    *reason = worker_park(self);
+    *reason = job_park(self);
     alarm_cancel(&alarm);
     for (size_t i = 0; i < enlisted; i++)
         counter_delist(wait->counter[i], &wait->watch[i].node);
@@ -394,7 +394,7 @@ int coir_wait_until(coir_counter *counter, int64_t deadline)
     }
     if (outcome < 0) {
         struct watch watch;
-        struct wait wait = {&c, &watch, 1, deadline, false, false};
+        struct wait wait = {&c, &watch, 1, deadline, .own = owned};
 
         outcome = self ? fiber_wait(self, &wait, owned && deadline == COIR_NEVER, &which)
                        : thread_wait(&c, 1, deadline, &which);
@@ -409,11 +409,20 @@ int coir_wait(coir_counter *counter)
     return coir_wait_until(counter, COIR_NEVER);
 }
 
+static bool owns_any(struct counter *const *c, size_t n)
+{
+    const struct job *j = *job_slot();
+
+    while (n > 0 && !job_owns(j, c[n - 1]))
+        n--;
+    return n > 0;
+}
+
 static int wait_any(struct counter *const *c, size_t n, int64_t deadline, size_t *which)
 {
     struct fiber *self = fiber_self();
     struct watch watch[COIR_WAIT_ANY_MAX];
-    struct wait wait = {c, watch, n, deadline, false, false};
+    struct wait wait = {c, watch, n, deadline, .own = owns_any(c, n)};
     int outcome = first_settled(c, NULL, n, 0, which);
 
     if (outcome >= 0)

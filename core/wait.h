@@ -24,6 +24,7 @@ struct wait {
     int64_t deadline;
     bool heed;               /* a cancel ends the wait */
     bool must;               /* nothing but the counter ends it */
+    bool own;                /* the waiter has spawned on it: no limit of its domain refuses the wait */
 };
 
 /* A deadline that wakes a parked fiber. */

@@ -167,7 +167,7 @@ int sleeper_begin(struct sleeper *s, const char *what, const void *on)
     atomic_store_explicit(&s->state, SLEEPER_WAITS, memory_order_relaxed); /* published by WORD */
     if (!s->fiber)
         return COIR_OK;
-    if (!worker_park_begin(s->fiber, &s->generation, what, on))
+    if (!job_park_begin(s->fiber, &s->generation, what, on, false))
         return COIR_ENOMEM;
     s->fiber->sleeper = s;
     return COIR_OK;
@@ -178,7 +178,7 @@ void sleeper_abandon(struct sleeper *s)
     if (!s->fiber)
         return;
     fiber_wake(s->fiber, s->generation, WAKE_EVENT);
-    worker_park(s->fiber);
+    job_park(s->fiber);
     s->fiber->sleeper = NULL;
 }
 
@@ -194,7 +194,7 @@ static int fiber_sleep(struct sleeper *s, int64_t deadline)
 
     alarm_arm(&alarm, s->fiber, s->generation, deadline);
     notice_cancel(s->fiber, s->generation);
-    reason = worker_park(s->fiber);
+    reason = job_park(s->fiber);
     s->fiber->sleeper = NULL;
     alarm_cancel(&alarm);
     return reason == WAKE_EVENT      ? COIR_OK

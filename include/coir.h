@@ -106,10 +106,11 @@ enum coir_kind {
     COIR_KIND_HELD,     /* a job returned while it held a lock */
     COIR_KIND_STACK_OVERFLOW, /* a contained stack overflow */
     COIR_KIND_FAULT,    /* a contained fault of another kind */
-    COIR_KIND_EXPIRED   /* its deadline passed before it started */
+    COIR_KIND_EXPIRED,  /* its deadline passed before it started */
+    COIR_KIND_LEAK      /* an obligation was not discharged in time */
 };
 
-#define COIR_KINDS (COIR_KIND_EXPIRED + 1)
+#define COIR_KINDS (COIR_KIND_LEAK + 1)
 
 /* Where a failure happened: in which of the calls that a boundary contains. */
 enum coir_location {
@@ -118,10 +119,12 @@ enum coir_location {
     COIR_AT_CLEANUP,   /* a finalizer: a cleanup or destructor that an unwinding panic runs */
     COIR_AT_OFFLOAD,   /* a coir_offload call, on its own thread */
     COIR_AT_THREAD,    /* a plain thread: coir_try, coir_counter_done */
-    COIR_AT_SCHEDULER  /* never ran: skipped or dropped by the scheduler */
+    COIR_AT_SCHEDULER, /* never ran: skipped or dropped by the scheduler */
+    COIR_AT_FINALIZER, /* the clean-up of a domain that closes, phase finalize: a coir_domain_finalizer */
+    COIR_AT_OBLIGATION /* where an obligation was taken that leaked; job: who took it */
 };
 
-#define COIR_LOCATIONS (COIR_AT_SCHEDULER + 1)
+#define COIR_LOCATIONS (COIR_AT_OBLIGATION + 1)
 
 #define COIR_MESSAGE_BYTES 72
 
@@ -206,7 +209,8 @@ typedef void coir_fn(void *arg);
 
 enum coir_faults {
     COIR_FAULTS_NONE = 0, /* no signal handler is installed */
-    COIR_FAULTS_REPORT,   /* a stack overflow prints one report, then the process aborts */
+    COIR_FAULTS_REPORT,   /* a stack overflow prints one report, then the process aborts; domains may
+                             ask for more (coir_domain_options) */
     COIR_FAULTS_CONTAIN   /* a stack overflow ends its job only; see "contained faults" */
 };
 
@@ -237,8 +241,22 @@ enum coir_cancel {
     COIR_CANCEL_ASKED = 0, /* coir_counter_cancel */
     COIR_CANCEL_PASSED_ON, /* a canceled job waits for them */
     COIR_CANCEL_OWNER,     /* the job whose frames they are owed to panics, or did not wait */
-    COIR_CANCEL_CLOSE      /* coir_close, past its budget: everything */
+    COIR_CANCEL_CLOSE,     /* coir_close, past its budget: everything */
+    COIR_CANCEL_DOMAIN,    /* coir_domain_cancel */
+    COIR_CANCEL_DOMAIN_CLOSE /* coir_domain_close, or coir_close for an open domain, past its budget */
 };
+
+/* What can be said of a job that has not ended. */
+typedef struct coir_job_info {
+    uint64_t job;      /* its id; 0: it runs, and has none yet (coir_job_id gives one) */
+    const char *name;  /* as given to coir_job_name, NULL if not; the job's memory: valid while it lives */
+    coir_fn *fn;       /* what it runs */
+    int worker;        /* that runs it; -1: none does, it waits */
+    const char *waits_for; /* such as "counter", "sleep", "recv", "worker"; NULL: it runs */
+    const void *waits_on;  /* the counter or other object, to compare with; NULL: none */
+    int64_t since;     /* coir_now() when it began to wait; 0: not noted (options.park_times or .deadlock) */
+    const void *place; /* where the program called what it waits in, a return address; NULL: not known */
+} coir_job_info;
 
 /*
  * What a runtime tells as it happens, for a program's own metrics. Zero it, set size to
@@ -263,7 +281,8 @@ typedef struct coir_metrics {
     /* A coir_close has drained, or given up: COIR_OK or COIR_ETIMEDOUT. */
     void (*drained)(void *arg, int64_t ns, int status);
 
-    /* A fiber blocks until a deadline at the latest, in a wait, I/O or offload; and it has passed. */
+    /* A fiber blocks until a deadline at the latest, in a wait, I/O or offload; and it has passed. Or a job
+     * is submitted to a domain with a deadline; and has ended EXPIRED. */
     void (*deadline_set)(void *arg, int64_t deadline);
     void (*deadline_exceeded)(void *arg, int64_t deadline);
 
@@ -273,6 +292,32 @@ typedef struct coir_metrics {
     /* A worker looks at its timers and I/O: every 61st turn, and all the time while it spins idly.
      * queued: jobs in its own queue. */
     void (*tick)(void *arg, unsigned worker, size_t queued);
+
+    /* A domain was opened; has been closed for good. The name is valid for the call. */
+    void (*domain_opened)(void *arg, const char *domain);
+    void (*domain_closed)(void *arg, const char *domain);
+
+    /* A close of a domain has drained, or given up: COIR_OK, COIR_ETIMEDOUT or COIR_ENOMEM. ns: without
+     * finalizers. */
+    void (*domain_drained)(void *arg, const char *domain, int64_t ns, int status);
+
+    /* A domain has reached its panic threshold, with this failure. */
+    void (*domain_tripped)(void *arg, const char *domain, uint64_t failure);
+
+    /* An obligation was taken, discharged, not discharged in time. what: as it was given. */
+    void (*obligation_taken)(void *arg, const char *what);
+    void (*obligation_discharged)(void *arg, const char *what);
+    void (*obligation_leaked)(void *arg, const char *what);
+
+    /* A job of a domain starts when less than a quarter of the time until its deadline is left. */
+    void (*deadline_warned)(void *arg, int64_t deadline);
+
+    /* A job has called coir_checkpoint again, ns after the last time, without having suspended since. Not
+     * NULL: each coir_checkpoint reads the clock. */
+    void (*checkpoint)(void *arg, unsigned worker, int64_t ns);
+
+    /* A job has not suspended for options.stall_ns, or more: ns. Once for each; from the watcher's thread. */
+    void (*stuck)(void *arg, const coir_job_info *job, int64_t ns);
 } coir_metrics;
 
 /* What is done about jobs that wait for each other in a circle; see coir_deadlock_check. */
@@ -331,8 +376,8 @@ typedef struct coir_options {
     /* Under COIR_PANIC_ABORT a panic, or a foreign exception that reaches a boundary, ends the
      * process, and what needs containment (coir_try) refuses with COIR_EPOLICY. coir_fail works. */
     enum coir_panic_policy panic;
-    enum coir_panic_policy defer_panic; /* the same for coir_defer handlers alone: state that was not
-                                           cleaned up may be worse than a job that broke */
+    enum coir_panic_policy defer_panic; /* the same for coir_defer handlers and finalizers of domains alone:
+                                           what was not cleaned up may be worse than a job that broke */
     unsigned records; /* failures kept for coir_failure_find; 0: COIR_RECORDS, the most. Up to 0.7 KB each,
                          allocated as failures come */
     unsigned park_times; /* 1: waits note when they began, for coir_dump; a clock reading each */
@@ -361,18 +406,6 @@ typedef struct coir_options {
                          of a job that is logged may end with EINTR. */
     enum coir_deadlock_policy deadlock; /* checked when all workers are idle, and every second */
 } coir_options;
-
-/* What can be said of a job that has not ended. */
-typedef struct coir_job_info {
-    uint64_t job;      /* its id; 0: it runs, and has none yet (coir_job_id gives one) */
-    const char *name;  /* as given to coir_job_name, NULL if not; the job's memory: valid while it lives */
-    coir_fn *fn;       /* what it runs */
-    int worker;        /* that runs it; -1: none does, it waits */
-    const char *waits_for; /* such as "counter", "sleep", "recv", "worker"; NULL: it runs */
-    const void *waits_on;  /* the counter or other object, to compare with; NULL: none */
-    int64_t since;     /* coir_now() when it began to wait; 0: not noted (options.park_times or .deadlock) */
-    const void *place; /* where the program called what it waits in, a return address; NULL: not known */
-} coir_job_info;
 
 #define COIR_LEFT_MAX 16
 
@@ -867,6 +900,15 @@ COIR_API int coir_failure_next(coir_runtime *runtime, uint64_t *cursor, coir_fai
  * Returns     as coir_failure_find
  */
 COIR_API int coir_failure_text(coir_runtime *runtime, uint64_t id, char *text, size_t bytes);
+
+/*
+ * The domain of a kept failure: of its job, or of the finalizer or obligation that it is about.
+ *
+ *   name       receives it, terminated, cut to bytes; "" outside every domain
+ *
+ * Returns     as coir_failure_find
+ */
+COIR_API int coir_failure_domain(coir_runtime *runtime, uint64_t id, char *name, size_t bytes);
 
 #define COIR_BACKTRACE_MAX 32 /* frames of a backtrace */
 
@@ -1557,6 +1599,19 @@ typedef struct coir_domain_options {
     int64_t panics_window_ns; /* 0: 10 s */
     int64_t probe_ns;      /* from the trip until one job is let through to probe; doubled after each
                               probe that panics, up to 64 times; 0: 1 s */
+    enum coir_faults faults; /* what a stack overflow of its jobs does; 0: as in the parent, then as
+                                in options.faults, which must not be COIR_FAULTS_NONE for others */
+    unsigned faults_also;  /* bits of enum coir_fault that are contained, too; only with
+                              COIR_FAULTS_CONTAIN, else COIR_EINVAL */
+    int64_t probe_late_ns; /* a probe that takes longer counts as one that panicked, whatever becomes of
+                              it, so that another can be sent; 0: 10 s; COIR_NEVER: however long */
+    uint64_t memory_max;   /* bytes that coir_domain_charge lets its jobs, and those of domains below, account
+                              for; 0: no limit */
+    size_t stacks_max;     /* jobs, those of domains below included, that may be parked in a wait at once: each
+                              keeps a stack. A further wait returns COIR_ENOMEM, as when the runtime has no
+                              stack left, and can be made again. A wait for jobs that the caller has
+                              spawned itself on a counter of its frames counts, but is not refused. 0: no
+                              limit */
 } coir_domain_options;
 
 /*
@@ -1566,9 +1621,15 @@ typedef struct coir_domain_options {
  *   options    borrowed for the call; NULL: all defaults, that is a region without limits
  *   domain     receives the handle; NULL is stored on failure
  *
+ * faults replaces what the runtime's options say for jobs of this domain, and of those below that ask for
+ * nothing. A runtime is prepared for it by options.faults, REPORT or more: signal stacks must be there
+ * when its workers start. Handlers for faults_also are installed by the first domain that asks
+ * for them, and stay until the runtime closes. A finalizer has the policy of the job that closes.
+ *
  * Returns     COIR_OK; COIR_EINVAL (size wrong, parent of another runtime); COIR_ERANGE (a negative
- *             time, panics_max above 1024, full unknown); COIR_ENOMEM; COIR_ESHUTDOWN (the parent or the
- *             runtime is closing)
+ *             time, a number too large, full or faults unknown); COIR_ENOMEM; COIR_ESHUTDOWN (the parent
+ *             or the runtime is closing); COIR_EPOLICY (options.panic is COIR_PANIC_ABORT: panics_max could
+ *             never count, nor a fault be contained); COIR_ENOTSUP (faults, but options.faults is NONE)
  * Call from   any thread
  */
 COIR_API COIR_MUST_USE int coir_domain_open(coir_runtime *runtime, coir_domain *parent,
@@ -1635,7 +1696,7 @@ COIR_API int coir_domain_cancel(coir_domain *domain);
  * Runs fn(arg) when the domain closes and its jobs have ended; last in, first out.
  *
  * It runs on whoever closes the domain, in a boundary of its own. Cancels do not reach it. One that
- * panics is reported and counted; the others still run (but under COIR_PANIC_ABORT).
+ * panics is reported and counted (COIR_AT_FINALIZER); the others still run (but under COIR_PANIC_ABORT).
  *
  * Returns     COIR_OK; COIR_EINVAL; COIR_ENOMEM; COIR_ESHUTDOWN (the domain is closing)
  * Call from   any thread
@@ -1667,6 +1728,9 @@ typedef struct coir_domain_stats {
     uint64_t obligations_leaked; /* of those: not discharged in time */
     uint64_t tripped_by; /* id of the failure that tripped the domain itself last; 0: it never was */
     int state;          /* enum coir_domain_state, of the domain itself */
+    uint64_t memory;    /* bytes charged now */
+    uint64_t stacks;    /* jobs parked now; counted with stacks_max only */
+    uint64_t denied;    /* charges and waits refused for memory_max and stacks_max */
 } coir_domain_stats;
 
 /*
@@ -1703,6 +1767,8 @@ typedef struct coir_domain_receipt {
     int phase;          /* enum coir_phase, the last one it came to */
     unsigned stuck_count; /* of running: those named below */
     coir_stuck stuck[COIR_STUCK_MAX];
+    uint64_t told;      /* waits for jobs of `running`, wherever: they got COIR_ECANCELED */
+    uint64_t memory_leaked; /* bytes still charged when their domain was finalized, since it was opened */
 } coir_domain_receipt;
 
 /*
@@ -1714,8 +1780,11 @@ typedef struct coir_domain_receipt {
  *   receipt    filled on COIR_OK and COIR_ETIMEDOUT; NULL: not wanted
  *
  * When the budget has passed, or the caller is canceled, the domain is canceled and one more short
- * budget (100 ms) is given. Past that, waits of its fibers that a cancel does not end are interrupted.
- * Domains below are finalized before those above. coir_close does the same to all that are open then.
+ * budget (100 ms) is given. Half of it later waits of its fibers that a cancel does not end are
+ * interrupted, and jobs that are still queued end CANCELED, though their worker be stuck. Then, if a job
+ * still runs, everybody who waits for it, inside the domain or not, gets COIR_ECANCELED: the counter is
+ * still owed, wait again before its memory goes. Who waits from then on waits for the job's end, or for the
+ * next close. Domains below are finalized before those above. coir_close does the same to all that are open then.
  *
  * Returns     COIR_OK; COIR_ETIMEDOUT while a job still runs (the receipt names some); COIR_EINVAL;
  *             COIR_EDEADLK from a job of the domain; COIR_EBUSY while it, or one above or below, is being
@@ -1726,6 +1795,37 @@ typedef struct coir_domain_receipt {
  */
 COIR_API COIR_MUST_USE int coir_domain_close(coir_domain *domain, int64_t drain_ns,
                                              coir_domain_receipt *receipt);
+
+/* --------------------------------------------------------------------- memory of a domain */
+
+/*
+ * Accounts for memory that is used for a domain's work, before it is taken. coir does not look at malloc:
+ * whoever knows what a request costs says so, and is told in time when the domain has had its share.
+ * Whatever is charged must be discharged before the domain closes; the rest is logged and reported in
+ * the receipt (memory_leaked), and taken off the domains above.
+ *
+ *   domain     NULL: the calling job's
+ *   bytes      0 is legal
+ *
+ * Returns     COIR_OK; COIR_ENOMEM (memory_max of the domain or of one above; nothing is charged);
+ *             COIR_EPERM (domain NULL outside every domain); COIR_ESHUTDOWN (the domain is closing and
+ *             the caller is no job in it)
+ * Call from   any thread while the domain lives
+ * Cost        one atomic operation for each level, and four
+ */
+COIR_API COIR_MUST_USE int coir_domain_charge(coir_domain *domain, size_t bytes);
+
+/*
+ * The memory has been given back. Not bound to whoever charged it, nor to the amounts of single charges.
+ *
+ *   domain     the one it was charged to; NULL: the calling job's
+ *
+ * Returns     COIR_OK; COIR_ERANGE (more than is charged to this very domain; nothing has changed);
+ *             COIR_EPERM (domain NULL outside every domain)
+ * Call from   any thread while the domain lives
+ * Cost        as coir_domain_charge
+ */
+COIR_API int coir_domain_discharge(coir_domain *domain, size_t bytes);
 
 /* ------------------------------------------------------------------------------ obligations */
 
@@ -1741,7 +1841,8 @@ typedef struct coir_obligation {
 /*
  * Takes an obligation in a domain. It must be discharged exactly once: before the domain is closed
  * and, if it is taken by a job of this very domain, before this job ends (or see
- * coir_obligation_detach). One that is not has leaked: it is logged with the place that took it, and counted.
+ * coir_obligation_detach). One that is not has leaked: it is logged with the place that took it, counted, and
+ * kept as a failure (kind LEAK, FAILED; whoever took it ends as it would have).
  *
  *   domain     NULL: the calling job's
  *   what       borrowed until it is discharged; a string constant, as a rule

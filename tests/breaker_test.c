@@ -12,7 +12,7 @@ static char me, other;
 static void fresh(void)
 {
     memset(&b, 0, sizeof b);
-    breaker_init(&b, 3, 100, 50, times);
+    breaker_init(&b, 3, 100, 50, 5000, times);
 }
 
 static void open_at(int64_t now)
@@ -70,6 +70,26 @@ static void a_recalled_probe_leaves_its_turn_to_the_next(void)
     CHECK(!breaker_probed(&b, &me, false, 0, 1050));
 }
 
+static void a_probe_that_is_late_has_failed(void)
+{
+    open_at(1000);
+    CHECK(breaker_pass(&b, &me, 1050));
+    CHECK(!breaker_pass(&b, &other, 6049)); /* it may take 5000 */
+    CHECK_EQ(breaker_figures(&b).state, BREAKER_HALF_OPEN);
+    CHECK(!breaker_pass(&b, &other, 6050)); /* given up: open for twice as long, from then */
+    CHECK_EQ(breaker_figures(&b).state, BREAKER_OPEN);
+    CHECK_EQ(breaker_figures(&b).opened_by, 3);
+    CHECK(!breaker_pass(&b, &other, 6149));
+    CHECK(breaker_pass(&b, &other, 6150));
+    CHECK(!breaker_probed(&b, &me, false, 0, 6151)); /* the late one is back: nobody listens */
+    CHECK(!breaker_is_closed(&b));
+    CHECK(!breaker_pass(&b, &me, 11149));
+    CHECK(breaker_pass(&b, &me, 20000)); /* nobody asked meanwhile: its time had passed long since */
+    CHECK(!breaker_probed(&b, &other, true, 9, 20001));
+    CHECK(breaker_probed(&b, &me, false, 0, 20001));
+    CHECK(breaker_is_closed(&b));
+}
+
 static void each_failed_probe_doubles_the_time_up_to_64(void)
 {
     int64_t now = 1000, wait = 50;
@@ -107,7 +127,7 @@ static void closing_forgets_what_was_counted(void)
 static void without_a_threshold_it_never_opens(void)
 {
     memset(&b, 0, sizeof b);
-    breaker_init(&b, 0, 100, 50, NULL);
+    breaker_init(&b, 0, 100, 50, 5000, NULL);
     for (uint64_t i = 0; i < 100; i++)
         breaker_count(&b, i, 1000);
     CHECK(breaker_is_closed(&b));
@@ -116,7 +136,7 @@ static void without_a_threshold_it_never_opens(void)
 static void times_without_end_do_not_overflow(void)
 {
     memset(&b, 0, sizeof b);
-    breaker_init(&b, 1, COIR_NEVER, COIR_NEVER, times);
+    breaker_init(&b, 1, COIR_NEVER, COIR_NEVER, COIR_NEVER, times);
     breaker_count(&b, 1, 1000);
     CHECK(!breaker_pass(&b, &me, COIR_NEVER - 1));
     CHECK(breaker_pass(&b, &me, COIR_NEVER));
@@ -131,7 +151,7 @@ static int passed;
 static void *asker(void *arg)
 {
     for (int i = 0; i < ROUNDS; i++)
-        if (breaker_pass(&b, arg, COIR_NEVER)) {
+        if (breaker_pass(&b, arg, 2000)) {
             CHECK_EQ(__atomic_add_fetch(&passed, 1, __ATOMIC_RELAXED), 1);
             __atomic_sub_fetch(&passed, 1, __ATOMIC_RELAXED);
             breaker_recall(&b, arg);
@@ -154,6 +174,7 @@ static void two_never_probe_together(void)
 CHECK_MAIN(CASE(the_last_failure_of_a_full_window_opens_it), CASE(failures_further_apart_never_open_it),
            CASE(one_probe_at_a_time_and_not_before_its_time),
            CASE(a_recalled_probe_leaves_its_turn_to_the_next),
+           CASE(a_probe_that_is_late_has_failed),
            CASE(each_failed_probe_doubles_the_time_up_to_64), CASE(closing_forgets_what_was_counted),
            CASE(without_a_threshold_it_never_opens), CASE(times_without_end_do_not_overflow),
            CASE(two_never_probe_together))

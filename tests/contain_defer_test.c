@@ -162,6 +162,64 @@ static void a_handler_is_the_job(void)
     run_contained(1, check_handler_is_the_job, NULL);
 }
 
+/* What a handler spawns on a counter of the job's frames and leaves: they are still whole. */
+struct leaving {
+    coir_counter *counter;
+    int started, ended;
+};
+
+static void ends_late(void *arg)
+{
+    struct leaving *l = arg;
+
+    run_count(&l->started);
+    CHECK_EQ(coir_sleep_until(coir_now() + 3600 * COIR_SEC), COIR_ECANCELED);
+    run_count(&l->ended);
+}
+
+static void spawn_and_leave(void *arg)
+{
+    struct leaving *l = arg;
+
+    for (int i = 0; i < 5; i++)
+        CHECK_EQ(coir_spawn(l->counter, ends_late, l), COIR_OK);
+    while (__atomic_load_n(&l->started, __ATOMIC_RELAXED) < 5)
+        coir_yield();
+}
+
+static CONTAINABLE void overflow_above_a_counter(void *arg)
+{
+    coir_counter c = COIR_COUNTER_INIT;
+    struct leaving *l = arg;
+
+    l->counter = &c;
+    (void)!coir_defer(spawn_and_leave, l);
+    overflow(NULL);
+}
+
+static void leave_children(void *unused)
+{
+    coir_failure f;
+
+    (void)unused;
+    for (int i = 0; i < 10; i++) {
+        coir_counter c = COIR_COUNTER_INIT;
+        struct leaving l = {NULL, 0, 0};
+
+        CHECK_EQ(coir_spawn(&c, overflow_above_a_counter, &l), COIR_OK);
+        CHECK_EQ(coir_wait(&c), COIR_PANICKED);
+        CHECK_EQ(l.ended, 5);
+        CHECK_EQ(coir_counter_failure(&c, &f), COIR_OK);
+        CHECK_EQ(f.kind, COIR_KIND_STACK_OVERFLOW);
+    }
+}
+
+static void what_handlers_leave_on_the_job_s_counters_ends_before_its_frames(void)
+{
+    run_contained(1, leave_children, NULL);
+    run_contained(2, leave_children, NULL);
+}
+
 /* Counters on many stacks. The lowest of these stacks is given up, a handler that waits takes the spare
  * one, and so the next handler runs on the lowest. Its job, on the highest, has overflowed: all
  * others lie between the two, and are neither's. */
@@ -367,9 +425,10 @@ static void handlers_run_when_every_stack_is_taken(void)
 
 static void wait_for_ever_in_handler(void *arg)
 {
-    int *canceled = arg;
+    int *flags = arg; /* it runs; its sleep was canceled */
 
-    *canceled = coir_sleep_until(coir_now() + 3600 * COIR_SEC) == COIR_ECANCELED;
+    run_set(&flags[0]);
+    flags[1] = coir_sleep_until(coir_now() + 3600 * COIR_SEC) == COIR_ECANCELED;
 }
 
 static CONTAINABLE void overflow_with_slow_handler(void *arg)
@@ -384,13 +443,15 @@ static void a_close_ends_what_a_handler_waits_for(void)
     coir_counter c = COIR_COUNTER_INIT;
     coir_receipt receipt;
     coir_runtime *rt;
-    int canceled = 0;
+    int flags[2] = {0, 0};
 
     register_containable();
     CHECK_EQ(coir_open(&o, &rt), COIR_OK);
-    CHECK_EQ(coir_submit(rt, &c, overflow_with_slow_handler, &canceled), COIR_OK);
-    CHECK_EQ(coir_close(rt, 10 * COIR_MS, &receipt), COIR_OK);
-    CHECK(canceled);
+    CHECK_EQ(coir_submit(rt, &c, overflow_with_slow_handler, flags), COIR_OK);
+    run_until(&flags[0]);
+    while (coir_close(rt, COIR_MS, &receipt) == COIR_ETIMEDOUT)
+        ; /* the machine is busy */
+    CHECK(flags[1]);
     CHECK_EQ(receipt.running, 0);
     CHECK_EQ(receipt.ended[COIR_PANICKED], 1);
     CHECK_EQ(coir_wait(&c), COIR_PANICKED);
@@ -399,14 +460,14 @@ static void a_close_ends_what_a_handler_waits_for(void)
 static void cancel_slow_handler(void *unused)
 {
     coir_counter c = COIR_COUNTER_INIT;
-    int canceled = 0;
+    int flags[2] = {0, 0};
 
     (void)unused;
-    CHECK_EQ(coir_spawn(&c, overflow_with_slow_handler, &canceled), COIR_OK);
-    CHECK_EQ(coir_wait_until(&c, coir_now() + 10 * COIR_MS), COIR_ETIMEDOUT);
+    CHECK_EQ(coir_spawn(&c, overflow_with_slow_handler, flags), COIR_OK);
+    run_until(&flags[0]);
     CHECK_EQ(coir_counter_cancel(&c), COIR_OK);
     CHECK_EQ(coir_wait(&c), COIR_PANICKED);
-    CHECK(canceled);
+    CHECK(flags[1]);
 }
 
 static void a_cancel_reaches_the_handlers(void)
@@ -417,6 +478,7 @@ static void a_cancel_reaches_the_handlers(void)
 
 CHECK_MAIN(CASE(handlers_run_elsewhere_while_the_frames_are_whole), CASE(a_handler_is_the_job),
            CASE(a_handler_takes_no_counter_for_its_job_s_that_is_not),
+           CASE(what_handlers_leave_on_the_job_s_counters_ends_before_its_frames),
            CASE(handlers_that_fail_keep_no_other_from_running),
            CASE(handlers_run_when_every_stack_is_taken), CASE(a_close_ends_what_a_handler_waits_for),
            CASE(a_cancel_reaches_the_handlers))

@@ -88,6 +88,33 @@ static void while_one_job_probes_others_are_skipped(void)
     run_close(rt);
 }
 
+static void a_probe_that_never_ends_is_given_up(void)
+{
+    coir_runtime *rt = run_open(2);
+    coir_domain_options o = fragile("stuck", 1, 1);
+    coir_domain *d;
+    struct hold probe = {0, 0};
+    coir_counter c = COIR_COUNTER_INIT;
+    int n = 0;
+
+    o.probe_late_ns = 1;
+    d = domain_open(rt, NULL, &o);
+    CHECK_EQ(domain_run(d, job_panic, NULL, NULL), COIR_PANICKED);
+    CHECK_EQ(coir_domain_submit(d, &c, job_hold, &probe), COIR_OK);
+    run_until(&probe.started);
+    while (domain_run(d, job_count, &n, NULL) != COIR_DONE)
+        ; /* given up, open for a while, then this one probes */
+    CHECK_EQ(domain_stats(d).state, COIR_DOMAIN_OPEN);
+    CHECK_EQ(domain_run(d, job_count, &n, NULL), COIR_DONE);
+    CHECK_EQ(n, 2);
+    run_set(&probe.go);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+    CHECK_EQ(domain_stats(d).state, COIR_DOMAIN_OPEN);
+    CHECK_EQ(domain_stats(d).trips, 1);
+    domain_close(d);
+    run_close(rt);
+}
+
 static void panics_count_at_the_nearest_threshold_only(void)
 {
     coir_runtime *rt = run_open(1);
@@ -137,5 +164,6 @@ static void a_probe_that_is_stopped_further_up_is_taken_back(void)
 CHECK_MAIN(CASE(past_its_threshold_a_domain_skips_and_says_why),
            CASE(a_probe_closes_the_breaker_or_opens_it_again),
            CASE(while_one_job_probes_others_are_skipped),
+           CASE(a_probe_that_never_ends_is_given_up),
            CASE(panics_count_at_the_nearest_threshold_only),
            CASE(a_probe_that_is_stopped_further_up_is_taken_back))

@@ -113,7 +113,7 @@ static void a_finalizers_panic_does_too(void)
     CHECK_EQ(r.finalizers, 2);
     CHECK_EQ(r.finalizer_panics, 1);
     CHECK_EQ(coir_stats_read(rt, &s), COIR_OK);
-    CHECK_EQ(s.panics_at[COIR_AT_DEFER], 1);
+    CHECK_EQ(s.panics_at[COIR_AT_FINALIZER], 1);
     CHECK_EQ(s.records, 2);
     CHECK_EQ(hooked, 1);
     CHECK_EQ(logged, 1);

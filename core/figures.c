@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * figures.c - what has happened in a domain and below it, in numbers.
+ */
+#include <string.h>
+
+#include "domain.h"
+
+static void add(struct domain_books *sum, const struct domain_books *b)
+{
+    for (int o = 0; o <= COIR_PANICKED; o++)
+        sum->ended[o] += b->ended[o];
+    sum->admitted += b->admitted;
+    sum->refused += b->refused;
+    sum->trips += b->trips;
+    sum->skipped += b->skipped;
+    sum->finalizer_panics += b->finalizer_panics;
+    sum->taken += b->taken;
+    sum->held += b->held;
+    sum->leaked += b->leaked;
+    sum->denied += b->denied;
+    sum->memory_leaked += b->memory_leaked;
+}
+
+void domain_sum(struct coir_domain *d, struct domain_books *sum)
+{
+    struct domain_books own;
+
+    lock_take(&d->lock);
+    own = d->books;
+    lock_drop(&d->lock);
+    own.admitted += tally_read(&d->admitted);
+    own.refused += tally_read(&d->refused);
+    own.denied += tally_read(&d->denied);
+    own.trips += breaker_figures(&d->breaker).opened;
+    add(sum, &own);
+    for (struct coir_domain *child = d->child; child; child = child->next)
+        domain_sum(child, sum);
+}
+
+void domain_fold(struct coir_domain *into, const struct domain_books *b)
+{
+    lock_take(&into->lock);
+    add(&into->books, b);
+    lock_drop(&into->lock);
+}
+
+uint64_t domain_in_flight(struct coir_domain *d)
+{
+    return atomic_load_explicit(&d->jobs.state, memory_order_acquire) / COUNTER_ONE; /* SETTLE, counter.c */
+}
+
+static int state_of(struct coir_domain *d, enum breaker_state b)
+{
+    if (domain_is_closing(d))
+        return COIR_DOMAIN_CLOSING;
+    if (scope_canceled(&d->scope))
+        return COIR_DOMAIN_CANCELED;
+    return b == BREAKER_CLOSED ? COIR_DOMAIN_OPEN
+           : b == BREAKER_OPEN ? COIR_DOMAIN_TRIPPED
+                               : COIR_DOMAIN_HALF_OPEN;
+}
+
+int coir_domain_stats_read(coir_domain *d, coir_domain_stats *stats)
+{
+    struct domain_books b = {0};
+    struct breaker_figures f;
+
+    if (!d || !stats)
+        return COIR_EINVAL;
+    domain_visit(d);
+    lock_take(&d->rt->domains_lock);
+    domain_sum(d, &b);
+    lock_drop(&d->rt->domains_lock);
+    f = breaker_figures(&d->breaker);
+    *stats = (coir_domain_stats){
+        .admitted = b.admitted,
+        .skipped = b.skipped,
+        .refused = b.refused,
+        .in_flight = domain_in_flight(d),
+        .trips = b.trips,
+        .finalizer_panics = b.finalizer_panics,
+        .obligations = b.taken,
+        .obligations_held = b.held,
+        .obligations_leaked = b.leaked,
+        .tripped_by = f.opened_by,
+        .memory = tally_read(&d->memory),
+        .stacks = tally_read(&d->stacks),
+        .denied = b.denied,
+        .state = state_of(d, f.state),
+    };
+    memcpy(stats->ended, b.ended, sizeof stats->ended);
+    domain_leave(d);
+    return COIR_OK;
+}
