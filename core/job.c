@@ -112,6 +112,7 @@ void job_panicked(struct job *j, const char *text, const void *frame)
     const char *option = aborting_option(rt, j);
 
     j->raising = true; /* before the host's code runs, which might panic */
+    j->watched = false;
     if (worker_here())
         tally(&worker_here()->panics, 1);
     report_keep(rt, f, text, frame);

@@ -56,6 +56,9 @@ struct job {
     struct eh_globals eh;     /* C++ exception globals at its entry; coir_try's only, else zero */
 
     /* Touched by failures only. */
+    uintptr_t passing;        /* return address in the frame that its panic is passing */
+    const void *caught;       /* what C++ was handling there; only if watched */
+    bool watched;             /* terminate.c reports what C++ makes of that panic */
     struct defer handler[COIR_DEFER_INLINE];
     char no_cxx_header[80]; /* zero: some C++ runtimes read the header of their own exceptions here */
     struct _Unwind_Exception exception; /* what travels; outside every frame that it unwinds */
@@ -120,6 +123,7 @@ __attribute__((noreturn, cold)) void job_lost_counter(void);
 /* Cancels and waits for what the job still owns. frame: as above. */
 void job_settle_owned(struct job *j, uintptr_t frame);
 
-#define JOB_EXCEPTION_CLASS UINT64_C(0x434f495250414e43) /* "COIRPANC" */
+/* Even: to some C++ runtimes an odd class is that of an exception which points to another. */
+#define JOB_EXCEPTION_CLASS UINT64_C(0x434f495250414e00) /* "COIRPAN\0" */
 
 #endif

@@ -17,8 +17,9 @@
  *   P3  The exception object lies in the job's record, which no unwind tears down.
  *
  * What cannot be contained aborts with a report: no boundary, a panic while unwinding, in the panic
- * hook or in a signal handler, a frame without unwind tables, the end of a thread (pthread_exit,
- * cancellation) through a job, and exceptions that only their own language may end (Rust).
+ * hook or in a signal handler, a frame without unwind tables or one that is noexcept (terminate.c), the
+ * end of a thread (pthread_exit, cancellation) through a job, and exceptions that only their own
+ * language may end (Rust).
  */
 #include <signal.h>
 #include <stdarg.h>
@@ -31,6 +32,7 @@
 #include "hostcall.h"
 #include "job.h"
 #include "report.h"
+#include "terminate.h"
 
 /* -------------------------------------------------------------------------------- raising it */
 
@@ -45,7 +47,7 @@ static _Unwind_Reason_Code on_frame(int version, _Unwind_Action actions,
     (void)version;
     (void)class;
     (void)e;
-    _Unwind_GetIPInfo(context, &interrupted);
+    j->passing = _Unwind_GetIPInfo(context, &interrupted);
     if (interrupted)
         fatal("panic in a signal handler: %s:%d: %s", j->failure.file ? j->failure.file : "?",
               j->failure.line, j->failure.message);
@@ -53,6 +55,7 @@ static _Unwind_Reason_Code on_frame(int version, _Unwind_Action actions,
         fatal("a frame without unwind tables is in the way of a panic: %s:%d: %s (compile with "
               "-fexceptions or -fasynchronous-unwind-tables)",
               j->failure.file ? j->failure.file : "?", j->failure.line, j->failure.message);
+    terminate_on_frame(j, context);
     return _URC_NO_REASON;
 }
 
@@ -64,6 +67,7 @@ static void on_swallowed(_Unwind_Reason_Code reason, struct _Unwind_Exception *e
 
     (void)reason;
     j->raising = false;
+    terminate_ended(j);
     if (w)
         tally(&w->swallowed, 1);
 }

@@ -62,7 +62,8 @@ void throw_in_noexcept(void *)
 void a_noexcept_frame_in_the_way_aborts()
 {
     dies(raise_in_noexcept, "panic at tests/abort_cxx_test.cc", "std::terminate was called");
-    dies(raise_in_noexcept, "in a noexcept frame", "std::terminate was called");
+    dies(raise_in_noexcept, "fatal: a noexcept frame is in the way of a panic: tests/abort_cxx_test.cc",
+         "std::terminate was called");
     dies(throw_in_noexcept, "std::terminate was called", "std::terminate was called");
 }
 
