@@ -47,11 +47,11 @@ static inline void death_in_try(void *death)
         _exit(0);
 }
 
-/* The first line of the report; of a plain thread's the panic's own comes before it. */
+/* The first line of the report. On a plain thread the panic's own comes before it; an emulator adds one. */
 static inline const char *death_report(char *text)
 {
     for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n"))
-        if (strncmp(line, "coir: panic at ", 15) != 0)
+        if (strncmp(line, "coir: panic at ", 15) != 0 && strncmp(line, "qemu: ", 6) != 0)
             return line;
     return "";
 }
