@@ -47,13 +47,20 @@ static inline void death_in_try(void *death)
         _exit(0);
 }
 
-/* The first line of the report. On a plain thread the panic's own comes before it; an emulator adds one. */
+/* The first line of coir's report, or if there is none, of anybody's. On a plain thread the panic's own line
+ * comes before it; an emulator adds one, and sanitizers have more to say. */
 static inline const char *death_report(char *text)
 {
-    for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n"))
-        if (strncmp(line, "coir: panic at ", 15) != 0 && strncmp(line, "qemu: ", 6) != 0)
+    const char *other = "";
+
+    for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
+        if (strncmp(line, "coir: panic at ", 15) == 0 || strncmp(line, "qemu: ", 6) == 0)
+            continue;
+        if (strncmp(line, "coir: ", 6) == 0)
             return line;
-    return "";
+        other = *other ? other : line;
+    }
+    return other;
 }
 
 static inline const char *death_by(const struct death *d, coir_fn *way, struct child *c)
