@@ -38,6 +38,9 @@ extern _Atomic(void (*)(int fd)) fatal_details;
  * formatting, which uses no allocation. */
 __attribute__((noreturn, cold, format(printf, 1, 2))) void fatal(const char *format, ...);
 
+/* The report alone, where somebody else ends the process. */
+__attribute__((cold, format(printf, 1, 2))) void fatal_report(const char *format, ...);
+
 #ifdef COIR_DEBUG
 #define ASSERT(condition)                                                                     \
     ((condition) ? (void)0 : fatal("%s:%d: broken invariant: %s", __FILE__, __LINE__, #condition))

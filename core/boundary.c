@@ -22,6 +22,7 @@
 #include "drop.h"
 #include "foreign.h"
 #include "hostcall.h"
+#include "terminate.h"
 
 #define THREAD_FRAMES (UINT64_C(64) << 10)
 
@@ -160,7 +161,9 @@ static COLD int caught(struct job *j, void *exception)
 
     if (!j->outer && w)
         arch_fp_set(w->fp); /* nobody below on this stack had set others */
-    if (exception != &j->exception)
+    if (exception == &j->exception)
+        terminate_ended(j);
+    else
         foreign_end(exception); /* still raising: its destructor must not panic */
     j->raising = false;
     reset_exceptions(j);

@@ -123,6 +123,7 @@ void job_panicked(struct job *j, const char *text, const void *frame)
     int untold;
 
     j->raising = true; /* before the host's code runs, which might panic */
+    j->watched = false;
     untold = report_keep(rt, f, text, frame, job_domain(j));
     hostcall_panic_hook(rt, f);
     report_failure(rt, f, text, untold);

@@ -85,6 +85,9 @@ struct job {
     /* Touched by failures only. */
     uintptr_t raised_at;      /* an address below its frames; once a panic or exception is raised. apart:
                                  below outer's */
+    uintptr_t passing;        /* return address in the frame that its panic is passing */
+    const void *caught;       /* what C++ was handling there; only if watched */
+    bool watched;             /* terminate.c reports what C++ makes of that panic */
     struct defer handler[COIR_DEFER_INLINE];
     char no_cxx_header[80]; /* zero: some C++ runtimes read the header of their own exceptions here */
     struct _Unwind_Exception exception; /* what travels; outside every frame that it unwinds */

@@ -20,8 +20,9 @@
  *   P4  The exception object lies in the job's record, which no unwind tears down.
  *
  * What cannot be contained aborts with a report: no boundary, a panic while unwinding, in the panic
- * hook or in a signal handler, a frame without unwind tables, the end of a thread (pthread_exit,
- * cancellation) through a job, and exceptions that only their own language may end (Rust).
+ * hook or in a signal handler, a frame without unwind tables or one that is noexcept (terminate.c), the
+ * end of a thread (pthread_exit, cancellation) through a job, and exceptions that only their own
+ * language may end (Rust).
  */
 #include <signal.h>
 #include <stdarg.h>
@@ -34,6 +35,7 @@
 #include "hostcall.h"
 #include "job.h"
 #include "report.h"
+#include "terminate.h"
 
 /* -------------------------------------------------------------------------------- raising it */
 
@@ -48,7 +50,7 @@ static _Unwind_Reason_Code on_frame(int version, _Unwind_Action actions,
     (void)version;
     (void)class;
     (void)e;
-    _Unwind_GetIPInfo(context, &interrupted);
+    j->passing = _Unwind_GetIPInfo(context, &interrupted);
     if (interrupted)
         fatal("panic in a signal handler: %s:%d: %s", j->failure.file ? j->failure.file : "?",
               j->failure.line, j->failure.message);
@@ -58,6 +60,7 @@ static _Unwind_Reason_Code on_frame(int version, _Unwind_Action actions,
               j->failure.file ? j->failure.file : "?", j->failure.line, j->failure.message);
     if (j->held)
         job_leave_locks(j, _Unwind_GetCFA(context)); /* P3: below it lie the frames that have gone */
+    terminate_on_frame(j, context);
     return _URC_NO_REASON;
 }
 
@@ -69,6 +72,7 @@ static void on_swallowed(_Unwind_Reason_Code reason, struct _Unwind_Exception *e
 
     (void)reason;
     j->raising = false;
+    terminate_ended(j);
     if (w)
         tally(&w->swallowed, 1);
 }

@@ -116,17 +116,32 @@ static void say_details(void)
     details(STDERR_FILENO);
 }
 
-void fatal(const char *format, ...)
+static void say_fatal(const char *format, va_list args)
 {
     char line[512] = "coir: fatal: ";
     size_t head = strlen(line);
-    va_list args;
 
-    va_start(args, format);
     vsnprintf(line + head, sizeof line - head - 1, format, args);
-    va_end(args);
     strcat(line, "\n");
     if (write(STDERR_FILENO, line, strlen(line)) >= 0)
         say_details(); /* else nobody can be told; the core still can */
+}
+
+void fatal_report(const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    say_fatal(format, args);
+    va_end(args);
+}
+
+void fatal(const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    say_fatal(format, args);
+    va_end(args);
     abort();
 }

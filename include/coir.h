@@ -789,7 +789,9 @@ COIR_API uint64_t coir_job_id(void);
  * COIR_PANIC_ABORT none of this happens: the process aborts with a report.
  *
  * The message is formatted as printf does. Outside a boundary, while a cleanup of an earlier panic
- * runs, or with a frame without unwind tables in the way, the process aborts with a report.
+ * runs, or with a frame without unwind tables in the way, the process aborts with a report. A noexcept
+ * frame in the way ends it by std::terminate: the report names the frame, then the program's own
+ * terminate handler is called.
  *
  * Call from   a job, or below coir_try on any thread
  * Suspends    yes, if jobs are owed to its frames

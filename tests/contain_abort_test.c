@@ -24,19 +24,7 @@ static void contain(void *fn)
     run_containing(*(coir_fn **)fn);
 }
 
-#define ABORTS(fn, ...)                                                                            \
-    do {                                                                                           \
-        coir_fn *fn_ = (fn);                                                                       \
-        CHILD_DIES(contain, &fn_, SIGABRT, __VA_ARGS__);                                           \
-    } while (0)
-
 /* ------------------------------------------------------------------------------ foreign functions */
-
-#ifdef __SANITIZE_ADDRESS__ /* the end may come in its runtime */
-#define WITHOUT_ASAN(name) ""
-#else
-#define WITHOUT_ASAN(name) name
-#endif
 
 struct recursion {
     coir_fn *each;
@@ -61,8 +49,6 @@ static void call_printf(void *unused)
     snprintf(text, sizeof text, "%.3f", 1.5);
 }
 
-static void call_qsort(void *arg);
-
 /* These call themselves through, or beside, a function of libc. */
 static CONTAINABLE void beside_malloc(void *unused)
 {
@@ -76,26 +62,6 @@ static CONTAINABLE void beside_printf(void *unused)
     volatile signed char start = 0;
 
     recurse(&start, call_printf, unused);
-}
-
-static CONTAINABLE int compare(const void *a, const void *b)
-{
-    call_qsort(NULL);
-    return *(const int *)a - *(const int *)b;
-}
-
-static CONTAINABLE void call_qsort(void *arg)
-{
-    int numbers[4] = {4, 3, 2, 1};
-
-    (void)arg;
-    qsort(numbers, 4, sizeof *numbers, compare);
-}
-
-static void a_foreign_function_in_the_way_is_named(void)
-{
-    ABORTS(call_qsort, "stack overflow: fiber ", "; not contained: ", WITHOUT_ASAN("called as qsort"),
-           "is not registered as containable");
 }
 
 /* The recursion begins a little deeper each time, so that the end comes in one function or another. */
@@ -191,61 +157,6 @@ static void libc_is_named_when_all_of_the_program_is_containable(void)
 }
 
 #endif
-
-static void overflow_unregistered(void *unused)
-{
-    overflow(unused);
-    __asm__ volatile("" : : : "memory"); /* not a tail call */
-}
-
-static void a_job_that_is_not_registered_aborts(void)
-{
-    ABORTS(overflow_unregistered, "; not contained: contain_abort_test+0x");
-}
-
-/* -------------------------------------------------------------------------- the runtime's own code */
-
-static int in_job;
-
-static CONTAINABLE void *alloc_hook(size_t bytes, void *arg)
-{
-    (void)arg;
-    if (in_job)
-        overflow(NULL);
-    return malloc(bytes);
-}
-
-static void free_hook(void *memory, void *arg)
-{
-    (void)arg;
-    free(memory);
-}
-
-static CONTAINABLE void spawn_after(void *unused)
-{
-    coir_counter c = COIR_COUNTER_INIT;
-
-    in_job = 1;
-    (void)!coir_spawn_after(&c, NULL, overflow, unused); /* allocates */
-}
-
-static void run_with_hook(void *unused)
-{
-    coir_options o = containing(1);
-
-    (void)unused;
-    o.alloc = alloc_hook;
-    o.free = free_hook;
-    register_containable();
-    if (coir_contain_object((void *)(uintptr_t)coir_version) != COIR_OK)
-        _exit(2);
-    (void)!coir_run(&o, spawn_after, NULL);
-}
-
-static void a_callback_of_the_runtime_is_not_contained(void)
-{
-    CHILD_DIES(run_with_hook, NULL, SIGABRT, "; not contained: ", "is not registered as");
-}
 
 static CONTAINABLE void switch_to_nowhere(void *unused)
 {
@@ -391,27 +302,6 @@ static void what_somebody_sent_is_not_contained(void)
 }
 #endif
 
-/* --------------------------------------------------------------------------------- double faults */
-
-static CONTAINABLE void overflow_in_cleanup(int *unused)
-{
-    overflow(unused);
-}
-
-static CONTAINABLE void panic_and_overflow(void *unused)
-{
-    __attribute__((cleanup(overflow_in_cleanup))) int held = 0;
-
-    (void)unused;
-    (void)held;
-    coir_panic("first");
-}
-
-static void an_overflow_while_a_panic_unwinds_aborts(void)
-{
-    ABORTS(panic_and_overflow, "stack overflow: ", "; not contained: it came while a panic unwinds");
-}
-
 /* --------------------------------------------------------------------------------- registering */
 
 static void registering_refuses_what_it_must(void)
@@ -463,13 +353,10 @@ static void removed_text_is_foreign_again(void)
     CHILD_DIES(run_removed, NULL, SIGABRT, "; not contained: ");
 }
 
-CHECK_MAIN(CASE(a_foreign_function_in_the_way_is_named),
-           CASE(an_overflow_inside_malloc_or_printf_never_hangs),
+CHECK_MAIN(CASE(an_overflow_inside_malloc_or_printf_never_hangs),
 #ifndef COIR_TSAN
            CASE(libc_is_named_when_all_of_the_program_is_containable),
 #endif
-           CASE(a_job_that_is_not_registered_aborts),
-           CASE(a_callback_of_the_runtime_is_not_contained),
            CASE(faults_of_switch_and_scheduler_are_not_contained),
            CASE(a_wild_pointer_into_a_guard_is_no_overflow),
 #ifdef __x86_64__
@@ -479,5 +366,5 @@ CHECK_MAIN(CASE(a_foreign_function_in_the_way_is_named),
 #ifndef COIR_TSAN
            CASE(what_somebody_sent_is_not_contained),
 #endif
-           CASE(an_overflow_while_a_panic_unwinds_aborts), CASE(registering_refuses_what_it_must),
+           CASE(registering_refuses_what_it_must),
            CASE(the_table_is_bounded), CASE(removed_text_is_foreign_again))

@@ -218,6 +218,33 @@ class Lint(unittest.TestCase):
         self.replace("README.md:1", words, "tests/deque_test.c", "tests/odd_test.c")
         self.check("tests/README.md:2", words, {"tests/README.md": "\nodd_test attacks D3\n"})
 
+    def test_named_cases_exist(self):
+        row = "## Promises\n| no item is lost | `deque/pop_returns_the_newest_item` |\n"
+        test = SOUND["tests/deque_test.c"] + "CHECK_MAIN(CASE(pop_returns_the_newest_item))\n"
+        sound = {"tests/deque_test.c": test, "tests/README.md": row}
+        self.assertEqual(lint({**SOUND, **sound}), (0, [], ""))
+        for form in ("CASES(push_is_quick),", "X(push_is_quick, SIGABRT)", "X(\\\n    push_is_quick)"):
+            named = {"tests/README.md": row.replace("pop_returns_the_newest_item", "push_is_quick")}
+            self.assertEqual(lint({**SOUND, **named, "tests/deque_test.c": test + form + "\n"})[0], 0)
+        self.check("tests/README.md:2", "names deque/pop_returns_the_oldest_item, and there is no such case",
+                   {**sound, "tests/README.md": row.replace("newest", "oldest")})
+        self.check("tests/README.md:2", "names tests/odd_test", {**sound, "tests/README.md": row.replace("`deque", "`odd")})
+        comment = test.replace("CASE(pop", "/* CASE */ (pop")
+        self.check("tests/README.md:2", "no such case", {**sound, "tests/deque_test.c": comment})
+
+    def test_a_strategy_mismatch_is_found(self):
+        body = "void f(void)\n{\n    o.panic = COIR_PANIC_ABORT;\n    %s;\n}\n"
+        words = "needs panics to unwind"
+        for what in ("coir_try(f, 0, 0)", "o.faults = COIR_FAULTS_CONTAIN"):
+            for name in ("tools/x.c", "tests/x_test.c", "perf/x.cc"):
+                self.check(name + ":5", words, {name: SPDX + body % what})
+        name = "tools/x.c"
+        for sound in (body % "coir_spawn(0, f, 0)",  # nothing that must unwind
+                      body % "CHECK_EQ(coir_try(f, 0, 0), COIR_EPOLICY)",
+                      body % "coir_defer(f, 0)" + body.replace("ABORT", "UNWIND") % "coir_try(f, 0, 0)",
+                      body % "/* coir_try(f, 0, 0) */"):
+            self.assertEqual(lint({**SOUND, name: SPDX + sound}), (0, [], ""))
+
 
 if __name__ == "__main__":
     result = unittest.main(exit=False).result

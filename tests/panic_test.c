@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * panic_test.c - what a panic does: the record, the frames it unwinds, what lives on. Children
- * and counters are in owed_test.c, coir_try and coir_defer in try_test.c, aborts in
- * abort_test.c.
+ * and counters are in owed_test.c, coir_try and coir_defer in try_test.c, deaths in
+ * deaths_test.c.
  */
 #include "run.h"
+
+#include <pthread.h>
+#include <unwind.h>
 
 #define CLEANUP(f) __attribute__((cleanup(f), unused))
 
@@ -359,9 +362,46 @@ static void run_returns_the_first_jobs_outcome(void)
     CHECK_EQ(coir_run(&o, raise_plain, NULL), COIR_PANICKED);
 }
 
+/* ------------------------------------------------------------------- what is contained, or ignored */
+
+static void throw_unknown(void *unused)
+{
+    static struct _Unwind_Exception e;
+
+    (void)unused;
+    e = (struct _Unwind_Exception){.exception_class = UINT64_C(0x5445535454455354)}; /* "TESTTEST" */
+    _Unwind_RaiseException(&e);
+}
+
+static void an_unknown_exception_is_contained(void)
+{
+    coir_failure f;
+
+    CHECK_EQ(coir_try(throw_unknown, NULL, &f), COIR_PANICKED);
+    CHECK_EQ(f.kind, COIR_KIND_FOREIGN);
+    CHECK_STR(f.message, "foreign exception of class 0x5445535454455354");
+}
+
+/* Only who enables it in a job gets there. */
+static void cancel_worker(void *reached)
+{
+    CHECK_EQ(pthread_cancel(pthread_self()), 0);
+    pthread_testcancel();
+    *(int *)reached = 1;
+}
+
+static void a_worker_ignores_pthread_cancel(void)
+{
+    int reached = 0;
+
+    run_on(1, cancel_worker, &reached);
+    CHECK_EQ(reached, 1);
+}
+
 CHECK_MAIN(CASE(the_record_says_what_where_and_when), CASE(a_message_is_cut_to_fit),
            CASE(misused_counters_panic),
            CASE(cleanups_run_innermost_first_over_any_number_of_frames),
            CASE(a_cleanup_may_block), CASE(a_panic_may_start_and_end_inside_a_cleanup),
            CASE(a_panic_that_nobody_could_be_told_is_counted), CASE(worker_and_stack_live_on),
-           CASE(every_waiter_sees_it), CASE(run_returns_the_first_jobs_outcome))
+           CASE(every_waiter_sees_it), CASE(run_returns_the_first_jobs_outcome),
+           CASE(an_unknown_exception_is_contained), CASE(a_worker_ignores_pthread_cancel))

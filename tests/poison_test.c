@@ -280,13 +280,6 @@ static void waiters_get_it_from_a_holder_that_panics(void)
 
 /* ------------------------------------------------------------------------------------- policy */
 
-static void abort_holding(void *coir_job)
-{
-    (void)coir_job;
-    CHECK_EQ(coir_mutex_init(&mutex, COIR_MUTEX_ABORT), COIR_OK);
-    (void)end_of(panic_holding, NULL);
-}
-
 static void abort_returning(void *unused)
 {
     (void)unused;
@@ -296,7 +289,6 @@ static void abort_returning(void *unused)
 
 static void the_policy_may_be_to_abort(void)
 {
-    CHILD_DIES(abort_holding, NULL, SIGABRT, "panicked while it held mutex", "policy");
     CHILD_DIES(abort_returning, NULL, SIGABRT, "ended while it held mutex", "policy");
 }
 

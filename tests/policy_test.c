@@ -53,19 +53,6 @@ static struct setting setting(coir_fn *fn)
 
 /* ------------------------------------------------------------------------------- options.panic */
 
-static void a_panic_under_abort_ends_the_process_before_it_unwinds(void)
-{
-    struct setting s = setting(raise_plain);
-    struct child c;
-
-    s.options.panic = COIR_PANIC_ABORT;
-    child_run(&c, run_setting, &s);
-    CHECK(WIFSIGNALED(c.status) && WTERMSIG(c.status) == SIGABRT);
-    CHECK(strstr(c.text, "coir: fatal: a panic aborts (options.panic): tests/policy_test.c:") != NULL);
-    CHECK(strstr(c.text, ": plain") != NULL);
-    CHECK(strstr(c.text, "unwound") == NULL);
-}
-
 static void return_owing(void *unused)
 {
     coir_counter c = COIR_COUNTER_INIT;
@@ -396,12 +383,6 @@ static void the_hook_comes_before_an_abort_too(void)
 
 /* ---------------------------------------------------------------------------- hooks that misbehave */
 
-static void raise_in_hook(const coir_failure *f, void *unused)
-{
-    (void)unused;
-    coir_panic("about %s", f->message);
-}
-
 static void try_in_hook(const coir_failure *f, void *unused)
 {
     (void)f;
@@ -414,20 +395,10 @@ static void a_panic_in_the_hook_aborts(void)
 {
     struct setting s = setting(raise_plain);
 
-    s.options.panic_hook = raise_in_hook;
-    CHILD_DIES(run_setting, &s, SIGABRT, "fatal: panic in the panic hook: ", "about plain");
     s.options.panic_hook = try_in_hook; /* not even inside a boundary: it would call itself */
     CHILD_DIES(run_setting, &s, SIGABRT, "fatal: panic in the panic hook: ", "plain");
     s.fn = offload_raising;
     CHILD_DIES(run_setting, &s, SIGABRT, "fatal: panic in the panic hook: ", "plain");
-}
-
-static void sleep_in_hook(const coir_failure *f, void *unused)
-{
-    (void)f;
-    (void)unused;
-    if (coir_sleep_until(coir_now() + 1000 * COIR_SEC) == COIR_OK)
-        _exit(0);
 }
 
 static void wait_in_hook(const coir_failure *f, void *unused)
@@ -458,8 +429,6 @@ static void a_hook_that_suspends_aborts(void)
 {
     struct setting s = setting(raise_plain);
 
-    s.options.panic_hook = sleep_in_hook;
-    CHILD_DIES(run_setting, &s, SIGABRT, "fatal: the panic hook must not suspend");
     s.options.panic_hook = wait_in_hook;
     CHILD_DIES(run_setting, &s, SIGABRT, "fatal: the panic hook must not suspend");
     s.options.panic_hook = yield_in_hook;
@@ -479,7 +448,6 @@ static void containment_of_faults_cannot_be_had_with_it(void)
 }
 
 CHECK_MAIN(CASE(containment_of_faults_cannot_be_had_with_it),
-           CASE(a_panic_under_abort_ends_the_process_before_it_unwinds),
            CASE(every_panic_of_the_runtime_aborts), CASE(what_needs_containment_refuses_under_abort),
            CASE(each_runtime_decides_for_itself), CASE(handlers_may_abort_while_jobs_are_contained),
            CASE(lines_are_limited_and_what_is_held_back_is_counted),

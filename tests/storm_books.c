@@ -171,7 +171,6 @@ static void check_panics(const coir_stats *s)
     CHECK_EQ(s->failures_of[COIR_KIND_OWED], 0);
     CHECK_EQ(s->failures_of[COIR_KIND_HELD], 0);
     CHECK_EQ(s->failures_of[COIR_KIND_FAIL], b->ran[COIR_FAILED]);
-    CHECK_EQ(s->failures_of[COIR_KIND_LEAK], b->raised[STORM_leaks]);
     CHECK_EQ(s->contained, s->failures_of[COIR_KIND_STACK_OVERFLOW] + s->failures_of[COIR_KIND_FAULT]);
     CHECK_EQ(s->tainted, s->failures_of[COIR_KIND_FAULT]);
     CHECK_EQ(s->records, (uint64_t)raised + s->failures_of[COIR_KIND_FAIL] +

@@ -154,12 +154,14 @@ static void in_vain(void (*run)(void))
 
 static void let_deadlines_pass(void *unused)
 {
+    const int64_t past[] = {INT64_MIN, -1, 0, 1, coir_now()};
+
     (void)unused;
     for (int i = 0; i < CALLS; i++) {
         int64_t deadline = coir_now() + COIR_MS;
 
-        CHECK_EQ(calls[i].wait(0), COIR_ETIMEDOUT);
-        CHECK_EQ(calls[i].wait(coir_now()), COIR_ETIMEDOUT);
+        for (int p = 0; p < 5; p++)
+            CHECK_EQ(calls[i].wait(past[p]), COIR_ETIMEDOUT);
         CHECK_EQ(calls[i].wait(deadline), COIR_ETIMEDOUT);
         CHECK(coir_now() >= deadline);
     }

@@ -228,9 +228,38 @@ class Lint:
                     elif unit and unit not in units | suites and unit != "NAME":
                         self.find(s.name, number, f"names the test {unit}, which does not exist")
 
+    def promises(self):
+        """Each TEST/CASE below "## Promises" in tests/README.md is a case of tests/TEST_test.*."""
+        for s in self.sources:
+            part = re.search(r"^## Promises\n(.*?)(?=^## |\Z)", s.text, re.S | re.M)
+            if s.name != "tests/README.md" or not part:
+                continue
+            for named in re.finditer(r"`(\w+)/(\w+)`", part[1]):
+                test, case = named.groups()
+                number = line_of(s.text, part.start(1) + named.start())
+                files = [o for o in self.sources if o.name.rpartition(".")[0] == f"tests/{test}_test"]
+                if not files:
+                    self.find(s.name, number, f"names tests/{test}_test, which does not exist")
+                elif not any(has_case(o.text, case) for o in files):
+                    self.find(s.name, number, f"names {test}/{case}, and there is no such case")
+
+    def strategies(self):
+        """No function asks for abort on panics together with what must unwind, unless it expects to be
+        refused (COIR_EPOLICY). What takes two functions to see, coir_open refuses."""
+        for s in self.under("", C):
+            if s.name.startswith(("core/", "include/")):
+                continue
+            code = s.code()
+            for body in re.finditer(r"^\{\n.*?^\}", code, re.S | re.M):
+                asks = re.search(r"\bpanic\s*=\s*COIR_PANIC_ABORT\b", body[0])
+                needs = re.search(r"\b(coir_try|COIR_FAULTS_CONTAIN)\b", body[0])
+                if asks and needs and not re.search(r"\b(COIR_EPOLICY|COIR_PANIC_UNWIND)\b", body[0]):
+                    self.find(s.name, line_of(code, body.start() + needs.start()),
+                              f"{needs[0]} needs panics to unwind, and they abort here")
+
     def run(self):
         for rule in (self.rows, self.atomics, self.asm, self.public_header, self.form, self.sleeps,
-                     self.top, self.named_tests):
+                     self.top, self.named_tests, self.promises, self.strategies):
             rule()
         return self.findings
 
@@ -243,6 +272,11 @@ def closing(code, start):
         if depth == 0:
             return at
     return len(code)
+
+
+def has_case(text, case):
+    """Whether a test has a case of that name: CASE(name), another macro that makes one, or a Python test."""
+    return re.search(rf"\b(?:[A-Z][A-Z_]*\([\s\\]*|def (?:test_)?){case}\s*[(,)]", text) is not None
 
 
 def commented(lines, code, first, last):
