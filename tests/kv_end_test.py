@@ -31,13 +31,13 @@ def a_panic_ends_one_connection_and_is_told_once(server):
             with server.client() as c:
                 c.send(encode("SET", "k", i) + encode("DEBUG", "PANIC") + encode("SET", "k", "no"))
                 equal(c.reply(), "OK")
-                equal(c.reply(), Error("ERR internal: DEBUG PANIC asked for by a client"))
+                equal(c.reply(), Error("ERR internal: panic: DEBUG PANIC asked for by a client"))
                 c.is_closed()
             equal(other("GET", "k"), b"%d" % i)
         until(lambda: len(server.log) >= 5, "a line in the log for each panic")
         equal(server.metrics()["coir_panics_total"], 5)
         until(lambda: server.connections() == 1, "the slots are free again")
-    equal(len([line for line in server.log if "DEBUG PANIC" in line and "command.c" in line]), 5)
+    equal(len([line for line in server.log if "DEBUG PANIC" in line and "debug.c" in line]), 5)
     equal(len(server.log), 5)
 
 
@@ -61,7 +61,7 @@ def panics_under_load_lose_no_other_connection(server):
         t.start()
     for _ in range(500):
         with server.client() as c:
-            equal(c("DEBUG", "PANIC"), Error("ERR internal: DEBUG PANIC asked for by a client"))
+            equal(c("DEBUG", "PANIC"), Error("ERR internal: panic: DEBUG PANIC asked for by a client"))
     stop.set()
     for t in threads:
         t.join(PATIENCE)

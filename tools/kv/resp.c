@@ -210,7 +210,7 @@ static bool read_bulk(struct request *r)
         return false;
     begin = r->at;
     length = (size_t)n;
-    if (begin + length > REQUEST_BYTES_MAX)
+    if (begin + length > (r->bytes_max ? r->bytes_max : REQUEST_BYTES_MAX))
         return broken(r, "too big request");
     if (!need(r, length + 2))
         return false;

@@ -62,6 +62,7 @@ void buffer_free(struct buffer *buffer);
 struct request {
     bool (*more)(struct request *r); /* appends to `in`; may first drop what is before `begin` */
     struct buffer in;                /* owned */
+    size_t bytes_max;                /* of a request, 0: REQUEST_BYTES_MAX, the most */
     size_t begin;                    /* of the request, in `in` */
     size_t at;                       /* bytes read of it */
     struct span {

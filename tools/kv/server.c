@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * server.c - accepts connections, and runs one fiber for each from its first byte to its close.
+ * server.c - accepts connections, and serves each from its first byte to its close.
  *
- * Each fiber is a plain loop: receive, answer all that has arrived, send the replies at once.
- * Blocking calls park the fiber and not its worker, so the loop and the locals of its frame are
- * all the state there is.
+ * A connection is two jobs. The outer one owns it: the socket, the buffers, the last word to the
+ * client. The inner one runs what the client asks for, in the domain `requests`, and may break in
+ * any way: the outer one waits for it, learns what broke, and says so. So whatever becomes of
+ * a request, even if its domain lets none run, nothing of the connection is lost.
+ *
+ * Each is a plain loop: receive, answer all that has arrived, send the replies at once. Blocking
+ * calls park the fiber and not its worker, so the loop and the locals of its frame are all the
+ * state there is.
  */
 #include "kv.h"
 
@@ -23,19 +28,34 @@ struct server server;
 
 /* ------------------------------------------------------------------------------ one connection */
 
-void client_flush(struct client *c, size_t bytes)
+static void send_replies(struct client *c)
 {
     struct buffer *out = &c->out;
 
-    if (out->used < bytes && !out->failed)
-        return;
     figure_add(&server.commands, c->commands);
     c->commands = 0;
-    if (out->used > 0)
-        c->ended |= coir_socket_send(c->socket, out->data, out->used) != (int64_t)out->used;
+    if (out->used > 0 && coir_socket_send_until(c->socket, out->data, out->used, c->deadline) !=
+                             (int64_t)out->used) {
+        if (coir_now() >= c->deadline)
+            client_late(c);
+        c->ended = true;
+    }
     c->ended |= out->failed;
-    buffer_clear(out, FLUSH_BYTES);
+    buffer_clear(out, (size_t)server.set.client_output << 10);
     c->reply_at = 0;
+}
+
+void client_flush(struct client *c)
+{
+    if (c->out.used >= (size_t)server.set.client_output << 10 || c->out.failed)
+        send_replies(c);
+}
+
+const char *client_late(struct client *c)
+{
+    c->ended = true;
+    figure_add(&server.late, 1);
+    return "internal: deadline: it took longer than --request-ms";
 }
 
 /*
@@ -49,7 +69,7 @@ static bool client_more(struct request *r)
     size_t room;
     int64_t got;
 
-    client_flush(c, 0);
+    send_replies(c);
     if (r->begin == in->used)
         buffer_clear(in, READ_BYTES);
     else if (r->begin > 0)
@@ -59,18 +79,10 @@ static bool client_more(struct request *r)
         return false;
     room = in->room - in->used < READ_BYTES_MAX ? in->room - in->used : READ_BYTES_MAX;
     got = coir_socket_recv(c->socket, in->data + in->used, room);
+    c->deadline = coir_now() + server.set.request_ms * COIR_MS;
     if (got > 0)
         in->used += (size_t)got;
     return got > 0;
-}
-
-/* The reply that the panic cut short is taken back. The runtime has logged the panic already. */
-static void client_panicked(struct client *c, const coir_failure *failure)
-{
-    if (c->out.used > c->reply_at)
-        c->out.used = c->reply_at;
-    reply_error(&c->out, "ERR internal: %s", failure->message);
-    c->ended = true;
 }
 
 /*
@@ -90,43 +102,65 @@ __attribute__((noinline)) void server_linger(int socket, int64_t deadline)
     while (got > 0 && limit > 0);
 }
 
-static void close_socket(int socket)
+/* The inner job: all that a client asks for. Nothing here holds what a fault would leave behind. */
+static void run_requests(void *arg)
 {
-    coir_socket_close(socket);
-    atomic_fetch_sub_explicit(&server.connections, 1, memory_order_release); /* ROOM: closed */
+    struct client *c = arg;
+
+    coir_job_name("requests");
+    for (int run = 1; !c->ended && request_read(&c->request); run++) {
+        c->reply_at = c->out.used;
+        command_run(c);
+        client_flush(c);
+        if (run % server.set.client_requests == 0)
+            coir_yield();
+    }
+    if (c->request.error[0]) {
+        reply_error(&c->out, "ERR Protocol error: %s", c->request.error);
+        c->ended = true;
+    }
+    send_replies(c);
+}
+
+/* The reply that the failure cut short is taken back. The runtime has logged the failure already. */
+static void tell_failure(struct client *c, const coir_counter *requests)
+{
+    coir_failure failure;
+
+    if (coir_counter_failure(requests, &failure) != COIR_OK)
+        return;
+    if (c->out.used > c->reply_at)
+        c->out.used = c->reply_at;
+    reply_error(&c->out, "ERR internal: %s: %s", figures_kind(failure.kind), failure.message);
+    c->deadline = coir_now() + LINGER;
+    send_replies(c);
+    c->ended = true;
 }
 
 static void client_close(struct client *c)
 {
-    close_socket(c->socket);
+    coir_socket_close(c->socket);
     buffer_free(&c->out);
     request_free(&c->request);
 }
 
-/*
- * The job of a connection. Each command runs in a boundary, so that one that panics ends nothing
- * but this; client_close runs when the frame is left, by whatever way.
- */
+/* The outer job of a connection; client_close runs when its frame is left, by whatever way. */
 static void client_serve(void *arg)
 {
-    struct client c __attribute__((cleanup(client_close))) = {.request = {.more = client_more},
-                                                              .socket = (int)(intptr_t)arg};
-    coir_failure failure;
+    struct client c __attribute__((cleanup(client_close))) = {
+        .request = {.more = client_more, .bytes_max = (size_t)server.set.client_input << 10},
+        .socket = (int)(intptr_t)arg,
+        .deadline = coir_now()};
+    coir_counter requests = COIR_COUNTER_INIT;
 
     coir_job_name("client");
     /* Replies go out in one piece, so there is nothing to gather. Failing costs latency only. */
     (void)setsockopt(c.socket, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
-    while (!c.ended && request_read(&c.request)) {
-        c.reply_at = c.out.used;
-        if (coir_try(command_run, &c, &failure) == COIR_PANICKED)
-            client_panicked(&c, &failure);
-        client_flush(&c, FLUSH_BYTES);
-    }
-    if (c.request.error[0]) {
-        reply_error(&c.out, "ERR Protocol error: %s", c.request.error);
-        c.ended = true;
-    }
-    client_flush(&c, 0);
+    if (coir_domain_submit(server.requests, &requests, run_requests, &c) != COIR_OK)
+        return; /* the server stops, or there is no memory even for a reply */
+    while (coir_wait(&requests) < COIR_DONE)
+        ; /* canceled, and so is the inner job: it ends */
+    tell_failure(&c, &requests);
     if (c.ended && !coir_canceled())
         server_linger(c.socket, coir_now() + LINGER);
 }
@@ -149,22 +183,22 @@ static void refuse(int socket)
     static const char text[] = "-ERR max number of clients reached\r\n";
     char unread[4096];
 
-    figure_add(&server.refused, 1);
     (void)send(socket, text, sizeof text - 1, MSG_DONTWAIT | MSG_NOSIGNAL); /* a courtesy */
     (void)recv(socket, unread, sizeof unread, MSG_DONTWAIT);                /* see server_linger */
-    close_socket(socket);
+    coir_socket_close(socket);
 }
 
-static void admit(int socket)
+static void accept_clients(void *unused)
 {
-    uint64_t others =
-        atomic_fetch_add_explicit(&server.connections, 1, memory_order_acquire); /* ROOM */
+    (void)unused;
+    coir_job_name("accept");
+    while (!coir_canceled()) {
+        int socket = server_accept(server.listener);
 
-    if (others < server.clients_max &&
-        coir_spawn(&server.jobs, client_serve, (void *)(intptr_t)socket) == COIR_OK)
-        figure_add(&server.accepted, 1);
-    else
-        refuse(socket);
+        if (socket >= 0 && coir_domain_submit(server.clients, &server.jobs, client_serve,
+                                              (void *)(intptr_t)socket) != COIR_OK)
+            refuse(socket);
+    }
 }
 
 static void sweep(void *unused)
@@ -175,22 +209,42 @@ static void sweep(void *unused)
         store_sweep(SWEEP_SLOTS, coir_now());
 }
 
-static void accept_clients(void *unused)
-{
-    (void)unused;
-    coir_job_name("accept");
-    while (!coir_canceled()) {
-        int socket = server_accept(server.listener);
+/* -------------------------------------------------------------------------------------- start */
 
-        if (socket >= 0)
-            admit(socket);
+static int open_domains(coir_runtime *runtime)
+{
+    const struct {
+        coir_domain **domain;
+        coir_domain_options options;
+    } open[] = {
+        {&server.clients, {.name = "clients", .jobs_max = (size_t)server.set.max_clients}},
+        {&server.requests, {.name = "requests", .panics_max = (unsigned)server.set.panics_max}},
+        {&server.metrics,
+         {.name = "metrics", .jobs_max = METRICS_EXCHANGES, .full = COIR_FULL_WAIT}},
+    };
+    int status = COIR_OK;
+
+    for (size_t i = 0; i < sizeof open / sizeof open[0] && status == COIR_OK; i++) {
+        coir_domain_options options = open[i].options;
+
+        options.size = sizeof options;
+        status = coir_domain_open(runtime, NULL, &options, open[i].domain);
     }
+    return status;
 }
+
+/* What runs inside the inner jobs and holds no lock: the files in text.ld. A fault in the store,
+ * which has locks, or in libc aborts: to go on would hang everybody or answer wrongly. */
+extern const char __start_kv_text[], __stop_kv_text[];
 
 int server_start(coir_runtime *runtime)
 {
-    int status = coir_submit(runtime, &server.jobs, sweep, NULL);
+    int status = coir_contain_text(__start_kv_text, __stop_kv_text);
 
+    if (status == COIR_OK)
+        status = open_domains(runtime);
+    if (status == COIR_OK)
+        status = coir_submit(runtime, &server.jobs, sweep, NULL);
     if (status == COIR_OK && server.metrics_listener >= 0)
         status = coir_submit(runtime, &server.jobs, metrics_serve, NULL);
     return status == COIR_OK ? coir_submit(runtime, &server.jobs, accept_clients, NULL) : status;
