@@ -103,7 +103,7 @@ static bool read_time(struct client *c, int64_t *end, const char **error)
 
 static const char *time_is_over(struct client *c, int64_t end)
 {
-    if (end > c->deadline)
+    if (end > client_deadline(c))
         return client_late(c);
     reply_text(&c->out, "+OK\r\n");
     return NULL;
@@ -121,7 +121,7 @@ static const char *loop(struct client *c)
     if (!read_time(c, &end, &error))
         return error;
     coir_job_name("DEBUG LOOP");
-    while ((now = coir_now()) < end && now < c->deadline && !coir_canceled()) {
+    while ((now = coir_now()) < end && now < client_deadline(c) && !coir_canceled()) {
         if (now < pause)
             continue;
         (void)coir_checkpoint(); /* of a cancel the loop's condition knows */
@@ -138,7 +138,7 @@ static const char *sleep_until(struct client *c)
 
     if (!read_time(c, &end, &error))
         return error;
-    if (coir_sleep_until(end < c->deadline ? end : c->deadline) != COIR_OK)
+    if (coir_sleep_until(end < client_deadline(c) ? end : client_deadline(c)) != COIR_OK)
         return "canceled";
     return time_is_over(c, end);
 }

@@ -25,7 +25,7 @@ extern struct server {
     int listener, metrics_listener; /* the latter -1: none */
     int64_t started;                /* coir_now() */
     coir_domain *clients;           /* one job for each connection of the main port */
-    coir_domain *requests;          /* what these connections ask for: one job each that may break */
+    coir_domain *requests;          /* one job for what has arrived from one of them */
     coir_domain *metrics;           /* one job for each exchange of the metrics port */
     coir_counter jobs; /* owed by every job that must end before the process does */
     _Atomic uint64_t accept_errors, commands, late;
@@ -68,11 +68,18 @@ struct client {
     struct request request; /* the one being read or run; first, since client_more goes back */
     int socket;
     bool ended;        /* send what is in out, then close */
+    bool answered;     /* a request, since bytes were last received */
     struct buffer out; /* replies not yet sent */
     size_t reply_at;   /* where in out the reply of the running command begins */
     uint64_t commands; /* run, and not yet added to server.commands */
-    int64_t deadline;  /* for the replies to all that has been received */
+    int64_t arrived;   /* the first bytes of the oldest request that has no reply yet */
 };
+
+/* When this request must have been answered. */
+static inline int64_t client_deadline(const struct client *c)
+{
+    return c->arrived + server.set.request_ms * COIR_MS;
+}
 
 /* Sends the replies gathered so far, if they are as many as a client may leave with us. Suspends. */
 void client_flush(struct client *client);

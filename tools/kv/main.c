@@ -33,7 +33,7 @@ static const struct number {
     {"max-clients", &server.set.max_clients, 1, 1000000, 10000, "connections at once"},
     {"request-ms", &server.set.request_ms, 1, 3600000, 5000,
      "milliseconds from a request's arrival to its reply's being taken"},
-    {"client-requests", &server.set.client_requests, 1, 1000000, 256,
+    {"client-requests", &server.set.client_requests, 1, 1000000, 1000,
      "of one client are answered in a row before others have their turn"},
     {"client-input", &server.set.client_input, 64, REQUEST_BYTES_MAX >> 10,
      REQUEST_BYTES_MAX >> 10, "KiB that a request may have"},

@@ -302,6 +302,15 @@ bool request_read(struct request *r)
     return true;
 }
 
+bool request_waits(struct request *r, size_t keep)
+{
+    if (r->begin + r->at < r->in.used)
+        return true;
+    buffer_clear(&r->in, keep);
+    r->begin = r->at = 0;
+    return false;
+}
+
 void request_free(struct request *r)
 {
     buffer_free(&r->in);

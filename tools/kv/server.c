@@ -2,14 +2,14 @@
 /*
  * server.c - accepts connections, and serves each from its first byte to its close.
  *
- * A connection is two jobs. The outer one owns it: the socket, the buffers, the last word to the
- * client. The inner one runs what the client asks for, in the domain `requests`, and may break in
- * any way: the outer one waits for it, learns what broke, and says so. So whatever becomes of
- * a request, even if its domain lets none run, nothing of the connection is lost.
+ * A connection is a job that owns the socket, the buffers and the last word to the client. It waits
+ * for bytes. What they ask for runs in a second job, in the domain `requests`, and may break in
+ * any way: the first one waits for it, learns what broke, and says so. So whatever becomes of a
+ * request, even if its domain lets none run, nothing of the connection is lost. The second job ends
+ * after some requests or when none comes for a while: a job for each would cost a tenth of a GET.
  *
- * Each is a plain loop: receive, answer all that has arrived, send the replies at once. Blocking
- * calls park the fiber and not its worker, so the loop and the locals of its frame are all the
- * state there is.
+ * Both are plain loops. Blocking calls park the fiber and not its worker, so the loop and the locals
+ * of its frame are all the state there is.
  */
 #include "kv.h"
 
@@ -19,6 +19,7 @@
 
 #define READ_BYTES (16u << 10)     /* of a read buffer, while no request is longer */
 #define READ_BYTES_MAX (64u << 10) /* received before some of it is answered: fairness */
+#define IDLE (100 * COIR_MS)       /* without a request, until the second job ends */
 #define LINGER COIR_SEC
 #define ACCEPT_PAUSE (10 * COIR_MS)
 #define SWEEP_PAUSE (100 * COIR_MS)
@@ -34,9 +35,9 @@ static void send_replies(struct client *c)
 
     figure_add(&server.commands, c->commands);
     c->commands = 0;
-    if (out->used > 0 && coir_socket_send_until(c->socket, out->data, out->used, c->deadline) !=
-                             (int64_t)out->used) {
-        if (coir_now() >= c->deadline)
+    if (out->used > 0 && coir_socket_send_until(c->socket, out->data, out->used,
+                                                client_deadline(c)) != (int64_t)out->used) {
+        if (coir_now() >= client_deadline(c))
             client_late(c);
         c->ended = true;
     }
@@ -58,30 +59,44 @@ const char *client_late(struct client *c)
     return "internal: deadline: it took longer than --request-ms";
 }
 
-/*
- * What a request calls when bytes are missing: sends the replies, then receives at least one byte.
- * The buffer grows when it is full of bytes, never on a promise.
- */
-static bool client_more(struct request *r)
+/* Receives some bytes. The buffer grows when it is full of bytes, never on a promise. A status. */
+static int64_t receive(struct client *c, int64_t deadline)
 {
-    struct client *c = (struct client *)r;
-    struct buffer *in = &r->in;
+    struct buffer *in = &c->request.in;
     size_t room;
     int64_t got;
 
-    send_replies(c);
-    if (r->begin == in->used)
-        buffer_clear(in, READ_BYTES);
-    else if (r->begin > 0)
-        memmove(in->data, in->data + r->begin, in->used -= r->begin);
-    r->begin = 0;
-    if (c->ended || coir_canceled() || !buffer_reserve(in, in->data ? 1 : READ_BYTES))
-        return false;
+    if (!buffer_reserve(in, in->data ? 1 : READ_BYTES))
+        return COIR_ENOMEM;
     room = in->room - in->used < READ_BYTES_MAX ? in->room - in->used : READ_BYTES_MAX;
-    got = coir_socket_recv(c->socket, in->data + in->used, room);
-    c->deadline = coir_now() + server.set.request_ms * COIR_MS;
-    if (got > 0)
-        in->used += (size_t)got;
+    got = coir_socket_recv_until(c->socket, in->data + in->used, room, deadline);
+    if (got <= 0)
+        return got;
+    in->used += (size_t)got;
+    if (c->answered)
+        c->arrived = coir_now(); /* what was here already is of the next request, too */
+    c->answered = false;
+    return got;
+}
+
+/* What a request calls when bytes are missing. Before its first one there is no hurry. */
+static bool client_more(struct request *r)
+{
+    struct client *c = (struct client *)r;
+    bool idle = r->begin == r->in.used;
+    int64_t got;
+
+    send_replies(c);
+    memmove(r->in.data, r->in.data + r->begin, r->in.used -= r->begin);
+    r->begin = 0;
+    if (c->ended || coir_canceled())
+        return false;
+    got = receive(c, idle ? c->arrived + IDLE : client_deadline(c));
+    if (idle && got == COIR_ETIMEDOUT)
+        return false;
+    if (got == COIR_ETIMEDOUT)
+        reply_error(&c->out, "ERR %s", client_late(c));
+    c->ended |= got <= 0;
     return got > 0;
 }
 
@@ -102,18 +117,18 @@ __attribute__((noinline)) void server_linger(int socket, int64_t deadline)
     while (got > 0 && limit > 0);
 }
 
-/* The inner job: all that a client asks for. Nothing here holds what a fault would leave behind. */
+/* The second job. Nothing in here holds what a fault would leave behind. */
 static void run_requests(void *arg)
 {
     struct client *c = arg;
 
     coir_job_name("requests");
-    for (int run = 1; !c->ended && request_read(&c->request); run++) {
+    for (int run = 0; run < server.set.client_requests && !c->ended && request_read(&c->request);
+         run++) {
         c->reply_at = c->out.used;
         command_run(c);
+        c->answered = true;
         client_flush(c);
-        if (run % server.set.client_requests == 0)
-            coir_yield();
     }
     if (c->request.error[0]) {
         reply_error(&c->out, "ERR Protocol error: %s", c->request.error);
@@ -127,14 +142,30 @@ static void tell_failure(struct client *c, const coir_counter *requests)
 {
     coir_failure failure;
 
+    c->ended = true;
     if (coir_counter_failure(requests, &failure) != COIR_OK)
         return;
     if (c->out.used > c->reply_at)
         c->out.used = c->reply_at;
     reply_error(&c->out, "ERR internal: %s: %s", figures_kind(failure.kind), failure.message);
-    c->deadline = coir_now() + LINGER;
+    c->arrived = coir_now();
     send_replies(c);
-    c->ended = true;
+}
+
+/* Has requests answered, as many as one client may have in a row. */
+static void answer(struct client *c)
+{
+    coir_counter requests = COIR_COUNTER_INIT;
+    int outcome;
+
+    if (coir_domain_submit(server.requests, &requests, run_requests, c) != COIR_OK) {
+        c->ended = true; /* the server stops, or there is no memory even for a reply */
+        return;
+    }
+    while ((outcome = coir_wait(&requests)) < COIR_DONE)
+        ; /* canceled, and so is the other job: it ends */
+    if (outcome != COIR_DONE)
+        tell_failure(c, &requests);
 }
 
 static void client_close(struct client *c)
@@ -144,23 +175,21 @@ static void client_close(struct client *c)
     request_free(&c->request);
 }
 
-/* The outer job of a connection; client_close runs when its frame is left, by whatever way. */
+/* The job of a connection; client_close runs when its frame is left, by whatever way. */
 static void client_serve(void *arg)
 {
     struct client c __attribute__((cleanup(client_close))) = {
         .request = {.more = client_more, .bytes_max = (size_t)server.set.client_input << 10},
         .socket = (int)(intptr_t)arg,
-        .deadline = coir_now()};
-    coir_counter requests = COIR_COUNTER_INIT;
+        .answered = true};
 
     coir_job_name("client");
     /* Replies go out in one piece, so there is nothing to gather. Failing costs latency only. */
     (void)setsockopt(c.socket, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
-    if (coir_domain_submit(server.requests, &requests, run_requests, &c) != COIR_OK)
-        return; /* the server stops, or there is no memory even for a reply */
-    while (coir_wait(&requests) < COIR_DONE)
-        ; /* canceled, and so is the inner job: it ends */
-    tell_failure(&c, &requests);
+    while (!c.ended && (request_waits(&c.request, READ_BYTES) || receive(&c, COIR_NEVER) > 0)) {
+        answer(&c);
+        coir_yield(); /* to those who came meanwhile */
+    }
     if (c.ended && !coir_canceled())
         server_linger(c.socket, coir_now() + LINGER);
 }
