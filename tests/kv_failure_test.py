@@ -157,7 +157,7 @@ def reports_that_are_too_many_are_counted(server):
 # -------------------------------------------------------------------------------- time and limits
 
 def looping(io):
-    return Server("--io", io, "--workers", "2", "--stall-ms", "20", "--request-ms", "1500")
+    return Server("--io", io, "--workers", "2", "--stall-ms", "20", "--request-ms", "3000")
 
 
 def each_way(function):
@@ -175,13 +175,13 @@ def a_loop_is_named_while_it_runs_and_ended_by_its_deadline(io):
         start = time.monotonic()
         c.send(encode("DEBUG", "LOOP"))
         until(lambda: any("stall: worker" in line for line in server.log), "it is named")
-        for _ in range(50):  # by the other worker
+        for _ in range(5):  # by the other worker
             equal(other("PING"), "PONG")
             with server.client() as new:
                 equal(new("PING"), "PONG")
         equal(select.select([c.socket], [], [], 0)[0], [])  # it runs still
         equal(c.reply(), Error("ERR internal: deadline: it took longer than --request-ms"))
-        within(1.5, time.monotonic() - start, PATIENCE)
+        within(3, time.monotonic() - start, PATIENCE)
         c.is_closed()
         within(1, int(info(other)["stalls"]), 1000)
         equal(int(info(other)["deadlines_exceeded"]), 1)
@@ -204,7 +204,7 @@ def a_request_has_its_time_and_an_idle_client_has_all_of_it(io):
             equal(slow.reply(), late)
             slow.is_closed()
             until(lambda: server.metrics()['coir_domain_in_flight{domain="requests"}'] == 0, "idle")
-            equal(idle("PING"), "PONG")
+            equal(idle("DEBUG", "SLEEP", "1"), "OK")
 
 
 @each_way
