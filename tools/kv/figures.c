@@ -50,11 +50,6 @@ static void read_resident(void *arg)
     fclose(file);
 }
 
-static coir_domain *const *const domains[] = {&server.clients, &server.requests, &server.metrics};
-static const char *const domain_names[] = {"clients", "requests", "metrics"};
-
-#define DOMAINS (sizeof domains / sizeof domains[0])
-
 struct facts {
     coir_stats runtime;
     coir_domain_stats domain[DOMAINS];
@@ -69,8 +64,13 @@ static void collect(struct facts *f)
         f->resident = 0;
     snprintf(f->human, sizeof f->human, "%.2fM", (double)f->resident / 0x100000);
     coir_stats_read(coir_current(), &f->runtime);
-    for (size_t i = 0; i < DOMAINS; i++)
-        coir_domain_stats_read(*domains[i], &f->domain[i]);
+    for (int i = 0; i < DOMAINS; i++)
+        coir_domain_stats_read(server.domain[i], &f->domain[i]);
+}
+
+static uint64_t read_figure(_Atomic uint64_t *figure)
+{
+    return atomic_load_explicit(figure, memory_order_relaxed); /* statistics */
 }
 
 struct figure {
@@ -86,12 +86,8 @@ static void each_figure(struct buffer *out, const struct facts *f, print_figure 
                         struct bytes section)
 {
     const coir_stats *r = &f->runtime;
-    const coir_domain_stats *clients = &f->domain[0];
+    const coir_domain_stats *clients = &f->domain[CLIENTS];
     const uint64_t seconds = (uint64_t)((coir_now() - server.started) / COIR_SEC);
-    const uint64_t commands = atomic_load_explicit(&server.commands, memory_order_relaxed); /* statistics */
-    const uint64_t late = atomic_load_explicit(&server.late, memory_order_relaxed); /* statistics */
-    const uint64_t errors =
-        atomic_load_explicit(&server.accept_errors, memory_order_relaxed); /* statistics */
     const struct figure figures[] = {
         {"Server", "server:", NULL, NULL, 0, "coir-kv"},
         {"Server", "coir_version:", NULL, NULL, 0, coir_version()},
@@ -111,8 +107,10 @@ static void each_figure(struct buffer *out, const struct facts *f, print_figure 
         {"Stats", NULL, "coir_kv_connections_accepted_total", "Served.", clients->admitted, NULL},
         {"Stats", "rejected_connections:", "coir_kv_connections_refused_total",
          "Beyond the limit.", clients->refused, NULL},
-        {"Stats", "accept_errors:", "coir_kv_accept_errors_total", "Not taken.", errors, NULL},
-        {"Stats", "total_commands_processed:", "coir_kv_commands_total", "Run.", commands, NULL},
+        {"Stats", "accept_errors:", "coir_kv_accept_errors_total", "Not taken.",
+         read_figure(&server.accept_errors), NULL},
+        {"Stats", "total_commands_processed:", "coir_kv_commands_total", "Run.",
+         read_figure(&server.commands), NULL},
         {"Stats", NULL, "coir_jobs_spawned_total", "Jobs accepted.", r->spawned, NULL},
         {"Stats", NULL, "coir_fibers_parked", "Fibers parked.", r->parked, NULL},
         {"Stats", NULL, "coir_stacks", "Stacks in existence.", r->stacks, NULL},
@@ -127,8 +125,9 @@ static void each_figure(struct buffer *out, const struct facts *f, print_figure 
         {"Failures", "stalls:", "coir_stalls_total", "Jobs that computed too long.", r->stalls,
          NULL},
         {"Failures", "deadlines_exceeded:", "coir_kv_deadlines_exceeded_total",
-         "Requests ended for their time.", late, NULL},
-        {"Failures", "obligations_leaked:", NULL, NULL, f->domain[1].obligations_leaked, NULL},
+         "Requests ended for their time.", read_figure(&server.late), NULL},
+        {"Failures", "obligations_leaked:", NULL, NULL, f->domain[REQUESTS].obligations_leaked,
+         NULL},
         {"Failures", "reports_suppressed:", "coir_reports_suppressed_total",
          "Log lines of failures that were too many.", r->held_back, NULL},
         {"Keyspace", "db0:keys=", "coir_kv_keys", "Keys held.", store_count(), NULL},
@@ -142,17 +141,20 @@ static void each_figure(struct buffer *out, const struct facts *f, print_figure 
 
 static void print_records(struct buffer *out)
 {
-    coir_failure last[RECORDS_SHOWN], *f;
+    coir_failure last[RECORDS_SHOWN];
     uint64_t cursor = 0, n = 0;
 
     while (coir_failure_next(coir_current(), &cursor, &last[n % RECORDS_SHOWN]) == COIR_OK)
         n++;
     for (uint64_t i = 0; i < n && i < RECORDS_SHOWN; i++) { /* the newest first */
-        f = &last[(n - 1 - i) % RECORDS_SHOWN];
-        buffer_print(out, "failure_%" PRIu64 ":id=%" PRIu64 ",kind=%s,where=%s:%d,age_ms=%" PRId64
-                     ",message=%s\r\n", i, f->id, figures_kind(f->kind),
-                     f->file ? f->file : locations[f->location], f->line,
-                     (coir_now() - f->time) / COIR_MS, f->message);
+        const coir_failure *f = &last[(n - 1 - i) % RECORDS_SHOWN];
+
+        buffer_print(out, "failure_%" PRIu64 ":id=%" PRIu64 ",kind=%s,at=%s", i, f->id,
+                     figures_kind(f->kind), locations[f->location]);
+        if (f->file)
+            buffer_print(out, ",where=%s:%d", f->file, f->line);
+        buffer_print(out, ",age_ms=%" PRId64 ",message=%s\r\n", (coir_now() - f->time) / COIR_MS,
+                     f->message);
     }
 }
 
@@ -241,9 +243,9 @@ static void print_domains(struct buffer *out, const struct facts *f)
     uint64_t value[DOMAINS];
 
     for (size_t k = 0; k < sizeof of / sizeof of[0]; k++) {
-        for (size_t i = 0; i < DOMAINS; i++)
+        for (int i = 0; i < DOMAINS; i++)
             memcpy(&value[i], (const char *)&f->domain[i] + of[k].at, sizeof value[i]);
-        print_labelled(out, of[k].name, of[k].help, "domain", domain_names, value, DOMAINS);
+        print_labelled(out, of[k].name, of[k].help, "domain", server_domains, value, DOMAINS);
     }
 }
 

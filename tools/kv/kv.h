@@ -19,14 +19,22 @@ struct settings {
     int panics_max, stall_ms;
 };
 
+/* A domain for each kind of work; their names are server_domains. */
+enum {
+    CLIENTS,  /* one job for each connection of the main port */
+    REQUESTS, /* what these ask for: one job for a stretch of one connection's requests */
+    METRICS,  /* one job for each exchange of the metrics port */
+    DOMAINS
+};
+
+extern const char *const server_domains[DOMAINS];
+
 /* The one server of the process. Set before the first job starts, but for the figures. */
 extern struct server {
     struct settings set;
     int listener, metrics_listener; /* the latter -1: none */
     int64_t started;                /* coir_now() */
-    coir_domain *clients;           /* one job for each connection of the main port */
-    coir_domain *requests;          /* one job for what has arrived from one of them */
-    coir_domain *metrics;           /* one job for each exchange of the metrics port */
+    coir_domain *domain[DOMAINS];
     coir_counter jobs; /* owed by every job that must end before the process does */
     _Atomic uint64_t accept_errors, commands, late;
 } server;
@@ -36,7 +44,7 @@ static inline void figure_add(_Atomic uint64_t *figure, uint64_t n)
     atomic_fetch_add_explicit(figure, n, memory_order_relaxed); /* statistics */
 }
 
-/* Opens the domains; submits the jobs that accept connections, serve metrics and sweep. A status. */
+/* Opens the domains; submits the jobs that accept connections, serve metrics, sweep. A status. */
 int server_start(coir_runtime *runtime);
 
 /* Takes a connection. Returns it; or -1 after a pause, since those who leave may make room. */
@@ -81,7 +89,7 @@ static inline int64_t client_deadline(const struct client *c)
     return c->arrived + server.set.request_ms * COIR_MS;
 }
 
-/* Sends the replies gathered so far, if they are as many as a client may leave with us. Suspends. */
+/* Sends the replies gathered so far, if no more may be left with us. Suspends. */
 void client_flush(struct client *client);
 
 /* Ends a connection whose deadline has passed. Returns what to tell the client. */

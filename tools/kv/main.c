@@ -192,7 +192,7 @@ static coir_runtime *start(const coir_options *o, const char *address)
 /* Ends what clients ask for in one go, then asks every other job to stop. Returns the exit code. */
 static int stop(coir_runtime *runtime)
 {
-    if (coir_domain_close(server.requests, 0, NULL) != COIR_OK)
+    if (coir_domain_close(server.domain[REQUESTS], 0, NULL) != COIR_OK)
         warnx("a request does not end at once");
     coir_counter_cancel(&server.jobs);
     if (coir_wait_until(&server.jobs, coir_now() + STOP_BUDGET) < COIR_DONE)

@@ -78,7 +78,7 @@ void metrics_serve(void *unused)
     while (!coir_canceled()) {
         int socket = server_accept(server.metrics_listener);
 
-        if (socket >= 0 && coir_domain_submit(server.metrics, &server.jobs, exchange,
+        if (socket >= 0 && coir_domain_submit(server.domain[METRICS], &server.jobs, exchange,
                                               (void *)(intptr_t)socket) != COIR_OK)
             coir_socket_close(socket);
     }

@@ -8,8 +8,8 @@
  * request, even if its domain lets none run, nothing of the connection is lost. The second job ends
  * after some requests or when none comes for a while: a job for each would cost a tenth of a GET.
  *
- * Both are plain loops. Blocking calls park the fiber and not its worker, so the loop and the locals
- * of its frame are all the state there is.
+ * Both are plain loops. Blocking calls park the fiber and not its worker, so the loop and the
+ * locals of its frame are all the state there is.
  */
 #include "kv.h"
 
@@ -26,6 +26,7 @@
 #define SWEEP_SLOTS 64
 
 struct server server;
+const char *const server_domains[DOMAINS] = {"clients", "requests", "metrics"};
 
 /* ------------------------------------------------------------------------------ one connection */
 
@@ -137,7 +138,7 @@ static void run_requests(void *arg)
     send_replies(c);
 }
 
-/* The reply that the failure cut short is taken back. The runtime has logged the failure already. */
+/* The reply that the failure cut short is taken back. The log has the failure already. */
 static void tell_failure(struct client *c, const coir_counter *requests)
 {
     coir_failure failure;
@@ -158,7 +159,7 @@ static void answer(struct client *c)
     coir_counter requests = COIR_COUNTER_INIT;
     int outcome;
 
-    if (coir_domain_submit(server.requests, &requests, run_requests, c) != COIR_OK) {
+    if (coir_domain_submit(server.domain[REQUESTS], &requests, run_requests, c) != COIR_OK) {
         c->ended = true; /* the server stops, or there is no memory even for a reply */
         return;
     }
@@ -224,7 +225,7 @@ static void accept_clients(void *unused)
     while (!coir_canceled()) {
         int socket = server_accept(server.listener);
 
-        if (socket >= 0 && coir_domain_submit(server.clients, &server.jobs, client_serve,
+        if (socket >= 0 && coir_domain_submit(server.domain[CLIENTS], &server.jobs, client_serve,
                                               (void *)(intptr_t)socket) != COIR_OK)
             refuse(socket);
     }
@@ -242,27 +243,22 @@ static void sweep(void *unused)
 
 static int open_domains(coir_runtime *runtime)
 {
-    const struct {
-        coir_domain **domain;
-        coir_domain_options options;
-    } open[] = {
-        {&server.clients, {.name = "clients", .jobs_max = (size_t)server.set.max_clients}},
-        {&server.requests, {.name = "requests", .panics_max = (unsigned)server.set.panics_max}},
-        {&server.metrics,
-         {.name = "metrics", .jobs_max = METRICS_EXCHANGES, .full = COIR_FULL_WAIT}},
+    coir_domain_options options[DOMAINS] = {
+        [CLIENTS] = {.jobs_max = (size_t)server.set.max_clients},
+        [REQUESTS] = {.panics_max = (unsigned)server.set.panics_max},
+        [METRICS] = {.jobs_max = METRICS_EXCHANGES, .full = COIR_FULL_WAIT},
     };
     int status = COIR_OK;
 
-    for (size_t i = 0; i < sizeof open / sizeof open[0] && status == COIR_OK; i++) {
-        coir_domain_options options = open[i].options;
-
-        options.size = sizeof options;
-        status = coir_domain_open(runtime, NULL, &options, open[i].domain);
+    for (int i = 0; i < DOMAINS && status == COIR_OK; i++) {
+        options[i].size = sizeof options[i];
+        options[i].name = server_domains[i];
+        status = coir_domain_open(runtime, NULL, &options[i], &server.domain[i]);
     }
     return status;
 }
 
-/* What runs inside the inner jobs and holds no lock: the files in text.ld. A fault in the store,
+/* What runs inside the second jobs and holds no lock: the files in text.ld. A fault in the store,
  * which has locks, or in libc aborts: to go on would hang everybody or answer wrongly. */
 extern const char __start_kv_text[], __stop_kv_text[];
 
