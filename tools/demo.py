@@ -8,6 +8,7 @@ ends with the first, one. Last, a coir-kv of two workers gets requests that neve
 Everything started here is ended here, and lives in a temporary folder.
 """
 import json
+import math
 import os
 import re
 import signal
@@ -19,13 +20,14 @@ import time
 
 KV = "build/bin/coir-kv"
 LOAD = "build/bin/coir-load"
-SECONDS = 5
+SECONDS = 3
 RATE = 40000
 POISON_RATE = 500
-POISON_SECONDS = 9
+POISON_SECONDS = 3
+ROUNDS = 3  # of a run without poison and one with it
+BEFORE_SECONDS = 2
 LOOP_RATE = 1
-LOOP_SECONDS = 3
-SLOWER_MAX = 1.5  # p50 of the others under poison, beside the run before without
+SLOWER_MAX = 1.5  # p50 of the others under poison, beside that of the run before without
 
 # What is sent in turn, and the figure of /metrics that must grow by as many. SEGFAULT and ABORT share one.
 KINDS = {"DEBUG PANIC": 'coir_failures_total{kind="panic"}',
@@ -153,25 +155,53 @@ def poisoned(server, folder, kinds, rate, seconds):
                 ",".join(kinds), seconds=seconds)
 
 
+def slower(runs):
+    """p50 of the others under poison, as a multiple of that without; None: nothing was answered."""
+    before, after = (runs[run]["latency_us"]["p50"] for run in ("before", "poison"))
+    return after / before if before and after else None
+
+
+def summed(runs):
+    """The poison run of the middle pair, with what was counted in all of them."""
+    shots = [pair["poison"] for pair in runs]
+    pair = sorted(runs, key=lambda pair: slower(pair) or math.inf)[len(runs) // 2]
+    total = {count: sum(shot[count] for shot in shots)
+             for count in ("lost", "errors", "poison_sent", "poison_contained")}
+    kinds = [{"command": same[0]["command"], "sent": sum(kind["sent"] for kind in same),
+              "contained": sum(kind["contained"] for kind in same)}
+             for same in zip(*(shot["poisons"] for shot in shots))]
+    p50s = [pair["before"]["latency_us"]["p50"] or math.inf for pair in runs]
+    return {"before": {**pair["before"], "spread": max(p50s) / min(p50s)},
+            "poison": {**pair["poison"], **total, "poisons": kinds}}
+
+
+def judged(runs):
+    """Whether p50s can be compared: not if those without poison differ by as much among themselves."""
+    return runs["before"]["spread"] <= SLOWER_MAX
+
+
+def in_pairs(server, folder, kinds, rate, rounds):
+    """Runs without and with poison in turn: a machine's speed drifts, and the two must share it."""
+    return summed([{"before": load(server, folder, "--rate", str(RATE), seconds=BEFORE_SECONDS),
+                    "poison": poisoned(server, folder, kinds, rate, POISON_SECONDS)}
+                   for _ in range(rounds)])
+
+
 def measure(kv, redis, loop, folder):
     """All runs; the figures by server and run."""
     found = {kv: {}, redis: {}, loop: {}}
-    steady = ["--rate", str(RATE)]
     for run, text, servers, options in (
             ("p1", "as fast as it goes, one request at a time", (kv, redis), ["--pipeline", "1", "--no-hiccup"]),
             ("p16", "as fast as it goes, 16 requests in flight", (kv, redis), ["--pipeline", "16", "--no-hiccup"]),
-            ("rate", f"{RATE:,} requests a second", (redis, kv), steady)):
+            ("rate", f"{RATE:,} requests a second", (kv, redis), ["--rate", str(RATE)])):
         for server in servers:
             say(f"  {server.name:20}{text}")
             found[server][run] = load(server, folder, *options, seconds=SECONDS)
-    for server, kinds, rate, seconds, text in (
-            (kv, KINDS, POISON_RATE, POISON_SECONDS, f"{POISON_RATE} poisoned ones a second"),
-            (redis, ["DEBUG PANIC"], 1, 1, "a poisoned one")):
-        say(f"  {server.name:20}{RATE:,} requests a second and {text}")
-        found[server]["poison"] = poisoned(server, folder, kinds, rate, seconds)
-    say(f"  {loop.name:20}{RATE:,} requests a second, and then {LOOP_RATE} endless one a second, too")
-    found[loop]["rate"] = load(loop, folder, *steady, seconds=LOOP_SECONDS)
-    found[loop]["poison"] = poisoned(loop, folder, LOOP, LOOP_RATE, LOOP_SECONDS)
+    for server, kinds, rate, rounds in ((kv, KINDS, POISON_RATE, ROUNDS), (loop, LOOP, LOOP_RATE, 2)):
+        say(f"  {server.name:20}the same, without and with {rate} poisoned a second, in turn")
+        found[server] |= in_pairs(server, folder, kinds, rate, rounds)
+    say(f"  {redis.name:20}{RATE:,} requests a second and a poisoned one")
+    found[redis]["poison"] = poisoned(redis, folder, ["DEBUG PANIC"], 1, 1)
     return found
 
 
@@ -220,12 +250,6 @@ def report(kv, redis, found, alive):
   others     connections that were not poisoned themselves""")
 
 
-def slower(runs):
-    """p50 of the others under poison, as a multiple of that without; None: nothing was answered."""
-    before, after = (runs[run]["latency_us"]["p50"] for run in ("rate", "poison"))
-    return after / before if before and after else None
-
-
 def report_poison(kv_runs, loop_runs):
     """The table of poisoned requests: each kind, and how the others fared beside them."""
     rows = [["", "", "", "others", "p50", "p50 us", ""],
@@ -233,7 +257,7 @@ def report_poison(kv_runs, loop_runs):
     for name, runs in (("all of these", kv_runs), (None, loop_runs)):
         shot = runs["poison"]
         others = [f"{lost(shot)} of {shot['connections']}", cell(shot["latency_us"]["p50"], ",.0f"),
-                  cell(runs["rate"]["latency_us"]["p50"], ",.0f"), cell(slower(runs), ".2f")]
+                  cell(runs["before"]["latency_us"]["p50"], ",.0f"), cell(slower(runs), ".2f")]
         for kind in shot["poisons"]:
             rows.append([kind["command"], f"{kind['sent']:,}", f"{kind['contained']:,}",
                          *([""] * 4 if name else others)])
@@ -241,6 +265,10 @@ def report_poison(kv_runs, loop_runs):
             rows.append([name, f"{shot['poison_sent']:,}", f"{shot['poison_contained']:,}", *others])
     for line in table(rows):
         say("  " + line)
+    for runs in (kv_runs, loop_runs):
+        if not judged(runs):
+            say(f"  This machine is busy: p50 without poison varied by {runs['before']['spread']:.2f}, "
+                "so the ratio is not judged.")
 
 
 def miscounted(shot, kinds, counted):
@@ -263,7 +291,7 @@ def broken_promises(name, runs, alive, kinds, counted):
     if shot["poison_contained"] != shot["poison_sent"]:
         broken.append(f"{shot['poison_sent'] - shot['poison_contained']:,} of {shot['poison_sent']:,} "
                       "poisoned requests were not contained")
-    if slower(runs) is None or slower(runs) > SLOWER_MAX:
+    if judged(runs) and (slower(runs) is None or slower(runs) > SLOWER_MAX):
         broken.append(f"p50 of the others was {cell(slower(runs), '.2f')} times that without poison, "
                       f"more than {SLOWER_MAX}")
     if not alive:
@@ -287,7 +315,7 @@ def show(kv, redis, loop, folder):
     say()
     report_poison(found[kv], found[loop])
     say("\nThe first panic, and the first stall (DEBUG LOOP, while it ran), in the logs:")
-    say("  " + first_line(kv, "panic at"))
+    say("  " + first_line(kv, "panic at tools"))
     say("  " + first_line(loop, "stall: worker"))
     return [line for server, kinds in ((kv, KINDS), (loop, LOOP))
             for line in broken_promises(server.name, found[server], alive[server], kinds,
