@@ -47,18 +47,18 @@ const char *coir_kind_name(int kind)
     static const char *const name[COIR_KINDS] = {
         [COIR_KIND_NONE] = "none",
         [COIR_KIND_PANIC] = "panic",
-        [COIR_KIND_FOREIGN] = "foreign exception",
-        [COIR_KIND_OWED] = "return while owed",
+        [COIR_KIND_FOREIGN] = "foreign",
+        [COIR_KIND_OWED] = "owed",
         [COIR_KIND_SKIPPED] = "skipped",
         [COIR_KIND_SHUTDOWN] = "shutdown",
         [COIR_KIND_DEPENDENCY] = "dependency",
-        [COIR_KIND_DONE] = "given by hand",
-        [COIR_KIND_FAIL] = "error",
-        [COIR_KIND_HELD] = "return with a lock",
-        [COIR_KIND_STACK_OVERFLOW] = "stack overflow",
+        [COIR_KIND_DONE] = "done",
+        [COIR_KIND_FAIL] = "fail",
+        [COIR_KIND_HELD] = "held",
+        [COIR_KIND_STACK_OVERFLOW] = "stack_overflow",
         [COIR_KIND_FAULT] = "fault",
         [COIR_KIND_EXPIRED] = "expired",
-        [COIR_KIND_LEAK] = "leaked obligation",
+        [COIR_KIND_LEAK] = "leak",
     };
 
     return kind >= 0 && kind < COIR_KINDS && name[kind] ? name[kind] : "?";
@@ -68,9 +68,9 @@ const char *coir_location_name(int location)
 {
     static const char *const name[COIR_LOCATIONS] = {
         [COIR_AT_JOB] = "job",
-        [COIR_AT_DEFER] = "deferred handler",
+        [COIR_AT_DEFER] = "defer",
         [COIR_AT_CLEANUP] = "cleanup",
-        [COIR_AT_OFFLOAD] = "offloaded call",
+        [COIR_AT_OFFLOAD] = "offload",
         [COIR_AT_THREAD] = "thread",
         [COIR_AT_SCHEDULER] = "scheduler",
         [COIR_AT_FINALIZER] = "finalizer",

@@ -167,9 +167,10 @@ COIR_API const char *coir_status_name(int status);
 COIR_API const char *coir_status_text(int status);
 
 /*
- * Name of an enum coir_kind, and of an enum coir_location, for people and for labels of metrics.
+ * Name of an enum coir_kind, and of an enum coir_location: the enumerator's own, in lower case, for logs and
+ * for labels of metrics.
  *
- * Returns     a static string such as "stack overflow" or "deferred handler"; "?" if unknown
+ * Returns     a static string such as "stack_overflow" or "finalizer"; "?" if unknown
  * Call from   anywhere, signal handlers too
  */
 COIR_API const char *coir_kind_name(int kind);

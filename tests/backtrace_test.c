@@ -237,7 +237,7 @@ static void print_failures(void *unused)
     check_printed(line);
     CHECK_EQ(coir_try(fail_plain, NULL, &f), COIR_FAILED);
     read_printed(rt, f.id);
-    check_printed(": error in job at ");
+    check_printed(": fail in job at ");
     check_printed("code 1, outcome COIR_FAILED");
     CHECK(strstr(printed, "#0") == NULL);
     CHECK_EQ(coir_failure_print(rt, f.id, full), COIR_EIO);

@@ -188,7 +188,7 @@ def a_message_that_fails_is_tried_again_and_then_buried_once():
         letters = {letter["key"]: letter for letter in redis.letters()}
         equal(len(redis.letters()), 4)
         equal([letters[f"m{n}"]["kind"] for n in range(4)],
-              ["panic", "error", "stack overflow", "fault"])
+              ["panic", "fail", "stack_overflow", "fault"])
         equal({letter["attempts"] for letter in letters.values()}, {"3"})
         equal(letters["m0"]["message"], f"message {letters['m0']['id']} panics")
         equal(letters["m0"]["file"], "tools/consume/handle.c")

@@ -155,11 +155,12 @@ def errors_say_what_is_wrong(server):
         c.fails("ERR unknown command 'a  +OK'", "a\r\n+OK")
         c.fails("ERR unknown command ''", "")
         equal(len(c("x" * 100000)) < 300, True)
-        c.fails("ERR DEBUG knows PANIC, SLEEP ms and LOOP ms", "DEBUG", "SEGFAULT")
+        c.fails("ERR DEBUG knows PANIC, OVERFLOW, SEGFAULT, ABORT, THROW, LEAK, LOOP [ms] and SLEEP [ms]",
+                "DEBUG", "NOTHING")
         c.fails("ERR milliseconds must be 0 to 60000", "DEBUG", "SLEEP", "-1")
         c.fails("ERR milliseconds must be 0 to 60000", "DEBUG", "LOOP", "60001")
         c.fails(NOT_INTEGER, "DEBUG", "SLEEP", "x")
-        c.fails("ERR syntax error", "DEBUG", "SLEEP")
+        c.fails("ERR syntax error", "DEBUG", "SLEEP", "1", "2")
         c.fails("ERR only CONFIG GET is supported", "CONFIG", "SET", "save")
         equal(c("PING"), "PONG")
 

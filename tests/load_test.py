@@ -339,6 +339,23 @@ class Poison(unittest.TestCase):
             status, figures = self.shoot(reply, close)
             self.assertEqual((status, figures["poison_contained"]), (1, 0), (reply, close))
 
+    def test_several_commands_take_turns_and_are_counted_apart(self):
+        def talk(connection):
+            while data := connection.recv(65536):
+                if b"DEBUG" in data:
+                    connection.sendall(b"-ERR boom\r\n" if b"GOOD" in data else b"+OK\r\n")
+                    return
+                connection.sendall(b"+PONG\r\n" * (len(data) // len(PING)))
+
+        with Server(talk) as server:
+            status, figures, text = run(server.port, "--rate", "100", "--seconds", "0.5", "--warmup",
+                                        "0", "--mix", "ping=1", "--poison", "20",
+                                        "--poison-command", "DEBUG GOOD 1,DEBUG BAD")
+        self.assertEqual((status, figures["poison_sent"], figures["poison_contained"]), (1, 10, 5))
+        self.assertEqual(figures["poisons"], [{"command": "DEBUG GOOD 1", "sent": 5, "contained": 5},
+                                              {"command": "DEBUG BAD", "sent": 5, "contained": 0}])
+        self.assertRegex(text, r"(?m)^  DEBUG BAD +5 +0$")
+
     def test_a_run_that_could_not_send_any_poison_is_not_good(self):
         def talk(connection):
             for n in pings(connection):
@@ -367,7 +384,8 @@ class CommandLine(unittest.TestCase):
                           ["--warmup", "-1"], ["--threads", "99"], ["--mix", "get"],
                           ["--mix", "get=1,fly=2"], ["--mix", "get=0"], ["--mix", ""],
                           ["--keys", "0"], ["--value-bytes", "1e3"], ["--poison", "-1"],
-                          ["--poison-command", " "], ["--quiet=yes"]):
+                          ["--poison-command", " "], ["--poison-command", "a,,b"],
+                          ["--poison-command", ",".join("abcdefghijklmnopq")], ["--quiet=yes"]):
             self.check_line(arguments, 2, "coir-load: " + arguments[0].split("=")[0] + " ")
 
     def test_a_refused_port_is_one_line(self):

@@ -124,6 +124,6 @@ ROW(cxx_destructors, "C++ job", "panics through destructors", "PANICKED, panic a
 ROW(cxx_catch_all, "C++ job", "catch (...) swallows a panic", "DONE", "stats.swallowed 1", "lives")
 ROW(cxx_defer_handler_throws, "C++ defer handler", "throws", "PANICKED, foreign at defer", "", "lives")
 ROW(cxx_offload_throws, "C++ offloaded call", "throws", "DONE", "offload PANICKED, kept at offload", "lives")
-ROW(cxx_noexcept, "noexcept frame", "panics", "", "", "SIGABRT: terminate called*")
+ROW(cxx_noexcept, "noexcept frame", "panics", "", "", "SIGABRT: coir: fatal: a noexcept frame is in the way of a panic: *")
 ROW(cxx_destructor_panics, "C++ destructor", "panics during a throw", "", "", "SIGABRT: coir: fatal: panic while an earlier one unwinds: tests/matrix_cxx.cc:*: in a destructor")
 ROW(cxx_hook_throws, "panic hook", "throws", "", "", "SIGABRT: coir: fatal: an exception left the panic hook: ?:0: C++ exception of type int")

@@ -217,6 +217,52 @@ static void a_request_beyond_the_limit_breaks_the_stream(void)
     free(stream);
 }
 
+static void a_stream_may_have_a_smaller_limit(void)
+{
+    static const char stream[] = "*2\r\n$3\r\nGET\r\n$7\r\nsomekey\r\n";
+
+    for (size_t max = 1; max < 64; max++) {
+        struct source s = {{.more = next_piece}, stream, sizeof stream - 1, 0, sizeof stream - 1, 1};
+
+        s.request.bytes_max = max;
+        CHECK_EQ(request_read(&s.request), max >= sizeof stream - 1 - 2);
+        CHECK_STR(s.request.error, s.request.count == 2 ? "" : "too big request");
+        request_free(&s.request);
+    }
+}
+
+/* `more` has had nothing, which between two requests is not the end of the stream. */
+static void reading_goes_on_when_there_is_more_again(void)
+{
+    static const char stream[] = "*1\r\n$4\r\nPING\r\n*1\r\n$4\r\nQUIT\r\n";
+    size_t half = (sizeof stream - 1) / 2;
+    struct source s = {{.more = next_piece}, stream, half, 0, half, half};
+
+    CHECK(request_read(&s.request));
+    CHECK(!request_read(&s.request));
+    CHECK(!request_waits(&s.request, 0));
+    CHECK(s.request.in.data == NULL);
+    s.length = 2 * half;
+    CHECK(request_read(&s.request));
+    CHECK(bytes_are(request_argument(&s.request, 0), "quit"));
+    request_free(&s.request);
+}
+
+static void what_waits_behind_a_request_is_known_and_kept(void)
+{
+    static const char stream[] = "PING\r\nQUIT\r\n";
+    struct source s = {{.more = next_piece}, stream, sizeof stream - 1, 0, sizeof stream - 1, 1};
+
+    CHECK(request_read(&s.request));
+    CHECK(request_waits(&s.request, 0));
+    CHECK(request_read(&s.request));
+    CHECK(bytes_are(request_argument(&s.request, 0), "quit"));
+    CHECK(!request_waits(&s.request, sizeof stream));
+    CHECK(s.request.in.data != NULL);
+    CHECK_EQ(s.request.in.used, 0);
+    request_free(&s.request);
+}
+
 /* The array of spans follows what has arrived. */
 static void a_large_count_allocates_nothing_in_advance(void)
 {
@@ -412,6 +458,8 @@ CHECK_MAIN(CASE(an_array_gives_its_arguments), CASE(pipelined_requests_come_one_
            CASE(a_bad_count_breaks_the_stream), CASE(a_bad_length_breaks_the_stream),
            CASE(a_missing_line_end_breaks_the_stream), CASE(an_endless_line_breaks_the_stream),
            CASE(a_request_beyond_the_limit_breaks_the_stream),
+           CASE(a_stream_may_have_a_smaller_limit), CASE(reading_goes_on_when_there_is_more_again),
+           CASE(what_waits_behind_a_request_is_known_and_kept),
            CASE(a_large_count_allocates_nothing_in_advance),
            CASE(as_many_arguments_as_allowed_are_read), CASE(as_many_words_as_fit_a_line_are_read),
            CASE(random_streams_mean_the_same_however_cut), CASE(spoiled_requests_do_no_harm),

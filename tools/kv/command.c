@@ -8,11 +8,8 @@
 #include "kv.h"
 
 #include <fnmatch.h>
-#include <inttypes.h>
-#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 static size_t count(const struct client *c)
@@ -54,7 +51,7 @@ static const char *mget(struct client *c)
     for (size_t i = 1; i < count(c) && !c->ended; i++) {
         if (!store_read(argument(c, i), reply_value, &c->out))
             reply_text(&c->out, "$-1\r\n");
-        client_flush(c, FLUSH_BYTES);
+        client_flush(c);
     }
     return NULL;
 }
@@ -210,29 +207,12 @@ static const char *shutdown_server(struct client *c)
 static const char *info(struct client *c)
 {
     struct buffer text __attribute__((cleanup(buffer_free))) = {0};
-    uint64_t memory = metrics_resident();
-    coir_stats stats;
+    struct bytes all = {"", 0}, section = count(c) > 1 ? argument(c, 1) : all;
 
-    coir_stats_read(coir_current(), &stats);
-    buffer_print(&text,
-                 "# Server\r\nserver:coir-kv\r\ncoir_version:%s\r\nprocess_id:%d\r\ntcp_port:%u\r\n"
-                 "io:%s\r\nworkers:%u\r\nuptime_in_seconds:%" PRId64 "\r\n\r\n",
-                 coir_version(), (int)getpid(), server.port,
-                 stats.io == COIR_IO_URING ? "uring" : "epoll", stats.workers,
-                 (coir_now() - server.started) / COIR_SEC);
-    buffer_print(&text, /* no command waits for another client, so none is blocked */
-                 "# Clients\r\nconnected_clients:%" PRIu64 "\r\nmaxclients:%u\r\n"
-                 "blocked_clients:0\r\n\r\n# Memory\r\nused_memory:%" PRIu64 "\r\n"
-                 "used_memory_human:%.2fM\r\n\r\n",
-                 figure(&server.connections), server.clients_max, memory,
-                 (double)memory / 0x100000);
-    buffer_print(&text,
-                 "# Stats\r\ntotal_connections_received:%" PRIu64
-                 "\r\nrejected_connections:%" PRIu64 "\r\ntotal_commands_processed:%" PRIu64
-                 "\r\npanics:%" PRIu64 "\r\n\r\n"
-                 "# Keyspace\r\ndb0:keys=%zu\r\n",
-                 figure(&server.accepted) + figure(&server.refused), figure(&server.refused),
-                 figure(&server.commands), stats.panics, store_count());
+    if (bytes_are(section, "all") || bytes_are(section, "everything") ||
+        bytes_are(section, "default"))
+        section = all;
+    figures_info(&text, section);
     if (text.failed)
         return "out of memory";
     reply_bulk(&c->out, (struct bytes){text.data, text.used});
@@ -252,7 +232,7 @@ static const char *config(struct client *c)
         return "only CONFIG GET is supported";
     if (glob.length < sizeof pattern) /* else it is longer than any name */
         memcpy(pattern, glob.data, glob.length);
-    snprintf(clients, sizeof clients, "%u", server.clients_max);
+    snprintf(clients, sizeof clients, "%d", server.set.max_clients);
     for (int i = 0; i < 3; i++)
         matches += match[i] = fnmatch(pattern, parameter[i][0], FNM_CASEFOLD) == 0;
     reply_number(&c->out, '*', 2 * matches);
@@ -262,50 +242,6 @@ static const char *config(struct client *c)
         if (match[i / 2])
             reply_bulk(&c->out, (struct bytes){text, strlen(text)});
     }
-    return NULL;
-}
-
-/* ---------------------------------------------------------------------------------------- debug */
-
-static bool is_local(const struct client *c)
-{
-    struct sockaddr_in6 peer;
-    socklen_t length = sizeof peer;
-    const struct in6_addr *six = &peer.sin6_addr;
-
-    if (getpeername(c->socket, (struct sockaddr *)&peer, &length) != 0)
-        return false;
-    if (peer.sin6_family == AF_INET)
-        return ntohl(((struct sockaddr_in *)&peer)->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
-    return IN6_IS_ADDR_LOOPBACK(six) ||
-           (IN6_IS_ADDR_V4MAPPED(six) && six->s6_addr[12] == IN_LOOPBACKNET);
-}
-
-/* For seeing what one bad request does to the others; nobody else's business. */
-static const char *debug(struct client *c)
-{
-    struct bytes what = argument(c, 1);
-    bool busy = bytes_are(what, "loop");
-    int64_t ms, end;
-
-    if (!is_local(c))
-        return "DEBUG is for local connections only";
-    if (bytes_are(what, "panic"))
-        coir_panic("DEBUG PANIC asked for by a client");
-    if (!busy && !bytes_are(what, "sleep"))
-        return "DEBUG knows PANIC, SLEEP ms and LOOP ms";
-    if (count(c) != 3)
-        return "syntax error";
-    if (!bytes_integer(argument(c, 2), &ms))
-        return NOT_INTEGER;
-    if (ms < 0 || ms > 60000)
-        return "milliseconds must be 0 to 60000";
-    end = coir_now() + ms * COIR_MS;
-    while (busy && coir_now() < end && !coir_canceled())
-        ; /* keeps the worker, as a handler that computes does */
-    if (coir_sleep_until(end) != COIR_OK)
-        return "canceled";
-    reply_text(&c->out, "+OK\r\n");
     return NULL;
 }
 
@@ -340,7 +276,7 @@ static const struct command {
     {"config", 3, ANY, config},
     {"quit", 1, ANY, quit},
     {"shutdown", 1, ANY, shutdown_server},
-    {"debug", 2, ANY, debug},
+    {"debug", 2, ANY, debug_command},
     {0},
 };
 
@@ -354,9 +290,8 @@ static const char *command(struct client *c)
     return NULL;
 }
 
-void command_run(void *arg)
+void command_run(struct client *c)
 {
-    struct client *c = arg;
     const struct command *k = commands;
     struct bytes name;
     const char *error;

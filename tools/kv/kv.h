@@ -12,13 +12,31 @@
 
 /* ------------------------------------------------------------------------------------- server */
 
+/* The numbers that the command line sets; see numbers in main.c for what each means. */
+struct settings {
+    int port, metrics_port, workers, max_clients;
+    int request_ms, client_requests, client_input, client_output; /* what one client may take */
+    int panics_max, stall_ms;
+};
+
+/* A domain for each kind of work; their names are server_domains. */
+enum {
+    CLIENTS,  /* one job for each connection of the main port */
+    REQUESTS, /* what these ask for: one job for a stretch of one connection's requests */
+    METRICS,  /* one job for each exchange of the metrics port */
+    DOMAINS
+};
+
+extern const char *const server_domains[DOMAINS];
+
 /* The one server of the process. Set before the first job starts, but for the figures. */
 extern struct server {
+    struct settings set;
     int listener, metrics_listener; /* the latter -1: none */
-    unsigned port, clients_max;
-    int64_t started;   /* coir_now() */
+    int64_t started;                /* coir_now() */
+    coir_domain *domain[DOMAINS];
     coir_counter jobs; /* owed by every job that must end before the process does */
-    _Atomic uint64_t connections, accepted, refused, accept_errors, commands;
+    _Atomic uint64_t accept_errors, commands, late;
 } server;
 
 static inline void figure_add(_Atomic uint64_t *figure, uint64_t n)
@@ -26,12 +44,7 @@ static inline void figure_add(_Atomic uint64_t *figure, uint64_t n)
     atomic_fetch_add_explicit(figure, n, memory_order_relaxed); /* statistics */
 }
 
-static inline uint64_t figure(_Atomic uint64_t *figure)
-{
-    return atomic_load_explicit(figure, memory_order_relaxed); /* statistics */
-}
-
-/* Submits the jobs that accept connections, serve metrics and sweep. A status of coir_submit. */
+/* Opens the domains; submits the jobs that accept connections, serve metrics, sweep. A status. */
 int server_start(coir_runtime *runtime);
 
 /* Takes a connection. Returns it; or -1 after a pause, since those who leave may make room. */
@@ -45,28 +58,45 @@ void server_linger(int socket, int64_t deadline);
 /* The job that answers GET /metrics and GET /healthz, until it is canceled. */
 void metrics_serve(void *unused);
 
-/* Resident bytes of the process; 0: not known. Suspends. */
-uint64_t metrics_resident(void);
+/* ------------------------------------------------------------------------------------ figures */
+
+/* What INFO replies: the section of this name, "": all. Suspends. */
+void figures_info(struct buffer *out, struct bytes section);
+
+/* The same figures and more as Prometheus text. Suspends. */
+void figures_metrics(struct buffer *out);
 
 /* -------------------------------------------------------------------------------- connection */
 
-/* One connection. It lives in the frame of the fiber that serves it, and nowhere else. */
+/* One connection. It lives in the frame of the job that owns it, and nowhere else. */
 struct client {
     struct request request; /* the one being read or run; first, since client_more goes back */
     int socket;
     bool ended;        /* send what is in out, then close */
+    bool answered;     /* a request, since bytes were last received */
     struct buffer out; /* replies not yet sent */
     size_t reply_at;   /* where in out the reply of the running command begins */
     uint64_t commands; /* run, and not yet added to server.commands */
+    int64_t arrived;   /* the first bytes of the oldest request that has no reply yet */
 };
 
-#define FLUSH_BYTES (64u << 10) /* of replies gathered before they are sent */
+/* When this request must have been answered. */
+static inline int64_t client_deadline(const struct client *c)
+{
+    return c->arrived + server.set.request_ms * COIR_MS;
+}
 
-/* Sends the replies gathered so far, if there are at least so many bytes. Suspends. */
-void client_flush(struct client *client, size_t bytes);
+/* Sends the replies gathered so far, if no more may be left with us. Suspends. */
+void client_flush(struct client *client);
 
-/* Runs the request of a struct client and appends its reply. May suspend, and may panic. */
-void command_run(void *client);
+/* Ends a connection whose deadline has passed. Returns what to tell the client. */
+const char *client_late(struct client *client);
+
+/* Runs the client's request and appends its reply. May suspend, and may break in any way. */
+void command_run(struct client *client);
+
+/* DEBUG: breaks in the way that is asked for. A handler as those in command.c. */
+const char *debug_command(struct client *client);
 
 /* -------------------------------------------------------------------------------------- store */
 

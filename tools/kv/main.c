@@ -21,75 +21,94 @@
 
 /* ------------------------------------------------------------------------------------- options */
 
+static const struct number {
+    const char *name;
+    int *value, least, most, standard; /* the last if it is not given */
+    const char *help;
+} numbers[] = {
+    {"port", &server.set.port, 0, 65535, 6379, "to listen on; 0: the system picks one"},
+    {"metrics-port", &server.set.metrics_port, 0, 65535, -1,
+     "serve /metrics and /healthz over HTTP; 0: the system picks one"},
+    {"workers", &server.set.workers, 1, 256, 0, "threads; by default as many as CPUs may be used"},
+    {"max-clients", &server.set.max_clients, 1, 1000000, 10000, "connections at once"},
+    {"request-ms", &server.set.request_ms, 1, 3600000, 5000,
+     "milliseconds from a request's arrival to its reply's being taken"},
+    {"client-requests", &server.set.client_requests, 1, 1000000, 1000,
+     "of one client are answered in a row before others have their turn"},
+    {"client-input", &server.set.client_input, 64, REQUEST_BYTES_MAX >> 10,
+     REQUEST_BYTES_MAX >> 10, "KiB that a request may have"},
+    {"client-output", &server.set.client_output, 1, 16384, 64,
+     "KiB of replies, and one value more, that a client may leave with us"},
+    {"panics-max", &server.set.panics_max, 0, 1024, 0,
+     "broken requests within 10 s after which new clients are turned away; 0: any number"},
+    {"stall-ms", &server.set.stall_ms, 1, 60000, 100,
+     "a request that computes so long at a stretch is logged with its place"},
+};
+
+enum { NUMBERS = sizeof numbers / sizeof numbers[0], BIND = NUMBERS, IO, POLL, HELP, OPTIONS };
+
 static const char help[] =
     "usage: coir-kv [OPTION]...\n"
     "A server of the Redis protocol (RESP2), in memory, a fiber for each connection.\n\n"
-    "  --bind ADDRESS        numeric address to listen on (127.0.0.1)\n"
-    "  --port PORT           0: the system picks one (6379)\n"
-    "  --workers N           worker threads, 1 to 256 (as many as CPUs may be used)\n"
-    "  --io uring|epoll      how sockets are waited for (uring if the kernel allows it)\n"
-    "  --poll                idle workers never sleep: lower latency, full CPUs\n"
-    "  --metrics-port PORT   serve /metrics and /healthz over HTTP; 0: the system picks one\n"
-    "  --max-clients N       connections at once (10000)\n"
-    "  --help                print this and exit\n";
+    "  --bind ADDRESS       numeric address to listen on (127.0.0.1)\n"
+    "  --io uring|epoll     how sockets are waited for (uring if the kernel allows it)\n"
+    "  --poll               idle workers never sleep: lower latency, full CPUs\n"
+    "  --help               print this and exit\n";
 
-enum { PORT, WORKERS, METRICS_PORT, MAX_CLIENTS, NUMBERS, BIND = NUMBERS, IO, POLL, HELP };
-
-static const struct option known[] = {
-    {"port", required_argument, NULL, PORT},
-    {"workers", required_argument, NULL, WORKERS},
-    {"metrics-port", required_argument, NULL, METRICS_PORT},
-    {"max-clients", required_argument, NULL, MAX_CLIENTS},
-    {"bind", required_argument, NULL, BIND},
-    {"io", required_argument, NULL, IO},
-    {"poll", no_argument, NULL, POLL},
-    {"help", no_argument, NULL, HELP},
-    {0},
-};
-
-static const int range[NUMBERS][2] = {{0, 65535}, {1, 256}, {0, 65535}, {1, 1000000}};
-
-struct options {
-    const char *address;
-    int number[NUMBERS];
-    coir_options runtime;
-};
-
-static int number(int option, const char *text)
+static _Noreturn void print_help(void)
 {
-    const int min = range[option][0], max = range[option][1];
-    int64_t n;
-
-    if (!bytes_integer((struct bytes){text, strlen(text)}, &n) || n < min || n > max)
-        errx(2, "--%s: must be a number from %d to %d", known[option].name, min, max);
-    return (int)n;
+    fputs(help, stdout);
+    for (const struct number *n = numbers; n < numbers + NUMBERS; n++) {
+        printf("  --%-15s N  %s", n->name, n->help);
+        printf(n->standard > 0 ? " (%d)\n" : "\n", n->standard);
+    }
+    exit(fflush(stdout) != 0);
 }
 
-static void parse_options(int argc, char **argv, struct options *o)
+static void set_number(const struct number *option, const char *text)
 {
+    int64_t n;
+
+    if (!bytes_integer((struct bytes){text, strlen(text)}, &n) || n < option->least ||
+        n > option->most)
+        errx(2, "--%s: must be a number from %d to %d", option->name, option->least, option->most);
+    *option->value = (int)n;
+}
+
+static void parse_options(int argc, char **argv, coir_options *o, const char **address)
+{
+    struct option known[OPTIONS + 1] = {[BIND] = {"bind", required_argument, NULL, BIND},
+                                        [IO] = {"io", required_argument, NULL, IO},
+                                        [POLL] = {"poll", no_argument, NULL, POLL},
+                                        [HELP] = {"help", no_argument, NULL, HELP}};
     int option;
 
+    for (int i = 0; i < NUMBERS; i++) {
+        known[i] = (struct option){numbers[i].name, required_argument, NULL, i};
+        *numbers[i].value = numbers[i].standard;
+    }
     while ((option = getopt_long(argc, argv, "", known, NULL)) != -1) {
         if (option < NUMBERS)
-            o->number[option] = number(option, optarg);
+            set_number(&numbers[option], optarg);
         else if (option == BIND)
-            o->address = optarg;
+            *address = optarg;
         else if (option == IO && strcmp(optarg, "uring") == 0)
-            o->runtime.io = COIR_IO_URING;
+            o->io = COIR_IO_URING;
         else if (option == IO && strcmp(optarg, "epoll") == 0)
-            o->runtime.io = COIR_IO_EPOLL;
+            o->io = COIR_IO_EPOLL;
         else if (option == IO)
             errx(2, "--io: must be uring or epoll");
         else if (option == POLL)
-            o->runtime.spin_ns = COIR_NEVER;
+            o->spin_ns = COIR_NEVER;
         else if (option == HELP)
-            exit(fputs(help, stdout) < 0);
+            print_help();
         else
             exit(2); /* getopt_long has said why */
     }
     if (optind < argc)
         errx(2, "%s: coir-kv takes options only", argv[optind]);
-    o->runtime.workers = (unsigned)o->number[WORKERS];
+    o->workers = (unsigned)server.set.workers;
+    o->stall_ns = server.set.stall_ms * COIR_MS;
 }
 
 /* --------------------------------------------------------------------------------- the process */
@@ -103,41 +122,40 @@ static void log_line(enum coir_log_level level, const char *text, void *arg)
     dprintf(STDERR_FILENO, "coir-kv: %s: %s\n", name[level], text);
 }
 
-static int listen_on(const struct options *o, int option)
+/* Replaces the port by the one that it became. */
+static int listen_on(const char *address, const char *option, int *port)
 {
-    int port = o->number[option];
-    int listener = coir_socket_listen(o->address, (uint16_t)port, 0);
+    int listener = coir_socket_listen(address, (uint16_t)*port, 0);
 
     if (listener == COIR_EADDRINUSE || listener == COIR_EACCES || listener == COIR_EMFILE)
-        errx(1, "--%s %d: %s", known[option].name, port, coir_status_text(listener));
+        errx(1, "--%s %d: %s", option, *port, coir_status_text(listener));
     if (listener < 0)
-        errx(1, "--bind %s: %s", o->address, coir_status_text(listener));
+        errx(1, "--bind %s: %s", address, coir_status_text(listener));
+    *port = coir_socket_port(listener);
     return listener;
 }
 
-static void announce(const char *what, const char *address, int listener)
+static void announce(const char *what, const char *address, int port)
 {
-    const char *format = strchr(address, ':') ? "%s on [%s]:%d\n" : "%s on %s:%d\n";
-
-    printf(format, what, address, coir_socket_port(listener));
+    printf(strchr(address, ':') ? "%s on [%s]:%d\n" : "%s on %s:%d\n", what, address, port);
 }
 
 /*
  * How many of `clients` there are descriptors for. All others are open now, but for those of
- * metrics exchanges, of a client that is being refused and of metrics_resident.
+ * metrics exchanges and one that waits, of a client that is being refused and of used memory.
  */
-static unsigned fit_descriptors(unsigned clients)
+static int fit_descriptors(int clients)
 {
-    unsigned taken = 2 + (server.metrics_listener < 0 ? 0 : METRICS_EXCHANGES);
-    unsigned limit = (unsigned)sysconf(_SC_OPEN_MAX);
+    int taken = 2 + (server.metrics_listener < 0 ? 0 : METRICS_EXCHANGES + 1);
+    int limit = (int)sysconf(_SC_OPEN_MAX);
 
     for (int fd = 0; fd < 4096; fd++)
         taken += fcntl(fd, F_GETFD) >= 0;
     if (limit >= taken + clients)
         return clients;
     if (limit <= taken)
-        errx(1, "the limit of %u descriptors leaves no room for clients", limit);
-    warnx("warning: room for %u clients: the limit of descriptors is %u", limit - taken, limit);
+        errx(1, "the limit of %d descriptors leaves no room for clients", limit);
+    warnx("warning: room for %d clients: the limit of descriptors is %d", limit - taken, limit);
     return limit - taken;
 }
 
@@ -148,31 +166,34 @@ static void must(int status, const char *what)
 }
 
 /* Opens all that there is, says so, and submits the first jobs. */
-static coir_runtime *start(const struct options *o)
+static coir_runtime *start(const coir_options *o, const char *address)
 {
+    struct settings *set = &server.set;
     struct rlimit limit;
     coir_runtime *runtime;
 
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
         (void)setrlimit(RLIMIT_NOFILE, &(struct rlimit){limit.rlim_max, limit.rlim_max});
     server.started = coir_now();
-    server.listener = listen_on(o, PORT);
-    server.port = (unsigned)coir_socket_port(server.listener);
-    server.metrics_listener = o->number[METRICS_PORT] < 0 ? -1 : listen_on(o, METRICS_PORT);
+    server.listener = listen_on(address, "port", &set->port);
+    server.metrics_listener =
+        set->metrics_port < 0 ? -1 : listen_on(address, "metrics-port", &set->metrics_port);
     must(store_open() ? COIR_ENOMEM : COIR_OK, "cannot open the store");
-    must(coir_open(&o->runtime, &runtime), "cannot open the runtime");
-    server.clients_max = fit_descriptors((unsigned)o->number[MAX_CLIENTS]);
-    announce("listening", o->address, server.listener);
+    must(coir_open(o, &runtime), "cannot open the runtime");
+    set->max_clients = fit_descriptors(set->max_clients);
+    announce("listening", address, set->port);
     if (server.metrics_listener >= 0)
-        announce("metrics", o->address, server.metrics_listener);
+        announce("metrics", address, set->metrics_port);
     fflush(stdout);
     must(server_start(runtime), "cannot start");
     return runtime;
 }
 
-/* Asks every job to stop. Returns the exit code. */
+/* Ends what clients ask for in one go, then asks every other job to stop. Returns the exit code. */
 static int stop(coir_runtime *runtime)
 {
+    if (coir_domain_close(server.domain[REQUESTS], 0, NULL) != COIR_OK)
+        warnx("a request does not end at once");
     coir_counter_cancel(&server.jobs);
     if (coir_wait_until(&server.jobs, coir_now() + STOP_BUDGET) < COIR_DONE)
         warnx("a request does not end");
@@ -181,29 +202,29 @@ static int stop(coir_runtime *runtime)
 
 int main(int argc, char **argv)
 {
-    struct options o = {
-        .address = "127.0.0.1",
-        .number = {[PORT] = 6379, [METRICS_PORT] = -1, [MAX_CLIENTS] = 10000},
-        .runtime = {.size = sizeof o.runtime,
-                    .spin_ns = -1, /* requests come from the kernel: to spin for them only costs */
-                    .prefault = 128, /* the first clients meet no page faults, nor their panics */
-                    .prefault_bytes = 16 << 10,
-                    .offload_threads = 1, /* for metrics_resident */
-                    .records = 256,
-                    .faults = COIR_FAULTS_REPORT,
-                    .log = log_line},
+    coir_options o = {
+        .size = sizeof o,
+        .spin_ns = -1,   /* requests come from the kernel: to spin for them only costs */
+        .prefault = 128, /* the first clients meet no page faults, nor their panics */
+        .prefault_bytes = 16 << 10,
+        .offload_threads = 1, /* for the memory in use */
+        .records = 256,
+        .faults = COIR_FAULTS_CONTAIN, /* in the code that server_start registers */
+        .faults_also = COIR_FAULTS_ALSO_ALL,
+        .log = log_line,
     };
+    const char *address = "127.0.0.1";
     coir_runtime *runtime;
     sigset_t signals;
     int caught;
 
-    parse_options(argc, argv, &o);
+    parse_options(argc, argv, &o, &address);
     signal(SIGPIPE, SIG_IGN); /* a log that nobody reads any more ends nothing */
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
-    runtime = start(&o);
+    runtime = start(&o, address);
     sigwait(&signals, &caught);
     return stop(runtime);
 }

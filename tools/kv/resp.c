@@ -210,7 +210,7 @@ static bool read_bulk(struct request *r)
         return false;
     begin = r->at;
     length = (size_t)n;
-    if (begin + length > REQUEST_BYTES_MAX)
+    if (begin + length > (r->bytes_max ? r->bytes_max : REQUEST_BYTES_MAX))
         return broken(r, "too big request");
     if (!need(r, length + 2))
         return false;
@@ -300,6 +300,15 @@ bool request_read(struct request *r)
         if (!read_bulk(r))
             return false;
     return true;
+}
+
+bool request_waits(struct request *r, size_t keep)
+{
+    if (r->begin + r->at < r->in.used)
+        return true;
+    buffer_clear(&r->in, keep);
+    r->begin = r->at = 0;
+    return false;
 }
 
 void request_free(struct request *r)

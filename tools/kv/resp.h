@@ -62,6 +62,7 @@ void buffer_free(struct buffer *buffer);
 struct request {
     bool (*more)(struct request *r); /* appends to `in`; may first drop what is before `begin` */
     struct buffer in;                /* owned */
+    size_t bytes_max;                /* of a request, 0: REQUEST_BYTES_MAX, the most */
     size_t begin;                    /* of the request, in `in` */
     size_t at;                       /* bytes read of it */
     struct span {
@@ -83,6 +84,8 @@ static inline struct bytes request_argument(const struct request *r, size_t i)
     return (struct bytes){r->in.data + r->begin + r->span[i].at, r->span[i].length};
 }
 
+/* Whether bytes are here that no request has had. If not, memory beyond `keep` is given back. */
+bool request_waits(struct request *r, size_t keep);
 void request_free(struct request *r);
 
 /* --------------------------------------------------------------------------------- replies */

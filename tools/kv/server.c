@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * server.c - accepts connections, and runs one fiber for each from its first byte to its close.
+ * server.c - accepts connections, and serves each from its first byte to its close.
  *
- * Each fiber is a plain loop: receive, answer all that has arrived, send the replies at once.
- * Blocking calls park the fiber and not its worker, so the loop and the locals of its frame are
- * all the state there is.
+ * A connection is a job that owns the socket, the buffers and the last word to the client. It waits
+ * for bytes. What they ask for runs in a second job, in the domain `requests`, and may break in
+ * any way: the first one waits for it, learns what broke, and says so. So whatever becomes of a
+ * request, even if its domain lets none run, nothing of the connection is lost. The second job ends
+ * after some requests or when none comes for a while: a job for each would cost a tenth of a GET.
+ *
+ * Both are plain loops. Blocking calls park the fiber and not its worker, so the loop and the
+ * locals of its frame are all the state there is.
  */
 #include "kv.h"
 
@@ -14,63 +19,86 @@
 
 #define READ_BYTES (16u << 10)     /* of a read buffer, while no request is longer */
 #define READ_BYTES_MAX (64u << 10) /* received before some of it is answered: fairness */
+#define IDLE (100 * COIR_MS)       /* without a request, until the second job ends */
 #define LINGER COIR_SEC
 #define ACCEPT_PAUSE (10 * COIR_MS)
 #define SWEEP_PAUSE (100 * COIR_MS)
 #define SWEEP_SLOTS 64
 
 struct server server;
+const char *const server_domains[DOMAINS] = {"clients", "requests", "metrics"};
 
 /* ------------------------------------------------------------------------------ one connection */
 
-void client_flush(struct client *c, size_t bytes)
+static void send_replies(struct client *c)
 {
     struct buffer *out = &c->out;
 
-    if (out->used < bytes && !out->failed)
-        return;
     figure_add(&server.commands, c->commands);
     c->commands = 0;
-    if (out->used > 0)
-        c->ended |= coir_socket_send(c->socket, out->data, out->used) != (int64_t)out->used;
+    if (out->used > 0 && coir_socket_send_until(c->socket, out->data, out->used,
+                                                client_deadline(c)) != (int64_t)out->used) {
+        if (coir_now() >= client_deadline(c))
+            client_late(c);
+        c->ended = true;
+    }
     c->ended |= out->failed;
-    buffer_clear(out, FLUSH_BYTES);
+    buffer_clear(out, (size_t)server.set.client_output << 10);
     c->reply_at = 0;
 }
 
-/*
- * What a request calls when bytes are missing: sends the replies, then receives at least one byte.
- * The buffer grows when it is full of bytes, never on a promise.
- */
-static bool client_more(struct request *r)
+void client_flush(struct client *c)
 {
-    struct client *c = (struct client *)r;
-    struct buffer *in = &r->in;
+    if (c->out.used >= (size_t)server.set.client_output << 10 || c->out.failed)
+        send_replies(c);
+}
+
+const char *client_late(struct client *c)
+{
+    c->ended = true;
+    figure_add(&server.late, 1);
+    return "internal: deadline: it took longer than --request-ms";
+}
+
+/* Receives some bytes. The buffer grows when it is full of bytes, never on a promise. A status. */
+static int64_t receive(struct client *c, int64_t deadline)
+{
+    struct buffer *in = &c->request.in;
     size_t room;
     int64_t got;
 
-    client_flush(c, 0);
-    if (r->begin == in->used)
-        buffer_clear(in, READ_BYTES);
-    else if (r->begin > 0)
-        memmove(in->data, in->data + r->begin, in->used -= r->begin);
-    r->begin = 0;
-    if (c->ended || coir_canceled() || !buffer_reserve(in, in->data ? 1 : READ_BYTES))
-        return false;
+    if (!buffer_reserve(in, in->data ? 1 : READ_BYTES))
+        return COIR_ENOMEM;
     room = in->room - in->used < READ_BYTES_MAX ? in->room - in->used : READ_BYTES_MAX;
-    got = coir_socket_recv(c->socket, in->data + in->used, room);
-    if (got > 0)
-        in->used += (size_t)got;
-    return got > 0;
+    got = coir_socket_recv_until(c->socket, in->data + in->used, room, deadline);
+    if (got <= 0)
+        return got;
+    in->used += (size_t)got;
+    if (c->answered)
+        c->arrived = coir_now(); /* what was here already is of the next request, too */
+    c->answered = false;
+    return got;
 }
 
-/* The reply that the panic cut short is taken back. The runtime has logged the panic already. */
-static void client_panicked(struct client *c, const coir_failure *failure)
+/* What a request calls when bytes are missing. Before its first one there is no hurry. */
+static bool client_more(struct request *r)
 {
-    if (c->out.used > c->reply_at)
-        c->out.used = c->reply_at;
-    reply_error(&c->out, "ERR internal: %s", failure->message);
-    c->ended = true;
+    struct client *c = (struct client *)r;
+    bool idle = r->begin == r->in.used;
+    int64_t got;
+
+    send_replies(c);
+    memmove(r->in.data, r->in.data + r->begin, r->in.used -= r->begin);
+    r->begin = 0;
+    if (c->ended || coir_canceled())
+        return false;
+    got = receive(c, idle ? c->arrived + IDLE : client_deadline(c));
+    if (idle && got == COIR_ETIMEDOUT)
+        return false;
+    if (got == COIR_ETIMEDOUT)
+        reply_error(&c->out, "ERR %s", client_late(c));
+    c->ended |= got <= 0;
+    return got > 0;
 }
 
 /*
@@ -90,43 +118,79 @@ __attribute__((noinline)) void server_linger(int socket, int64_t deadline)
     while (got > 0 && limit > 0);
 }
 
-static void close_socket(int socket)
+/* The second job. Nothing in here holds what a fault would leave behind. */
+static void run_requests(void *arg)
 {
-    coir_socket_close(socket);
-    atomic_fetch_sub_explicit(&server.connections, 1, memory_order_release); /* ROOM: closed */
+    struct client *c = arg;
+
+    coir_job_name("requests");
+    for (int run = 0; run < server.set.client_requests && !c->ended && request_read(&c->request);
+         run++) {
+        c->reply_at = c->out.used;
+        command_run(c);
+        c->answered = true;
+        client_flush(c);
+    }
+    if (c->request.error[0]) {
+        reply_error(&c->out, "ERR Protocol error: %s", c->request.error);
+        c->ended = true;
+    }
+    send_replies(c);
+}
+
+/* The reply that the failure cut short is taken back. The log has the failure already. */
+static void tell_failure(struct client *c, const coir_counter *requests)
+{
+    coir_failure failure;
+
+    c->ended = true;
+    if (coir_counter_failure(requests, &failure) != COIR_OK)
+        return;
+    if (c->out.used > c->reply_at)
+        c->out.used = c->reply_at;
+    reply_error(&c->out, "ERR internal: %s: %s", coir_kind_name(failure.kind), failure.message);
+    c->arrived = coir_now();
+    send_replies(c);
+}
+
+/* Has requests answered, as many as one client may have in a row. */
+static void answer(struct client *c)
+{
+    coir_counter requests = COIR_COUNTER_INIT;
+    int outcome;
+
+    if (coir_domain_submit(server.domain[REQUESTS], &requests, run_requests, c) != COIR_OK) {
+        c->ended = true; /* the server stops, or there is no memory even for a reply */
+        return;
+    }
+    while ((outcome = coir_wait(&requests)) < COIR_DONE)
+        ; /* canceled, and so is the other job: it ends */
+    if (outcome != COIR_DONE)
+        tell_failure(c, &requests);
 }
 
 static void client_close(struct client *c)
 {
-    close_socket(c->socket);
+    coir_socket_close(c->socket);
     buffer_free(&c->out);
     request_free(&c->request);
 }
 
-/*
- * The job of a connection. Each command runs in a boundary, so that one that panics ends nothing
- * but this; client_close runs when the frame is left, by whatever way.
- */
+/* The job of a connection; client_close runs when its frame is left, by whatever way. */
 static void client_serve(void *arg)
 {
-    struct client c __attribute__((cleanup(client_close))) = {.request = {.more = client_more},
-                                                              .socket = (int)(intptr_t)arg};
-    coir_failure failure;
+    struct client c __attribute__((cleanup(client_close))) = {
+        .request = {.more = client_more, .bytes_max = (size_t)server.set.client_input << 10},
+        .socket = (int)(intptr_t)arg,
+        .answered = true};
 
     coir_job_name("client");
     /* Replies go out in one piece, so there is nothing to gather. Failing costs latency only. */
     (void)setsockopt(c.socket, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
-    while (!c.ended && request_read(&c.request)) {
-        c.reply_at = c.out.used;
-        if (coir_try(command_run, &c, &failure) == COIR_PANICKED)
-            client_panicked(&c, &failure);
-        client_flush(&c, FLUSH_BYTES);
+    while (!c.ended && (request_waits(&c.request, READ_BYTES) || receive(&c, COIR_NEVER) > 0)) {
+        answer(&c);
+        coir_yield(); /* to those who came meanwhile */
     }
-    if (c.request.error[0]) {
-        reply_error(&c.out, "ERR Protocol error: %s", c.request.error);
-        c.ended = true;
-    }
-    client_flush(&c, 0);
     if (c.ended && !coir_canceled())
         server_linger(c.socket, coir_now() + LINGER);
 }
@@ -149,22 +213,22 @@ static void refuse(int socket)
     static const char text[] = "-ERR max number of clients reached\r\n";
     char unread[4096];
 
-    figure_add(&server.refused, 1);
     (void)send(socket, text, sizeof text - 1, MSG_DONTWAIT | MSG_NOSIGNAL); /* a courtesy */
     (void)recv(socket, unread, sizeof unread, MSG_DONTWAIT);                /* see server_linger */
-    close_socket(socket);
+    coir_socket_close(socket);
 }
 
-static void admit(int socket)
+static void accept_clients(void *unused)
 {
-    uint64_t others =
-        atomic_fetch_add_explicit(&server.connections, 1, memory_order_acquire); /* ROOM */
+    (void)unused;
+    coir_job_name("accept");
+    while (!coir_canceled()) {
+        int socket = server_accept(server.listener);
 
-    if (others < server.clients_max &&
-        coir_spawn(&server.jobs, client_serve, (void *)(intptr_t)socket) == COIR_OK)
-        figure_add(&server.accepted, 1);
-    else
-        refuse(socket);
+        if (socket >= 0 && coir_domain_submit(server.domain[CLIENTS], &server.jobs, client_serve,
+                                              (void *)(intptr_t)socket) != COIR_OK)
+            refuse(socket);
+    }
 }
 
 static void sweep(void *unused)
@@ -175,22 +239,37 @@ static void sweep(void *unused)
         store_sweep(SWEEP_SLOTS, coir_now());
 }
 
-static void accept_clients(void *unused)
-{
-    (void)unused;
-    coir_job_name("accept");
-    while (!coir_canceled()) {
-        int socket = server_accept(server.listener);
+/* -------------------------------------------------------------------------------------- start */
 
-        if (socket >= 0)
-            admit(socket);
+static int open_domains(coir_runtime *runtime)
+{
+    coir_domain_options options[DOMAINS] = {
+        [CLIENTS] = {.jobs_max = (size_t)server.set.max_clients},
+        [REQUESTS] = {.panics_max = (unsigned)server.set.panics_max},
+        [METRICS] = {.jobs_max = METRICS_EXCHANGES, .full = COIR_FULL_WAIT},
+    };
+    int status = COIR_OK;
+
+    for (int i = 0; i < DOMAINS && status == COIR_OK; i++) {
+        options[i].size = sizeof options[i];
+        options[i].name = server_domains[i];
+        status = coir_domain_open(runtime, NULL, &options[i], &server.domain[i]);
     }
+    return status;
 }
+
+/* What runs inside the second jobs and holds no lock: the files in text.ld. A fault in the store,
+ * which has locks, or in libc aborts: to go on would hang everybody or answer wrongly. */
+extern const char __start_kv_text[], __stop_kv_text[];
 
 int server_start(coir_runtime *runtime)
 {
-    int status = coir_submit(runtime, &server.jobs, sweep, NULL);
+    int status = coir_contain_text(__start_kv_text, __stop_kv_text);
 
+    if (status == COIR_OK)
+        status = open_domains(runtime);
+    if (status == COIR_OK)
+        status = coir_submit(runtime, &server.jobs, sweep, NULL);
     if (status == COIR_OK && server.metrics_listener >= 0)
         status = coir_submit(runtime, &server.jobs, metrics_serve, NULL);
     return status == COIR_OK ? coir_submit(runtime, &server.jobs, accept_clients, NULL) : status;

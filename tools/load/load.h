@@ -21,6 +21,7 @@
 
 #define LOAD_SECOND INT64_C(1000000000) /* nanoseconds */
 #define LOADERS_MAX 256
+#define POISONS_MAX 16
 #define DRAIN_PATIENCE (5 * LOAD_SECOND)   /* for replies still due at the end */
 #define BLOCKED_PATIENCE (2 * LOAD_SECOND) /* for a connect, send or receive that blocks */
 
@@ -28,6 +29,13 @@ struct load_mix {
     const char *text; /* as it was given */
     uint64_t weight[RESP_COMMANDS];
     uint64_t total; /* their sum, never 0 */
+};
+
+/* Commands that are to break their handlers, sent in turn. */
+struct load_poisons {
+    const char *text; /* as it was given */
+    const char *command[POISONS_MAX]; /* words separated by blanks */
+    unsigned count;                   /* never 0 */
 };
 
 /* What the command line asks for. */
@@ -44,9 +52,9 @@ struct load_options {
     int64_t measured; /* nanoseconds */
     int64_t warmup;   /* nanoseconds before them whose requests are sent and not counted */
     struct load_mix mix;
-    const char *poison_command; /* words separated by blanks */
-    const char *json;           /* file; NULL: none */
-    bool quiet;                 /* no progress lines */
+    struct load_poisons poisons;
+    const char *json; /* file; NULL: none */
+    bool quiet;       /* no progress lines */
     bool no_hiccup;
 };
 
@@ -84,6 +92,12 @@ struct load_tally {
     _Atomic uint64_t count[COUNT_ALL];
 };
 
+/* One poisoned command, and what became of it: of poison_sent and poison_contained. */
+struct load_poison {
+    struct resp_request request;
+    _Atomic uint64_t sent, contained;
+};
+
 /* A run: what all its threads share, and what it found; read only but for the atomics and what has
  * an owner. */
 struct load {
@@ -91,7 +105,7 @@ struct load {
     struct load_clock clock;
     struct addrinfo *server; /* the address that answered */
     struct resp_request request[RESP_COMMANDS];
-    struct resp_request poison;
+    struct load_poison poison[POISONS_MAX]; /* as options.poisons.command */
     _Atomic uint64_t poison_next; /* index of the next poisoned request */
     struct load_tally tally;      /* of the poison; at the end, of all */
     struct histogram hiccup;      /* the meter's */
@@ -134,6 +148,9 @@ bool load_sleep_until(const struct load_clock *clock, int64_t when);
 
 /* Reads the command line; a bad one ends the process with status 2. */
 void options_read(struct load_options *o, char **arguments);
+
+/* Prints a string as JSON has it. */
+void options_json_text(FILE *out, const char *text);
 
 /* Writes the options as members of a JSON object. */
 void options_json(FILE *out, const struct load_options *given);

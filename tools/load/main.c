@@ -104,8 +104,11 @@ static void prepare(void)
             !resp_request_init(&load.request[i], resp_command[i].words, o->value_bytes))
             load_fail("out of memory");
     loaders = calloc(o->threads, sizeof *loaders);
-    if (!loaders || !resp_request_init(&load.poison, o->poison_command, 0))
+    if (!loaders)
         load_fail("out of memory");
+    for (unsigned i = 0; i < o->poisons.count; i++)
+        if (!resp_request_init(&load.poison[i].request, o->poisons.command[i], 0))
+            load_fail("out of memory");
     for (unsigned i = 0; i < o->threads; i++)
         loader_open(&loaders[i], &load, i);
 }

@@ -110,6 +110,22 @@ static void set_mix(void *field, const struct option *option, const char *value)
     free(copy);
 }
 
+static void set_poisons(void *field, const struct option *option, const char *value)
+{
+    struct load_poisons *poisons = field;
+    char *rest = strdup(value);
+    const char *command;
+
+    if (!rest)
+        load_fail("out of memory");
+    *poisons = (struct load_poisons){.text = value};
+    while ((command = strsep(&rest, ","))) {
+        if (poisons->count == POISONS_MAX)
+            bad_option(option->name, value, "names more than 16 commands");
+        set_text(&poisons->command[poisons->count++], option, command);
+    }
+}
+
 #define AT(name) offsetof(struct load_options, name)
 
 static const struct option options[] = {
@@ -128,8 +144,8 @@ static const struct option options[] = {
     {"--value-bytes", "N", set_number, AT(value_bytes), 0, 16777216, "64", "of each value"},
     {"--poison", "R", set_number, AT(poison), 0, 100000, "0",
      "poisoned requests per second, each on its own connection"},
-    {"--poison-command", "TEXT", set_text, AT(poison_command), 0, 0, "DEBUG PANIC",
-     "what they ask"},
+    {"--poison-command", "TEXT,...", set_poisons, AT(poisons), 0, 0, "DEBUG PANIC",
+     "what they ask, in turn"},
     {"--json", "FILE", set_text, AT(json), 0, 0, NULL, "writes the figures, too"},
     {"--no-hiccup", NULL, set_flag, AT(no_hiccup), 0, 0, NULL, "no meter of the machine's delays"},
     {"--quiet", NULL, set_flag, AT(quiet), 0, 0, NULL, "no progress lines"},
@@ -196,8 +212,7 @@ void options_read(struct load_options *o, char **arguments)
 
 /* ------------------------------------------------------------------------------------- JSON */
 
-/* Prints a string as JSON has it. */
-static void print_text(FILE *out, const char *text)
+void options_json_text(FILE *out, const char *text)
 {
     putc('"', out);
     for (; *text; text++) {
@@ -225,7 +240,7 @@ void options_json(FILE *out, const struct load_options *given)
         else if (o->set == set_seconds)
             fprintf(out, "%g", (double)*(const int64_t *)field / (double)LOAD_SECOND);
         else
-            print_text(out, *(const char *const *)field);
+            options_json_text(out, *(const char *const *)field);
         fputs(",\n", out);
     }
 }

@@ -32,14 +32,18 @@ static bool contained(int fd)
 }
 
 /* Sends one poisoned request and books what becomes of it. */
-static void poison(struct load *l, int fd)
+static void poison(struct load *l, struct load_poison *p, int fd)
 {
-    const struct resp_request *request = &l->poison;
+    const struct resp_request *request = &p->request;
+    bool good;
 
     if (send(fd, request->text, request->length, MSG_NOSIGNAL) != (ssize_t)request->length)
         return; /* the server had closed before: nothing was poisoned */
     load_count(&l->tally, COUNT_POISON_SENT, 1);
-    load_count(&l->tally, contained(fd) ? COUNT_POISON_CONTAINED : COUNT_POISON_UNCONTAINED, 1);
+    atomic_fetch_add_explicit(&p->sent, 1, memory_order_relaxed); /* a figure */
+    good = contained(fd);
+    load_count(&l->tally, good ? COUNT_POISON_CONTAINED : COUNT_POISON_UNCONTAINED, 1);
+    atomic_fetch_add_explicit(&p->contained, good, memory_order_relaxed); /* a figure */
 }
 
 void close_hard(int fd)
@@ -52,28 +56,31 @@ void close_hard(int fd)
     close(fd);
 }
 
-/* Waits for the next time in the schedule that the poisoners share. Returns false at the end. */
-static bool next_poison(struct load *load)
+/* Waits for the next time in the schedule that the poisoners share. NULL: the end. */
+static struct load_poison *next_poison(struct load *load)
 {
     uint64_t n =
         atomic_fetch_add_explicit(&load->poison_next, 1, memory_order_relaxed); /* ticket */
     int64_t due = load_due(load->clock.start, n, load->options.poison);
 
-    return due < load->clock.end && load_sleep_until(&load->clock, due) &&
-           load_now() < load->clock.end;
+    if (due >= load->clock.end || !load_sleep_until(&load->clock, due) ||
+        load_now() >= load->clock.end)
+        return NULL;
+    return &load->poison[n % load->options.poisons.count];
 }
 
 void *poisoner_run(void *load)
 {
     struct load *l = load;
+    struct load_poison *next;
     int fd = server_connect(l->server);
 
-    while (next_poison(l)) {
+    while ((next = next_poison(l))) {
         if (fd < 0)
             fd = server_connect(l->server);
         if (fd < 0)
             continue; /* no server to poison: the measured connections tell */
-        poison(l, fd);
+        poison(l, next, fd);
         close_hard(fd);
         fd = server_connect(l->server);
     }

@@ -110,6 +110,24 @@ static void print_durations(const char *name, const struct histogram *h)
     putchar('\n');
 }
 
+static uint64_t of_poison(const _Atomic uint64_t *figure)
+{
+    return atomic_load_explicit(figure, memory_order_relaxed); /* the threads have ended */
+}
+
+/* What became of each command, if they are several. */
+static void print_poisons(const struct load *load)
+{
+    const struct load_poisons *poisons = &load->options.poisons;
+
+    if (!load->options.poison || poisons->count < 2)
+        return;
+    printf("\n  %-20s %12s %12s\n", "poisoned by", "sent", "contained");
+    for (unsigned i = 0; i < poisons->count; i++)
+        printf("  %-20s %12" PRIu64 " %12" PRIu64 "\n", poisons->command[i],
+               of_poison(&load->poison[i].sent), of_poison(&load->poison[i].contained));
+}
+
 /* Whether a count can be other than 0 in such a run. */
 static bool concerns(const struct load_options *options, enum load_count which)
 {
@@ -137,6 +155,7 @@ void report_table(const struct load *load)
         print_durations("sent late by", &load->lag);
     if (!options->no_hiccup)
         print_durations("machine's hiccups", &load->hiccup);
+    print_poisons(load);
     if (owed)
         printf("\n  Due and never answered: %" PRIu64 ". Each counts until it was given up, so the "
                "tail is at least this.\n",
@@ -156,6 +175,20 @@ static void json_durations(FILE *out, const char *name, const struct histogram *
     fprintf(out, "}%s\n", after);
 }
 
+static void json_poisons(FILE *out, const struct load *load)
+{
+    const struct load_poisons *poisons = &load->options.poisons;
+
+    fputs("  \"poisons\": [", out);
+    for (unsigned i = 0; i < poisons->count; i++) {
+        fputs(i ? ", {\"command\": " : "{\"command\": ", out);
+        options_json_text(out, poisons->command[i]);
+        fprintf(out, ", \"sent\": %" PRIu64 ", \"contained\": %" PRIu64 "}",
+                of_poison(&load->poison[i].sent), of_poison(&load->poison[i].contained));
+    }
+    fputs("],\n", out);
+}
+
 bool report_json(FILE *out, const struct load *load)
 {
     const struct load_options *options = &load->options;
@@ -164,6 +197,7 @@ bool report_json(FILE *out, const struct load *load)
     options_json(out, options);
     for (unsigned i = 0; i < COUNT_ALL; i++)
         fprintf(out, "  \"%s\": %" PRIu64 ",\n", count[i].json, load_counted(&load->tally, i));
+    json_poisons(out, load);
     fprintf(out, "  \"elapsed\": %.3f,\n", in_seconds(load->elapsed));
     fprintf(out, "  \"requests_per_second\": %.1f,\n", rate(load));
     json_durations(out, "latency_us", &load->latency, ",");
