@@ -251,6 +251,7 @@ static int close_claimed(struct coir_domain *d, int64_t deadline, coir_domain_re
     int64_t begin = coir_now();
     int status;
 
+    d->rt->stop_supervisors(d->rt, d);
     domain_turn_away(d, COIR_ESHUTDOWN);
     await_visitors(d);
     status = drain(d, deadline);

@@ -75,6 +75,7 @@ struct coir_domain {
     int64_t full_wait_ns;       /* COIR_FULL_WAIT: at most so long */
     int64_t deadline_ns;        /* from submission; COIR_NEVER: none */
     char name[DOMAIN_NAME_BYTES];
+    struct child *supervised;   /* whose domain it is (supervised.c), or NULL; set before it has jobs */
 
     /* Read at each job's start, written when something is wrong. */
     _Alignas(COIR_CACHE_LINE) _Atomic bool canceled; /* its jobs and those below are to stop */
@@ -96,6 +97,7 @@ struct coir_domain {
     /* The tree: rt->domains_lock. */
     struct coir_domain *child, *next; /* first child; next sibling, or root of the runtime */
     bool busy;                  /* somebody is closing it */
+    struct coir_supervisor *supervisor; /* that runs in it (supervisor.c), or NULL */
 };
 
 /* Whether it is asked to stop. */
