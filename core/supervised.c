@@ -184,7 +184,7 @@ static int submit(struct child *c)
 {
     int status;
 
-    coir_counter_init((coir_counter *)(void *)&c->done);
+    c->done = (struct counter){.state = 0};
     coir_event_init(&c->stop);
     atomic_store_explicit(&c->ready, false, memory_order_relaxed); /* published with the job */
     c->mail.state = MAIL_UNSENT;

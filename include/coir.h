@@ -1852,14 +1852,15 @@ typedef struct coir_supervisor_options {
  * restarts are for children that have started once.
  *
  * The handle is ended by coir_supervisor_close, or with its domain's parent or the runtime. Deadlines of the
- * caller are inherited by all children, so open it outside of requests.
+ * caller are inherited by all children, so open it outside of requests. Nobody may close the domain or the
+ * runtime during the call.
  *
  * Returns     COIR_OK; COIR_EINVAL (a size wrong, a name missing or twice, fn and supervisor or neither,
  *             children of a COIR_DYNAMIC, domain of another runtime); COIR_ERANGE (max_restarts or
  *             max_seconds not given, or a field out of its range; here or in a supervisor below);
  *             COIR_EPOLICY (options.panic is ABORT); COIR_ECHILD (a child did not start: then `end` has settled
- *             and has the failure); COIR_ENOMEM; COIR_EAGAIN; COIR_ECANCELED; COIR_ESHUTDOWN.
- *             Nothing is owed then.
+ *             and has the failure); COIR_ETIMEDOUT (one that did not start is stuck; it stays in the domain);
+ *             COIR_ENOMEM; COIR_EAGAIN; COIR_ECANCELED; COIR_ESHUTDOWN. Nothing is owed then.
  * Call from   a fiber or a plain thread
  * Suspends    yes, until the last child has started
  * Ordering    what the caller did before happens before the children
@@ -1926,7 +1927,7 @@ COIR_API coir_supervisor *coir_supervisor_current(void);
  * Returns     COIR_OK; COIR_EINVAL; COIR_ERANGE; COIR_EBUSY (the name is another's); COIR_ECHILD (it did not
  *             start: it is not kept); COIR_ENOMEM; COIR_EAGAIN (a domain is full); COIR_ESHUTDOWN (the
  *             supervisor stops); COIR_ECANCELED (the caller is); COIR_EDEADLK (from a child of it that has
- *             not started yet)
+ *             not started yet); COIR_ETIMEDOUT (it did not start and is stuck: the supervisor gives up)
  * Call from   any thread; its children that have started, too
  * Suspends    until the child has started. The supervisor does one thing at a time.
  */

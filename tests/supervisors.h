@@ -48,7 +48,7 @@ static inline void kid_main(void *arg)
     }
     tell(k->story, "+", k->name);
     coir_child_ready();
-    run_count(&k->starts);
+    __atomic_add_fetch(&k->starts, 1, __ATOMIC_RELEASE);
     if (coir_event_wait(&k->go) != COIR_OK) {
         k->stopping = coir_child_stopping();
         tell(k->story, "-", k->name);
@@ -109,6 +109,28 @@ static inline coir_supervisor *supervisor_open(coir_runtime *rt, const coir_supe
     if (!s)
         abort(); /* nothing below makes sense */
     return s;
+}
+
+/* Opens one, and closes it again: the status of the first. */
+static inline int opens_with(coir_runtime *rt, const coir_supervisor_options *o)
+{
+    coir_supervisor *s = (coir_supervisor *)&s;
+    coir_counter end = COIR_COUNTER_INIT;
+    int status = coir_supervisor_open(rt, NULL, o, &end, &s);
+
+    if (status == COIR_OK)
+        CHECK_EQ(coir_supervisor_close(s, -1, NULL), COIR_OK);
+    else
+        CHECK(s == NULL);
+    CHECK_EQ(coir_wait(&end), COIR_DONE); /* nothing is owed, or it was stopped */
+    return status;
+}
+
+static inline int opens_with_child(coir_runtime *rt, enum coir_strategy strategy, const coir_child_spec *c, size_t n)
+{
+    coir_supervisor_options o = supervisor_options(strategy, c, n);
+
+    return opens_with(rt, &o);
 }
 
 /* What is shown of the child with this name; all zero: there is none. */
