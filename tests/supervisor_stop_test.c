@@ -70,10 +70,13 @@ static void waits_that_heed_no_cancel_are_interrupted(void)
     coir_runtime *rt = run_open(2);
     coir_child_spec c = {.size = sizeof c, .name = "a", .fn = waits_twice, .arg = &never};
     coir_supervisor_options o = supervisor_options(COIR_ONE_FOR_ONE, &c, 1);
+    coir_counter end = COIR_COUNTER_INIT;
     coir_supervisor *s;
 
     coir_counter_add(&never, 1);
-    s = supervisor_open(rt, &o, NULL);
+    s = supervisor_open(rt, &o, &end);
+    CHECK_EQ(coir_supervisor_stop(s), COIR_OK);
+    CHECK_EQ(coir_wait(&end), COIR_DONE); /* not given up */
     CHECK_EQ(coir_supervisor_close(s, -1, NULL), COIR_OK);
     coir_counter_done(&never, COIR_DONE);
     run_close(rt);

@@ -44,14 +44,15 @@ static void a_backoff_bounds_the_restarts_and_the_cpu_of_one_that_always_panics(
     o.backoff_ns = COIR_MS;
     o.backoff_max_ns = BACKOFF_NS;
     s = supervisor_open(rt, &o, NULL);
-    CHECK_EQ(coir_sleep_until(begin + STORM_NS), COIR_OK);
-    info = child_info(s, "panics");
+    do {
+        CHECK_EQ(coir_sleep_until(begin + STORM_NS), COIR_OK);
+        info = child_info(s, "panics");
+        sched_yield();
+    } while (info.failures <= 5 || __atomic_load_n(&n, __ATOMIC_RELAXED) <= 10);
     took = coir_now() - begin;
-    CHECK(info.failures > 5);
     CHECK((int64_t)info.failures <= 6 + took / BACKOFF_NS); /* 1, 2, 4, 8, 16, and then each 20 ms */
     CHECK(info.starts <= info.failures + 1);
     CHECK_EQ(child_info(s, "works").starts, 1);
-    CHECK(__atomic_load_n(&n, __ATOMIC_RELAXED) > 10);
     CHECK((cpu_time() - cpu) < took / 2);
     CHECK_EQ(coir_supervisor_close(s, -1, NULL), COIR_OK);
     run_close(rt);
@@ -93,8 +94,11 @@ static void lives_a_little(void *arg)
     if (draw(&seed) % 8 == 0)
         coir_panic("planned");
     coir_child_ready();
-    if (draw(&seed) % 2)
-        CHECK_EQ(coir_spawn(NULL, works, &beats), COIR_OK);
+    if (draw(&seed) % 2) {
+        int status = coir_spawn(NULL, works, &beats);
+
+        CHECK(status == COIR_OK || status == COIR_ECANCELED);
+    }
     if (coir_sleep_until(coir_now() + draw(&seed) % 2000 * COIR_US) == COIR_OK && draw(&seed) % 2)
         coir_panic("planned");
 }

@@ -227,6 +227,30 @@ static void a_backoff_delays_one_child_and_no_other(void)
     run_close(rt);
 }
 
+static void a_retry_that_waits_is_dropped_when_its_group_is_started_for_another(void)
+{
+    coir_runtime *rt = run_open(2);
+    struct story story = STORY_INIT;
+    struct kid kids[3] = THREE(&story);
+    coir_child_spec c[3];
+    coir_supervisor_options o = supervisor_options(COIR_ONE_FOR_ALL, c, 3);
+    coir_supervisor *s;
+
+    specs_of(kids, c, 3);
+    o.backoff_ns = 20 * COIR_MS;
+    s = supervisor_open(rt, &o, NULL);
+    kids[1].fails = 1;
+    kid_end(&kids[0], 1);
+    kid_await(&kids[0], 2); /* b fails now, and waits to be tried again */
+    kid_end(&kids[0], 1);
+    kid_await(&kids[2], 2);
+    CHECK_EQ(coir_sleep_until(coir_now() + 60 * COIR_MS), COIR_OK); /* a retry would have been due */
+    CHECK_EQ(child_info(s, "b").starts, kids[1].starts + 1);
+    CHECK_EQ(child_info(s, "top").restarts, child_info(s, "a").starts - 1);
+    CHECK_EQ(coir_supervisor_close(s, -1, NULL), COIR_OK);
+    run_close(rt);
+}
+
 /* --------------------------------------------------------------------------------------- trees */
 
 static void a_supervisor_that_gives_up_is_a_child_that_panicked(void)
@@ -455,6 +479,7 @@ CHECK_MAIN(CASE(children_start_in_order_and_stop_in_reverse),
            CASE(past_its_intensity_it_stops_all_and_ends_panicked),
            CASE(what_a_child_has_spawned_ends_before_it_is_started_again),
            CASE(a_backoff_delays_one_child_and_no_other),
+           CASE(a_retry_that_waits_is_dropped_when_its_group_is_started_for_another),
            CASE(a_supervisor_that_gives_up_is_a_child_that_panicked),
            CASE(a_tree_below_that_does_not_start_is_a_child_that_did_not),
            CASE(children_are_added_and_removed_while_it_runs),
