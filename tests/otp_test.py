@@ -122,6 +122,9 @@ def normal(schedule, verdict):
 
 
 def main(words):
+    if words not in ([], ["--table"]):
+        print(__doc__)
+        return 0 if words == ["--help"] else 2
     rng = random.Random(1)
     named = dict(SCHEDULES)
     for i in range(RANDOM):
