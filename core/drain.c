@@ -227,6 +227,7 @@ static int close_claimed(struct coir_domain *d, int64_t deadline, coir_domain_re
     int64_t request = coir_now(), begin = request;
     int status;
 
+    d->rt->stop_supervisors(d->rt, d);
     domain_turn_away(d, COIR_ESHUTDOWN);
     await_visitors(d);
     status = drain(d, deadline);

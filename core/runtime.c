@@ -30,6 +30,7 @@
 #include "signals.h"
 #include "spawn.h"
 #include "stall.h"
+#include "supervisor.h"
 #include "wait.h"
 
 #define CANCEL_BUDGET_NS (100 * COIR_MS)
@@ -208,6 +209,7 @@ static int set_up(struct coir_runtime *rt)
     rt->spin_ns = rt->options.spin_ns < 0 ? 0 : rt->options.spin_ns;
     rt->run = rt->metered ? job_run_metered : job_run;
     rt->drop_pending = spawn_drop_pending;
+    rt->stop_supervisors = supervisor_ask_all;
     if (rt->options.faults != COIR_FAULTS_NONE && rt->options.panic != COIR_PANIC_ABORT)
         rt->clean_up = contain_clean_up;
     atomic_store_explicit(&job_ops, &wait_ops, memory_order_relaxed); /* constant */
@@ -410,6 +412,7 @@ int coir_close(coir_runtime *rt, int64_t drain_ns, coir_receipt *receipt)
     dropped = books_dropped(rt);
 
     set_draining(rt, true);
+    rt->stop_supervisors(rt, NULL);
     drained = (drain(rt, deadline_after(begin, drain_ns)) || cancel_all(rt, receipt)) &&
               drain_domains(rt, deadline_after(coir_now(), drain_ns < 0 ? -1 : CANCEL_BUDGET_NS));
     if (!drained)

@@ -83,6 +83,7 @@ struct coir_domain {
     uint64_t stacks_max;        /* jobs that may be parked; 0: no limit */
     struct coir_domain *stacks_at; /* this or the nearest above that has such a limit, or NULL */
     char name[DOMAIN_NAME_BYTES];
+    struct child *supervised;   /* whose domain it is (supervised.c), or NULL; set before it has jobs */
 
     /* Read at each job's start, written when something is wrong. */
     _Alignas(COIR_CACHE_LINE) _Atomic bool canceled; /* its jobs and those below are to stop */
@@ -108,6 +109,7 @@ struct coir_domain {
     /* The tree: rt->domains_lock. */
     struct coir_domain *child, *next; /* first child; next sibling, or root of the runtime */
     bool busy;                  /* somebody is closing it */
+    struct coir_supervisor *supervisor; /* that runs in it (supervisor.c), or NULL */
 };
 
 /* Whether it is asked to stop. */

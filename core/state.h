@@ -96,6 +96,8 @@ struct coir_runtime {
     void (*idle)(struct coir_runtime *rt); /* a worker found nothing to do while draining */
     void (*all_idle)(struct coir_runtime *rt); /* the last worker goes to sleep; NULL: nobody cares */
     void (*drop_pending)(struct coir_runtime *rt); /* ends canceled work that waits for other work */
+    /* Asks the supervisors in a domain and below it to stop; d NULL: all. */
+    void (*stop_supervisors)(struct coir_runtime *rt, struct coir_domain *d);
     /* Settles what the job of a BROKEN fiber owes, and sets its sp to where it goes on. May suspend.
      * NULL: no fault is contained. */
     void (*clean_up)(struct fiber *self, struct fiber *broken);

@@ -52,6 +52,7 @@ extern "C" {
     X(COIR_ENOENT, -2, "no such record")                                                          \
     X(COIR_EIO, -5, "input or output error")                                                      \
     X(COIR_EBADF, -9, "not an open descriptor")                                                   \
+    X(COIR_ECHILD, -10, "a child did not start")                                                  \
     X(COIR_EAGAIN, -11, "the queue is at its limit; try later")                                   \
     X(COIR_ENOMEM, -12, "out of memory, address space or stacks")                                 \
     X(COIR_EACCES, -13, "permission denied")                                                      \
@@ -1890,6 +1891,329 @@ COIR_API COIR_MUST_USE int coir_obligation_detach(coir_obligation obligation);
  * Returns     as coir_obligation_detach
  */
 COIR_API COIR_MUST_USE int coir_obligation_adopt(coir_obligation obligation);
+
+/* ------------------------------------------------------------------------------ supervision */
+
+/*
+ * A supervisor starts children, and starts them again when they break. It is a job in a domain of its own;
+ * each child is a job in a domain below, a new one for each start, so all that a child has spawned
+ * ends with it, before it is started again. Children may be supervisors: a tree.
+ *
+ * Words are Erlang/OTP's, and so is the behaviour, unless something else is said: tests/otp_test.py runs
+ * the same crashes through OTP's own supervisor.
+ */
+typedef struct coir_supervisor coir_supervisor;
+
+enum coir_strategy {
+    COIR_ONE_FOR_ONE = 0, /* the child that broke is started again */
+    COIR_ONE_FOR_ALL,     /* the others are stopped, the last first; then all are started, in order */
+    COIR_REST_FOR_ONE,    /* the same with those that were started after it */
+    COIR_DYNAMIC          /* as one_for_one, but it begins with no children (coir_supervisor_add), forgets
+                             those that are not started again, and stops all at once (OTP: simple_one_for_one) */
+};
+
+/* Which children are started again. Normal is COIR_DONE, all other outcomes are abnormal. */
+enum coir_restart {
+    COIR_PERMANENT = 0, /* whatever their outcome */
+    COIR_TRANSIENT,     /* after an abnormal end; after a normal one it is kept as ENDED */
+    COIR_TEMPORARY      /* never: it is removed when it ends, or is stopped because another broke */
+};
+
+struct coir_supervisor_options;
+
+/*
+ * A child. Zero it, set size, name, and fn or supervisor. Sizes as in coir_options.
+ *
+ * It has started when it runs; with tells_ready, when it calls coir_child_ready: one that ends before has
+ * not started. A supervisor as a child has started when its children have.
+ *
+ * To stop it: it is asked (coir_child_stopping); when shutdown_ns have passed its domain is canceled
+ * (coir_domain_cancel); when cancel_ns more have passed it is stuck: the supervisor gives up, since
+ * nobody can end it and nothing may take its place.
+ */
+typedef struct coir_child_spec {
+    size_t size;         /* sizeof(coir_child_spec) as the caller knows it; required */
+    const char *name;    /* of one supervisor's children each has another; borrowed while the child is known;
+                            COIR_DYNAMIC: NULL is "child", and names need not differ */
+    coir_fn *fn;         /* what it runs; NULL if it is a supervisor */
+    void *arg;
+    const struct coir_supervisor_options *supervisor; /* borrowed, with all that it names, while the child is
+                                                         known; NULL: it runs fn */
+    enum coir_restart restart;
+    unsigned tells_ready; /* 1: fn calls coir_child_ready */
+    int64_t start_ns;    /* so long it may take to start; 0: 30 s, and a supervisor as long as its children may */
+    int64_t shutdown_ns; /* 0: canceled at once, and a supervisor given as long as its children may take;
+                            COIR_NEVER: never canceled */
+    int64_t cancel_ns;   /* so long it may take to end when it is canceled; 0: 5 s */
+} coir_child_spec;
+
+#define COIR_RESTARTS_MAX 65536
+#define COIR_RESTARTS_NONE (COIR_RESTARTS_MAX + 1) /* for max_restarts: the first restart is one too many */
+
+/* Options of a supervisor. Zero it and set size, max_restarts and max_seconds; a zero field means its
+ * default, but there is none for these: how much failing is too much must be said. Sizes as in
+ * coir_options. */
+typedef struct coir_supervisor_options {
+    size_t size;             /* sizeof(coir_supervisor_options) as the caller knows it; required */
+    const char *name;        /* for people; borrowed while the supervisor is known; NULL: "supervisor" */
+    enum coir_strategy strategy;
+    unsigned max_restarts;   /* restart intensity: more than so many restarts ... */
+    unsigned max_seconds;    /* ... within so many seconds, and it gives up. A restart whose start fails counts.
+                                In whole seconds of the clock, as OTP. At most 1,000,000 */
+    const coir_child_spec *children; /* started in this order; copied */
+    size_t children_count;
+    int64_t backoff_ns;      /* a child is started again so long after it broke; 0: at once */
+    int64_t backoff_max_ns;  /* doubled with each restart up to this, until the child has run for max_seconds;
+                                0: it stays backoff_ns */
+    unsigned backoff_jitter; /* percent of it, 0 to 100, of which a random part is taken off */
+} coir_supervisor_options;
+
+/*
+ * Opens a supervisor and starts its children, in order.
+ *
+ *   domain     its domain's parent; NULL: the runtime
+ *   options    borrowed for the call, but see names and supervisors in it
+ *   end        owed one unit until the supervisor has ended; NULL: nobody waits. COIR_DONE: it was asked to
+ *              stop. PANICKED: it gave up, for its restarts or a child that is stuck; the failure names the
+ *              child. FAILED: a child did not start (COIR_ECHILD). CANCELED: it was, before it began.
+ *   supervisor receives the handle; NULL is stored on failure
+ *
+ * If a child does not start, those before it are stopped, the last first. It is not tried again:
+ * restarts are for children that have started once.
+ *
+ * The handle is ended by coir_supervisor_close, or with its domain's parent or the runtime. Deadlines of the
+ * caller are inherited by all children, so open it outside of requests. Nobody may close the domain or the
+ * runtime during the call.
+ *
+ * Returns     COIR_OK; COIR_EINVAL (a size wrong, a name missing or twice, fn and supervisor or neither,
+ *             children of a COIR_DYNAMIC, domain of another runtime); COIR_ERANGE (max_restarts or
+ *             max_seconds not given, or a field out of its range; here or in a supervisor below);
+ *             COIR_EPOLICY (options.panic is ABORT); COIR_ECHILD (a child did not start: then `end` has settled
+ *             and has the failure); COIR_ETIMEDOUT (one that did not start is stuck; it stays in the domain);
+ *             COIR_ENOMEM; COIR_EAGAIN; COIR_ECANCELED; COIR_ESHUTDOWN. Nothing is owed then.
+ * Call from   a fiber or a plain thread
+ * Suspends    yes, until the last child has started
+ * Ordering    what the caller did before happens before the children
+ */
+COIR_API COIR_MUST_USE int coir_supervisor_open(coir_runtime *runtime, coir_domain *domain,
+                                                const coir_supervisor_options *options,
+                                                coir_counter *end, coir_supervisor **supervisor);
+
+/*
+ * Asks a supervisor to stop: its children are stopped, the last first, and it ends as COIR_DONE.
+ *
+ * coir_close and coir_domain_close begin with this for all supervisors in what they close. A supervisor
+ * whose job is canceled stops too, without granting shutdown budgets.
+ *
+ * Returns     COIR_OK (also if it has stopped); COIR_EINVAL
+ * Call from   any thread while the handle is valid; its own children too
+ * Suspends    no
+ */
+COIR_API int coir_supervisor_stop(coir_supervisor *supervisor);
+
+/*
+ * Stops a supervisor, waits for its end, and frees it.
+ *
+ *   supervisor ended by COIR_OK; stays valid after any other status, for another close. NULL: COIR_EINVAL.
+ *   budget_ns  when it has passed, everything left is canceled; negative: what the children's budgets come to
+ *   receipt    as for coir_domain_close: it names children that are stuck; NULL: not wanted
+ *
+ * Returns     as coir_domain_close; COIR_EDEADLK from a child or a job below one; COIR_EPERM: it is a
+ *             child, its supervisor's to remove
+ * Call from   a fiber or a plain thread
+ * Suspends    yes
+ */
+COIR_API COIR_MUST_USE int coir_supervisor_close(coir_supervisor *supervisor, int64_t budget_ns,
+                                                 coir_domain_receipt *receipt);
+
+/*
+ * Opens a runtime, runs a supervisor until it ends, closes the runtime: main() of a server. A child that waits for
+ * SIGTERM (coir_signal_wait) and calls coir_supervisor_stop(coir_supervisor_current()) ends it well.
+ *
+ *   options    of the runtime; NULL: all defaults
+ *   root       of the supervisor
+ *
+ * Returns     COIR_DONE, that is 0, if it was asked to stop; its other outcomes, if it gave up; a status of
+ *             coir_open or coir_supervisor_open; COIR_ETIMEDOUT: a child is stuck (and the runtime stays open).
+ *             As an exit status, all but COIR_DONE tell whoever supervises the process to start it again.
+ * Call from   a plain thread
+ */
+COIR_API COIR_MUST_USE int coir_supervisor_run(const coir_options *options,
+                                               const coir_supervisor_options *root);
+
+/*
+ * The supervisor of the child that the calling job is, or belongs to.
+ *
+ * Returns     its handle, valid until the job ends; NULL: none
+ */
+COIR_API coir_supervisor *coir_supervisor_current(void);
+
+/*
+ * Adds a child behind all others and starts it.
+ *
+ *   spec       copied; see the fields
+ *   child      receives its id, unique in this supervisor; NULL: not wanted
+ *
+ * Returns     COIR_OK; COIR_EINVAL; COIR_ERANGE; COIR_EBUSY (the name is another's); COIR_ECHILD (it did not
+ *             start: it is not kept); COIR_ENOMEM; COIR_EAGAIN (a domain is full); COIR_ESHUTDOWN (the
+ *             supervisor stops); COIR_ECANCELED (the caller is); COIR_EDEADLK (from a child of it that has
+ *             not started yet); COIR_ETIMEDOUT (it did not start and is stuck: the supervisor gives up)
+ * Call from   any thread; its children that have started, too
+ * Suspends    until the child has started. The supervisor does one thing at a time.
+ */
+COIR_API COIR_MUST_USE int coir_supervisor_add(coir_supervisor *supervisor, const coir_child_spec *spec,
+                                               uint64_t *child);
+
+/*
+ * Stops a child and removes it.
+ *
+ * Returns     COIR_OK; COIR_ENOENT; COIR_EDEADLK (the caller is in it, or in a child that has not started yet);
+ *             COIR_ESHUTDOWN; COIR_ECANCELED; COIR_EINVAL; COIR_ETIMEDOUT (it is stuck, and the
+ *             supervisor gives up)
+ * Call from   any thread; its other children too
+ * Suspends    until it has ended
+ */
+COIR_API COIR_MUST_USE int coir_supervisor_remove(coir_supervisor *supervisor, uint64_t child);
+
+/*
+ * Says that the calling child has started: the next one may be.
+ *
+ * Returns     COIR_OK; COIR_EPERM outside of a child's domain
+ * Call from   any job of the child; only the first call counts
+ * Suspends    no
+ */
+COIR_API int coir_child_ready(void);
+
+/*
+ * Whether the calling child has been asked to stop, and has shutdown_ns from then to do so.
+ *
+ * Returns     1 or 0; 0 outside of a child's domain
+ * Call from   any job of the child
+ */
+COIR_API int coir_child_stopping(void);
+
+/*
+ * Waits until the calling child is asked to stop.
+ *
+ * Returns     COIR_OK; COIR_ETIMEDOUT; COIR_ECANCELED; COIR_ENOMEM; COIR_EPERM outside of a child's domain
+ * Call from   any job of the child
+ * Suspends    yes
+ */
+COIR_API COIR_MUST_USE int coir_child_stop_wait_until(int64_t deadline);
+/* coir_child_stop_wait_until with COIR_NEVER. */
+COIR_API COIR_MUST_USE int coir_child_stop_wait(void);
+
+enum coir_child_state {
+    COIR_CHILD_ENDED = 0, /* it ended by itself, or never started, and is not to be started for now */
+    COIR_CHILD_STARTING,
+    COIR_CHILD_RUNNING,
+    COIR_CHILD_WAITING,   /* it broke, and waits for its backoff */
+    COIR_CHILD_STOPPING,
+    COIR_CHILD_STUCK      /* it does not end */
+};
+
+/* What is known of a child, or of a supervisor: a copy. */
+typedef struct coir_child_info {
+    uint64_t id;         /* unique in its supervisor; 0: the supervisor that was asked for */
+    const coir_supervisor *of; /* whose child it is: to compare with; NULL: the root */
+    char name[COIR_STUCK_NAME_BYTES]; /* cut to fit */
+    unsigned depth;      /* below the supervisor that was asked for */
+    int state;           /* enum coir_child_state */
+    int restart;         /* enum coir_restart */
+    int strategy;        /* enum coir_strategy of a supervisor; -1: it is none */
+    unsigned children;   /* of a supervisor */
+    uint64_t starts;     /* starts that were tried, the first included, since it was added */
+    uint64_t failures;   /* of its ends and starts: abnormal, and not caused by its supervisor */
+    uint64_t restarts;   /* of a supervisor: restarts it has made, of all its children */
+    int64_t since;       /* coir_now() when it came into this state */
+    coir_failure last;   /* its last failure; id 0: none so far, or one without a record */
+} coir_child_info;
+
+/*
+ * Calls visit for a supervisor and all below it, each before its children, these in the order of their start.
+ *
+ *   visit      may suspend, and may call what it likes but coir_supervisor_close
+ *
+ * The tree may change meanwhile: who is there from the call's begin to its end is shown once.
+ *
+ * Returns     COIR_OK, COIR_EINVAL
+ * Call from   any thread while the handle is valid
+ * Cost        a lock and a copy for each
+ */
+COIR_API int coir_supervisor_visit(coir_supervisor *supervisor,
+                                   void (*visit)(void *arg, const coir_child_info *info), void *arg);
+
+/*
+ * The same, as lines for people: the tree with states, restarts and last failures.
+ *
+ *   line       called with each, without newline
+ *
+ * Returns     COIR_OK, COIR_EINVAL
+ */
+COIR_API int coir_supervisor_print(coir_supervisor *supervisor,
+                                   void (*line)(void *arg, const char *text), void *arg);
+
+/* --------------------------------------------------------------------------- link, monitor */
+
+/*
+ * A link between two counters: if what is owed to one settles as anything but COIR_DONE, the other is
+ * canceled (coir_counter_cancel): they die together. Lives in the caller's memory.
+ */
+typedef struct coir_link {
+    uint64_t opaque[20];
+} coir_link;
+
+/*
+ * Links two counters.
+ *
+ *   link       borrowed until coir_unlink has returned
+ *   a, b       both are to be owed something by now, else they count as settled with their outcome; their
+ *              memory may not go before coir_unlink has returned, and neither may be initialized
+ *
+ * Returns     COIR_OK; COIR_EINVAL (also: a is b)
+ * Call from   any thread
+ * Suspends    no
+ */
+COIR_API COIR_MUST_USE int coir_link_counters(coir_link *link, coir_counter *a, coir_counter *b);
+
+/*
+ * Ends a link. After the return it cancels nobody.
+ *
+ * Returns     COIR_OK; COIR_EINVAL
+ * Call from   any thread; once
+ * Suspends    only while a cancel by this very link is under way
+ */
+COIR_API int coir_unlink(coir_link *link);
+
+/*
+ * A monitor: tells of the end of what is owed to one counter by another. Lives in the caller's memory.
+ */
+typedef struct coir_monitor {
+    uint64_t opaque[10];
+} coir_monitor;
+
+/*
+ * Makes `told` owe one unit until `watched` has settled: it is released with the outcome and the first
+ * failure of `watched`. So one counter can be told by any number, be waited for with a deadline, and be
+ * what other work is spawned after; who is told neither waits nor is canceled.
+ *
+ *   monitor    borrowed until `told` has been waited for, or coir_monitor_end has returned
+ *   watched    its memory may not go, nor be initialized, before that
+ *
+ * Returns     COIR_OK; COIR_EINVAL (also: the same counter)
+ * Call from   any thread
+ * Suspends    no
+ */
+COIR_API COIR_MUST_USE int coir_monitor_counter(coir_monitor *monitor, coir_counter *watched,
+                                                coir_counter *told);
+
+/*
+ * Ends a monitor: if it has not told yet, its unit is released as COIR_DONE.
+ *
+ * Returns     COIR_OK; COIR_ENOENT (it has told); COIR_EINVAL
+ * Call from   any thread; once
+ */
+COIR_API int coir_monitor_end(coir_monitor *monitor);
 
 /* ---------------------------------------------------------------------- sockets and blocking */
 

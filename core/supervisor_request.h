@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * supervisor_request.h - what others ask a supervisor to do. See supervisor_request.c.
+ */
+#ifndef COIR_SUPERVISOR_REQUEST_H
+#define COIR_SUPERVISOR_REQUEST_H
+
+#include "supervised.h"
+
+/* Does what the message asks for, and answers. Its own job. */
+void request_serve(struct coir_supervisor *s, struct mail *m);
+
+/* Refuses those that have come and those to come. */
+void request_refuse_all(struct coir_supervisor *s);
+
+#endif
