@@ -140,11 +140,9 @@ PLANTED = [
      "    lock_take(&q->lock);\n    q->closed = closed;\n    lock_drop(&q->lock);\n",
      "    q->closed = closed;\n"),
     ("core/inject.c", "one more than the limit", "n <= q->work_max - count", "n <= q->work_max + 1 - count"),
-    ("core/inject.c", "count set after the lock",
-     "    atomic_store_explicit(&q->work_count, count - n, memory_order_relaxed); /* under lock */\n"
-     "    lock_drop(&q->lock);\n",
-     "    lock_drop(&q->lock);\n"
-     "    atomic_store_explicit(&q->work_count, count - n, memory_order_relaxed);\n"),
+    ("core/inject.c", "taken after the lock",
+     "    n = take(q, items, max);\n    lock_drop(&q->lock);\n",
+     "    lock_drop(&q->lock);\n    n = take(q, items, max);\n"),
     ("core/inject.c", "a retired chunk stays last",
      "    if (!q->first)\n        q->last = NULL;\n", ""),
     ("core/inject.c", "fiber taken before the lock",
