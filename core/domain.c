@@ -300,23 +300,8 @@ static int admit(struct coir_domain *d, int64_t deadline, struct scope **scope, 
     return COIR_ENOMEM;
 }
 
-/* In the caller. What fails on a plain thread is the runtime's to keep and to report all the same. */
-static void run_here(struct coir_runtime *rt, const struct work *item, uintptr_t frame)
-{
-    struct coir_runtime *before;
-
-    if (fiber_self()) {
-        spawn_in_place(fiber_self(), item, frame);
-        return;
-    }
-    before = runtime_adopt_thread(rt);
-    spawn_outside(item, frame);
-    runtime_adopt_thread(before);
-}
-
 static int submit(struct coir_domain *d, struct work *item, int64_t deadline, uintptr_t frame)
 {
-    struct coir_runtime *rt = d->rt;
     struct scope *scope = NULL;
     bool here = false;
     int status;
@@ -328,8 +313,11 @@ static int submit(struct coir_domain *d, struct work *item, int64_t deadline, ui
         return status;
     item->scope = scope;
     if (!here)
-        return spawn_admitted(rt, item, frame);
-    run_here(rt, item, frame);
+        return spawn_admitted(d->rt, item, frame);
+    if (fiber_self())
+        spawn_in_place(fiber_self(), item, frame);
+    else
+        spawn_outside(item, frame);
     return COIR_OK;
 }
 
