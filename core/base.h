@@ -111,6 +111,12 @@ static inline void lock_drop(struct lock *l)
     atomic_store_explicit(&l->taken, 0, memory_order_release); /* LOCK */
 }
 
+/* A time as far after another as there is one; ns is not negative. */
+static inline int64_t time_after(int64_t begin, int64_t ns)
+{
+    return ns > COIR_NEVER - begin ? COIR_NEVER : begin + ns;
+}
+
 /* Sleeps while *word == value, until woken, a signal, or the deadline. Spurious returns are legal. */
 static inline void futex_wait(_Atomic uint32_t *word, uint32_t value, int64_t deadline)
 {

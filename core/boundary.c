@@ -424,6 +424,8 @@ int job_try_masked(coir_fn *fn, void *arg, const char *domain)
     return call(&j, slot);
 }
 
+/* What fails in it is the runtime's to keep and to report. But that may be gone once the domain is left, so the
+ * thread works for it no more when the counter settles, which may have more to do. */
 void job_run_outside(const struct work *item)
 {
     struct scope *scope = item->scope;

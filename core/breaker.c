@@ -45,16 +45,11 @@ void breaker_init(struct breaker *b, unsigned failures_max, int64_t window_ns, i
     b->failed_at = times;
 }
 
-static int64_t later(int64_t time, int64_t ns)
-{
-    return ns > COIR_NEVER - time ? COIR_NEVER : time + ns;
-}
-
 /* Lock held. */
 static void open_for(struct breaker *b, int64_t backoff_ns, uint64_t record, int64_t now)
 {
     b->backoff_ns = backoff_ns;
-    b->probe_at = later(now, backoff_ns);
+    b->probe_at = time_after(now, backoff_ns);
     b->opened_by = record;
     b->probe = NULL;
     set_state(b, BREAKER_OPEN);
@@ -64,7 +59,7 @@ static int64_t next_backoff(const struct breaker *b)
 {
     bool more = b->backoff_ns / (BACKOFF_MAX / 2) <= b->probe_ns;
 
-    return more ? later(b->backoff_ns, b->backoff_ns) : b->backoff_ns;
+    return more ? time_after(b->backoff_ns, b->backoff_ns) : b->backoff_ns;
 }
 
 /* Lock held. A probe that is late has failed; what it does from now on is nobody's business. */
@@ -83,7 +78,7 @@ bool breaker_pass(struct breaker *b, const void *who, int64_t now)
     pass = state(b) == BREAKER_CLOSED;
     if (state(b) == BREAKER_OPEN && now >= b->probe_at) {
         b->probe = who;
-        b->late_at = later(now, b->late_ns);
+        b->late_at = time_after(now, b->late_ns);
         set_state(b, BREAKER_HALF_OPEN);
         pass = true;
     }

@@ -7,7 +7,8 @@
  *   handler          contain_redirect: its return goes on in `contain`, in normal context, on the
  *                    worker's rescue stack. The job's stack stays as the fault left it.
  *   rescue stack     walks the faulting stack with the unwinder, running nothing. Every frame up to the
- *                    innermost boundary must lie in text that the program has registered: only then
+ *                    innermost boundary must lie in text that the program has registered (but for a job's
+ *                    function that is this library's, own_function): only then
  *                    is it known that the thread is not inside malloc, printf or the dynamic linker
  *                    with their locks held. Otherwise the process aborts, and the report says what
  *                    was in the way. Until this is known nothing here may allocate or take a lock.
@@ -83,13 +84,15 @@ struct walk {
     bool foreign_ended;      /* containable frames came after it */
     bool by_abort;           /* SIGABRT: only abort() itself is excused */
     bool aborted;            /* and was found */
+    uintptr_t own;           /* the job's function, if it is this library's, or 0 */
 };
 
 /* C lets a handler leave abort() for good, and so it holds nothing when it raises the signal. Its frames,
  * and those of a failed assert, are as if they were not there. */
 static bool excuse_abort(struct walk *w, uintptr_t function)
 {
-    const struct walk begin = {.landing = w->landing, .inside = true, .by_abort = true, .aborted = true};
+    const struct walk begin = {
+        .landing = w->landing, .inside = true, .by_abort = true, .aborted = true, .own = w->own};
 
     if (!w->by_abort || w->frames > ABORT_FRAMES || w->foreign_ended ||
         (function != (uintptr_t)abort && function != (uintptr_t)__assert_fail))
@@ -127,9 +130,16 @@ static _Unwind_Reason_Code on_frame(struct _Unwind_Context *c, void *arg)
         w->landing->sp = arch_capture(c, &w->landing->frame);
         return _URC_NORMAL_STOP;
     }
-    if (!excuse_abort(w, function))
+    if (function != w->own && !excuse_abort(w, function))
         judge(w, pc - !stopped_there);
     return _URC_NO_REASON;
+}
+
+/* A function of this library that is a whole job, as a supervised child is, holds nothing when it calls the
+ * program's. */
+static uintptr_t own_function(const struct job *j)
+{
+    return text_is_ours((uintptr_t)j->fn) ? (uintptr_t)j->fn : 0;
 }
 
 void contain_open(void)
@@ -250,7 +260,9 @@ static void contain(void *arg)
     struct rescue *r = arg;
     struct worker *w = worker_here();
     struct fiber *self = w->current;
-    struct walk walk = {.landing = &r->landing, .by_abort = r->fault.signal == SIGABRT};
+    struct walk walk = {.landing = &r->landing,
+                        .by_abort = r->fault.signal == SIGABRT,
+                        .own = own_function(self->job)};
     void *here;
 
     check_place(w, r);

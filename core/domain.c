@@ -178,11 +178,6 @@ static int64_t earlier(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-static int64_t after(int64_t now, int64_t ns)
-{
-    return ns > COIR_NEVER - now ? COIR_NEVER : now + ns;
-}
-
 /* True: in line at `at`. False: let in at once, or turned away. S4, scope.c. */
 static bool line_up(struct coir_domain *at, struct entrant *e)
 {
@@ -218,7 +213,7 @@ static bool step_out(struct coir_domain *at, struct entrant *e)
 static int await_place(struct coir_domain *at, struct coir_domain *target, int64_t job_deadline)
 {
     struct entrant e = {.target = target};
-    int64_t deadline = earlier(job_deadline, after(coir_now(), at->full_wait_ns));
+    int64_t deadline = earlier(job_deadline, time_after(coir_now(), at->full_wait_ns));
     int status;
 
     counter_owe(&e.turn, 1);
@@ -274,7 +269,7 @@ static int64_t job_deadline(const struct coir_domain *d, int64_t deadline)
     if (j && j->scope)
         deadline = earlier(deadline, j->scope->deadline);
     if (d->deadline_ns != COIR_NEVER)
-        deadline = earlier(deadline, after(coir_now(), d->deadline_ns));
+        deadline = earlier(deadline, time_after(coir_now(), d->deadline_ns));
     return deadline;
 }
 
@@ -300,23 +295,8 @@ static int admit(struct coir_domain *d, int64_t deadline, struct scope **scope, 
     return COIR_ENOMEM;
 }
 
-/* In the caller. What fails on a plain thread is the runtime's to keep and to report all the same. */
-static void run_here(struct coir_runtime *rt, const struct work *item, uintptr_t frame)
-{
-    struct coir_runtime *before;
-
-    if (fiber_self()) {
-        spawn_in_place(fiber_self(), item, frame);
-        return;
-    }
-    before = runtime_adopt_thread(rt);
-    spawn_outside(item, frame);
-    runtime_adopt_thread(before);
-}
-
 static int submit(struct coir_domain *d, struct work *item, int64_t deadline, uintptr_t frame)
 {
-    struct coir_runtime *rt = d->rt;
     struct scope *scope = NULL;
     bool here = false;
     int status;
@@ -328,8 +308,11 @@ static int submit(struct coir_domain *d, struct work *item, int64_t deadline, ui
         return status;
     item->scope = scope;
     if (!here)
-        return spawn_admitted(rt, item, frame);
-    run_here(rt, item, frame);
+        return spawn_admitted(d->rt, item, frame);
+    if (fiber_self())
+        spawn_in_place(fiber_self(), item, frame);
+    else
+        spawn_outside(item, frame);
     return COIR_OK;
 }
 

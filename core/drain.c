@@ -249,7 +249,6 @@ static int close_claimed(struct coir_domain *d, int64_t deadline, coir_domain_re
 
 int coir_domain_close(coir_domain *d, int64_t drain_ns, coir_domain_receipt *receipt)
 {
-    int64_t now = coir_now();
     coir_domain_receipt own;
 
     if (!d)
@@ -260,8 +259,7 @@ int coir_domain_close(coir_domain *d, int64_t drain_ns, coir_domain_receipt *rec
         return COIR_EBUSY;
     receipt = receipt ? receipt : &own;
     memset(receipt, 0, sizeof *receipt);
-    return close_claimed(d, drain_ns < 0 || drain_ns > COIR_NEVER - now ? COIR_NEVER : now + drain_ns,
-                         receipt);
+    return close_claimed(d, drain_ns < 0 ? COIR_NEVER : time_after(coir_now(), drain_ns), receipt);
 }
 
 int coir_domain_finalizer(coir_domain *d, coir_fn *fn, void *arg)

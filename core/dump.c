@@ -25,7 +25,7 @@ struct dump {
     int fd;
     bool broken;     /* a line could not be written */
     unsigned listed;
-    uint64_t count[FIBER_READY + 1]; /* fibers by state */
+    uint64_t count[FIBER_BROKEN + 1]; /* fibers by state */
     uint64_t unlisted;
     int64_t now;
     struct line text;
@@ -134,7 +134,8 @@ static UNWATCHED void say_wait(struct dump *d, const struct fiber *f)
 
 static const char *state_name(enum fiber_state s)
 {
-    static const char *const name[] = {"idle", "running", "parking", "parking", "parked", "ready"};
+    static const char *const name[] = {"idle", "running", "parking", "parking",
+                                       "parked", "ready", "broken"};
 
     return (size_t)s < sizeof name / sizeof *name ? name[s] : "?";
 }
@@ -153,9 +154,9 @@ static void dump_fiber(struct fiber *f, void *arg)
     uint64_t word = state_word(f);
     enum fiber_state s = fiber_state_of(word);
     struct worker *here = worker_here();
-    bool own = here && here->current == f, still = own || s == FIBER_PARKED || s == FIBER_READY;
+    bool own = here && here->current == f, still = own || s >= FIBER_PARKED;
 
-    if (s > FIBER_READY)
+    if (s > FIBER_BROKEN)
         return; /* being set up */
     d->count[s]++;
     if (s == FIBER_IDLE)
@@ -171,7 +172,7 @@ static void dump_fiber(struct fiber *f, void *arg)
     if (s == FIBER_RUNNING)
         say_carrier(d, f);
     say_job(d, f, word, still);
-    if (s == FIBER_PARKED || s == FIBER_PARKING)
+    if (s == FIBER_PARKED || s == FIBER_PARKING || s == FIBER_BROKEN)
         say_wait(d, f);
     end_line(d);
 }
@@ -209,7 +210,8 @@ static int dump_runtime(struct coir_runtime *rt, int fd)
     worker_each_fiber(rt, dump_fiber, &d);
     line_count(&d.text, "  running ", d.count[FIBER_RUNNING]);
     line_count(&d.text, ", parked ",
-               d.count[FIBER_PARKED] + d.count[FIBER_PARKING] + d.count[FIBER_NOTIFIED]);
+               d.count[FIBER_PARKED] + d.count[FIBER_PARKING] + d.count[FIBER_NOTIFIED] +
+                   d.count[FIBER_BROKEN]); /* it waits for its clean-up */
     line_count(&d.text, ", ready ", d.count[FIBER_READY]);
     line_count(&d.text, ", idle ", d.count[FIBER_IDLE]);
     line_count(&d.text, "; not listed: ", d.unlisted);

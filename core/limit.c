@@ -18,7 +18,7 @@ bool limit_allows(struct limit *l, const coir_failure *f, unsigned *untold)
     int64_t second = f->time / COIR_SEC;
 
     *untold = p->untold;
-    if (p->second != second)
+    if (p->second < second) /* a late one, of a second before, counts as of this */
         *p = (struct limit_place){.second = second};
     if (p->lines == LIMIT_LINES) {
         p->untold++;

@@ -391,7 +391,7 @@ static bool cancel_all(struct coir_runtime *rt, coir_receipt *receipt)
 
 static int64_t deadline_after(int64_t begin, int64_t ns)
 {
-    return ns < 0 || ns > COIR_NEVER - begin ? COIR_NEVER : begin + ns;
+    return ns < 0 ? COIR_NEVER : time_after(begin, ns);
 }
 
 int coir_close(coir_runtime *rt, int64_t drain_ns, coir_receipt *receipt)

@@ -156,11 +156,6 @@ static bool drained(struct child *c, int64_t deadline, bool heed)
     }
 }
 
-static int64_t after(int64_t begin, int64_t ns)
-{
-    return ns > COIR_NEVER - begin ? COIR_NEVER : begin + ns;
-}
-
 /* -------------------------------------------------------------------------------------- start */
 
 static void on_end(struct wait_node *node, int outcome)
@@ -171,12 +166,19 @@ static void on_end(struct wait_node *node, int outcome)
     mailbox_post(&c->owner->mail, &c->mail);
 }
 
+/* Nothing but this lies between a child's own function and its boundary: contain.c knows such a frame. */
 static void child_main(void *arg)
 {
     struct child *c = arg;
 
     coir_job_name(c->spec.name);
-    c->owner->ops->run(c);
+    if (c->spec.supervisor) {
+        c->owner->ops->supervise(c);
+        return;
+    }
+    if (!c->spec.tells_ready)
+        coir_child_ready();
+    c->spec.fn(c->spec.arg);
 }
 
 /* Sends its job on its way. The mail will come in either case. */
@@ -200,7 +202,7 @@ static int submit(struct child *c)
 /* Until it is ready, has ended, took too long, or is not wanted any more. */
 static int await_ready(struct child *c)
 {
-    int64_t deadline = after(coir_now(), c->spec.start_ns);
+    int64_t deadline = time_after(coir_now(), c->spec.start_ns);
 
     for (;;) {
         int status;
@@ -301,8 +303,8 @@ void child_ask(struct child *c)
 /* True when nothing of it is left; false: it is stuck. */
 static bool cancel(struct child *c)
 {
-    int64_t end = after(coir_now(), c->spec.cancel_ns);
-    int64_t heed = after(coir_now(), CANCEL_HEED_NS);
+    int64_t end = time_after(coir_now(), c->spec.cancel_ns);
+    int64_t heed = time_after(coir_now(), CANCEL_HEED_NS);
 
     domain_cancel(c->domain);
     if (drained(c, heed < end ? heed : end, false))
@@ -363,7 +365,7 @@ bool child_stop(struct child *c)
     if (c->state == COIR_CHILD_STUCK)
         return false;
     child_ask(c);
-    return end_all(c, after(c->asked, c->spec.shutdown_ns));
+    return end_all(c, time_after(c->asked, c->spec.shutdown_ns));
 }
 
 bool child_reap(struct child *c)

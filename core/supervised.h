@@ -13,8 +13,8 @@ struct child;
 
 /* What the rows above do for a child. */
 struct child_ops {
-    void (*run)(struct child *c);   /* on the child's own job: what it is there for */
-    void (*ended)(struct child *c); /* the job and all below it have ended; before the next start */
+    void (*supervise)(struct child *c); /* on the child's own job: the supervisor that it is */
+    void (*ended)(struct child *c);     /* the job and all below it have ended; before the next start */
 };
 
 /* Kinds of a supervisor's mail. */

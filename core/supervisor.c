@@ -209,17 +209,10 @@ static int attach(struct child *c)
     return COIR_OK;
 }
 
-static void run_child(struct child *c)
+static void supervise(struct child *c)
 {
-    int status;
+    int status = attach(c);
 
-    if (!c->spec.supervisor) {
-        if (!c->spec.tells_ready)
-            coir_child_ready();
-        c->spec.fn(c->spec.arg);
-        return;
-    }
-    status = attach(c);
     if (status != COIR_OK) {
         coir_fail(status, "supervisor %s: %s", c->spec.name, coir_status_text(status));
         return;
@@ -244,7 +237,7 @@ static void ended_child(struct child *c)
     free_supervisor(s);
 }
 
-static const struct child_ops ops = {.run = run_child, .ended = ended_child};
+static const struct child_ops ops = {.supervise = supervise, .ended = ended_child};
 
 /* ---------------------------------------------------------------------------------------- open */
 

@@ -362,7 +362,24 @@ static void wake_canceled(struct coir_runtime *rt, void *unused)
     wait_wake_canceled(rt);
 }
 
-/* Which runtimes have jobs of it nobody knows: all are asked. */
+/* Which runtimes have jobs of it nobody knows: all are asked, and none can close meanwhile. The work that
+ * this drops may settle counters whose links, or callbacks of the host's, cancel others: such a call, from
+ * within, has the walk repeated. */
+static void wake_canceled_everywhere(void)
+{
+    static __thread bool walking, again;
+
+    again = true;
+    if (walking)
+        return;
+    walking = true;
+    while (again) {
+        again = false;
+        runtime_each_open(wake_canceled, NULL);
+    }
+    walking = false;
+}
+
 void wait_cancel(struct counter *c, enum coir_cancel cause)
 {
     struct coir_runtime *rt = runtime_here();
@@ -370,7 +387,7 @@ void wait_cancel(struct counter *c, enum coir_cancel cause)
     if (rt)
         hostcall_cancel_requested(rt, cause);
     counter_cancel(c);
-    runtime_each_open(wake_canceled, NULL);
+    wake_canceled_everywhere();
 }
 
 /* -------------------------------------------------------------------------------- public part */

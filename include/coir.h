@@ -1527,7 +1527,8 @@ COIR_API void *coir_local_get(const coir_local *key);
  * fault is contained only if all code between it and the boundary is registered as containable
  * by the calls below; otherwise the process aborts, and the report names the function in the
  * way. Register what you can vouch for: code that holds no lock of its own, and leaves no data of others
- * half written, wherever it is stopped. coir's own code never counts as containable.
+ * half written, wherever it is stopped. coir's own code never counts as containable; between a supervised
+ * child's function and its boundary there is none that stands in the way.
  *
  * Never contained: faults on plain threads and in coir itself, signals that somebody sent, faults while a
  * panic or a C++ exception unwinds. Handlers that were there before are chained to.
@@ -2157,7 +2158,8 @@ COIR_API int coir_supervisor_print(coir_supervisor *supervisor,
 
 /*
  * A link between two counters: if what is owed to one settles as anything but COIR_DONE, the other is
- * canceled (coir_counter_cancel): they die together. Lives in the caller's memory.
+ * canceled (coir_counter_cancel): they die together. Lives in the caller's memory: not in the frames of a job
+ * that may panic, unless a cleanup of that very frame (a destructor, __attribute__((cleanup))) ends the link.
  */
 typedef struct coir_link {
     uint64_t opaque[20];
@@ -2186,7 +2188,8 @@ COIR_API COIR_MUST_USE int coir_link_counters(coir_link *link, coir_counter *a, 
 COIR_API int coir_unlink(coir_link *link);
 
 /*
- * A monitor: tells of the end of what is owed to one counter by another. Lives in the caller's memory.
+ * A monitor: tells of the end of what is owed to one counter by another. Lives in the caller's memory, as a
+ * link does.
  */
 typedef struct coir_monitor {
     uint64_t opaque[10];

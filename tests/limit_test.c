@@ -73,5 +73,20 @@ static void places_that_share_a_slot_share_its_budget(void)
     CHECK_EQ(untold, 2);
 }
 
+/* Two that panic side by side as the second ends come in any order. */
+static void a_late_one_of_the_second_before_opens_no_new_second(void)
+{
+    unsigned untold = 0;
+    int allowed = 0;
+
+    memset(&l, 0, sizeof l);
+    for (int i = 0; i < 100; i++)
+        allowed += ask(1, 1, 8 - i % 2, &untold);
+    CHECK_EQ(allowed, LIMIT_LINES);
+    ask(1, 1, 9, &untold);
+    CHECK_EQ(untold, 90);
+}
+
 CHECK_MAIN(CASE(ten_lines_a_second_are_allowed), CASE(the_next_line_says_how_many_were_held_back),
-           CASE(places_do_not_share_their_seconds), CASE(places_that_share_a_slot_share_its_budget))
+           CASE(places_do_not_share_their_seconds), CASE(places_that_share_a_slot_share_its_budget),
+           CASE(a_late_one_of_the_second_before_opens_no_new_second))

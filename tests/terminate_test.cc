@@ -246,6 +246,32 @@ void ours_goes_on_to_the_hosts_whenever_it_is_called()
     CHILD_DIES(ours_may_be_set_by_the_host, nullptr, SIGABRT, "the host's handler");
 }
 
+/* The host sets a handler while ours is in place, and goes on to what it found. */
+std::terminate_handler found;
+
+[[noreturn]] void goes_on()
+{
+    fprintf(stderr, "the host's handler\n");
+    found();
+    abort();
+}
+
+struct finder {
+    ~finder() { found = std::set_terminate(goes_on); }
+};
+
+void two_that_go_on_to_each_other(void *)
+{
+    CHECK_EQ(coir_try(raise_over<finder>, nullptr, nullptr), COIR_PANICKED);
+    if (coir_try(raise_in_noexcept, nullptr, nullptr) >= COIR_DONE)
+        _exit(0);
+}
+
+void handlers_that_go_on_to_each_other_come_to_an_end()
+{
+    CHILD_DIES(two_that_go_on_to_each_other, nullptr, SIGABRT, NOEXCEPT, "the host's handler");
+}
+
 int ended;
 
 struct counted {
@@ -316,6 +342,7 @@ CHECK_MAIN(CASE(a_noexcept_frame_is_named), CASE(one_met_while_an_exception_is_h
            CASE(a_name_is_shown_as_in_the_source),
            CASE(a_cleanup_that_ends_the_process_is_not_taken_for_one),
            CASE(without_a_handler_of_the_hosts_it_aborts), CASE(it_is_set_again_when_the_panic_has_ended),
-           CASE(one_that_is_set_meanwhile_stays), CASE(ours_goes_on_to_the_hosts_whenever_it_is_called),
+           CASE(one_that_is_set_meanwhile_stays), CASE(handlers_that_go_on_to_each_other_come_to_an_end),
+           CASE(ours_goes_on_to_the_hosts_whenever_it_is_called),
            CASE(it_is_set_again_after_many_at_once),
            CASE(the_end_of_a_job_that_does_not_panic_is_not_called_one))
