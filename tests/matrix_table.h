@@ -63,6 +63,18 @@ ROW(io_waiter, "I/O waiter (poller)", "panics when woken", "PANICKED, panic at j
 ROW(offloaded_call, "offloaded call", "panics", "DONE", "offload PANICKED, kept at offload", "lives")
 ROW(signal_waiter, "coir_signal_wait", "panics when woken", "PANICKED, panic at job", "next signal arrives", "lives")
 
+/* Supervisors; the waiter is who waits for the supervisor's end. Others: +a is a start of a, -a a stop. */
+ROW(child_panics, "supervised child", "panics", "DONE", "+a +b +a", "lives")
+ROW(child_of_a_group_panics, "supervised child", "panics, ONE_FOR_ALL", "DONE", "+a +b -b +a +b", "lives")
+ROW(child_panics_in_a_restart, "supervised child", "panics in two restarts", "DONE", "3 restarts, +a +b +a", "lives")
+ROW(child_panics_in_its_start, "supervised child", "panics in its first start", "FAILED, fail at job", "open ECHILD, +a -a", "lives")
+ROW(child_panics_too_often, "supervised child", "panics too often", "PANICKED, panic at job", "+a +b +a -b", "lives")
+ROW(child_that_does_not_end, "supervised child", "heeds no cancel when stopped", "PANICKED, panic at job", "close ETIMEDOUT", "lives")
+ROW(supervisor_below_gives_up, "supervisor below another", "restarts too often", "DONE", "its parent saw PANICKED, and starts it again", "lives")
+ROW(root_supervisor_gives_up, "root supervisor", "restarts too often", "", "coir_supervisor_run PANICKED", "lives")
+ROW(linked_job, "linked job", "panics", "PANICKED, panic at job", "linked job's sleep ECANCELED", "lives")
+ROW(monitored_job, "monitored job", "panics", "PANICKED, panic at job", "monitor PANICKED, told \"planned\"", "lives")
+
 /* What the broken job held. */
 ROW(mutex_holder, "mutex holder", "panics", "PANICKED, panic at job", "lock EPOISONED", "lives")
 ROW(mutex_holder_with_defer, "mutex holder", "panics, handler unlocks", "PANICKED, panic at job", "lock EPOISONED", "lives")
