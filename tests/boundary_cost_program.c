@@ -48,6 +48,12 @@ static void repeat(call_fn *volatile through, long n)
         coir_require(!through(empty, NULL), "an empty function panicked");
 }
 
+static void pass_checkpoints(long n)
+{
+    for (long i = 0; i < n; i++)
+        coir_require(coir_checkpoint() == COIR_OK, "nobody asked");
+}
+
 /* ---------------------------------------------------------------------------------------- jobs */
 
 /* What job_run does apart from the boundary: it looks whether the job is still wanted, calls, books. */
@@ -156,6 +162,8 @@ static void obey(void *arg)
         repeat(arch_boundary, o->n);
     else if (!strcmp(o->what, "try"))
         repeat(try_call, o->n);
+    else if (!strcmp(o->what, "checkpoint"))
+        pass_checkpoints(o->n);
     else if (!strcmp(o->what, "job"))
         jobs(o->n, false);
     else if (!strcmp(o->what, "bare-job"))

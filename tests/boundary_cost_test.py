@@ -23,6 +23,7 @@ FRAME = 9
 LOOKED_AT = 4   # a second argument; the result, tested
 RECORD = 40     # a job's: opened, kept as the innermost, looked at, books by outcome
 TRY = 150       # coir_try: the same, where it runs, and C++'s globals
+CHECKPOINT = 18  # a call, one that says which worker this is, a load, a branch; the loop around
 PANIC_OF_THROW = {1: 0.70, 10: 0.62, 100: 0.58}  # a panic's instructions, of a throw's over the same frames
 
 
@@ -57,6 +58,11 @@ class Cost(unittest.TestCase):
         tried = each("try") - each("direct")
         print(f"coir_try of an empty function: {tried:.1f} instructions")
         self.assertLessEqual(tried, TRY + NOISE)
+
+    def test_a_checkpoint_nobody_asked_for_costs_a_call(self):
+        passed = each("checkpoint")
+        print(f"coir_checkpoint, looked at: {passed:.1f} instructions")
+        self.assertLessEqual(passed, CHECKPOINT + NOISE)
 
     def test_a_panic_takes_fewer_instructions_than_a_throw(self):
         for frames, share in PANIC_OF_THROW.items():

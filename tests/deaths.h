@@ -13,6 +13,7 @@
 #define COIR_DEATHS_H
 
 #include "child.h"
+#include "wrap.h"
 
 #define DEATH_WORDS 4
 
@@ -81,7 +82,9 @@ static inline const char *death_by(const struct death *d, coir_fn *way, struct c
 
 static inline void death_row(const char *cause, const char *signal, const char *line)
 {
-    printf("%-60s %-8s %s\n", cause, signal, *line ? line : "(nothing: as without coir)");
+    int column = printf("%-48s  %-7s  ", cause, signal);
+
+    wrap_print(*line ? line : "(nothing: as without coir)", column);
 }
 
 static inline void death_check(const struct death *d)

@@ -69,9 +69,11 @@ void die_in_job(const coir_options *options, coir_fn *fn);
 
 /* --------------------------------------------------------------------------------------- rows */
 
+#define GROUP(title)
 #define ROW(run, where, what, waiter, peer, process) void run(struct scene *s);
 #include "matrix_table.h"
 #undef ROW
+#undef GROUP
 
 #ifdef __cplusplus
 }

@@ -12,32 +12,6 @@
 
 /* ------------------------------------------------------------------------------------ notes */
 
-static const char *kind_name(int kind)
-{
-    static const char *const name[COIR_KINDS] = {
-        [COIR_KIND_NONE] = "none",           [COIR_KIND_PANIC] = "panic",
-        [COIR_KIND_FOREIGN] = "foreign",     [COIR_KIND_OWED] = "owed",
-        [COIR_KIND_SKIPPED] = "skipped",     [COIR_KIND_SHUTDOWN] = "shutdown",
-        [COIR_KIND_DEPENDENCY] = "dependency", [COIR_KIND_DONE] = "done",
-        [COIR_KIND_FAIL] = "fail",           [COIR_KIND_HELD] = "held",
-        [COIR_KIND_STACK_OVERFLOW] = "overflow", [COIR_KIND_FAULT] = "fault",
-        [COIR_KIND_EXPIRED] = "expired",
-    };
-
-    return kind >= 0 && kind < COIR_KINDS && name[kind] ? name[kind] : "?";
-}
-
-static const char *location_name(int location)
-{
-    static const char *const name[COIR_LOCATIONS] = {
-        [COIR_AT_JOB] = "job",         [COIR_AT_DEFER] = "defer",
-        [COIR_AT_CLEANUP] = "cleanup", [COIR_AT_OFFLOAD] = "offload",
-        [COIR_AT_THREAD] = "thread",   [COIR_AT_SCHEDULER] = "scheduler",
-    };
-
-    return location >= 0 && location < COIR_LOCATIONS ? name[location] : "?";
-}
-
 const char *short_name(int status)
 {
     return coir_status_name(status) + strlen("COIR_");
@@ -56,8 +30,8 @@ void waiter_saw(struct scene *s, int outcome, const coir_failure *f)
     }
     CHECK(f->id != 0);
     CHECK_EQ(f->outcome, outcome);
-    snprintf(s->waiter, sizeof s->waiter, "%s, %s at %s", outcome_name(outcome), kind_name(f->kind),
-             location_name(f->location));
+    snprintf(s->waiter, sizeof s->waiter, "%s, %s at %s", outcome_name(outcome), coir_kind_name(f->kind),
+             coir_location_name(f->location));
 }
 
 void waiter_waits(struct scene *s, coir_counter *counter)

@@ -2,6 +2,7 @@
 /*
  * matrix_table.h - the propagation matrix: where something broke, and who is told how.
  *
+ *   GROUP("title of the rows that follow")
  *   ROW(function, "where it broke", "what broke", "the waiter", "others", "the process")
  *
  *   the waiter   of the broken job's counter saw: outcome, and kind and location of the record
@@ -12,7 +13,7 @@
  * include guard, for it is read more than once.
  */
 
-/* Jobs. */
+GROUP("Jobs")
 ROW(job_panics, "job", "panics", "PANICKED, panic at job", "waiting fiber PANICKED", "lives")
 ROW(job_fails_a_requirement, "job", "coir_require", "PANICKED, panic at job", "", "lives")
 ROW(job_says_it_failed, "job", "coir_fail", "FAILED, fail at job", "its code arrives", "lives")
@@ -34,21 +35,21 @@ ROW(jobs_in_a_circle, "job", "waits in a circle, FAIL_NEWEST", "DONE", "its wait
 ROW(job_after_a_broken_one, "job after another", "the other panics", "CANCELED, dependency at scheduler", "other PANICKED", "lives")
 ROW(unit_by_hand, "unit held by hand", "released as PANICKED", "PANICKED, done at thread", "", "lives")
 
-/* Jobs that are not run, or asked to stop. */
+GROUP("Jobs that are not run, or asked to stop")
 ROW(job_expired, "job", "its deadline passed", "EXPIRED, expired at scheduler", "", "lives")
 ROW(job_canceled_unstarted, "job", "canceled, not started", "CANCELED, skipped at scheduler", "", "lives")
 ROW(job_canceled_blocked, "job", "canceled, blocked", "DONE", "its sleep ECANCELED", "lives")
 ROW(job_of_canceled_domain, "job of a canceled domain", "not started", "CANCELED, skipped at scheduler", "blocked job ECANCELED, submit ECANCELED", "lives")
 ROW(job_of_tripped_domain, "job of a tripped domain", "a job before it panicked", "CANCELED, skipped at scheduler", "sibling domain DONE", "lives")
 
-/* Two at once. */
+GROUP("Two at once")
 ROW(two_children_panic, "two jobs of a counter", "both panic", "PANICKED, panic at job", "both are kept", "lives")
 ROW(parent_and_child_panic, "parent and child", "both panic", "PANICKED, panic at job", "both are kept", "lives")
 ROW(panic_in_two_runtimes, "job", "panics in another runtime", "PANICKED, panic at job", "fiber here PANICKED", "lives")
 ROW(panic_inside_cleanup, "coir_try in a cleanup", "panics during a panic", "PANICKED, panic at job", "try PANICKED at cleanup", "lives")
 ROW(panic_while_unwinding, "cleanup of a panic", "panics", "", "", "SIGABRT: coir: fatal: panic while an earlier one unwinds: tests/matrix_dying.c:*: second")
 
-/* What runs when something ends. */
+GROUP("What runs when something ends")
 ROW(defer_handler, "defer handler", "panics", "PANICKED, panic at defer", "other handler runs", "lives")
 ROW(defer_handler_after_panic, "defer handler", "panics after a panic", "PANICKED, panic at job", "both are kept", "lives")
 ROW(local_destructor, "destroy of a job's value", "panics", "PANICKED, panic at defer", "", "lives")
@@ -56,14 +57,26 @@ ROW(local_destructor_after_fail, "destroy of a job's value", "panics after coir_
 ROW(local_destructor_fails, "destroy of a job's value", "coir_fail", "FAILED, fail at defer", "", "lives")
 ROW(finalizer, "finalizer (domain)", "panics", "DONE", "close OK, 1 of 2 finalizers panicked", "lives")
 
-/* Time, I/O, other threads. */
+GROUP("Time, I/O, other threads")
 ROW(sleeper, "timer", "woken sleeper panics", "PANICKED, panic at job", "resumed 1", "lives")
 ROW(waiter_with_deadline, "timer", "wait times out, then panics", "PANICKED, panic at job", "its wait ETIMEDOUT", "lives")
 ROW(io_waiter, "I/O waiter (poller)", "panics when woken", "PANICKED, panic at job", "peer reads the end", "lives")
 ROW(offloaded_call, "offloaded call", "panics", "DONE", "offload PANICKED, kept at offload", "lives")
 ROW(signal_waiter, "coir_signal_wait", "panics when woken", "PANICKED, panic at job", "next signal arrives", "lives")
 
-/* What the broken job held. */
+GROUP("Supervisors: +a is a start of child a, -a its stop; the waiter waits for the supervisor's end")
+ROW(child_panics, "supervised child", "panics", "DONE", "+a +b +a", "lives")
+ROW(child_of_a_group_panics, "supervised child", "panics, ONE_FOR_ALL", "DONE", "+a +b -b +a +b", "lives")
+ROW(child_panics_in_a_restart, "supervised child", "panics in two restarts", "DONE", "3 restarts, +a +b +a", "lives")
+ROW(child_panics_in_its_start, "supervised child", "panics in its first start", "FAILED, fail at job", "open ECHILD, +a -a", "lives")
+ROW(child_panics_too_often, "supervised child", "panics too often", "PANICKED, panic at job", "+a +b +a -b", "lives")
+ROW(child_that_does_not_end, "supervised child", "heeds no cancel when stopped", "PANICKED, panic at job", "close ETIMEDOUT", "lives")
+ROW(supervisor_below_gives_up, "supervisor below another", "restarts too often", "DONE", "its parent saw PANICKED, and starts it again", "lives")
+ROW(root_supervisor_gives_up, "root supervisor", "restarts too often", "", "coir_supervisor_run PANICKED", "lives")
+ROW(linked_job, "linked job", "panics", "PANICKED, panic at job", "linked job's sleep ECANCELED", "lives")
+ROW(monitored_job, "monitored job", "panics", "PANICKED, panic at job", "monitor PANICKED, told \"planned\"", "lives")
+
+GROUP("What the broken job held")
 ROW(mutex_holder, "mutex holder", "panics", "PANICKED, panic at job", "lock EPOISONED", "lives")
 ROW(mutex_holder_with_defer, "mutex holder", "panics, handler unlocks", "PANICKED, panic at job", "lock EPOISONED", "lives")
 ROW(mutex_holder_policy_abort, "mutex holder", "panics, policy ABORT", "", "", "SIGABRT: coir: fatal: a job panicked while it held mutex 0x*, whose policy is to abort")
@@ -80,7 +93,7 @@ ROW(once_initialiser, "once initialiser", "panics", "DONE", "call, waiting call 
 ROW(obligation_holder, "obligation holder", "panics", "PANICKED, panic at job", "leaked 1, discharge ENOENT", "lives")
 ROW(cell_publisher, "cell publisher", "panics before it publishes", "PANICKED, panic at job", "reader has the old version", "lives")
 
-/* The host. */
+GROUP("The host")
 ROW(thread_inside_try, "host thread, in coir_try", "panics", "PANICKED, panic at thread", "", "lives")
 ROW(thread_outside, "host thread", "panics outside any boundary", "", "", "SIGABRT: coir: fatal: panic outside any boundary: tests/matrix_dying.c:*: planned")
 ROW(start_hook_panics, "worker start hook", "panics", "", "", "SIGABRT: coir: fatal: panic outside any boundary: tests/matrix_dying.c:*: in a hook")
@@ -94,20 +107,20 @@ ROW(job_ends_its_thread, "job", "pthread_exit", "", "", "SIGABRT: coir: fatal: a
 ROW(rust_panic, "job", "Rust panic", "", "", "SIGABRT: coir: fatal: a Rust panic reached a job's boundary: catch it with catch_unwind at the edge")
 ROW(broken_invariant, "coir itself", "broken invariant", "", "", "SIGABRT: coir: fatal: tests/matrix_dying.c:*: broken invariant: 1 + 1 == 3")
 
-/* Policies. */
+GROUP("Policies")
 ROW(panic_policy_abort, "job", "panics, options.panic ABORT", "", "", "SIGABRT: coir: fatal: a panic aborts (options.panic): tests/matrix_dying.c:*: planned")
 ROW(defer_policy_abort, "defer handler", "panics, defer_panic ABORT", "", "", "SIGABRT: coir: fatal: a panic aborts (options.defer_panic): tests/matrix_dying.c:*: planned")
 ROW(try_under_abort, "coir_try in a job", "options.panic ABORT", "DONE", "try EPOLICY, not called", "lives")
 
-/* Closing. */
+GROUP("Closing")
 ROW(panic_during_drain, "panic during drain", "job of a closing runtime", "PANICKED, panic at job", "close OK, receipt: 1 panicked", "lives")
 ROW(panic_when_canceled, "panic past the budget", "canceled job panics", "PANICKED, panic at job", "its sleep ECANCELED, close OK", "lives")
 ROW(panic_in_closing_domain, "panic during drain", "job of a closing domain", "PANICKED, panic at job", "close OK, receipt: 1 panicked", "lives")
 ROW(job_dropped_at_close, "queued job", "its runtime closes", "CANCELED, shutdown at scheduler", "", "lives")
 ROW(job_that_does_not_end, "job", "never ends, runtime closes", "DONE", "close ETIMEDOUT, waiter ECANCELED, again DONE", "lives")
 
-/* Faults. */
-ROW(overflow_contained, "job", "stack overflow, CONTAIN", "PANICKED, overflow at job", "handler runs, next job DONE", "lives")
+GROUP("Faults")
+ROW(overflow_contained, "job", "stack overflow, CONTAIN", "PANICKED, stack_overflow at job", "handler runs, next job DONE", "lives")
 ROW(segv_contained, "job", "SIGSEGV, contained", "PANICKED, fault at job", "handler runs, next job DONE", "lives")
 ROW(ill_contained, "job", "SIGILL, contained", "PANICKED, fault at job", "handler runs, next job DONE", "lives")
 ROW(abort_contained, "job", "abort(), contained", "PANICKED, fault at job", "handler runs, next job DONE", "lives")
@@ -118,7 +131,7 @@ ROW(segv_plain, "job", "SIGSEGV", "", "", "SIGSEGV, no report")
 ROW(segv_on_host_thread, "host thread", "SIGSEGV, contained in jobs", "", "", "SIGSEGV, no report")
 ROW(abort_plain, "job", "abort()", "", "", "SIGABRT, no report")
 
-/* C++. */
+GROUP("C++")
 ROW(cxx_job_throws, "C++ job", "throws", "PANICKED, foreign at job", "destructor ran", "lives")
 ROW(cxx_destructors, "C++ job", "panics through destructors", "PANICKED, panic at job", "destructor ran", "lives")
 ROW(cxx_catch_all, "C++ job", "catch (...) swallows a panic", "DONE", "stats.swallowed 1", "lives")

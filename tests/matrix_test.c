@@ -13,17 +13,21 @@
 #include <stdbool.h>
 
 #include "child.h"
+#include "wrap.h"
 
 struct row {
-    const char *name;
+    const char *name, *group;
     void (*run)(struct scene *s);
     const char *where, *what, *waiter, *peer, *process;
 };
 
+/* A group is a row that only has a title. */
 static const struct row rows[] = {
-#define ROW(run, where, what, waiter, peer, process) {#run, run, where, what, waiter, peer, process},
+#define GROUP(title) {.group = title},
+#define ROW(run, where, what, waiter, peer, process) {#run, NULL, run, where, what, waiter, peer, process},
 #include "matrix_table.h"
 #undef ROW
+#undef GROUP
 };
 
 enum { ROWS = sizeof rows / sizeof *rows, TIMES = 300, AT_LEAST = 5 };
@@ -119,7 +123,7 @@ static void run_to_death(const struct row *r)
 static bool table; /* is wanted */
 
 struct widths {
-    int where, what, waiter, peer;
+    int where, what, process, waiter;
 };
 
 static void widen(int *width, const char *cell)
@@ -131,15 +135,31 @@ static void widen(int *width, const char *cell)
 
 static const struct widths *widths(void)
 {
-    static struct widths w = {16, 16, 16, 16};
+    static struct widths w = {.process = sizeof "the process" - 1};
 
     for (int i = 0; i < ROWS; i++) {
+        if (rows[i].group)
+            continue;
         widen(&w.where, rows[i].where);
         widen(&w.what, rows[i].what);
         widen(&w.waiter, rows[i].waiter);
-        widen(&w.peer, rows[i].peer);
     }
     return &w;
+}
+
+static bool lives(const struct row *r)
+{
+    return strcmp(r->process, "lives") == 0;
+}
+
+/* How a process dies is told where the others are in a row that lives: there is nobody left to see anything. */
+static void print_death(const struct row *r, int column)
+{
+    const char *report = strpbrk(r->process, ":,");
+    int signal = (int)(report - r->process);
+
+    printf("%-*.*s  ", widths()->process, signal, r->process);
+    wrap_print(report + 2, column + widths()->process + 2);
 }
 
 static const char *or_dash(const char *cell)
@@ -147,14 +167,32 @@ static const char *or_dash(const char *cell)
     return cell[0] ? cell : "-";
 }
 
-static void print_row(const char *where, const char *what, const char *waiter, const char *peer,
-                      const char *process)
+static void print_life(const char *process, const char *waiter, const char *peer, int column)
 {
     const struct widths *w = widths();
 
-    printf("%-*s  %-*s  %-*s  %-*s  %s\n", w->where, where, w->what, what, w->waiter, or_dash(waiter),
-           w->peer, or_dash(peer), process);
-    fflush(stdout);
+    printf("%-*s  %-*s  ", w->process, process, w->waiter, or_dash(waiter));
+    wrap_print(or_dash(peer), column + w->process + 2 + w->waiter + 2);
+}
+
+static int print_where(const char *where, const char *what)
+{
+    return printf("%-*s  %-*s  ", widths()->where, where, widths()->what, what);
+}
+
+static void print_row(const struct row *r, bool failed)
+{
+    int column;
+
+    if (r[-1].group) /* the table begins with one */
+        printf("\n%s\n", r[-1].group);
+    column = print_where(r->where, r->what);
+    if (failed)
+        wrap_print("FAILED, see above", column);
+    else if (lives(r))
+        print_life(r->process, r->waiter, r->peer, column);
+    else
+        print_death(r, column);
 }
 
 /* ---------------------------------------------------------------------------------------- cases */
@@ -163,7 +201,7 @@ static const struct row *current_row(void)
 {
     const struct row *r = rows;
 
-    while (strcmp(r->name, check_current) != 0)
+    while (r->group || strcmp(r->name, check_current) != 0)
         r++;
     return r;
 }
@@ -172,27 +210,29 @@ static void run_row(void)
 {
     const struct row *r = current_row();
 
-    if (strcmp(r->process, "lives") == 0) {
+    if (lives(r)) {
         run_in(r, 1, 1);
         run_in(r, 2, MANY(TIMES));
     } else {
         run_to_death(r);
     }
     if (table)
-        print_row(r->where, r->what, r->waiter, r->peer,
-                  failed() ? "FAILED, see above" : r->process);
+        print_row(r, failed());
 }
 
 int main(int argc, char **argv)
 {
     static struct check_case cases[ROWS];
+    size_t n = 0;
 
     for (int i = 0; i < ROWS; i++)
-        cases[i] = (struct check_case){rows[i].name, run_row};
+        if (!rows[i].group)
+            cases[n++] = (struct check_case){rows[i].name, run_row};
     table = argc > 1 && strcmp(argv[1], "--table") == 0;
     if (table) {
-        print_row("where it broke", "what broke", "its waiter saw", "others saw", "the process");
+        print_life("the process", "its waiter saw", "others saw, or the report says",
+                   print_where("where it broke", "what broke"));
         argv[1] = argv[0];
     }
-    return check_main(cases, ROWS, argc - table, argv + table);
+    return check_main(cases, n, argc - table, argv + table);
 }

@@ -229,7 +229,8 @@ class Lint:
                         self.find(s.name, number, f"names the test {unit}, which does not exist")
 
     def promises(self):
-        """Each TEST/CASE below "## Promises" in tests/README.md is a case of tests/TEST_test.*."""
+        """Each TEST/CASE below "## Promises" in tests/README.md is a case of tests/TEST_test.* or a row of
+        tests/TEST_table.h."""
         for s in self.sources:
             part = re.search(r"^## Promises\n(.*?)(?=^## |\Z)", s.text, re.S | re.M)
             if s.name != "tests/README.md" or not part:
@@ -237,7 +238,8 @@ class Lint:
             for named in re.finditer(r"`(\w+)/(\w+)`", part[1]):
                 test, case = named.groups()
                 number = line_of(s.text, part.start(1) + named.start())
-                files = [o for o in self.sources if o.name.rpartition(".")[0] == f"tests/{test}_test"]
+                names = {f"tests/{test}_test", f"tests/{test}_table"}
+                files = [o for o in self.sources if o.name.rpartition(".")[0] in names]
                 if not files:
                     self.find(s.name, number, f"names tests/{test}_test, which does not exist")
                 elif not any(has_case(o.text, case) for o in files):
