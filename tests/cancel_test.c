@@ -425,7 +425,7 @@ static void *cancel_soon(void *arg)
 
 static void race(coir_runtime *rt)
 {
-    for (int i = 0; i < MANY(500); i++) {
+    for (int i = 0; check_round(i, MANY(500)); i++) {
         coir_counter c = COIR_COUNTER_INIT;
         pthread_t thread;
         int outcome;

@@ -82,7 +82,7 @@ static void attack(coir_runtime *rt, wait_fn *wait)
 
     scribble(&c[0]);
     scribble(&c[1]);
-    for (int i = 0; i < rounds; i++) {
+    for (int i = 0; check_round(i, rounds); i++) {
         coir_counter *now = &c[i % 2];
 
         if (!CHECK(is_scribble(now)))
@@ -165,7 +165,7 @@ static void fight_often(void *unused)
     struct duel d = {.timed_out = 0};
 
     (void)unused;
-    for (int i = 0; i < fights; i++)
+    for (int i = 0; check_round(i, fights); i++)
         fight(&d, i % 50 * 40);
     CHECK(SLOW || (d.timed_out > 0 && d.timed_out < fights)); /* both have won */
 }
@@ -180,7 +180,7 @@ static void *fight_thread(void *arg)
     coir_runtime *rt = arg;
     struct duel d = {.timed_out = 0};
 
-    for (int i = 0; i < MANY(5000); i++) {
+    for (int i = 0; check_round(i, MANY(5000)); i++) {
         coir_counter job = COIR_COUNTER_INIT;
 
         coir_counter_init(&d.counter);
@@ -224,7 +224,7 @@ static void come_and_go(void *deadline)
 static void crowd(void *unused)
 {
     (void)unused;
-    for (int i = 0; i < MANY(2000); i++) {
+    for (int i = 0; check_round(i, MANY(2000)); i++) {
         coir_counter c = COIR_COUNTER_INIT;
         int64_t soon = coir_now() + i % 20 * 1000, later = soon + 5000;
 
