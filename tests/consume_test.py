@@ -22,7 +22,7 @@ import time
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BINARY = os.path.join(TOP, "build", "bin", "coir-consume")
 PATIENCE = 60  # seconds; the bound of every wait in here
-ONCE = ("--claim-ms", "60000")  # what is slow, on a busy machine, is not taken for left behind
+ONCE = ("--claim-ms", "10000")  # what is slow, on a busy machine, is not taken for left behind
 POISON = ("panic", "fail", "overflow", "segfault")
 CASES = []
 
