@@ -30,7 +30,7 @@
 
 #define LOOK_MAX_NS (100 * COIR_MS)   /* between two looks at the workers, at most */
 #define LOOKS_PER_STALL 4
-#define ANSWER_NS (100 * COIR_MS)     /* a worker has this long to say where it is */
+#define ANSWER_NS COIR_SEC            /* a worker has this long to say where it is: others may have its processor */
 #define DEADLOCK_NS COIR_SEC          /* between two looks for deadlocks, if no idle worker asks */
 #define DEADLOCK_MIN_NS (10 * COIR_MS) /* and if one does */
 #define DEADLOCK_SHARE 20             /* no more than one part in so many of the time is spent on it */

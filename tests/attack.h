@@ -25,7 +25,7 @@ static inline void attack_cancel(void *arg)
 {
     const struct attack *a = arg;
 
-    for (unsigned i = 0; i < (unsigned)MANY(60); i++) {
+    for (unsigned i = 0; check_round(i, MANY(60)); i++) {
         coir_counter c = COIR_COUNTER_INIT;
 
         for (uintptr_t k = 0; k < a->crowd; k++)
@@ -83,7 +83,7 @@ enum { SCRIBBLE = 0x5a };
 
 static inline void last_use_on(coir_runtime *rt, const struct last_use *u)
 {
-    for (int i = 0; i < MANY(20000); i++) {
+    for (int i = 0; check_round(i, MANY(20000)); i++) {
         _Alignas(16) unsigned char object[64] = {0};
         coir_counter c = COIR_COUNTER_INIT;
 

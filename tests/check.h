@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #ifndef CHECK_SECONDS
@@ -59,6 +60,23 @@ struct check_case {
 /* Weak: a program may consist of several files. */
 __attribute__((weak)) const char *check_current = ""; /* the case that runs */
 __attribute__((weak)) int check_failures;             /* of that case; atomic */
+__attribute__((weak)) time_t check_began;             /* that case; seconds, monotonic */
+
+static inline time_t check_seconds(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return now.tv_sec;
+}
+
+/* Whether a repeated attack goes on to this round, of so many. On a machine that is busy with other things,
+ * where each hand-over between threads may take a time slice, it ends early: after a quarter of the time that
+ * a case has, but not before a twentieth of the rounds. */
+static inline int check_round(long round, long rounds)
+{
+    return round < rounds && (round <= rounds / 20 || check_seconds() - check_began < CHECK_SECONDS / 4);
+}
 
 static inline void check_failed(const char *file, int line, const char *text)
 {
@@ -116,6 +134,7 @@ static inline int check_run(const struct check_case *one)
 {
     check_current = one->name;
     __atomic_store_n(&check_failures, 0, __ATOMIC_RELAXED); /* no other thread checks yet */
+    check_began = check_seconds();
     alarm(CHECK_SECONDS);
     one->run();
     alarm(0);

@@ -101,7 +101,7 @@ static int tries(coir_fn *each, int n, const char *foreign)
 {
     int named = 0;
 
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; check_round(i, n); i++) {
         struct recursion r = {.each = each, .bytes = deeper(i, n)};
         struct child c;
 
@@ -141,8 +141,8 @@ static void libc_is_named_when_all_of_the_program_is_containable(void)
     } of[] = {{beside_printf, "as snprintf,", "as snprintf,", 0, 0},
               {beside_malloc, "as malloc,", "as free,", 0, 0}};
 
-    for (int i = 0; i < 2 * MANY(200); i++) {
-        struct recursion r = {.each = of[i % 2].each, .bytes = deeper(i / 2, MANY(200))};
+    for (int i = 0; i < 2 * MANY(40); i++) {
+        struct recursion r = {.each = of[i % 2].each, .bytes = deeper(i / 2, MANY(40))};
         struct child c;
 
         child_run(&c, recurse_in_program, &r);

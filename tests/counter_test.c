@@ -261,11 +261,11 @@ static void nothing_touches_a_counter_after_its_wait(void) /* C1, C2, C3 */
     static struct counter c[LYING];
     struct threads threads = {.count = 0};
     uint64_t seed = 77;
-    long rounds = CHECK_SCALE(500000), timeouts = 0;
+    long rounds = CHECK_SCALE(100000), timeouts = 0;
 
     memset(c, 0xaa, sizeof c);
     start_finishers(&threads, 1);
-    for (long i = 0; i < rounds; i++) {
+    for (long i = 0; check_round(i, rounds); i++) {
         struct counter *one = &c[i % LYING];
 
         if (!CHECK(is_scribble(one)))
@@ -285,7 +285,7 @@ static void the_memory_may_go_after_the_wait(void) /* C1 */
     uint64_t seed = 78;
 
     start_finishers(&threads, 2);
-    for (long i = 0; i < CHECK_SCALE(50000); i++) {
+    for (long i = 0; check_round(i, CHECK_SCALE(50000)); i++) {
         struct counter *c = mmap(NULL, sizeof *c, PROT_READ | PROT_WRITE,
                                  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
@@ -308,7 +308,7 @@ static void racing_failures_leave_one_record_and_the_worst_outcome(void) /* C4 *
     finisher[0].failure = &a;
     finisher[1].outcome = COIR_PANICKED;
     finisher[1].failure = &b;
-    for (long i = 0; i < CHECK_SCALE(200000); i++) {
+    for (long i = 0; check_round(i, CHECK_SCALE(50000)); i++) {
         struct counter c = {0};
 
         counter_owe(&c, 2);
@@ -350,7 +350,7 @@ static void all_waiters_get_the_outcome(void)
     struct threads threads = {.count = 0};
     unsigned turns = 0;
 
-    for (int round = 0; round < CHECK_SCALE(100); round++) {
+    for (int round = 0; check_round(round, CHECK_SCALE(100)); round++) {
         coir_counter_init(&shared);
         coir_counter_add(&shared, 3);
         ready = done = 0;
@@ -380,7 +380,7 @@ static void a_wait_for_any_ends_with_the_first(void)
     int outcome;
 
     start_finishers(&threads, 2);
-    for (long i = 0; i < CHECK_SCALE(100000); i++) {
+    for (long i = 0; check_round(i, CHECK_SCALE(50000)); i++) {
         size_t lucky = random_next(&seed) % ANY;
 
         memset(c, 0, sizeof c);

@@ -16,7 +16,7 @@ import urllib.request
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BINARY = os.path.join(TOP, "build", "bin", "coir-kv")
-PATIENCE = 20  # seconds; the bound of every wait in here
+PATIENCE = 60  # seconds; the bound of every wait in here
 SLOW = 5  # seconds; a case that takes longer is named with its time
 
 KINDS = [(io, workers) for io in ("uring", "epoll") for workers in (1, 2)]

@@ -215,7 +215,7 @@ static void publish_rounds(long rounds, uint64_t batch)
     long sum = 0;
     unsigned turns;
 
-    for (long i = 0; i < rounds; i++) {
+    for (long i = 0; check_round(i, rounds); i++) {
         sum += (long)(random_next(&seed) % batch) + 1;
         atomic_store_explicit(&published, sum, memory_order_relaxed);
         park_notify(&p);
@@ -312,7 +312,7 @@ static void wake_all_wakes_all(void)
     struct threads threads = {.count = 0};
     unsigned turns = 0;
 
-    for (int round = 0; round < CHECK_SCALE(400); round++) {
+    for (int round = 0; check_round(round, CHECK_SCALE(400)); round++) {
         open_park(round % 2);
         for (int i = 0; i < 8; i++)
             threads_add(&threads, sleep_once, NULL);

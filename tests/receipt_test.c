@@ -217,13 +217,15 @@ static void a_job_that_waits_again_is_named_with_what_it_waits_for(void)
     submit_n(rt, &c, ignore_cancel, NULL, 40);
     while (__atomic_load_n(&waiting, __ATOMIC_RELAXED) < 40)
         sched_yield();
-    close_times_out(rt, &r);
-    check_books(&r, 40);
+    do { /* a worker that is kept from running has its job wait again later */
+        close_times_out(rt, &r);
+        check_books(&r, 40);
+        job = entry(&r, ignore_cancel);
+    } while (job->worker != -1);
     CHECK_EQ(r.running, 40);
     CHECK_EQ(r.left_count, COIR_LEFT_MAX);
     CHECK_EQ(r.owed, 1);
     CHECK(r.canceled >= 40);
-    job = entry(&r, ignore_cancel);
     CHECK_STR(job->name, "stubborn");
     CHECK_EQ(job->worker, -1);
     CHECK_STR(job->waits_for, "counter");

@@ -306,7 +306,7 @@ static void spawn_and_linger(void *unused)
 /* runtime.c, BOOKS: a close must not take jobs that end early for the one that spawns them. */
 static void a_close_waits_for_all_that_was_accepted(void)
 {
-    for (int i = 0; i < MANY(1000); i++) {
+    for (int i = 0; check_round(i, MANY(1000)); i++) {
         coir_runtime *rt = run_open(2);
         coir_receipt r;
 
@@ -346,7 +346,7 @@ static void a_close_may_follow_a_foreign_wake_up_at_once(void)
     pthread_t thread;
 
     CHECK_EQ(pthread_create(&thread, NULL, open_gates, &w), 0);
-    for (int i = 0; i < MANY(1000); i++) {
+    for (int i = 0; check_round(i, MANY(1000)); i++) {
         coir_runtime *rt = run_open(1);
 
         coir_counter_init(&w.gate);

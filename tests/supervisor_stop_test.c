@@ -361,7 +361,29 @@ static void the_end_of_a_run_says_how_the_root_ended(void)
     CHECK_EQ(coir_supervisor_run(&options, &o), COIR_EINVAL);
 }
 
-CHECK_MAIN(CASE(within_its_budget_a_child_is_asked_and_not_canceled), CASE(past_its_budget_it_is_canceled),
+/* Children that broke wait for an hour to be started again. */
+static void one_that_waits_can_be_removed_and_its_supervisor_stopped(void)
+{
+    coir_runtime *rt = run_open(2);
+    struct story story = STORY_INIT;
+    struct kid kids[] = {{.name = "a", .story = &story}, {.name = "b", .story = &story}};
+    coir_child_spec c[] = {kid_spec(&kids[0]), kid_spec(&kids[1])};
+    coir_supervisor_options o = supervisor_options(COIR_ONE_FOR_ONE, c, 2);
+    coir_supervisor *s;
+
+    o.backoff_ns = 3600 * COIR_SEC;
+    s = supervisor_open(rt, &o, NULL);
+    kid_end(&kids[0], 1);
+    await_state(s, "a", COIR_CHILD_WAITING);
+    CHECK_EQ(child_info(s, "b").state, COIR_CHILD_RUNNING);
+    CHECK_EQ(coir_supervisor_remove(s, child_info(s, "a").id), COIR_OK);
+    kid_end(&kids[1], 1);
+    await_state(s, "b", COIR_CHILD_WAITING);
+    CHECK_EQ(coir_supervisor_close(s, -1, NULL), COIR_OK);
+    run_close(rt);
+}
+
+CHECK_MAIN(CASE(one_that_waits_can_be_removed_and_its_supervisor_stopped), CASE(within_its_budget_a_child_is_asked_and_not_canceled), CASE(past_its_budget_it_is_canceled),
            CASE(waits_that_heed_no_cancel_are_interrupted),
            CASE(a_child_that_ignores_its_cancel_ends_all_above_it),
            CASE(one_that_is_stuck_in_its_start_is_not_started_again),

@@ -212,17 +212,10 @@ static void a_backoff_delays_one_child_and_no_other(void)
     begin = coir_now();
     kid_end(&kids[0], 1);
     kid_end(&kids[1], 1);
-    await_state(s, "a", COIR_CHILD_WAITING);
-    CHECK_EQ(child_info(s, "c").state, COIR_CHILD_RUNNING);
     kid_await(&kids[1], 2);
     kid_await(&kids[0], 2);
     CHECK(coir_now() - begin >= 30 * COIR_MS);
-    /* One that waits can be removed, and a supervisor stopped meanwhile. */
-    kid_end(&kids[0], 1);
-    await_state(s, "a", COIR_CHILD_WAITING);
-    CHECK_EQ(coir_supervisor_remove(s, child_info(s, "a").id), COIR_OK);
-    kid_end(&kids[1], 1);
-    await_state(s, "b", COIR_CHILD_WAITING);
+    CHECK_EQ(child_info(s, "c").starts, 1);
     CHECK_EQ(coir_supervisor_close(s, -1, NULL), COIR_OK);
     run_close(rt);
 }

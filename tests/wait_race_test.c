@@ -82,7 +82,7 @@ static void attack(coir_runtime *rt, wait_fn *wait)
 
     scribble(&c[0]);
     scribble(&c[1]);
-    for (int i = 0; i < rounds; i++) {
+    for (int i = 0; check_round(i, rounds); i++) {
         coir_counter *now = &c[i % 2];
 
         if (!CHECK(is_scribble(now)))
@@ -165,7 +165,7 @@ static void fight_often(void *unused)
     struct duel d = {.timed_out = 0};
 
     (void)unused;
-    for (int i = 0; i < fights; i++)
+    for (int i = 0; check_round(i, fights); i++)
         fight(&d, i % 50 * 40);
     CHECK(SLOW || (d.timed_out > 0 && d.timed_out < fights)); /* both have won */
 }
@@ -180,7 +180,7 @@ static void *fight_thread(void *arg)
     coir_runtime *rt = arg;
     struct duel d = {.timed_out = 0};
 
-    for (int i = 0; i < MANY(5000); i++) {
+    for (int i = 0; check_round(i, MANY(5000)); i++) {
         coir_counter job = COIR_COUNTER_INIT;
 
         coir_counter_init(&d.counter);
@@ -224,7 +224,7 @@ static void come_and_go(void *deadline)
 static void crowd(void *unused)
 {
     (void)unused;
-    for (int i = 0; i < MANY(2000); i++) {
+    for (int i = 0; check_round(i, MANY(2000)); i++) {
         coir_counter c = COIR_COUNTER_INIT;
         int64_t soon = coir_now() + i % 20 * 1000, later = soon + 5000;
 
@@ -283,7 +283,7 @@ static void a_threads_wait_without_deadline_never_times_out(void)
     rounds = MANY(20000);
     for (uintptr_t seed = 1; seed <= 3; seed++)
         threads_add(&all, wait_each_round, (void *)seed);
-    for (int round = 1; round <= rounds; round++) {
+    for (int round = 1; check_round(round, rounds + 1); round++) {
         coir_counter_init(&rally.counter);
         coir_counter_add(&rally.counter, 1);
         __atomic_store_n(&rally.returned, 0, __ATOMIC_RELAXED); /* carried by the next line */
@@ -293,6 +293,7 @@ static void a_threads_wait_without_deadline_never_times_out(void)
         while (__atomic_load_n(&rally.returned, __ATOMIC_ACQUIRE) < 3)
             sched_yield();
     }
+    __atomic_store_n(&rally.round, rounds, __ATOMIC_RELEASE); /* if it ended early: what is left, at once */
     threads_join(&all);
 }
 

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * wait_test.c - counters and all ways to wait for them: outcomes, deadlines, several waiters,
- * several counters, nesting, sleeping. What attacks the moment after the wait is in
- * wait_race_test.c.
+ * wait_test.c - counters and all ways to wait for them: outcomes, deadlines, several waiters, several
+ * counters, nesting, sleeping. What attacks the moment after the wait is in wait_race_test.c.
  */
 #include "run.h"
 
@@ -174,7 +173,7 @@ static void a_sleep_lasts_until_its_deadline(void)
 }
 
 struct nap {
-    int64_t until;
+    int64_t until, began;
     int *awake;
     int rank;
 };
@@ -183,25 +182,36 @@ static void nap(void *arg)
 {
     struct nap *n = arg;
 
+    n->began = coir_now();
     CHECK_EQ(coir_sleep_until(n->until), COIR_OK);
     CHECK(coir_now() >= n->until);
     n->rank = run_count(n->awake);
 }
 
-static void wake_in_order(void *unused)
+/* Whether all were asleep before the first was to wake. */
+static int wake_after(int64_t ns)
 {
     coir_counter c = COIR_COUNTER_INIT;
     struct nap naps[20];
-    int awake = 0;
-    int64_t start = coir_now() + 20 * COIR_MS;
+    int awake = 0, in_time = 1;
+    int64_t start = coir_now() + ns;
 
-    (void)unused;
     for (int i = 0; i < 20; i++)
-        naps[i] = (struct nap){start + (i * 7 % 20) * COIR_MS / 4, &awake, 0};
+        naps[i] = (struct nap){.until = start + (i * 7 % 20) * COIR_MS / 4, .awake = &awake};
     CHECK_EQ(coir_spawn_many(&c, nap, naps, sizeof naps[0], 20), COIR_OK);
     CHECK_EQ(coir_wait(&c), COIR_DONE);
     for (int i = 0; i < 20; i++)
+        in_time = in_time && naps[i].began < start;
+    for (int i = 0; i < 20 && in_time; i++)
         CHECK_EQ(naps[i].rank, i * 7 % 20 + 1);
+    return in_time;
+}
+
+static void wake_in_order(void *unused)
+{
+    (void)unused;
+    for (int64_t ns = 20 * COIR_MS; !wake_after(ns); ns *= 2)
+        ; /* the machine is busy */
 }
 
 static void sleepers_wake_in_the_order_of_their_deadlines(void)
@@ -335,7 +345,7 @@ static void any_of_children(void *unused)
 {
     coir_counter a = COIR_COUNTER_INIT, b = COIR_COUNTER_INIT, *both[] = {&a, &b};
     coir_counter gate = COIR_COUNTER_INIT;
-    struct nap soon = {coir_now() + COIR_MS, &passed, 0};
+    struct nap soon = {.until = coir_now() + COIR_MS, .awake = &passed};
     size_t which = 9;
 
     (void)unused;
@@ -445,7 +455,7 @@ static void block_in_turns(void *n)
 static void wait_above_blocked(void *unused)
 {
     coir_counter c = COIR_COUNTER_INIT;
-    struct nap soon = {coir_now() + COIR_MS, &passed, 0};
+    struct nap soon = {.until = coir_now() + COIR_MS, .awake = &passed};
     int n = 0;
 
     (void)unused;
