@@ -1178,7 +1178,7 @@ COIR_API COIR_MUST_USE int coir_event_wait_until(coir_event *event, int64_t dead
 COIR_API COIR_MUST_USE int coir_event_wait(coir_event *event);
 
 /*
- * Calls a function once, whoever comes first. If it panics, that is all: the once is poisoned.
+ * Calls a function once, whoever comes first. If it panics or fails, that is all: the once is poisoned.
  */
 typedef struct coir_once {
     uint64_t opaque[3];
@@ -1190,8 +1190,8 @@ typedef struct coir_once {
  *
  *   deadline   until when to wait for another's call; the caller's own is not cut short
  *
- * Returns     COIR_OK: fn has returned; COIR_EPOISONED: it has panicked, the caller's own call or an
- *             earlier one; COIR_EDEADLK (from inside of fn; or options.deadlock chose this wait); COIR_ETIMEDOUT; COIR_ECANCELED;
+ * Returns     COIR_OK: fn has returned; COIR_EPOISONED: it has panicked, or called coir_fail, in the
+ *             caller's own call or an earlier one; COIR_EDEADLK (from inside of fn; or options.deadlock chose this wait); COIR_ETIMEDOUT; COIR_ECANCELED;
  *             COIR_ENOMEM; COIR_EINVAL (fn NULL)
  * Suspends    while another calls, or if fn does
  * Cost        one load when fn has ended
