@@ -264,6 +264,7 @@ static int allocate(const coir_options *options, const coir_metrics *metrics,
     struct coir_runtime *rt;
 
     host_init(&host, options);
+    hostcall_guard_log(&host);
     rt = mem_alloc(&host, sizeof *rt);
     if (!rt)
         return COIR_ENOMEM;
@@ -319,6 +320,7 @@ int coir_open(const coir_options *options, coir_runtime **runtime)
     if (status != COIR_OK)
         return status;
     host_init(&host, &o);
+    hostcall_guard_log(&host);
     status = options_check(&host, &o);
     if (status == COIR_OK)
         status = check_support(&host, &o);

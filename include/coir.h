@@ -365,7 +365,7 @@ typedef struct coir_options {
 
     /* Called with one line of text, without newline: panics as they happen, limits met, choices
      * made at open. NULL: errors and warnings go to standard error. Called in normal context
-     * from any thread; must not suspend. */
+     * from any thread; one that suspends or panics aborts by name. */
     void (*log)(enum coir_log_level level, const char *text, void *log_arg);
     void *log_arg;
 
