@@ -416,7 +416,8 @@ int coir_close(coir_runtime *rt, int64_t drain_ns, coir_receipt *receipt)
     set_draining(rt, true);
     rt->stop_supervisors(rt, NULL);
     drained = (drain(rt, deadline_after(begin, drain_ns)) || cancel_all(rt, receipt)) &&
-              drain_domains(rt, deadline_after(coir_now(), drain_ns < 0 ? -1 : CANCEL_BUDGET_NS));
+              drain_domains(rt, deadline_after(coir_now(), drain_ns < 0 ? -1 : CANCEL_BUDGET_NS),
+                            receipt);
     if (!drained)
         receipt_name_left(rt, receipt);
     receipt->running = books_unfinished(rt, receipt->ended);

@@ -109,6 +109,7 @@ struct coir_domain {
     /* The tree: rt->domains_lock. */
     struct coir_domain *child, *next; /* first child; next sibling, or root of the runtime */
     bool busy;                  /* somebody is closing it */
+    struct coir_domain *also;   /* the next of those that the same caller closes at once; the closer's */
     struct coir_supervisor *supervisor; /* that runs in it (supervisor.c), or NULL */
 };
 

@@ -423,7 +423,9 @@ typedef struct coir_receipt {
                           `running`: they got COIR_ECANCELED */
     uint64_t owed;     /* counters that the jobs of `running` owe */
     unsigned left_count; /* jobs named below */
-    coir_job_info left[COIR_LEFT_MAX]; /* of `running`, the first that were found */
+    coir_job_info left[COIR_LEFT_MAX]; /* of `running`, the first that were found; and jobs of domains that a
+                                          plain thread runs (COIR_FULL_RUN; worker -1), which `running`,
+                                          as `ended`, leaves out: the runtime has not accepted them */
 } coir_receipt;
 
 /*
