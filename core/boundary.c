@@ -279,6 +279,7 @@ static NOINLINE void enter_scope(struct job *j)
 {
     job_id(j); /* now, for others may read it */
     j->obligations = NULL;
+    j->stall_ns = j->scope->domain->stall_ns;
     scope_enter(j->scope, &j->member);
 }
 

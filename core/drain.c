@@ -23,6 +23,7 @@
 #include "hostcall.h"
 #include "obligation.h"
 #include "spawn.h"
+#include "stall_limit.h"
 #include "stuck.h"
 #include "wait.h"
 
@@ -177,6 +178,7 @@ static void unlink_domain(struct coir_domain *d)
     while (*at != d)
         at = &(*at)->next;
     *at = d->next;
+    stall_limit_leave(d);
 }
 
 /* A domain without domains below it: its end. Its books go to the parent, or to *books. */
