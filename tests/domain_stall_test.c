@@ -20,6 +20,17 @@ static int named[KINDS];      /* lines that name it */
 static int64_t after_ms[KINDS]; /* of the last, what it says */
 static int silent;            /* lines that say that there is no backtrace */
 
+/* The watcher tells; what it has written before is seen by who reads the number. */
+static void told(int *n)
+{
+    __atomic_add_fetch(n, 1, __ATOMIC_RELEASE);
+}
+
+static int read_told(const int *n)
+{
+    return __atomic_load_n(n, __ATOMIC_ACQUIRE);
+}
+
 static void on_line(enum coir_log_level level, const char *text, void *unused)
 {
     const char *ms = strstr(text, "suspended for ");
@@ -28,19 +39,19 @@ static void on_line(enum coir_log_level level, const char *text, void *unused)
     (void)level;
     (void)unused;
     if (strstr(text, "no backtrace"))
-        run_count(&silent);
+        told(&silent);
     for (int i = 0; i < KINDS; i++) {
         snprintf(word, sizeof word, "(%s,", names[i]);
         if (!ms || !strstr(text, word))
             continue;
         after_ms[i] = strtoll(ms + strlen("suspended for "), NULL, 10);
-        run_count(&named[i]);
+        told(&named[i]);
     }
 }
 
 static void until_named(int kind)
 {
-    while (!__atomic_load_n(&named[kind], __ATOMIC_ACQUIRE))
+    while (!read_told(&named[kind]))
         sched_yield();
 }
 
@@ -107,8 +118,8 @@ static void only_one_is_named(coir_domain *patient, coir_domain *impatient)
     stall_in(impatient, IMPATIENT);
     until_named(IMPATIENT);
     until_time(coir_now() + 4 * SHORT_NS);
-    CHECK_EQ(named[PATIENT], 0);
-    CHECK_EQ(named[IMPATIENT], 1); /* once */
+    CHECK_EQ(read_told(&named[PATIENT]), 0);
+    CHECK_EQ(read_told(&named[IMPATIENT]), 1); /* once */
     CHECK(after_ms[IMPATIENT] >= SHORT_NS / COIR_MS);
     CHECK_EQ(coir_stats_read(rt, &s), COIR_OK);
     CHECK_EQ(s.stalls, 1);
@@ -232,7 +243,7 @@ static void a_job_in_its_callers_place_has_its_own_domains(void)
     run_until(&filler.started);
     CHECK_EQ(coir_domain_submit(caller, NULL, submit_in_place, &p), COIR_OK);
     until_named(IMPATIENT);
-    CHECK_EQ(named[PATIENT], 0);
+    CHECK_EQ(read_told(&named[PATIENT]), 0);
     run_set(&filler.go);
     close_all();
 }
@@ -256,10 +267,10 @@ static void a_job_that_takes_no_signal_has_its_domains(void)
     run_until(&held[PATIENT]);
     CHECK_EQ(coir_domain_submit(open_domain(NULL, SHORT_NS), NULL, stall_deaf,
                                 (void *)(uintptr_t)IMPATIENT), COIR_OK);
-    while (!__atomic_load_n(&silent, __ATOMIC_ACQUIRE))
+    while (!read_told(&silent))
         sched_yield();
     until_time(coir_now() + 4 * SHORT_NS);
-    CHECK_EQ(silent, 1);
+    CHECK_EQ(read_told(&silent), 1);
     close_all();
 }
 
