@@ -26,11 +26,21 @@
 
 #define THREAD_FRAMES (UINT64_C(64) << 10)
 
+/* What reads frames that have been left must make no call, which would run on them. ThreadSanitizer makes one
+ * of each read, so there it is a function of its own that is not instrumented. */
+#if defined(COIR_TSAN) && defined(__clang__)
+#define ON_LEFT_FRAMES NOINLINE __attribute__((disable_sanitizer_instrumentation))
+#elif defined(COIR_TSAN)
+#define ON_LEFT_FRAMES NOINLINE __attribute__((no_sanitize("thread")))
+#else
+#define ON_LEFT_FRAMES inline __attribute__((always_inline))
+#endif
+
 /* Where the frames that the job has left can begin. How large a plain thread's stack is nobody knows
  * here; to keep some memory below it that is no frame costs nothing. */
 static inline __attribute__((always_inline)) uintptr_t lowest_frame(const struct job *j, bool raised)
 {
-    const struct worker *w = worker_here();
+    const struct worker *w = worker_tls;
 
     if (raised)
         return j->raised_at;
@@ -203,13 +213,13 @@ static COLD int end_slowly(struct job *j, void *exception, uintptr_t frame)
 
 /* Whether the end is more than a return. An exception has landed only if the job is raising: whoever
  * raises one says so before a frame goes (panic.c). */
-static inline bool ends_slowly(const struct job *j)
+static inline __attribute__((always_inline)) bool ends_slowly(const struct job *j)
 {
     return ((uintptr_t)j->held | (uintptr_t)j->owned | j->ends_slowly) != 0;
 }
 
 /* Calls the job in its boundary. Kept apart from the settling so that its frame is the job's. */
-static inline __attribute__((always_inline)) int call(struct job *j, struct job **slot)
+static ON_LEFT_FRAMES int call(struct job *j, struct job **slot)
 {
     void *exception;
     int outcome = COIR_DONE;
@@ -269,6 +279,7 @@ static NOINLINE void enter_scope(struct job *j)
 {
     job_id(j); /* now, for others may read it */
     j->obligations = NULL;
+    j->stall_ns = j->scope->domain->stall_ns;
     scope_enter(j->scope, &j->member);
 }
 

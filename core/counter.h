@@ -80,7 +80,8 @@ static inline bool counter_canceled(struct counter *c)
 }
 
 /* The job that owns it (job.c). Only that job's answer is exact; others learn that it is not theirs. */
-static inline struct job *counter_owner(struct counter *c)
+/* Inlined for sure: see ON_LEFT_FRAMES in boundary.c. */
+static inline __attribute__((always_inline)) struct job *counter_owner(struct counter *c)
 {
     return atomic_load_explicit(&c->owner, memory_order_relaxed); /* own write, or a mere "no" */
 }

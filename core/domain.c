@@ -17,6 +17,7 @@
 
 #include "hostcall.h"
 #include "spawn.h"
+#include "stall_limit.h"
 #include "wait.h"
 
 #define WINDOW_DEFAULT_NS (10 * COIR_SEC)
@@ -41,7 +42,7 @@ static int copy_options(const coir_domain_options *given, coir_domain_options *o
     if (o->faults_also && o->faults != COIR_FAULTS_CONTAIN)
         return COIR_EINVAL;
     if (o->full_wait_ns < 0 || o->deadline_ns < 0 || o->panics_window_ns < 0 || o->probe_ns < 0 ||
-        o->probe_late_ns < 0 ||
+        o->probe_late_ns < 0 || o->stall_ns < 0 || (o->stall_ns && o->stall_ns < COIR_MS) ||
         o->panics_max > BREAKER_FAILURES_MAX || (unsigned)o->full > COIR_FULL_RUN ||
         (unsigned)o->faults > COIR_FAULTS_CONTAIN || o->faults_also > COIR_FAULTS_ALSO_ALL ||
         o->jobs_max > UINT64_C(1) << 40 || o->stacks_max > UINT64_C(1) << 40 ||
@@ -57,6 +58,11 @@ static int check_support(struct coir_runtime *rt, const coir_domain_options *o)
         host_log(&rt->host, COIR_LOG_ERROR, "a domain's %s needs panics to be contained, options.panic "
                  "forbids it", o->panics_max ? "panics_max" : "faults");
         return COIR_EPOLICY;
+    }
+    if (o->stall_ns && !rt->options.stall_ns) {
+        host_log(&rt->host, COIR_LOG_ERROR, "a domain has stall_ns, but the runtime was opened without "
+                 "options.stall_ns: nobody watches");
+        return COIR_ENOTSUP;
     }
     if (o->faults == COIR_FAULTS_NONE)
         return COIR_OK;
@@ -104,6 +110,7 @@ static struct coir_domain *make(struct coir_runtime *rt, struct coir_domain *par
     d->stacks_max = o->stacks_max;
     d->stacks_at = o->stacks_max ? d : parent ? parent->stacks_at : NULL;
     d->contained = contained(rt, parent, o);
+    d->stall_ns = stall_limit(rt, parent, o->stall_ns);
     snprintf(d->name, sizeof d->name, "%s", o->name ? o->name : "domain");
     breaker_init(&d->breaker, o->panics_max,
                  o->panics_window_ns ? o->panics_window_ns : WINDOW_DEFAULT_NS,
@@ -117,15 +124,18 @@ static bool link_domain(struct coir_domain *d)
 {
     struct coir_runtime *rt = d->rt;
     struct coir_domain **head = d->parent ? &d->parent->child : &rt->domains;
-    bool open;
+    bool open, sooner = false;
 
     lock_take(&rt->domains_lock);
     open = d->parent ? !domain_is_closing(d->parent) : !runtime_flag(&rt->draining);
     if (open) {
         d->next = *head;
         *head = d;
+        sooner = stall_limit_enter(d);
     }
     lock_drop(&rt->domains_lock);
+    if (sooner)
+        rt->stall_sooner(rt);
     return open;
 }
 

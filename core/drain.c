@@ -10,8 +10,9 @@
  *             other half. Then whoever waits for the jobs that are left is told (stuck.c).
  *   finalize  from the leaves up: finalizers, obligations, the books go to the parent, the memory goes.
  *
- * One closer at a time: it claims the subtree by `busy`, under the tree's lock. After COIR_ETIMEDOUT the
- * claim is given up, but the domain stays closed to outsiders and canceled.
+ * coir_close takes all roots through these steps together, so they are a list (`also`); a domain that is
+ * closed alone is a list of one. One closer at a time: it claims the subtree by `busy`, under the tree's lock.
+ * After COIR_ETIMEDOUT the claim is given up, but the domain stays closed to outsiders and canceled.
  */
 #include "drain.h"
 
@@ -22,6 +23,7 @@
 #include "hostcall.h"
 #include "obligation.h"
 #include "spawn.h"
+#include "stall_limit.h"
 #include "stuck.h"
 #include "wait.h"
 
@@ -86,40 +88,66 @@ static void await_visitors(struct coir_domain *d)
         await_visitors(child);
 }
 
+static void ask(struct coir_domain *first)
+{
+    for (struct coir_domain *d = first; d; d = d->also) {
+        d->rt->stop_supervisors(d->rt, d);
+        domain_turn_away(d, COIR_ESHUTDOWN);
+    }
+    for (struct coir_domain *d = first; d; d = d->also)
+        await_visitors(d);
+}
+
 /* ------------------------------------------------------------------------------ drain, cancel */
 
 /* COIR_OK when all jobs have ended, COIR_ETIMEDOUT, COIR_ECANCELED (the caller is), COIR_ENOMEM. */
-static int drain(struct coir_domain *d, int64_t deadline)
+static int drain_one(struct coir_domain *d, int64_t deadline)
 {
     int status = coir_wait_until((coir_counter *)(void *)&d->jobs, deadline);
 
     return status >= 0 ? COIR_OK : status;
 }
 
+/* The same for all of them: that of the first which has not ended. */
+static int drain(struct coir_domain *first, int64_t deadline)
+{
+    int status = COIR_OK;
+
+    for (struct coir_domain *d = first; d && status == COIR_OK; d = d->also)
+        status = drain_one(d, deadline);
+    return status;
+}
+
 /* A caller that is canceled itself goes on; waits are not interrupted twice. */
-static int drain_uninterrupted(struct coir_domain *d, int64_t deadline)
+static int drain_uninterrupted(struct coir_domain *first, int64_t deadline)
 {
     int status;
 
     do
-        status = drain(d, deadline);
+        status = drain(first, deadline);
     while (status == COIR_ECANCELED && coir_now() < deadline);
     return status == COIR_ECANCELED ? COIR_ETIMEDOUT : status;
 }
 
-static int cancel(struct coir_domain *d, coir_domain_receipt *receipt)
+/* Those that have not ended, all within one budget. */
+static int cancel(struct coir_domain *first, coir_domain_receipt *receipt)
 {
     int64_t end = coir_now() + CANCEL_BUDGET_NS;
     int status;
 
-    hostcall_cancel_requested(d->rt, COIR_CANCEL_DOMAIN_CLOSE);
-    receipt->canceled += domain_cancel(d);
-    status = drain_uninterrupted(d, end - CANCEL_BUDGET_NS / 2);
+    for (struct coir_domain *d = first; d; d = d->also) {
+        if (!domain_in_flight(d))
+            continue;
+        hostcall_cancel_requested(d->rt, COIR_CANCEL_DOMAIN_CLOSE);
+        receipt->canceled += domain_cancel(d);
+    }
+    status = drain_uninterrupted(first, end - CANCEL_BUDGET_NS / 2);
     if (status != COIR_ETIMEDOUT)
         return status;
-    receipt->canceled += wait_wake_domain(d);
-    spawn_drop_canceled(d->rt);
-    return drain_uninterrupted(d, end);
+    for (struct coir_domain *d = first; d; d = d->also)
+        receipt->canceled += wait_wake_domain(d);
+    spawn_drop_canceled(first->rt);
+    return drain_uninterrupted(first, end);
 }
 
 /* ----------------------------------------------------------------------------------- finalize */
@@ -150,6 +178,7 @@ static void unlink_domain(struct coir_domain *d)
     while (*at != d)
         at = &(*at)->next;
     *at = d->next;
+    stall_limit_leave(d);
 }
 
 /* A domain without domains below it: its end. Its books go to the parent, or to *books. */
@@ -222,29 +251,43 @@ static void write_unfinished(struct coir_domain *d, coir_domain_receipt *r)
     r->running = domain_in_flight(d);
 }
 
-static int close_claimed(struct coir_domain *d, int64_t deadline, coir_domain_receipt *r)
+/* Ends one that has drained; it stays if it has not. status: of the drain of all. */
+static int end(struct coir_domain *d, int status, int64_t asked, coir_domain_receipt *r, int64_t *begin)
 {
-    int64_t request = coir_now(), begin = request;
-    int status;
-
-    d->rt->stop_supervisors(d->rt, d);
-    domain_turn_away(d, COIR_ESHUTDOWN);
-    await_visitors(d);
-    status = drain(d, deadline);
-    if (status == COIR_ETIMEDOUT || status == COIR_ECANCELED) {
-        begin_phase(r, COIR_PHASE_CANCEL, &begin);
-        status = cancel(d, r);
-    }
-    hostcall_domain_drained(d->rt, d->name, coir_now() - request, status);
+    if (status != COIR_OK && drain_one(d, 0) == COIR_OK)
+        status = COIR_OK; /* it was others that have not */
+    hostcall_domain_drained(d->rt, d->name, coir_now() - asked, status);
     if (status == COIR_OK) {
-        begin_phase(r, COIR_PHASE_FINALIZE, &begin);
+        if (r->phase != COIR_PHASE_FINALIZE)
+            begin_phase(r, COIR_PHASE_FINALIZE, begin);
         finish_all(d, r);
     } else {
         write_unfinished(d, r);
         give_up_claim(d);
     }
-    r->phase_ns[r->phase] = coir_now() - begin;
     return status;
+}
+
+/* Of several, the receipt has all that was canceled, told and named, and else the figures of the last. */
+static int close_claimed(struct coir_domain *first, int64_t deadline, coir_domain_receipt *r)
+{
+    int64_t asked = coir_now(), begin = asked;
+    int status = drain(first, deadline), worst = COIR_OK;
+    struct coir_domain *next;
+
+    if (status == COIR_ETIMEDOUT || status == COIR_ECANCELED) {
+        begin_phase(r, COIR_PHASE_CANCEL, &begin);
+        status = cancel(first, r);
+    }
+    for (struct coir_domain *d = first; d; d = next) {
+        int own;
+
+        next = d->also; /* d may go */
+        own = end(d, status, asked, r, &begin);
+        worst = own == COIR_OK ? worst : own;
+    }
+    r->phase_ns[r->phase] = coir_now() - begin;
+    return worst;
 }
 
 int coir_domain_close(coir_domain *d, int64_t drain_ns, coir_domain_receipt *receipt)
@@ -259,6 +302,8 @@ int coir_domain_close(coir_domain *d, int64_t drain_ns, coir_domain_receipt *rec
         return COIR_EBUSY;
     receipt = receipt ? receipt : &own;
     memset(receipt, 0, sizeof *receipt);
+    d->also = NULL;
+    ask(d);
     return close_claimed(d, drain_ns < 0 ? COIR_NEVER : time_after(coir_now(), drain_ns), receipt);
 }
 
@@ -288,42 +333,55 @@ int coir_domain_finalizer(coir_domain *d, coir_fn *fn, void *arg)
     return status;
 }
 
-/* A root of the runtime, claimed; NULL: none is left, or *busy. The runtime is draining: that was set
- * before the lock was taken, so whoever opens one either has linked it or sees the flag. */
-static struct coir_domain *claim_root(struct coir_runtime *rt, bool *busy)
+/* Claims the roots that nobody else is closing, puts them into the list and asks them to end. False: there are
+ * others. The runtime is draining: that was set before the lock is taken, so whoever opens a root either has
+ * linked it or sees the flag. */
+static bool claim_roots(struct coir_runtime *rt, struct coir_domain **first, size_t *claimed)
 {
-    struct coir_domain *d;
+    size_t roots = 0, before = *claimed;
 
-    *busy = false;
     lock_take(&rt->domains_lock);
-    d = rt->domains;
-    if (d && any_busy(d)) {
-        *busy = true;
-        d = NULL;
-    }
-    if (d)
+    for (struct coir_domain *d = rt->domains; d; d = d->next) {
+        roots++;
+        if (any_busy(d))
+            continue;
         claim_all(d, true);
+        d->also = *first;
+        *first = d;
+        ++*claimed;
+    }
     lock_drop(&rt->domains_lock);
-    return d;
+    if (*claimed > before)
+        ask(*first);
+    return *claimed == roots;
 }
 
-bool drain_domains(struct coir_runtime *rt, int64_t deadline)
+/* What the runtime's receipt has to say of its domains: jobs that plain threads run are in no other books. */
+static void add_to_receipt(const coir_domain_receipt *sum, coir_receipt *receipt)
 {
-    coir_domain_receipt receipt;
-    struct coir_domain *d;
-    unsigned turns = 0;
-    bool busy;
+    receipt->canceled += sum->canceled;
+    receipt->told += sum->told;
+    for (unsigned i = 0; i < sum->stuck_count && receipt->left_count < COIR_LEFT_MAX; i++) {
+        const coir_stuck *s = &sum->stuck[i];
 
-    while ((d = claim_root(rt, &busy)) || busy) {
-        if (busy && coir_now() >= deadline)
-            return false;
-        if (busy) {
-            pause_for_others(&turns);
-            continue;
-        }
-        memset(&receipt, 0, sizeof receipt);
-        if (close_claimed(d, deadline, &receipt) != COIR_OK)
-            return false;
+        receipt->left[receipt->left_count++] =
+            (coir_job_info){.job = s->job, .fn = s->fn, .worker = -1};
     }
-    return true;
+}
+
+/* All at once: one that does not end keeps no other from it, and all share the budget. */
+bool drain_domains(struct coir_runtime *rt, int64_t deadline, coir_receipt *receipt)
+{
+    struct coir_domain *first = NULL;
+    coir_domain_receipt sum = {0};
+    size_t claimed = 0;
+    unsigned turns = 0;
+    bool all;
+
+    while (!(all = claim_roots(rt, &first, &claimed)) && coir_now() < deadline)
+        pause_for_others(&turns);
+    if (first && close_claimed(first, deadline, &sum) != COIR_OK)
+        all = false;
+    add_to_receipt(&sum, receipt);
+    return all;
 }

@@ -66,6 +66,21 @@ void hostcall_panic_hook(struct coir_runtime *rt, const coir_failure *f)
     end(&h, name);
 }
 
+static void call_log(const struct host *h, enum coir_log_level level, const char *text)
+{
+    static const char name[] = "the log callback";
+    struct hostcall call;
+
+    begin(&call, name);
+    h->log(level, text, h->log_arg);
+    end(&call, name);
+}
+
+void hostcall_guard_log(struct host *h)
+{
+    h->call_log = call_log;
+}
+
 /* ------------------------------------------------------------------------------------- metrics */
 
 #define METRIC(rt, callback, ...)                                                                  \

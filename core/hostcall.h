@@ -7,6 +7,9 @@
 
 #include "state.h"
 
+/* From now on who logs through h is checked: the callback must neither suspend nor panic. */
+void hostcall_guard_log(struct host *h);
+
 /* Calls the runtime's panic hook, if there is one. rt NULL: nothing. */
 void hostcall_panic_hook(struct coir_runtime *rt, const coir_failure *f);
 

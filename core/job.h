@@ -79,6 +79,7 @@ struct job {
     /* Of a job of a domain. */
     struct member member;     /* in the domain's list; scope->domain->lock */
     struct obligation *obligations; /* bound to it; scope->domain->lock */
+    int64_t stall_ns;         /* the domain's, for those who must not follow scope (peek.c) */
 
     struct eh_globals eh;     /* C++ exception globals at its entry; coir_try's only, else zero */
 

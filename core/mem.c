@@ -71,5 +71,8 @@ void host_log(const struct host *h, enum coir_log_level level, const char *forma
     va_start(args, format);
     vsnprintf(line, sizeof line, format, args);
     va_end(args);
-    h->log(level, line, h->log_arg);
+    if (h->call_log)
+        h->call_log(h, level, line);
+    else
+        h->log(level, line, h->log_arg);
 }

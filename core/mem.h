@@ -16,6 +16,9 @@ struct host {
     void *alloc_arg;
     void (*log)(enum coir_log_level level, const char *text, void *arg);
     void *log_arg;
+    /* Calls log with a line. Set by the row of hostcall.c, which knows what the host's code must not do; NULL:
+     * it is just called. */
+    void (*call_log)(const struct host *h, enum coir_log_level level, const char *text);
     bool own_alloc; /* the user gave an allocator: stacks come from it as well */
 };
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * once.c - a function that is called once, whoever comes first; the others wait for its end.
+ * One that panics or fails has not done what it was called for: the once is BROKEN for good.
  *
  * Invariants (W1 to W4 are in waitq.c)
  *   O1  From the end of the call on the word is DONE or BROKEN. Later callers only look at it; those

@@ -23,11 +23,13 @@ UNSANITIZED static const volatile struct job *checked(const volatile struct fibe
     return (const volatile struct job *)address;
 }
 
-UNSANITIZED static void note(struct peek *p, const volatile struct job *j)
+UNSANITIZED static void note(struct peek *p, const volatile struct job *j,
+                                 int64_t stall_ns)
 {
     unsigned i = p->depth < PEEK_JOBS ? p->depth : PEEK_JOBS - 1;
 
-    p->job[i] = (struct peek_job){j->fn, j->name, j->id, j->owed_to};
+    p->job[i] = (struct peek_job){j->fn, j->name, j->id, j->owed_to,
+                                   j->scope ? j->stall_ns : stall_ns};
     p->depth++;
 }
 
@@ -47,7 +49,7 @@ UNSANITIZED bool peek_worker(struct worker *w, struct peek *p)
         return false;
     for (j = checked(f, (uintptr_t)f->job); j && (uintptr_t)j > above; j = checked(f, (uintptr_t)j->outer)) {
         if (!j->is_try)
-            note(p, j);
+            note(p, j, seen->runtime->options.stall_ns);
         above = (uintptr_t)j; /* outer records lie higher: the walk ends */
     }
     atomic_thread_fence(memory_order_acquire); /* and last */

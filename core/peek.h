@@ -24,6 +24,7 @@ struct peek {
         const char *name;
         uint64_t id;            /* 0: it has none yet */
         struct counter *owed_to; /* not to be followed */
+        int64_t stall_ns;       /* how long it may go on without suspending; 0: nobody watches */
     } job[PEEK_JOBS];
 };
 

@@ -58,6 +58,7 @@ static void note_job(struct probe *p, struct coir_runtime *rt, struct job *j)
 
     p->fn = j->fn;
     p->job = job_id_held(rt, j); /* the thread that holds it is this one */
+    p->stall_ns = j->scope ? j->stall_ns : rt->options.stall_ns;
     while (j->name && n < sizeof p->name - 1 && j->name[n]) {
         p->name[n] = j->name[n];
         n++;

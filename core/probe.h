@@ -16,6 +16,7 @@ struct probe {
     struct progress at;     /* where the worker was when it answered */
     coir_fn *fn;            /* of its innermost job; NULL: it ran none */
     uint64_t job;
+    int64_t stall_ns;       /* how long it may go on without suspending */
     char name[PROBE_NAME_BYTES]; /* cut to fit; "": none */
     unsigned frames;
     uintptr_t pc[PROBE_FRAMES]; /* innermost first; the others are return addresses */

@@ -52,6 +52,6 @@ void receipt_name_left(struct coir_runtime *rt, coir_receipt *receipt)
         host_log(&rt->host, COIR_LOG_WARNING, "no memory to find all who wait for jobs that do not end");
     receipt->owed = graph_owed(&g);
     runtime_each_open(tell_fibers, &t);
-    receipt->told = t.told + thread_wake(owed, &g);
+    receipt->told += t.told + thread_wake(owed, &g);
     graph_fini(&g);
 }

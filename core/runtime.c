@@ -264,6 +264,7 @@ static int allocate(const coir_options *options, const coir_metrics *metrics,
     struct coir_runtime *rt;
 
     host_init(&host, options);
+    hostcall_guard_log(&host);
     rt = mem_alloc(&host, sizeof *rt);
     if (!rt)
         return COIR_ENOMEM;
@@ -319,6 +320,7 @@ int coir_open(const coir_options *options, coir_runtime **runtime)
     if (status != COIR_OK)
         return status;
     host_init(&host, &o);
+    hostcall_guard_log(&host);
     status = options_check(&host, &o);
     if (status == COIR_OK)
         status = check_support(&host, &o);
@@ -414,7 +416,8 @@ int coir_close(coir_runtime *rt, int64_t drain_ns, coir_receipt *receipt)
     set_draining(rt, true);
     rt->stop_supervisors(rt, NULL);
     drained = (drain(rt, deadline_after(begin, drain_ns)) || cancel_all(rt, receipt)) &&
-              drain_domains(rt, deadline_after(coir_now(), drain_ns < 0 ? -1 : CANCEL_BUDGET_NS));
+              drain_domains(rt, deadline_after(coir_now(), drain_ns < 0 ? -1 : CANCEL_BUDGET_NS),
+                            receipt);
     if (!drained)
         receipt_name_left(rt, receipt);
     receipt->running = books_unfinished(rt, receipt->ended);

@@ -83,6 +83,7 @@ struct coir_domain {
     uint64_t stacks_max;        /* jobs that may be parked; 0: no limit */
     struct coir_domain *stacks_at; /* this or the nearest above that has such a limit, or NULL */
     char name[DOMAIN_NAME_BYTES];
+    int64_t stall_ns;           /* how long its jobs may go on without suspending (stall_limit.c); 0: nobody watches */
     struct child *supervised;   /* whose domain it is (supervised.c), or NULL; set before it has jobs */
 
     /* Read at each job's start, written when something is wrong. */
@@ -109,6 +110,7 @@ struct coir_domain {
     /* The tree: rt->domains_lock. */
     struct coir_domain *child, *next; /* first child; next sibling, or root of the runtime */
     bool busy;                  /* somebody is closing it */
+    struct coir_domain *also;   /* the next of those that the same caller closes at once; the closer's */
     struct coir_supervisor *supervisor; /* that runs in it (supervisor.c), or NULL */
 };
 

@@ -8,8 +8,12 @@
  * A stall costs the job that stalls nothing until it is looked at. A worker counts its turns and its
  * switches anyway, and one of the two moves between any two jobs and at every suspension: if both are
  * the same as a while ago, and the worker is not asleep, it has been in one job all that time. After
- * half of options.stall_ns it is asked to yield (coir_checkpoint), after all of it it is named, with an
+ * half of the job's limit it is asked to yield (coir_checkpoint), after all of it it is named, with an
  * answer of its own (probe.c). What is queued behind it can be stolen, as always.
+ *
+ * The limit is the domain's, or options.stall_ns. How often to look tells the shortest that is open
+ * (stall_limit.c); whether a job has come to its own tells its record, read while it runs (peek.c), and in
+ * the end the job itself. So a job of a patient domain gets no signal for the sake of others.
  *
  * Deadlocks are looked for when the last worker goes to sleep, and every second; but only if some fiber
  * has parked since the last look, for nothing else makes a cycle.
@@ -26,6 +30,7 @@
 #include "deadlock.h"
 #include "hostcall.h"
 #include "probe.h"
+#include "stall_limit.h"
 #include "wait.h"
 
 #define LOOK_MAX_NS (100 * COIR_MS)   /* between two looks at the workers, at most */
@@ -49,7 +54,6 @@ enum told { TOLD_NOTHING, TOLD_REST, TOLD_MISSING };
 struct stall {
     struct coir_runtime *rt;
     int signal;              /* 0: stalls are not watched */
-    int64_t stall_ns;
     bool has_thread;
     pthread_t thread;
     _Atomic uint32_t word;   /* a futex: bumped to end a sleep */
@@ -137,8 +141,9 @@ static void name_silent(struct stall *s, struct worker *w, const struct watched 
     host_log(&s->rt->host, COIR_LOG_WARNING, "stall:   no backtrace: its thread takes no signal now");
 }
 
-/* It may have gone on meanwhile: then it is not named. */
-static void name(struct stall *s, struct worker *w, const struct watched *v)
+/* It may have gone on meanwhile: then it is not named. False: another job of its stack has gone on, whose
+ * limit is longer. */
+static bool name(struct stall *s, struct worker *w, const struct watched *v)
 {
     int64_t now = coir_now(), ns = now - v->since;
     const struct probe *p = w->probe;
@@ -146,15 +151,28 @@ static void name(struct stall *s, struct worker *w, const struct watched *v)
     if (!probe_ask(w, s->signal, now + ANSWER_NS)) {
         name_silent(s, w, v, ns);
     } else if (p->fn && progress_same(p->at, v->at)) {
+        if (ns < p->stall_ns)
+            return false;
         log_stall(s, w, &(coir_job_info){.job = p->job, .name = p->name, .fn = p->fn}, ns);
         log_frames(s, p);
     }
+    return true;
+}
+
+/* The limit of the job that the worker is in; the runtime's own, if it has gone on. */
+static int64_t limit_of(struct worker *w, const struct watched *v)
+{
+    struct peek p;
+
+    if (!peek_worker(w, &p) || !progress_same(p.at, v->at))
+        return w->runtime->options.stall_ns;
+    return p.job[0].stall_ns;
 }
 
 static void look_at(struct stall *s, struct worker *w, struct watched *v)
 {
     struct progress at = peek_progress(w);
-    int64_t now = coir_now();
+    int64_t now = coir_now(), limit;
     bool awake = atomic_load_explicit(&w->busy_tick, memory_order_relaxed) != 0; /* a hint */
 
     if (!awake || !progress_same(at, v->at)) {
@@ -163,14 +181,15 @@ static void look_at(struct stall *s, struct worker *w, struct watched *v)
         v->asked = v->named = false;
         return;
     }
-    if (!v->asked && now - v->since >= s->stall_ns / 2) {
+    if (v->named || now - v->since < stall_limit_least(s->rt) / 2)
+        return;
+    limit = limit_of(w, v);
+    if (!v->asked && now - v->since >= limit / 2) {
         v->asked = true;
         worker_ask(w, ASK_YIELD);
     }
-    if (!v->named && now - v->since >= s->stall_ns) {
-        v->named = true;
-        name(s, w, v);
-    }
+    if (now - v->since >= limit)
+        v->named = name(s, w, v);
 }
 
 /* ----------------------------------------------------------------------------------- deadlocks */
@@ -275,6 +294,18 @@ static void look_for_deadlocks(struct stall *s)
     s->next_look = now + (spent > DEADLOCK_MIN_NS ? spent : DEADLOCK_MIN_NS);
 }
 
+static void wake(struct stall *s)
+{
+    atomic_fetch_add_explicit(&s->word, 1, memory_order_release); /* WORD */
+    futex_wake(&s->word, 1);
+}
+
+/* Somebody has opened a domain whose limit is shorter than all others. */
+static void on_sooner(struct coir_runtime *rt)
+{
+    wake(rt->stall);
+}
+
 /* A worker that is idle, the last of them. */
 static void on_all_idle(struct coir_runtime *rt)
 {
@@ -282,15 +313,14 @@ static void on_all_idle(struct coir_runtime *rt)
 
     if (atomic_exchange_explicit(&s->all_idle, true, memory_order_relaxed)) /* a hint, told once */
         return;
-    atomic_fetch_add_explicit(&s->word, 1, memory_order_release); /* WORD */
-    futex_wake(&s->word, 1);
+    wake(s);
 }
 
 /* ------------------------------------------------------------------------------------ the thread */
 
 static int64_t look_interval(const struct stall *s)
 {
-    int64_t ns = s->signal ? s->stall_ns / LOOKS_PER_STALL : COIR_SEC;
+    int64_t ns = s->signal ? stall_limit_least(s->rt) / LOOKS_PER_STALL : COIR_SEC;
 
     return s->signal && ns > LOOK_MAX_NS ? LOOK_MAX_NS : ns;
 }
@@ -338,7 +368,6 @@ int stall_open(struct coir_runtime *rt)
     if (!s)
         return COIR_ENOMEM;
     s->rt = rt;
-    s->stall_ns = o->stall_ns;
     if (o->stall_ns) {
         s->signal = o->stall_signal ? o->stall_signal : SIGURG;
         status = probe_open(s->signal);
@@ -349,6 +378,8 @@ int stall_open(struct coir_runtime *rt)
         mem_free(&rt->host, s);
         return status;
     }
+    atomic_store_explicit(&rt->stall_least, o->stall_ns, memory_order_relaxed); /* nobody looks yet */
+    rt->stall_sooner = on_sooner;
     rt->all_idle = o->deadlock != COIR_DEADLOCK_NONE ? on_all_idle : NULL;
     rt->stall = s;
     return COIR_OK;
@@ -393,8 +424,7 @@ void stall_stop(struct coir_runtime *rt)
     if (!s || !s->has_thread)
         return;
     atomic_store_explicit(&s->stopping, true, memory_order_release); /* WORD */
-    atomic_fetch_add_explicit(&s->word, 1, memory_order_release);    /* WORD */
-    futex_wake(&s->word, 1);
+    wake(s);
     pthread_join(s->thread, NULL);
     s->has_thread = false;
 }

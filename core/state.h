@@ -90,10 +90,13 @@ struct coir_runtime {
     uint64_t signals;          /* that its fibers have asked for; guarded by signals.c */
     struct stall *stall;       /* who watches it, or NULL (stall.c) */
     _Atomic uint64_t stalls;   /* a figure */
+    _Atomic int64_t stall_least; /* the shortest stall limit that is open (stall_limit.c); 0: nobody watches */
+    uint64_t stall_least_of;   /* domains that have it; domains_lock */
 
     /* Set by rows above, called by rows below them. */
     void (*run)(struct fiber *self, struct work *item); /* a job in its boundary; may write *item */
     void (*idle)(struct coir_runtime *rt); /* a worker found nothing to do while draining */
+    void (*stall_sooner)(struct coir_runtime *rt); /* stall_least has become less; NULL: nobody watches */
     void (*all_idle)(struct coir_runtime *rt); /* the last worker goes to sleep; NULL: nobody cares */
     void (*drop_pending)(struct coir_runtime *rt); /* ends canceled work that waits for other work */
     /* Asks the supervisors in a domain and below it to stop; d NULL: all. */

@@ -124,5 +124,5 @@ void stuck_name(struct coir_domain *d, coir_domain_receipt *r)
     worker_each_fiber(d->rt, name_wait, r);
     note_owed(d, &t);
     runtime_each_open(tell_fibers, &t);
-    r->told = t.told + thread_wake(is_owed, &t);
+    r->told += t.told + thread_wake(is_owed, &t); /* a closing runtime sums them up */
 }

@@ -318,7 +318,7 @@ typedef struct coir_metrics {
      * NULL: each coir_checkpoint reads the clock. */
     void (*checkpoint)(void *arg, unsigned worker, int64_t ns);
 
-    /* A job has not suspended for options.stall_ns, or more: ns. Once for each; from the watcher's thread. */
+    /* A job has not suspended for its domain's stall_ns, else options.stall_ns, or more: ns. Once for each; from the watcher's thread. */
     void (*stuck)(void *arg, const coir_job_info *job, int64_t ns);
 } coir_metrics;
 
@@ -365,7 +365,7 @@ typedef struct coir_options {
 
     /* Called with one line of text, without newline: panics as they happen, limits met, choices
      * made at open. NULL: errors and warnings go to standard error. Called in normal context
-     * from any thread; must not suspend. */
+     * from any thread; one that suspends or panics aborts by name. */
     void (*log)(enum coir_log_level level, const char *text, void *log_arg);
     void *log_arg;
 
@@ -402,7 +402,8 @@ typedef struct coir_options {
                              COIR_FAULTS_CONTAIN, else COIR_EINVAL */
     /* Watching. Each starts one more thread, NAME/watch, which sleeps most of the time. */
     int64_t stall_ns; /* a job that does not suspend for longer is logged, once, with its place, while it
-                         runs; 0: nobody watches; at least 1 ms */
+                         runs; 0: nobody watches; at least 1 ms; COIR_NEVER: only jobs of domains whose
+                         stall_ns says so */
     int stall_signal; /* with stall_ns: tells a worker to say where it is; 0: SIGURG. A handler is
                          installed, chained to the one before, and taken away at close. System calls
                          of a job that is logged may end with EINTR. */
@@ -423,7 +424,9 @@ typedef struct coir_receipt {
                           `running`: they got COIR_ECANCELED */
     uint64_t owed;     /* counters that the jobs of `running` owe */
     unsigned left_count; /* jobs named below */
-    coir_job_info left[COIR_LEFT_MAX]; /* of `running`, the first that were found */
+    coir_job_info left[COIR_LEFT_MAX]; /* of `running`, the first that were found; and jobs of domains that a
+                                          plain thread runs (COIR_FULL_RUN; worker -1), which `running`,
+                                          as `ended`, leaves out: the runtime has not accepted them */
 } coir_receipt;
 
 /*
@@ -500,7 +503,7 @@ typedef struct coir_stats {
     uint64_t records_lost; /* failures that could not be kept: no memory */
     uint64_t contained; /* faults contained; counted in panics, too */
     uint64_t tainted;  /* of those, not stack overflows: memory may have been written by mistake */
-    uint64_t stalls;   /* jobs that did not suspend for longer than options.stall_ns */
+    uint64_t stalls;   /* jobs that did not suspend for longer than their stall_ns */
 } coir_stats;
 
 /*
@@ -568,8 +571,8 @@ COIR_API int coir_deadlock_check(coir_runtime *runtime, coir_deadlock *report);
 
 /*
  * Lets a long computation be interrupted: yields if somebody asked for that, and tells of a cancel.
- * Put it into loops that do not suspend. With options.stall_ns a job that does so is asked to yield
- * after half that time, and so never counts as stalled.
+ * Put it into loops that do not suspend. With stall_ns (coir_options, coir_domain_options) a job that does
+ * so is asked to yield after half that time, and so never counts as stalled.
  *
  * Returns     COIR_OK; COIR_ECANCELED if the calling job, or one that waits for it on this stack, is
  *             canceled (as coir_canceled; each further call says so again). On a plain thread COIR_OK.
@@ -1178,7 +1181,7 @@ COIR_API COIR_MUST_USE int coir_event_wait_until(coir_event *event, int64_t dead
 COIR_API COIR_MUST_USE int coir_event_wait(coir_event *event);
 
 /*
- * Calls a function once, whoever comes first. If it panics, that is all: the once is poisoned.
+ * Calls a function once, whoever comes first. If it panics or fails, that is all: the once is poisoned.
  */
 typedef struct coir_once {
     uint64_t opaque[3];
@@ -1190,8 +1193,8 @@ typedef struct coir_once {
  *
  *   deadline   until when to wait for another's call; the caller's own is not cut short
  *
- * Returns     COIR_OK: fn has returned; COIR_EPOISONED: it has panicked, the caller's own call or an
- *             earlier one; COIR_EDEADLK (from inside of fn; or options.deadlock chose this wait); COIR_ETIMEDOUT; COIR_ECANCELED;
+ * Returns     COIR_OK: fn has returned; COIR_EPOISONED: it has panicked, or called coir_fail, in the
+ *             caller's own call or an earlier one; COIR_EDEADLK (from inside of fn; or options.deadlock chose this wait); COIR_ETIMEDOUT; COIR_ECANCELED;
  *             COIR_ENOMEM; COIR_EINVAL (fn NULL)
  * Suspends    while another calls, or if fn does
  * Cost        one load when fn has ended
@@ -1617,6 +1620,9 @@ typedef struct coir_domain_options {
                               stack left, and can be made again. A wait for jobs that the caller has
                               spawned itself on a counter of its frames counts, but is not refused. 0: no
                               limit */
+    int64_t stall_ns;      /* a job of it that does not suspend for longer is logged, once, while it runs, in
+                              the place of options.stall_ns, which must not be 0; 0: as the parent; at
+                              least 1 ms; COIR_NEVER: its jobs never are */
 } coir_domain_options;
 
 /*
@@ -1632,9 +1638,10 @@ typedef struct coir_domain_options {
  * for them, and stay until the runtime closes. A finalizer has the policy of the job that closes.
  *
  * Returns     COIR_OK; COIR_EINVAL (size wrong, parent of another runtime); COIR_ERANGE (a negative
- *             time, a number too large, full or faults unknown); COIR_ENOMEM; COIR_ESHUTDOWN (the parent
+ *             time, a stall_ns below 1 ms, a number too large, full or faults unknown); COIR_ENOMEM; COIR_ESHUTDOWN (the parent
  *             or the runtime is closing); COIR_EPOLICY (options.panic is COIR_PANIC_ABORT: panics_max could
- *             never count, nor a fault be contained); COIR_ENOTSUP (faults, but options.faults is NONE)
+ *             never count, nor a fault be contained); COIR_ENOTSUP (faults, but options.faults is NONE;
+ *             stall_ns, but options.stall_ns is 0)
  * Call from   any thread
  */
 COIR_API COIR_MUST_USE int coir_domain_open(coir_runtime *runtime, coir_domain *parent,

@@ -368,6 +368,49 @@ static void end_with_metric(void *unused)
     run_with(&o, nop);
 }
 
+static void log_that_raises(enum coir_log_level level, const char *text, void *unused)
+{
+    (void)unused;
+    if (level == COIR_LOG_ERROR)
+        coir_panic("told: %s", text);
+}
+
+static void raise_with_log(void *unused)
+{
+    coir_options o = run_options(1);
+
+    (void)unused;
+    o.log = log_that_raises;
+    run_with(&o, raise_plain);
+}
+
+/* An option out of its range: it is logged before there is a worker. */
+static void open_with_log(void *unused)
+{
+    coir_options o = run_options(1);
+
+    o.log = log_that_raises;
+    o.stack_bytes = 1;
+    run_with(&o, nop);
+    leave_thread(unused);
+}
+
+static void log_that_sleeps(enum coir_log_level level, const char *text, void *unused)
+{
+    (void)text;
+    if (level == COIR_LOG_ERROR)
+        hook_that_sleeps(NULL, unused);
+}
+
+static void raise_with_sleeping_log(void *unused)
+{
+    coir_options o = run_options(1);
+
+    (void)unused;
+    o.log = log_that_sleeps;
+    run_with(&o, raise_plain);
+}
+
 /* ------------------------------------------------------------------------------------- the table */
 
 #define HERE "tests/deaths_test.c:"
@@ -423,6 +466,12 @@ static void end_with_metric(void *unused)
     X(a_panic_hook_that_suspends, SIGABRT, BARE, raise_with_sleeping_hook,                         \
       "fatal: the panic hook must not suspend")                                                    \
     X(a_panic_in_a_metrics_callback, SIGABRT, BARE, end_with_metric,                               \
-      "fatal: panic in the metrics callback \"completed\"", HERE, "told of an end with 0")
+      "fatal: panic in the metrics callback \"completed\"", HERE, "told of an end with 0")          \
+    X(a_panic_in_the_log_callback, SIGABRT, BARE, raise_with_log,                                  \
+      "fatal: panic in the log callback: ", HERE, "told: ", "plain")                               \
+    X(a_panic_in_the_log_callback_before_any_worker, SIGABRT, BARE, open_with_log,                 \
+      "fatal: panic in the log callback: ", HERE, "options.stack_bytes")                           \
+    X(a_log_callback_that_suspends, SIGABRT, BARE, raise_with_sleeping_log,                        \
+      "fatal: the log callback must not suspend")
 
 DEATH_MAIN("panics that cannot be contained", DEATHS)

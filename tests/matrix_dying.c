@@ -134,6 +134,23 @@ void log_callback_panics(struct scene *s)
     die_in_job(&o, panic_until_logged);
 }
 
+static void sleep_in_log(enum coir_log_level level, const char *text, void *unused)
+{
+    (void)text;
+    (void)unused;
+    if (level == COIR_LOG_ERROR)
+        (void)coir_sleep_until(coir_now() + COIR_SEC);
+}
+
+void log_callback_suspends(struct scene *s)
+{
+    coir_options o = one_worker();
+
+    (void)s;
+    o.log = sleep_in_log;
+    die_in_job(&o, panic_until_logged);
+}
+
 static void nop(void *unused)
 {
     (void)unused;

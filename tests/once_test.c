@@ -47,19 +47,45 @@ static void it_is_called_once(void)
     run_on(1, one_caller, NULL);
 }
 
-static void break_it(void *unused)
+/* It returns, but has said that it failed. */
+static void fail_to(void *yields)
+{
+    set_up(yields);
+    coir_fail(7, "half set up");
+}
+
+static void poison_by(coir_fn *fn)
 {
     coir_once own = COIR_ONCE_INIT;
 
-    (void)unused;
-    CHECK_EQ(coir_once_call(&own, break_down, NULL), COIR_EPOISONED);
+    CHECK_EQ(coir_once_call(&own, fn, NULL), COIR_EPOISONED);
     CHECK_EQ(coir_once_call(&own, never, NULL), COIR_EPOISONED);
+    CHECK_EQ(coir_once_call_until(&own, never, NULL, 0), COIR_EPOISONED);
+}
+
+static void break_it(void *unused)
+{
+    (void)unused;
+    poison_by(break_down);
+}
+
+static void fail_it(void *unused)
+{
+    (void)unused;
+    poison_by(fail_to);
 }
 
 static void a_panic_poisons_it(void)
 {
     break_it(NULL);
     run_on(1, break_it, NULL);
+}
+
+/* The failure is the once's: the job around it ends DONE. */
+static void a_failure_poisons_it_too(void)
+{
+    fail_it(NULL);
+    run_on(1, fail_it, NULL);
 }
 
 static void bad_input_is_refused(void)
@@ -182,12 +208,17 @@ static void give_up_waiting(void *unused)
     CHECK_EQ(coir_once_call(&once, never, NULL), COIR_OK);
 }
 
+static void everyone_sees_the_failure(void)
+{
+    crowd(fail_to, COIR_EPOISONED);
+}
+
 static void who_waits_may_give_up(void)
 {
     run_on(1, give_up_waiting, NULL);
     run_on(2, give_up_waiting, NULL);
 }
 
-CHECK_MAIN(CASE(it_is_called_once), CASE(a_panic_poisons_it), CASE(bad_input_is_refused),
-           CASE(a_call_from_inside_is_refused), CASE(everyone_sees_the_end_of_the_call),
-           CASE(everyone_sees_the_panic), CASE(who_waits_may_give_up))
+CHECK_MAIN(CASE(it_is_called_once), CASE(a_panic_poisons_it), CASE(a_failure_poisons_it_too),
+           CASE(bad_input_is_refused), CASE(a_call_from_inside_is_refused), CASE(everyone_sees_the_end_of_the_call),
+           CASE(everyone_sees_the_panic), CASE(everyone_sees_the_failure), CASE(who_waits_may_give_up))
