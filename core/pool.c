@@ -185,7 +185,6 @@ static void set_rules(struct coir_pool *p, const coir_pool_options *o)
     r->host = &p->rt->host;
     r->name = p->name;
     r->handle = o->handle;
-    r->arg = o->arg;
     r->attempts_max = o->attempts_max;
     r->backoff_ns = or_default(o->backoff_ns, BACKOFF_DEFAULT_NS);
     r->backoff_max_ns = or_default(o->backoff_max_ns, BACKOFF_MAX_DEFAULT_NS);
@@ -208,6 +207,7 @@ static struct coir_pool *make(struct coir_runtime *rt, const coir_pool_options *
     p->workers = workers;
     p->dead = o->dead;
     p->ended = o->ended;
+    p->context = o->context;
     p->queue_max = o->queue_max;
     p->full = (int)o->full;
     p->full_wait_ns = or_default(o->full_wait_ns, COIR_NEVER);

@@ -103,8 +103,11 @@ int pool_try_admit(struct coir_pool *p, uint64_t word, coir_message *m, struct w
 /* A place is free: the first who waits has it. Lock held. P2. */
 static struct waiter *admit_waiter(struct coir_pool *p, struct waiter **idle)
 {
-    struct waiter *w = p->in_pool < p->queue_max ? waitq_take(&p->submitters) : NULL;
+    struct waiter *w;
 
+    if (p->in_pool >= p->queue_max || scope_canceled(&p->domain->scope)) /* then a worker is about to tell them */
+        return NULL;
+    w = waitq_take(&p->submitters);
     if (!w)
         return NULL;
     pool_prepare(p, w->item, PLACE_QUEUE);
@@ -295,25 +298,11 @@ void pool_release_held(struct coir_pool *p)
 
 /* --------------------------------------------------------------------------------------- end */
 
-struct callback {
-    void (*fn)(coir_message *message, void *arg);
-    coir_message *message;
-    void *arg;
-};
-
-static void run_callback(void *arg)
+static void call_back(struct coir_pool *p, coir_message_fn *fn, coir_message *m)
 {
-    struct callback *c = arg;
-
-    c->fn(c->message, c->arg);
-}
-
-static void call_back(struct coir_pool *p, void (*fn)(coir_message *, void *), coir_message *m)
-{
-    struct callback c = {fn, m, p->retry.arg};
     uint64_t word;
 
-    if (job_try_masked(run_callback, &c) == COIR_DONE)
+    if (job_try_masked(retry_callback(fn), m) == COIR_DONE)
         return;
     word = word_lock(&p->state);
     p->callback_panics++;

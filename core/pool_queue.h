@@ -53,8 +53,8 @@ struct coir_pool {
     struct retry retry;
     struct coir_runtime *rt;
     struct coir_domain *domain;
-    void (*dead)(coir_message *message, void *arg);
-    void (*ended)(coir_message *message, void *arg);
+    coir_message_fn *dead, *ended;
+    void *context;
     uint64_t queue_max;
     int full;              /* enum coir_full */
     int64_t full_wait_ns;  /* COIR_NEVER: no limit */

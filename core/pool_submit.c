@@ -186,6 +186,7 @@ static int submit(struct coir_pool *p, coir_message *m, int64_t deadline, uintpt
     *parcel_of(m) = (struct parcel){.pool = p, .deadline = message_deadline(p, m)};
     m->end = COIR_MESSAGE_NEW;
     m->final = 0;
+    m->context = p->context;
     m->failure = (coir_failure){0};
     owe(m, frame);
     status = domain_refusal(p);

@@ -222,8 +222,8 @@ static int read_header(struct table *t, int64_t size)
     ssize_t n = pread(t->fd, &h, sizeof h, 0);
     int status = n < 0 ? status_of(errno) : check_header(&h, size);
 
-    if (status == COIR_OK && n < (ssize_t)sizeof h)
-        return COIR_EINVAL;
+    if (n >= 0 && n < (ssize_t)sizeof h && status != COIR_ENOENT)
+        return COIR_EINVAL; /* a header that is cut off says nothing */
     t->slots = h.slots;
     if (status == COIR_ENOENT)
         return size <= (int64_t)(TABLE_SLOTS_MAX + 1) * SLOT_BYTES && file_is_zero(t->fd, size)

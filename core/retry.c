@@ -15,6 +15,8 @@
  */
 #include "retry.h"
 
+#include "held.h"
+
 /* ----------------------------------------------------------------------------------- backoff */
 
 static uint64_t random_next(struct retry *r)
@@ -45,16 +47,12 @@ static int64_t later(int64_t now, int64_t ns)
 
 /* ---------------------------------------------------------------------------------- the call */
 
-struct call {
-    struct retry *retry;
-    coir_message *message;
-};
-
-static void handle(void *arg)
+/* Locks that the handler did not unlock have become those of the job around its boundary. In a boundary of
+ * their own again, the panic poisons them and lets them go. */
+static void panic_holding(void *arg)
 {
-    struct call *c = arg;
-
-    c->retry->handle(c->message, c->retry->arg);
+    held_move(arg, &(*job_slot())->held);
+    coir_panic("a handler returned while it held a lock");
 }
 
 /* What a job would leave at its end ends with the attempt. */
@@ -78,9 +76,10 @@ static int end_leftovers(struct job *j, int outcome, coir_failure *failure)
 /* own_job: the job is the pool's. Else it is the caller's, and keeps what it has. */
 static int call(struct retry *r, coir_message *m, coir_failure *failure, bool own_job)
 {
-    struct call c = {r, m};
-    int outcome = job_try(handle, &c, failure);
+    int outcome = job_try(retry_callback(r->handle), m, failure);
 
+    if (own_job && (*job_slot())->held)
+        outcome = job_try(panic_holding, &(*job_slot())->held, failure);
     if (own_job)
         outcome = end_leftovers(job_proper(*job_slot()), outcome, failure);
     return outcome;

@@ -13,8 +13,7 @@
 struct retry {
     const struct host *host;
     const char *name;           /* of the pool, for the log */
-    void (*handle)(coir_message *message, void *arg);
-    void *arg;
+    coir_message_fn *handle;
     unsigned attempts_max;
     int64_t backoff_ns, backoff_max_ns;
     coir_quarantine *quarantine; /* NULL: none */
@@ -36,6 +35,13 @@ enum verdict {
 /* Makes one attempt, if it may be made now. own_job: the calling job is a worker of the pool. deadline: the
  * message's. */
 enum verdict retry_attempt(struct retry *r, coir_message *m, bool own_job, int64_t deadline, int64_t *due);
+
+/* For a boundary, which calls it with no frame of ours in between: what overflows its stack in a handler is
+ * contained only if all code down to the boundary is the user's. */
+static inline coir_fn *retry_callback(coir_message_fn *fn)
+{
+    return (coir_fn *)(void (*)(void))fn;
+}
 
 /* The pause after so many attempts. */
 int64_t retry_backoff(struct retry *r, unsigned attempts);

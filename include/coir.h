@@ -1897,8 +1897,8 @@ COIR_API int coir_quarantine_stats_read(coir_quarantine *quarantine, coir_quaran
  * An attempt is a call of options.handle in a boundary of its own, so a worker outlives its messages. If it
  * returns, the message is DONE. If it calls coir_fail or panics, the attempt has failed: the next one
  * comes after a backoff, which doubles each time and is drawn from its upper half, so that those who
- * failed together do not come back together. Values of coir_local end with the attempt, and obligations it
- * has taken and not discharged have leaked.
+ * failed together do not come back together. Values of coir_local end with the attempt, obligations it
+ * has taken and not discharged have leaked, and returning while it holds a lock is a panic.
  *
  * Work that is tried again must be idempotent: see coir_once_table.
  *
@@ -1908,6 +1908,7 @@ COIR_API int coir_quarantine_stats_read(coir_quarantine *quarantine, coir_quaran
  */
 typedef struct coir_pool coir_pool;
 typedef struct coir_message coir_message;
+typedef void coir_message_fn(coir_message *message);
 
 /* How a message has ended. */
 enum coir_message_end {
@@ -1934,6 +1935,7 @@ struct coir_message {
     uint32_t final;         /* set to 1 by a handler that fails: do not try again */
     int end;                /* enum coir_message_end */
     coir_failure failure;   /* of the last attempt that failed; id 0: none has */
+    void *context;          /* of the pool's options; set by the submit */
     uint64_t opaque[14];
 };
 
@@ -1944,15 +1946,15 @@ typedef struct coir_pool_options {
     const char *type;      /* of the input, for the quarantine; NULL: the name. Not kept */
     coir_domain *parent;   /* of the pool's domain; NULL: the runtime */
 
-    void (*handle)(coir_message *message, void *arg); /* required */
+    coir_message_fn *handle; /* required */
     /* The dead-letter sink; required. message->failure and attempts say why. Called once for each message
      * that ends DEAD or QUARANTINED. */
-    void (*dead)(coir_message *message, void *arg);
+    coir_message_fn *dead;
     /* Called once for each message, however it has ended (message->end), after the sink; it may free the
      * message, or submit it again. NULL: nothing. Both are called in boundaries of their own, by a worker or
      * by who closes the pool; one that panics is counted. */
-    void (*ended)(coir_message *message, void *arg);
-    void *arg;             /* of the three */
+    coir_message_fn *ended;
+    void *context;         /* for the three, in message->context */
 
     unsigned workers;      /* messages handled at once; 0: 1; at most 4096 */
     size_t queue_max;      /* messages in the pool: queued, handled, waiting for a retry; 1 to 2^32; required */
