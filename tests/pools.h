@@ -127,6 +127,15 @@ static inline int pool_run(coir_pool *p, struct job_message *j)
     return pool_run_failure(p, j, NULL);
 }
 
+static inline coir_quarantine *quarantine_of(coir_runtime *rt, unsigned strikes, int64_t expiry_ns)
+{
+    coir_quarantine_options o = {.size = sizeof o, .strikes_max = strikes, .expiry_ns = expiry_ns};
+    coir_quarantine *q = NULL;
+
+    CHECK_EQ(coir_quarantine_open(rt, &o, &q), COIR_OK);
+    return q;
+}
+
 /* A worker is busy with it until run_set(&j->go). */
 static inline void pool_hold_one(coir_pool *p, struct job_message *j)
 {
