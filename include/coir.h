@@ -59,6 +59,7 @@ extern "C" {
     X(COIR_EBUSY, -16, "in use")                                                                  \
     X(COIR_EINVAL, -22, "invalid argument")                                                       \
     X(COIR_EMFILE, -24, "too many open descriptors")                                              \
+    X(COIR_ENOSPC, -28, "no space left on the device")                                            \
     X(COIR_EPIPE, -32, "the peer no longer reads")                                                \
     X(COIR_ERANGE, -34, "an option is out of its range")                                          \
     X(COIR_EDEADLK, -35, "the wait could never end")                                              \
@@ -2224,6 +2225,373 @@ COIR_API COIR_MUST_USE int coir_monitor_counter(coir_monitor *monitor, coir_coun
  * Call from   any thread; once
  */
 COIR_API int coir_monitor_end(coir_monitor *monitor);
+/* ------------------------------------------------------------------------------------ pools */
+
+/*
+ * A quarantine: a small table of inputs that break their jobs, for pools. An input is (type, key): which
+ * jobs, and 64 bits that name what they are given, such as an id or a hash.
+ *
+ * So many panics of an input within the expiry (strikes_max), and it is quarantined: pools refuse it. When the
+ * expiry has passed one attempt is let through to probe. If that succeeds all is forgotten; if it panics,
+ * the expiry is doubled, up to 64 times. Only panics count: coir_fail says that something else is broken.
+ *
+ * With a path the table is a file that is mapped, and survives the death of the process at any point,
+ * kill -9 included. An attempt is noted before it is made: inputs that were being handled when the process
+ * died have a strike more afterwards. So what crashes the process is quarantined, too; others that were handled
+ * beside it are cleared by their first success. A slot that was being written is lost, and counted as torn.
+ * Power loss may take the last changes; coir_quarantine_close writes all to the disk.
+ *
+ * One process has the file at a time, with any number of threads; it must not be changed by others.
+ */
+typedef struct coir_quarantine coir_quarantine;
+
+/* Zero it and set size; a zero field means its default. Sizes as in coir_options. */
+typedef struct coir_quarantine_options {
+    size_t size;           /* sizeof(coir_quarantine_options) as the caller knows it; required */
+    const char *path;      /* of the file, made if there is none; NULL: in memory only */
+    size_t slots;          /* inputs it can hold, of 64 bytes each; 16 to 1,048,576; 0: 1,024. A file that
+                              exists keeps what it has */
+    unsigned strikes_max;  /* 0: 3 */
+    int64_t expiry_ns;     /* 0: an hour; at most a year */
+} coir_quarantine_options;
+
+/*
+ * Opens a quarantine.
+ *
+ *   runtime    whose allocator and log it uses; closed after it
+ *   options    borrowed for the call; NULL: all defaults
+ *   quarantine receives the handle; NULL is stored on failure
+ *
+ * A file that has been cut off is made whole again, and what is missing counted as torn.
+ *
+ * Returns     COIR_OK; COIR_EINVAL (not such a file, or no regular file); COIR_ENOTSUP (a file of another
+ *             version); COIR_EBUSY (another process, or handle, has it); COIR_EACCES (read-only); COIR_ENOENT
+ *             (no such directory); COIR_ENOSPC; COIR_ERANGE (an option); COIR_ENOMEM; -errno of open
+ * Call from   any thread
+ * Suspends    no; reads and writes the file
+ */
+COIR_API COIR_MUST_USE int coir_quarantine_open(coir_runtime *runtime,
+                                                const coir_quarantine_options *options,
+                                                coir_quarantine **quarantine);
+
+/*
+ * Closes a quarantine. Its file stays.
+ *
+ * Returns     COIR_OK; COIR_EINVAL; COIR_EBUSY (a pool uses it: it stays open); COIR_EIO (closed, but the disk
+ *             did not take all)
+ * Suspends    no; waits for the disk
+ */
+COIR_API int coir_quarantine_close(coir_quarantine *quarantine);
+
+/* What is known against an input. */
+typedef struct coir_quarantined {
+    uint64_t type;      /* coir_quarantine_type of the pool's */
+    uint64_t key;
+    int64_t until;      /* nanoseconds of CLOCK_REALTIME: from then on it may be probed; 0: not quarantined */
+    int64_t last;       /* the same clock: its last panic */
+    uint32_t strikes;   /* panics that count, and processes that died over it */
+    unsigned in_flight; /* attempts being made */
+    int quarantined;    /* 1 or 0 */
+    int kind;           /* enum coir_kind of the last strike; COIR_KIND_FAULT: the process died */
+    int code, line;     /* of the last strike, as in coir_failure */
+} coir_quarantined;
+
+/*
+ * Goes through the inputs that have strikes, quarantined or not yet.
+ *
+ *   cursor     0 at first; moved on by each call
+ *
+ * Returns     COIR_OK; COIR_ENOENT when there is none left; COIR_EINVAL
+ * Call from   any thread
+ */
+COIR_API int coir_quarantine_next(coir_quarantine *quarantine, uint64_t *cursor, coir_quarantined *entry);
+
+/*
+ * Forgets all that is known against an input: by hand, when its cause has been removed.
+ *
+ *   type       as in the pool's options
+ *
+ * Returns     COIR_OK; COIR_ENOENT (nothing is known); COIR_EINVAL
+ * Call from   any thread
+ */
+COIR_API int coir_quarantine_release(coir_quarantine *quarantine, const char *type, uint64_t key);
+
+/*
+ * The 64 bits that stand for a type in the table, the same in every process.
+ *
+ * Returns     its hash (FNV-1a)
+ */
+COIR_API uint64_t coir_quarantine_type(const char *type);
+
+/* Figures of a quarantine, since open unless said otherwise. */
+typedef struct coir_quarantine_stats {
+    uint64_t slots, used; /* now; used: tracked or quarantined */
+    uint64_t quarantined; /* now */
+    uint64_t torn;        /* slots that were lost: torn, damaged or cut off */
+    uint64_t crashes;     /* inputs that were in flight when the process before died */
+    uint64_t crowded;     /* attempts that could not be noted: no slot was to be had */
+    uint64_t probes;
+} coir_quarantine_stats;
+
+/*
+ * Reads the figures of a quarantine.
+ *
+ * Returns     COIR_OK, COIR_EINVAL
+ * Call from   any thread
+ * Cost        looks at every slot
+ */
+COIR_API int coir_quarantine_stats_read(coir_quarantine *quarantine, coir_quarantine_stats *stats);
+
+/*
+ * A pool handles messages: a bounded queue of them, and workers that call one function for each. A message
+ * whose attempt fails is tried again after a pause; what cannot be done is given to a dead-letter sink. Every
+ * message that was accepted ends exactly once, and the receipt of the close adds up.
+ *
+ * An attempt is a call of options.handle in a boundary of its own, so a worker outlives its messages. If it
+ * returns, the message is DONE. If it calls coir_fail or panics, the attempt has failed: the next one
+ * comes after a backoff, which doubles each time and is drawn from its upper half, so that those who
+ * failed together do not come back together. Values of coir_local end with the attempt, obligations it
+ * has taken and not discharged have leaked, and returning while it holds a lock is a panic.
+ *
+ * Work that is tried again must be idempotent: see coir_once_table.
+ *
+ * The workers are jobs in a domain of the pool's own. They end when the pool is closed or that domain is
+ * canceled; so close a pool before its domain's parent and the runtime, which else wait for the workers as
+ * long as they are told to wait for jobs. When the domain closes the pool ends with it.
+ */
+typedef struct coir_pool coir_pool;
+typedef struct coir_message coir_message;
+typedef void coir_message_fn(coir_message *message);
+
+/* How a message has ended. */
+enum coir_message_end {
+    COIR_MESSAGE_NEW = 0,     /* not in a pool */
+    COIR_MESSAGE_PENDING,     /* in a pool */
+    COIR_MESSAGE_DONE,        /* handled. Its counter gets DONE */
+    COIR_MESSAGE_DEAD,        /* no attempts left, or the last one said so; dead-letter sink; FAILED or PANICKED */
+    COIR_MESSAGE_EXPIRED,     /* an attempt could not begin before its deadline; EXPIRED */
+    COIR_MESSAGE_QUARANTINED, /* refused, its input is quarantined; dead-letter sink; CANCELED */
+    COIR_MESSAGE_RETURNED     /* given back by a close or a cancel, not done; CANCELED */
+};
+
+/*
+ * A message: put one into your own struct. Zero it, set key and what you need. From a submit that returns
+ * COIR_OK it belongs to the pool until it ends. It is the caller's again when options.ended is called with
+ * it, or, without that, when its counter settles; the pool does not touch it afterwards.
+ */
+struct coir_message {
+    uint64_t key;           /* names the input, for the quarantine */
+    uint64_t idempotency;   /* names the effect, for coir_once_table; pools do not look at it */
+    int64_t deadline;       /* no attempt begins after it; 0: the pool's default */
+    coir_counter *counter;  /* owed one unit until the message has ended; NULL: nobody waits */
+    uint32_t attempts;      /* begun so far. A submit keeps it: one that comes back keeps its count */
+    uint32_t final;         /* set to 1 by a handler that fails: do not try again */
+    int end;                /* enum coir_message_end */
+    coir_failure failure;   /* of the last attempt that failed; id 0: none has */
+    void *context;          /* of the pool's options; set by the submit */
+    uint64_t opaque[14];
+};
+
+/* Options of a pool. Zero it and set size; a zero field means its default. Sizes as in coir_options. */
+typedef struct coir_pool_options {
+    size_t size;           /* sizeof(coir_pool_options) as the caller knows it; required */
+    const char *name;      /* for people; copied, cut to 31 bytes; NULL: "pool" */
+    const char *type;      /* of the input, for the quarantine; NULL: the name. Not kept */
+    coir_domain *parent;   /* of the pool's domain; NULL: the runtime */
+
+    coir_message_fn *handle; /* required */
+    /* The dead-letter sink; required. message->failure and attempts say why. Called once for each message
+     * that ends DEAD or QUARANTINED. */
+    coir_message_fn *dead;
+    /* Called once for each message, however it has ended (message->end), after the sink; it may free the
+     * message, or submit it again. NULL: nothing. Both are called in boundaries of their own, by a worker or
+     * by who closes the pool; one that panics is counted. */
+    coir_message_fn *ended;
+    void *context;         /* for the three, in message->context */
+
+    unsigned workers;      /* messages handled at once; 0: 1; at most 4096 */
+    size_t queue_max;      /* messages in the pool: queued, handled, waiting for a retry; 1 to 2^32; required */
+    enum coir_full full;   /* what coir_pool_submit does when it is full. COIR_FULL_RUN: the first attempt is
+                              made by the caller */
+    int64_t full_wait_ns;  /* COIR_FULL_WAIT: at most so long; 0: no limit but the call's deadline */
+    int64_t deadline_ns;   /* for messages without a deadline: from the submit; 0: none */
+
+    unsigned attempts_max; /* 1 or more; required */
+    int64_t backoff_ns;    /* before the second attempt, at most; doubled for each further one; 0: 10 ms */
+    int64_t backoff_max_ns; /* 0: 10 s */
+
+    unsigned failures_max; /* so many failed attempts within the window open the circuit breaker: messages wait
+                              until one of them has probed it; 0: no breaker; at most 1024 */
+    int64_t failures_window_ns; /* 0: 10 s */
+    int64_t probe_ns;      /* from the opening to the probe; doubled after each that fails, up to 64 times; 0: 1 s */
+
+    coir_quarantine *quarantine; /* borrowed until the pool has closed; may serve several; NULL: none */
+} coir_pool_options;
+
+/*
+ * Opens a pool and starts its workers.
+ *
+ *   options    borrowed for the call
+ *   pool       receives the handle; NULL is stored on failure
+ *
+ * Returns     COIR_OK; COIR_EINVAL (a size wrong, no handle, parent of another runtime); COIR_EPOLICY (no
+ *             dead-letter sink; or options.panic of the runtime forbids it); COIR_ERANGE (queue_max or
+ *             attempts_max 0, another option out of its range); COIR_ENOMEM; COIR_EAGAIN (no room for
+ *             its workers among the jobs, or a domain above is tripped); COIR_ECANCELED (a domain above, or the
+ *             caller, is canceled); COIR_ESHUTDOWN
+ * Call from   a fiber or a plain thread
+ * Suspends    until each worker runs
+ */
+COIR_API COIR_MUST_USE int coir_pool_open(coir_runtime *runtime, const coir_pool_options *options,
+                                          coir_pool **pool);
+
+/*
+ * Gives a message to a pool.
+ *
+ *   deadline   of the wait for a place, with COIR_FULL_WAIT
+ *
+ * With COIR_FULL_RUN and a full pool the first attempt is made before the call returns, on the caller's
+ * stack; retries are the workers'. Where that is not possible (a fiber of another runtime, less than half
+ * of the stack left) the call returns COIR_EAGAIN.
+ *
+ * Returns     COIR_OK; COIR_EAGAIN (full, or still full after full_wait_ns); COIR_ETIMEDOUT; COIR_ECANCELED
+ *             (the pool's domain is canceled, or the caller while it waited); COIR_ESHUTDOWN (the pool
+ *             closes); COIR_EBUSY (the message is in a pool already); COIR_ENOMEM (no stack left to park
+ *             on); COIR_EINVAL. Unless it is COIR_OK the message stays the caller's.
+ * Call from   any thread. A handler that waits for a place in its own pool holds one meanwhile: give it
+ *             a deadline.
+ * Suspends    only with COIR_FULL_WAIT and COIR_FULL_RUN
+ * Ordering    what the caller did before happens before the handler
+ * Cost        a short lock and, if a worker is idle, its wake-up; never allocates
+ */
+COIR_API COIR_MUST_USE int coir_pool_submit_until(coir_pool *pool, coir_message *message, int64_t deadline);
+/* coir_pool_submit_until with COIR_NEVER. */
+COIR_API COIR_MUST_USE int coir_pool_submit(coir_pool *pool, coir_message *message);
+
+/*
+ * The domain that the pool's workers are in: to cancel it, or for its figures.
+ *
+ * Returns     the handle; NULL if pool is NULL
+ */
+COIR_API coir_domain *coir_pool_domain(coir_pool *pool);
+
+/* Figures of a pool since it was opened. When nothing moves they are exact:
+ * submitted is the sum of done, dead, expired, quarantined, returned and pending. */
+typedef struct coir_pool_stats {
+    uint64_t submitted;   /* messages accepted */
+    uint64_t done, dead, expired, quarantined, returned; /* ended, by enum coir_message_end */
+    uint64_t pending;     /* not ended */
+    uint64_t refused;     /* messages not accepted because the pool was full */
+    uint64_t attempts, retries; /* begun; of those, not the first of their message */
+    uint64_t callback_panics; /* of the sink and of options.ended */
+    uint64_t worker_restarts; /* workers that broke outside an attempt, and were replaced */
+    uint64_t trips;       /* times the breaker opened */
+    int breaker;          /* COIR_DOMAIN_OPEN (calls pass), COIR_DOMAIN_TRIPPED or COIR_DOMAIN_HALF_OPEN */
+} coir_pool_stats;
+
+/*
+ * Reads the figures of a pool.
+ *
+ * Returns     COIR_OK, COIR_EINVAL
+ * Call from   any thread
+ */
+COIR_API int coir_pool_stats_read(coir_pool *pool, coir_pool_stats *stats);
+
+/* What became of a pool's messages, filled by coir_pool_close. */
+typedef struct coir_pool_receipt {
+    coir_pool_stats pool; /* pending: messages whose handlers had not ended when the call returned */
+    coir_domain_receipt domain; /* of the workers; names handlers that did not end */
+} coir_pool_receipt;
+
+/*
+ * Closes a pool: refuses new messages, lets those in it end, retries included, and gives back what is left
+ * when the budget has passed.
+ *
+ *   pool       ended by COIR_OK; stays valid after any other status, for another close
+ *   drain_ns   how long its messages may go on by themselves; negative: for ever
+ *   receipt    filled on COIR_OK and COIR_ETIMEDOUT; NULL: not wanted
+ *
+ * When the budget has passed, or the caller is canceled, messages that are not being handled end RETURNED
+ * and the workers are canceled; an attempt that fails from then on is not tried again, and its message
+ * ends RETURNED, or DEAD if it was its last.
+ *
+ * Returns     COIR_OK; COIR_ETIMEDOUT while a handler still runs; COIR_EINVAL; COIR_EDEADLK from a handler of
+ *             the pool; COIR_EBUSY while it or a domain above is being closed; COIR_ENOMEM (no stack left to
+ *             park on)
+ * Call from   a fiber or a plain thread
+ * Suspends    yes
+ * Ordering    everything the handlers did happens before the return
+ */
+COIR_API COIR_MUST_USE int coir_pool_close(coir_pool *pool, int64_t drain_ns, coir_pool_receipt *receipt);
+
+/*
+ * A table of calls that were made: each key is called once, and its result remembered, for the last
+ * keys_max keys. With it a message that is delivered twice has its effect once, as long as its first
+ * delivery is not longer ago than that, and this process lives.
+ */
+typedef struct coir_once_table coir_once_table;
+
+/*
+ * Opens a table.
+ *
+ *   keys_max   results remembered; 1 to 16,777,216; about 64 bytes each, allocated here
+ *
+ * Returns     COIR_OK; COIR_EINVAL; COIR_ERANGE; COIR_ENOMEM
+ * Call from   any thread
+ */
+COIR_API COIR_MUST_USE int coir_once_table_open(coir_runtime *runtime, size_t keys_max,
+                                                coir_once_table **table);
+
+/*
+ * Closes a table, before its runtime.
+ *
+ * Returns     COIR_OK; COIR_EBUSY (a call is being made, or waited for); COIR_EINVAL
+ */
+COIR_API int coir_once_table_close(coir_once_table *table);
+
+/* A call whose result is remembered. */
+typedef int64_t coir_result_fn(void *arg);
+
+/*
+ * Calls fn(arg), in a boundary of its own, unless that was done under this key: then its result is given.
+ * Who comes while another calls waits for that. A call that fails (coir_fail) or panics is not remembered:
+ * the next one calls again, one of those who wait first of all.
+ *
+ *   result     receives what fn returned, now or then; NULL: not wanted; unchanged unless COIR_DONE
+ *   deadline   until when to wait for another's call; the caller's own is not cut short
+ *
+ * Returns     COIR_DONE; COIR_FAILED, COIR_PANICKED (of the caller's own call); COIR_EAGAIN (keys_max calls
+ *             are being made); COIR_EDEADLK (from inside of fn under this key); COIR_ETIMEDOUT;
+ *             COIR_ECANCELED; COIR_ENOMEM; COIR_EINVAL; COIR_EPOLICY (as coir_try)
+ * Call from   a fiber or a plain thread
+ * Suspends    while another calls, or if fn does
+ * Cost        a short lock and a look-up
+ */
+COIR_API COIR_MUST_USE int coir_once_table_call_until(coir_once_table *table, uint64_t key,
+                                                      coir_result_fn *fn, void *arg, int64_t *result,
+                                                      int64_t deadline);
+/* coir_once_table_call_until with COIR_NEVER. */
+COIR_API COIR_MUST_USE int coir_once_table_call(coir_once_table *table, uint64_t key, coir_result_fn *fn,
+                                                void *arg, int64_t *result);
+
+/*
+ * Does an optional part of a request, or its substitute: if fn(arg) fails, panics, is not done by the
+ * deadline or cannot be started, fallback(arg) is called instead, and the request goes on.
+ *
+ *   arg        the caller's; fn has ended when fallback is called, and when the call returns
+ *   deadline   fn is canceled then (see coir_counter_cancel) and waited for: how late the fallback may
+ *              come is how long fn goes on after its cancel. One that has passed: fn is not called.
+ *   fallback   called in the caller's own boundary; NULL: nothing
+ *
+ * Returns     COIR_DONE: fn has. Else fallback has been called, because of COIR_FAILED, COIR_PANICKED,
+ *             COIR_EXPIRED (the deadline), COIR_CANCELED (fn was canceled otherwise, or not to be started).
+ *             Or, without a fallback: COIR_ECANCELED (the caller is); COIR_EPOLICY (options.panic forbids
+ *             it); COIR_EPERM on a plain thread; COIR_EINVAL
+ * Call from   a fiber
+ * Suspends    yes
+ * Cost        a job and two switches
+ */
+COIR_API COIR_MUST_USE int coir_degrade(coir_fn *fn, void *arg, int64_t deadline, coir_fn *fallback);
 
 /* ---------------------------------------------------------------------- sockets and blocking */
 

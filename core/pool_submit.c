@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * pool_submit.c - giving a message to a pool: what happens when it is full, and attempts made by callers.
+ *
+ * A caller that handles a message is a visitor, not a job of the pool's domain, so closing the pool waits
+ * for it by other means (outside).
+ *
+ * Orderings
+ *   VISIT  as in domain.c: a visitor counts itself (seq_cst), then looks at the flags under the lock; who
+ *          frees the pool has set them before, and waits until there are no visitors. Leaving (release)
+ *          is a visitor's last access.
+ */
+#include "pool_queue.h"
+
+/* ------------------------------------------------------------------------ when the pool is full */
+
+static int wait_for_place(struct coir_pool *p, coir_message *m, int64_t deadline)
+{
+    struct sleeper s;
+    struct waiter w = {.sleeper = &s, .item = m}, *idle = NULL;
+    int status = sleeper_begin(&s, "pool", p);
+    uint64_t word;
+
+    if (status != COIR_OK)
+        return status;
+    word = word_lock(&p->state);
+    status = pool_try_admit(p, word, m, &idle);
+    if (status == COIR_EAGAIN)
+        waitq_append(&p->submitters, &w);
+    word_unlock(&p->state, word);
+    if (idle)
+        waiter_wake(idle);
+    if (status != COIR_EAGAIN) {
+        sleeper_abandon(&s);
+        return status;
+    }
+    status = sleeper_sleep(&s, deadline);
+    if (status == COIR_OK)
+        return w.status;
+    word = word_lock(&p->state);
+    waitq_remove(&p->submitters, &w);
+    word_unlock(&p->state, word);
+    return status;
+}
+
+static int64_t after(int64_t now, int64_t ns)
+{
+    return ns > COIR_NEVER - now ? COIR_NEVER : now + ns;
+}
+
+static int wait_within(struct coir_pool *p, coir_message *m, int64_t deadline)
+{
+    int64_t limit = after(coir_now(), p->full_wait_ns);
+    int status = wait_for_place(p, m, limit < deadline ? limit : deadline);
+
+    return status == COIR_ETIMEDOUT && limit < deadline ? COIR_EAGAIN : status;
+}
+
+/* A job of the pool could run on the caller's stack. */
+static bool can_run_here(const struct coir_pool *p)
+{
+    struct fiber *self = fiber_self();
+
+    if (!self)
+        return true;
+    return self->runtime == p->rt && self->job &&
+           (uintptr_t)__builtin_frame_address(0) - (uintptr_t)self->bottom >= self->bytes / 2;
+}
+
+/* Beyond the limit, on the caller's account. */
+static int admit_here(struct coir_pool *p, coir_message *m)
+{
+    uint64_t word = word_lock(&p->state);
+    int status = pool_refusal(word);
+
+    if (status == COIR_OK) {
+        pool_prepare(p, m, PLACE_NONE);
+        p->outside++;
+    }
+    word_unlock(&p->state, word);
+    return status;
+}
+
+static int admit_when_full(struct coir_pool *p, coir_message *m, int64_t deadline, bool *here)
+{
+    if (p->full == COIR_FULL_WAIT)
+        return wait_within(p, m, deadline);
+    *here = p->full == COIR_FULL_RUN && can_run_here(p);
+    return *here ? admit_here(p, m) : COIR_EAGAIN;
+}
+
+static int admit(struct coir_pool *p, coir_message *m, int64_t deadline, bool *here)
+{
+    struct waiter *idle = NULL;
+    uint64_t word = word_lock(&p->state);
+    int status = pool_try_admit(p, word, m, &idle);
+
+    word_unlock(&p->state, word);
+    if (idle)
+        waiter_wake(idle);
+    if (status == COIR_EAGAIN)
+        status = admit_when_full(p, m, deadline, here);
+    if (status == COIR_EAGAIN || status == COIR_ETIMEDOUT) {
+        word = word_lock(&p->state);
+        p->refused++;
+        word_unlock(&p->state, word);
+    }
+    return status;
+}
+
+/* ------------------------------------------------------------------------------- in the caller */
+
+struct handling {
+    struct coir_pool *pool;
+    coir_message *message;
+};
+
+static void handle(void *arg)
+{
+    struct handling *h = arg;
+
+    pool_handle(h->pool, h->message, false);
+}
+
+static void handle_here(struct coir_pool *p, coir_message *m)
+{
+    struct handling h = {p, m};
+    uint64_t word;
+
+    if (job_try(handle, &h, &m->failure) != COIR_DONE) /* the host's log, not the handler */
+        pool_end(p, m, COIR_MESSAGE_DEAD);
+    word = word_lock(&p->state);
+    p->outside--;
+    word_unlock(&p->state, word);
+}
+
+/* ------------------------------------------------------------------------------------- submit */
+
+/* As the owner of what a job spawns: a panic of its frames waits for the message first. */
+static void owe(coir_message *m, uintptr_t frame)
+{
+    struct counter *c = (struct counter *)(void *)m->counter;
+    struct job *j = *job_slot();
+
+    if (!c)
+        return;
+    if (j && counter_owner(c) != j)
+        job_adopt(j, c, frame);
+    counter_owe(c, 1);
+}
+
+static void take_back(coir_message *m)
+{
+    struct counter *c = (struct counter *)(void *)m->counter;
+
+    m->end = COIR_MESSAGE_NEW;
+    if (!c)
+        return;
+    counter_settle(c, 1);
+    if (*job_slot() && counter_look(c) >= 0)
+        job_disown(*job_slot(), c);
+}
+
+static int64_t message_deadline(const struct coir_pool *p, const coir_message *m)
+{
+    if (m->deadline)
+        return m->deadline;
+    return p->deadline_ns == COIR_NEVER ? COIR_NEVER : after(coir_now(), p->deadline_ns);
+}
+
+/* Whether the domain that the workers are in takes nothing more; they may not have noticed yet. */
+static int domain_refusal(struct coir_pool *p)
+{
+    if (domain_is_closing(p->domain))
+        return COIR_ESHUTDOWN;
+    return scope_canceled(&p->domain->scope) ? COIR_ECANCELED : COIR_OK;
+}
+
+static int submit(struct coir_pool *p, coir_message *m, int64_t deadline, uintptr_t frame)
+{
+    bool here = false;
+    int status;
+
+    if (m->end == COIR_MESSAGE_PENDING)
+        return COIR_EBUSY;
+    *parcel_of(m) = (struct parcel){.pool = p, .deadline = message_deadline(p, m)};
+    m->end = COIR_MESSAGE_NEW;
+    m->final = 0;
+    m->context = p->context;
+    m->failure = (coir_failure){0};
+    owe(m, frame);
+    status = domain_refusal(p);
+    if (status == COIR_OK)
+        status = admit(p, m, deadline, &here);
+    if (status != COIR_OK)
+        take_back(m);
+    else if (here)
+        handle_here(p, m);
+    return status;
+}
+
+int coir_pool_submit_until(coir_pool *pool, coir_message *message, int64_t deadline)
+{
+    int status;
+
+    if (!pool || !message)
+        return COIR_EINVAL;
+    atomic_fetch_add_explicit(&pool->visitors, 1, memory_order_seq_cst); /* VISIT */
+    status = submit(pool, message, deadline, (uintptr_t)__builtin_frame_address(0));
+    atomic_fetch_sub_explicit(&pool->visitors, 1, memory_order_release); /* VISIT: the last access */
+    return status;
+}
+
+int coir_pool_submit(coir_pool *pool, coir_message *message)
+{
+    return coir_pool_submit_until(pool, message, COIR_NEVER);
+}

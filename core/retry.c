@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * retry.c - one attempt at a message: deadline, attempts left, circuit breaker, quarantine, the call in its
+ * boundary, and what follows from how it ended.
+ *
+ * Knows nothing of queues and workers: what is to become of the message is returned, not done.
+ *
+ * The order of the questions matters. The breaker is asked before the quarantine, because what waits for
+ * the breaker must not be noted as in flight; and if the quarantine refuses the breaker's probe, it is
+ * recalled. An attempt counts from the moment it begins, so a handler that takes the process with it has
+ * used one up as far as the quarantine knows.
+ *
+ * The backoff is drawn from the upper half of its range ("equal jitter"): full jitter spreads better, but may
+ * retry at once, and what has just failed needs time.
+ */
+#include "retry.h"
+
+#include "held.h"
+
+/* ----------------------------------------------------------------------------------- backoff */
+
+static uint64_t random_next(struct retry *r)
+{
+    uint64_t z = atomic_fetch_add_explicit(&r->random, UINT64_C(0x9e3779b97f4a7c15), /* any value will do */
+                                           memory_order_relaxed);
+
+    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
+    return z ^ z >> 31;
+}
+
+int64_t retry_backoff(struct retry *r, unsigned attempts)
+{
+    int64_t range = r->backoff_ns;
+
+    for (unsigned i = 1; i < attempts && range < r->backoff_max_ns; i++)
+        range = range > r->backoff_max_ns / 2 ? r->backoff_max_ns : 2 * range;
+    if (range > r->backoff_max_ns)
+        range = r->backoff_max_ns;
+    return range / 2 + (int64_t)(random_next(r) % (uint64_t)(range - range / 2 + 1));
+}
+
+static int64_t later(int64_t now, int64_t ns)
+{
+    return ns > COIR_NEVER - now ? COIR_NEVER : now + ns;
+}
+
+/* ---------------------------------------------------------------------------------- the call */
+
+/* Locks that the handler did not unlock have become those of the job around its boundary. In a boundary of
+ * their own again, the panic poisons them and lets them go. */
+static void panic_holding(void *arg)
+{
+    held_move(arg, &(*job_slot())->held);
+    coir_panic("a handler returned while it held a lock");
+}
+
+/* What a job would leave at its end ends with the attempt. */
+static int end_leftovers(struct job *j, int outcome, coir_failure *failure)
+{
+    if (j->keeps) {
+        int before = outcome;
+
+        outcome = job_ops_set()->end_locals(j, outcome);
+        j->keeps = false;
+        if (before == COIR_DONE && outcome != COIR_DONE)
+            *failure = j->failure;
+    }
+    if (j->obliged) {
+        job_ops_set()->leak(j);
+        j->obliged = false;
+    }
+    return outcome;
+}
+
+/* own_job: the job is the pool's. Else it is the caller's, and keeps what it has. */
+static int call(struct retry *r, coir_message *m, coir_failure *failure, bool own_job)
+{
+    int outcome = job_try(retry_callback(r->handle), m, failure);
+
+    if (own_job && (*job_slot())->held)
+        outcome = job_try(panic_holding, &(*job_slot())->held, failure);
+    if (own_job)
+        outcome = end_leftovers(job_proper(*job_slot()), outcome, failure);
+    return outcome;
+}
+
+/* ------------------------------------------------------------------------------- the verdict */
+
+bool retry_is_probing(struct retry *r)
+{
+    return !breaker_is_closed(&r->breaker) && breaker_figures(&r->breaker).state == BREAKER_HALF_OPEN;
+}
+
+/* It is not closed. The time of its probe; COIR_NEVER: one is out. */
+static int64_t probe_time(struct breaker *b)
+{
+    int64_t at;
+
+    lock_take(&b->lock);
+    at = b->probe ? COIR_NEVER : b->probe_at;
+    lock_drop(&b->lock);
+    return at;
+}
+
+/* Another attempt at `due`, unless that is too late. */
+static enum verdict again(int64_t at, int64_t deadline, int64_t *due)
+{
+    *due = at;
+    return at >= deadline ? VERDICT_EXPIRED : VERDICT_AGAIN;
+}
+
+/* The breaker is not closed: until its probe, or the message's deadline if that is earlier. */
+static enum verdict wait_for_probe(struct retry *r, int64_t deadline, int64_t *due)
+{
+    int64_t at = probe_time(&r->breaker);
+
+    if (at == COIR_NEVER)
+        return VERDICT_HOLD;
+    *due = at < deadline ? at : deadline;
+    return VERDICT_AGAIN;
+}
+
+static void tell_breaker(struct retry *r, coir_message *m, bool failed, uint64_t record)
+{
+    int64_t now = coir_now();
+
+    if (!breaker_probed(&r->breaker, m, failed, record, now) && failed)
+        breaker_count(&r->breaker, record, now);
+}
+
+/* The message's input has broken its job once more. Returns whether it is quarantined now. */
+static bool tell_quarantine(struct retry *r, coir_message *m, enum admission admitted, int outcome,
+                            const coir_failure *failure)
+{
+    bool quarantined;
+
+    if (!r->quarantine)
+        return false;
+    quarantined = quarantine_settle(r->quarantine, r->type, m->key, admitted, outcome, failure,
+                                    quarantine_now());
+    if (quarantined && outcome == COIR_PANICKED)
+        host_log(r->host, COIR_LOG_WARNING, "pool %s: input %llx is quarantined: %s", r->name,
+                 (unsigned long long)m->key, failure->message);
+    return quarantined;
+}
+
+static enum verdict judge(struct retry *r, coir_message *m, bool quarantined, int64_t deadline, int64_t *due)
+{
+    if (quarantined || m->final || m->attempts >= r->attempts_max)
+        return VERDICT_DEAD;
+    return again(later(coir_now(), retry_backoff(r, m->attempts)), deadline, due);
+}
+
+static enum verdict attempt(struct retry *r, coir_message *m, enum admission admitted, bool own_job,
+                            int64_t deadline, int64_t *due)
+{
+    coir_failure failure = {0};
+    bool quarantined;
+    int outcome;
+
+    atomic_fetch_add_explicit(&r->attempts, 1, memory_order_relaxed); /* a figure */
+    atomic_fetch_add_explicit(&r->retries, m->attempts > 0, memory_order_relaxed); /* a figure */
+    m->attempts++;
+    outcome = call(r, m, &failure, own_job);
+    if (outcome != COIR_DONE)
+        m->failure = failure;
+    tell_breaker(r, m, outcome != COIR_DONE, failure.id);
+    quarantined = tell_quarantine(r, m, admitted, outcome, &failure);
+    return outcome == COIR_DONE ? VERDICT_DONE : judge(r, m, quarantined, deadline, due);
+}
+
+enum verdict retry_attempt(struct retry *r, coir_message *m, bool own_job, int64_t deadline, int64_t *due)
+{
+    enum admission admitted = ADMIT_PASS;
+    int64_t now = coir_now();
+
+    if (now >= deadline)
+        return VERDICT_EXPIRED;
+    if (m->attempts >= r->attempts_max)
+        return VERDICT_DEAD;
+    if (!breaker_is_closed(&r->breaker) && !breaker_pass(&r->breaker, m, now))
+        return wait_for_probe(r, deadline, due);
+    if (r->quarantine)
+        admitted = quarantine_admit(r->quarantine, r->type, m->key, quarantine_now());
+    if (admitted == ADMIT_REFUSED) {
+        breaker_recall(&r->breaker, m);
+        return VERDICT_QUARANTINED;
+    }
+    return attempt(r, m, admitted, own_job, deadline, due);
+}

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * retry.h - attempts at a message: whether one may be made, what came of it, when the next is due. See retry.c.
+ */
+#ifndef COIR_RETRY_H
+#define COIR_RETRY_H
+
+#include "breaker.h"
+#include "boundary.h"
+#include "quarantine.h"
+
+/* The rules of a pool; constant once it is open, but for the breaker and what is atomic. */
+struct retry {
+    const struct host *host;
+    const char *name;           /* of the pool, for the log */
+    coir_message_fn *handle;
+    unsigned attempts_max;
+    int64_t backoff_ns, backoff_max_ns;
+    coir_quarantine *quarantine; /* NULL: none */
+    uint64_t type;
+    struct breaker breaker;     /* failures_max 0: never opens */
+    _Atomic uint64_t random;    /* state of the jitter */
+    _Atomic uint64_t attempts, retries; /* figures */
+};
+
+enum verdict {
+    VERDICT_DONE,
+    VERDICT_DEAD,
+    VERDICT_EXPIRED,
+    VERDICT_QUARANTINED,
+    VERDICT_AGAIN,  /* not before *due */
+    VERDICT_HOLD    /* not before the breaker's probe is back */
+};
+
+/* Makes one attempt, if it may be made now. own_job: the calling job is a worker of the pool. deadline: the
+ * message's. */
+enum verdict retry_attempt(struct retry *r, coir_message *m, bool own_job, int64_t deadline, int64_t *due);
+
+/* For a boundary, which calls it with no frame of ours in between: what overflows its stack in a handler is
+ * contained only if all code down to the boundary is the user's. */
+static inline coir_fn *retry_callback(coir_message_fn *fn)
+{
+    return (coir_fn *)(void (*)(void))fn;
+}
+
+/* The pause after so many attempts. */
+int64_t retry_backoff(struct retry *r, unsigned attempts);
+
+/* Whether the probe is out, so that messages are to be held. */
+bool retry_is_probing(struct retry *r);
+
+#endif

@@ -1,0 +1,488 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * pool_end_test.c - how pools end: drain, budgets, retries that wait, cancels, receipts that add up, domains
+ * and runtimes that close around them, memory that is missing, and all of it at random.
+ */
+#include "pools.h"
+
+static coir_pool_receipt close_with(coir_pool *p, int64_t drain_ns, int expected)
+{
+    coir_pool_receipt r;
+
+    CHECK_EQ(coir_pool_close(p, drain_ns, &r), expected);
+    pool_adds_up(&r.pool);
+    return r;
+}
+
+/* Closes with a budget that passes; on a busy machine the cancel's own budget may, too: then again. */
+static coir_pool_receipt close_now(coir_pool *p)
+{
+    coir_pool_receipt r;
+    int status;
+
+    do
+        status = coir_pool_close(p, 0, &r);
+    while (status == COIR_ETIMEDOUT);
+    CHECK_EQ(status, COIR_OK);
+    pool_adds_up(&r.pool);
+    CHECK_EQ(r.pool.pending, 0);
+    return r;
+}
+
+static void until_attempts(coir_pool *p, uint64_t n)
+{
+    while (pool_stats(p).attempts < n || pool_stats(p).pending == 0)
+        sched_yield();
+}
+
+static void a_drain_lets_queue_and_retries_end(void)
+{
+    static struct job_message job[50];
+    coir_pool_options o = pool_options("drain");
+    coir_runtime *rt = run_open(2);
+    coir_pool_receipt r;
+    coir_pool *p;
+
+    memset(job, 0, sizeof job);
+    o.attempts_max = 3;
+    o.backoff_ns = 5 * COIR_MS;
+    p = pool_open(rt, &o);
+    for (int i = 0; i < 50; i++) {
+        job[i].fails = i % 5; /* two of five are hopeless */
+        CHECK_EQ(coir_pool_submit(p, &job[i].m), COIR_OK);
+    }
+    r = close_with(p, -1, COIR_OK);
+    CHECK_EQ(r.pool.submitted, 50);
+    CHECK_EQ(r.pool.done, 30);
+    CHECK_EQ(r.pool.dead, 20);
+    for (int i = 0; i < 50; i++)
+        CHECK_EQ(job[i].ended, 1);
+    run_close(rt);
+}
+
+static void a_close_during_the_backoff_gives_back_at_once(void)
+{
+    struct job_message job = {.fails = 9};
+    coir_counter c = COIR_COUNTER_INIT;
+    coir_pool_options o = pool_options("backoff");
+    coir_runtime *rt = run_open(1);
+    coir_pool_receipt r;
+    coir_failure f;
+    coir_pool *p;
+
+    o.attempts_max = 3;
+    o.backoff_ns = o.backoff_max_ns = 3600 * COIR_SEC;
+    p = pool_open(rt, &o);
+    job.m.counter = &c;
+    CHECK_EQ(coir_pool_submit(p, &job.m), COIR_OK);
+    until_attempts(p, 1);
+    r = close_now(p);
+    CHECK_EQ(r.pool.returned, 1);
+    CHECK_EQ(coir_wait(&c), COIR_CANCELED);
+    CHECK_EQ(coir_counter_failure(&c, &f), COIR_OK);
+    CHECK_EQ(f.kind, COIR_KIND_SHUTDOWN);
+    CHECK_EQ(job.m.end, COIR_MESSAGE_RETURNED);
+    CHECK_EQ(job.m.attempts, 1);
+    CHECK(job.m.failure.id != 0); /* why it had failed is still known */
+    CHECK(job.handled == 1 && job.dead == 0 && job.ended == 1);
+    run_close(rt);
+}
+
+static void past_the_budget_handlers_are_canceled_and_the_queue_is_returned(void)
+{
+    struct job_message blocked = {.block = 1}, last = {.block = 1}, queued = {.m = {0}};
+    coir_pool_options o = pool_options("budget");
+    coir_runtime *rt = run_open(2);
+    coir_pool_receipt r;
+    coir_pool *p;
+
+    o.workers = 2;
+    o.attempts_max = 2;
+    p = pool_open(rt, &o);
+    last.m.attempts = 1;
+    CHECK_EQ(coir_pool_submit(p, &blocked.m), COIR_OK);
+    CHECK_EQ(coir_pool_submit(p, &last.m), COIR_OK);
+    run_until(&blocked.started);
+    run_until(&last.started);
+    CHECK_EQ(coir_pool_submit(p, &queued.m), COIR_OK);
+    r = close_now(p);
+    CHECK_EQ(r.pool.returned, 2);
+    CHECK_EQ(r.pool.dead, 1); /* it was its last attempt */
+    CHECK_EQ(last.m.end, COIR_MESSAGE_DEAD);
+    CHECK_EQ(blocked.m.end, COIR_MESSAGE_RETURNED);
+    CHECK_EQ(queued.m.end, COIR_MESSAGE_RETURNED);
+    CHECK_EQ(queued.handled, 0);
+    run_close(rt);
+}
+
+static void a_handler_that_does_not_end_is_named_and_the_pool_stays(void)
+{
+    struct job_message held = {.m = {0}}, late = {.m = {0}};
+    coir_pool_options o = pool_options("stuck");
+    coir_runtime *rt = run_open(2);
+    coir_pool_receipt r;
+    coir_pool *p;
+
+    p = pool_open(rt, &o);
+    pool_hold_one(p, &held);
+    r = close_with(p, 0, COIR_ETIMEDOUT);
+    CHECK_EQ(r.pool.pending, 1);
+    CHECK_EQ(r.domain.stuck_count, 1);
+    CHECK_STR(r.domain.stuck[0].name, "stuck");
+    CHECK(coir_pool_submit(p, &late.m) != COIR_OK);
+    run_set(&held.go);
+    r = close_now(p);
+    CHECK_EQ(r.pool.done, 1);
+    CHECK_EQ(r.pool.submitted, 1);
+    run_close(rt);
+}
+
+struct submitting {
+    coir_pool *pool;
+    struct job_message job;
+    int started, status;
+};
+
+static void submit_one(void *arg)
+{
+    struct submitting *s = arg;
+
+    run_set(&s->started);
+    s->status = coir_pool_submit(s->pool, &s->job.m);
+}
+
+static void a_caller_that_handles_is_waited_for(void)
+{
+    struct job_message held = {.m = {0}};
+    struct submitting s = {.job.hold = 1};
+    coir_counter c = COIR_COUNTER_INIT;
+    coir_pool_options o = pool_options("outside");
+    coir_runtime *rt = run_open(3);
+    coir_pool *p;
+
+    o.queue_max = 1;
+    o.full = COIR_FULL_RUN;
+    s.pool = p = pool_open(rt, &o);
+    pool_hold_one(p, &held);
+    CHECK_EQ(coir_submit(rt, &c, submit_one, &s), COIR_OK);
+    run_until(&s.job.started); /* in that job, which is none of the pool's */
+    run_set(&held.go);
+    CHECK(close_with(p, 0, COIR_ETIMEDOUT).pool.pending >= 1);
+    run_set(&s.job.go);
+    CHECK_EQ(close_now(p).pool.done, 2);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+    CHECK_EQ(s.job.ended, 1);
+    run_close(rt);
+}
+
+static void close_it(coir_message *m)
+{
+    CHECK_EQ(coir_pool_close(*(coir_pool **)m->context, 0, NULL), COIR_EDEADLK);
+}
+
+static void a_handler_cannot_close_its_pool(void)
+{
+    struct job_message job = {.m = {0}};
+    coir_pool_options o = pool_options("own");
+    coir_runtime *rt = run_open(1);
+    coir_pool *p;
+
+    o.handle = close_it;
+    o.ended = NULL;
+    o.context = &p;
+    p = pool_open(rt, &o);
+    CHECK_EQ(pool_run(p, &job), COIR_DONE);
+    pool_close(p);
+    run_close(rt);
+}
+
+static void who_waits_for_a_place_is_told(int by_cancel)
+{
+    struct job_message held = {.m = {0}};
+    struct submitting s = {.status = 1};
+    coir_counter c = COIR_COUNTER_INIT;
+    coir_pool_options o = pool_options("places");
+    coir_runtime *rt = run_open(2);
+    coir_pool *p;
+
+    o.queue_max = 1;
+    o.full = COIR_FULL_WAIT;
+    s.pool = p = pool_open(rt, &o);
+    pool_hold_one(p, &held);
+    CHECK_EQ(coir_submit(rt, &c, submit_one, &s), COIR_OK);
+    run_until(&s.started);
+    if (by_cancel) {
+        CHECK_EQ(coir_domain_cancel(coir_pool_domain(p)), COIR_OK);
+        run_set(&held.go);
+        CHECK_EQ(coir_wait(&c), COIR_DONE);
+        CHECK_EQ(s.status, COIR_ECANCELED);
+    } else {
+        close_with(p, 0, COIR_ETIMEDOUT);
+        CHECK_EQ(coir_wait(&c), COIR_DONE);
+        CHECK(s.status == COIR_ESHUTDOWN);
+        run_set(&held.go);
+    }
+    close_now(p);
+    CHECK_EQ(s.job.ended, 0);
+    run_close(rt);
+}
+
+static void a_close_tells_who_waits_for_a_place(void)
+{
+    who_waits_for_a_place_is_told(0);
+}
+
+static void a_canceled_pool_gives_all_back(void)
+{
+    struct job_message blocked = {.block = 1}, queued = {.m = {0}}, late = {.m = {0}};
+    coir_counter c = COIR_COUNTER_INIT;
+    coir_pool_options o = pool_options("cancel");
+    coir_runtime *rt = run_open(2);
+    coir_pool *p;
+
+    o.attempts_max = 2;
+    p = pool_open(rt, &o);
+    blocked.m.counter = queued.m.counter = &c;
+    CHECK_EQ(coir_pool_submit(p, &blocked.m), COIR_OK);
+    CHECK_EQ(coir_pool_submit(p, &queued.m), COIR_OK);
+    run_until(&blocked.started);
+    CHECK_EQ(coir_domain_cancel(coir_pool_domain(p)), COIR_OK);
+    CHECK_EQ(coir_wait(&c), COIR_CANCELED);
+    CHECK_EQ(coir_pool_submit(p, &late.m), COIR_ECANCELED);
+    CHECK_EQ(close_now(p).pool.returned, 2);
+    run_close(rt);
+    who_waits_for_a_place_is_told(1);
+}
+
+static void a_canceled_message_is_not_begun(void)
+{
+    struct job_message held = {.m = {0}}, queued = {.m = {0}};
+    coir_counter c = COIR_COUNTER_INIT;
+    coir_pool_options o = pool_options("message");
+    coir_runtime *rt = run_open(2);
+    coir_pool *p;
+
+    p = pool_open(rt, &o);
+    pool_hold_one(p, &held);
+    queued.m.counter = &c;
+    CHECK_EQ(coir_pool_submit(p, &queued.m), COIR_OK);
+    CHECK_EQ(coir_counter_cancel(&c), COIR_OK);
+    run_set(&held.go);
+    CHECK_EQ(coir_wait(&c), COIR_CANCELED);
+    CHECK_EQ(queued.handled, 0);
+    CHECK_EQ(close_with(p, -1, COIR_OK).pool.returned, 1);
+    run_close(rt);
+}
+
+/* --------------------------------------------------------------- what closes around a pool */
+
+static void the_domain_above_and_the_runtime_end_a_pool(void)
+{
+    for (int by_runtime = 0; by_runtime <= 1; by_runtime++) {
+        struct job_message blocked = {.block = 1}, queued = {.m = {0}}, delayed = {.fails = 9};
+        coir_domain_options d = {.size = sizeof d};
+        coir_pool_options o = pool_options("around");
+        coir_runtime *rt = run_open(2);
+        int status;
+
+        o.attempts_max = 2;
+        o.backoff_ns = o.backoff_max_ns = 3600 * COIR_SEC;
+        CHECK_EQ(coir_domain_open(rt, NULL, &d, &o.parent), COIR_OK);
+        coir_pool *p = pool_open(rt, &o);
+        CHECK_EQ(coir_pool_submit(p, &delayed.m), COIR_OK);
+        until_attempts(p, 1);
+        CHECK_EQ(coir_pool_submit(p, &blocked.m), COIR_OK);
+        run_until(&blocked.started);
+        CHECK_EQ(coir_pool_submit(p, &queued.m), COIR_OK);
+        do
+            status = by_runtime ? coir_close(rt, 0, NULL) : coir_domain_close(o.parent, 0, NULL);
+        while (status == COIR_ETIMEDOUT);
+        CHECK_EQ(status, COIR_OK);
+        CHECK_EQ(blocked.m.end, COIR_MESSAGE_RETURNED);
+        CHECK_EQ(queued.m.end, COIR_MESSAGE_RETURNED);
+        CHECK_EQ(delayed.m.end, COIR_MESSAGE_RETURNED);
+        CHECK(blocked.ended == 1 && queued.ended == 1 && delayed.ended == 1);
+        if (!by_runtime)
+            run_close(rt);
+    }
+}
+
+static void open_and_use(void *arg)
+{
+    struct job_message job = {.panics = 1};
+    coir_pool_options o = pool_options("inside");
+    coir_pool *p;
+
+    (void)arg;
+    o.attempts_max = 2;
+    p = pool_open(coir_current(), &o);
+    CHECK_EQ(pool_run(p, &job), COIR_DONE);
+    pool_close(p);
+}
+
+static void a_fiber_may_open_use_and_close_one(void)
+{
+    run_on(1, open_and_use, NULL);
+    run_on(3, open_and_use, NULL);
+}
+
+/* ----------------------------------------------------------------------------- no memory */
+
+static struct supply {
+    int calls, blocks, fail_at, for_ever;
+} supply;
+
+static void *supply_alloc(size_t bytes, void *arg)
+{
+    int call = __atomic_add_fetch(&supply.calls, 1, __ATOMIC_RELAXED);
+    void *memory;
+
+    (void)arg;
+    if (supply.fail_at && (supply.for_ever ? call >= supply.fail_at : call == supply.fail_at))
+        return NULL;
+    memory = malloc(bytes);
+    if (memory)
+        __atomic_add_fetch(&supply.blocks, 1, __ATOMIC_RELAXED);
+    return memory;
+}
+
+static void supply_free(void *memory, void *arg)
+{
+    (void)arg;
+    __atomic_sub_fetch(&supply.blocks, 1, __ATOMIC_RELAXED);
+    free(memory);
+}
+
+/* Opens, uses and closes; every step may find no memory. */
+static void use_starved(coir_runtime *rt)
+{
+    static struct job_message job[20];
+    coir_pool_options o = pool_options("starved");
+    coir_counter c = COIR_COUNTER_INIT;
+    coir_quarantine *q = NULL;
+    coir_pool *p = NULL;
+    int status;
+
+    memset(job, 0, sizeof job);
+    status = coir_quarantine_open(rt, NULL, &q);
+    CHECK(status == (q ? COIR_OK : COIR_ENOMEM));
+    o.quarantine = q;
+    o.workers = 2;
+    o.attempts_max = 2;
+    status = coir_pool_open(rt, &o, &p);
+    CHECK(status == COIR_OK ? p != NULL : status == COIR_ENOMEM && !p);
+    for (int i = 0; p && i < 20; i++) {
+        job[i].m.counter = &c;
+        job[i].m.key = (uint64_t)i;
+        job[i].panics = i % 4;
+        CHECK_EQ(coir_pool_submit(p, &job[i].m), COIR_OK); /* needs none */
+    }
+    CHECK_EQ(coir_wait(&c), p ? COIR_PANICKED : COIR_DONE);
+    if (p)
+        CHECK_EQ(close_with(p, -1, COIR_OK).pool.done, 10);
+    if (q)
+        CHECK_EQ(coir_quarantine_close(q), COIR_OK);
+}
+
+static int run_starved(void)
+{
+    coir_options o = run_options(2);
+    coir_runtime *rt;
+    int status;
+
+    o.alloc = supply_alloc;
+    o.free = supply_free;
+    status = coir_open(&o, &rt);
+    CHECK(status == COIR_OK || status == COIR_ENOMEM);
+    if (status == COIR_OK) {
+        use_starved(rt);
+        run_close(rt);
+    }
+    CHECK_EQ(supply.blocks, 0);
+    return supply.calls < supply.fail_at;
+}
+
+static void any_allocation_may_fail(void)
+{
+    for (int for_ever = 0; for_ever <= 1; for_ever++) {
+        int at = 0, last;
+
+        do {
+            supply = (struct supply){.fail_at = ++at, .for_ever = for_ever};
+            last = run_starved();
+        } while (!last && at < 1000);
+        CHECK(last && at > 5);
+    }
+}
+
+/* ------------------------------------------------------------------------------ at random */
+
+enum { STORM = 400 };
+static struct storm {
+    struct job_message job;
+    coir_counter c;
+} storm[STORM];
+
+static void one_storm(unsigned seed)
+{
+    coir_pool_options o = pool_options("storm");
+    coir_runtime *rt = run_open(3);
+    coir_quarantine *q = NULL;
+    coir_pool_receipt r;
+    uint64_t accepted = 0;
+    coir_pool *p;
+    int status;
+
+    memset(storm, 0, sizeof storm);
+    CHECK_EQ(coir_quarantine_open(rt, NULL, &q), COIR_OK);
+    o.quarantine = q;
+    o.workers = 1 + seed % 4;
+    o.queue_max = 20;
+    o.full = (enum coir_full)(seed % 3);
+    o.attempts_max = 1 + seed % 3;
+    o.failures_max = seed % 2 ? 50 : 0;
+    o.probe_ns = 100 * COIR_US;
+    o.deadline_ns = seed % 5 == 0 ? COIR_MS : 0;
+    p = pool_open(rt, &o);
+    for (unsigned i = 0; i < STORM; i++) {
+        struct job_message *j = &storm[i].job;
+
+        j->m.key = i % 7;
+        j->m.counter = &storm[i].c;
+        j->panics = i % 7 == 3 ? 9 : (i ^ seed) % 11 == 0;
+        j->fails = (i + seed) % 13 == 0 ? 2 : 0;
+        status = coir_pool_submit(p, &j->m);
+        CHECK(status == COIR_OK || status == COIR_EAGAIN);
+        accepted += status == COIR_OK;
+        if (status != COIR_OK)
+            j->m.counter = NULL;
+    }
+    r = close_with(p, seed % 2 ? -1 : 0, COIR_OK);
+    CHECK_EQ(r.pool.submitted, accepted);
+    CHECK_EQ(r.pool.pending, 0);
+    for (unsigned i = 0; i < STORM; i++) {
+        struct job_message *j = &storm[i].job;
+
+        CHECK_EQ(j->ended, j->m.counter != NULL);
+        CHECK_EQ(j->dead, j->m.end == COIR_MESSAGE_DEAD || j->m.end == COIR_MESSAGE_QUARANTINED);
+        if (j->m.counter)
+            CHECK_EQ(coir_wait(&storm[i].c) == COIR_DONE, j->m.end == COIR_MESSAGE_DONE);
+    }
+    CHECK_EQ(coir_quarantine_close(q), COIR_OK);
+    run_close(rt);
+}
+
+static void whatever_happens_the_books_balance(void)
+{
+    for (unsigned seed = 0; seed < (unsigned)MANY(120); seed++)
+        one_storm(seed);
+}
+
+CHECK_MAIN(CASE(a_drain_lets_queue_and_retries_end), CASE(a_close_during_the_backoff_gives_back_at_once),
+           CASE(past_the_budget_handlers_are_canceled_and_the_queue_is_returned),
+           CASE(a_handler_that_does_not_end_is_named_and_the_pool_stays),
+           CASE(a_caller_that_handles_is_waited_for), CASE(a_handler_cannot_close_its_pool),
+           CASE(a_close_tells_who_waits_for_a_place), CASE(a_canceled_pool_gives_all_back),
+           CASE(a_canceled_message_is_not_begun), CASE(the_domain_above_and_the_runtime_end_a_pool),
+           CASE(a_fiber_may_open_use_and_close_one), CASE(any_allocation_may_fail),
+           CASE(whatever_happens_the_books_balance))

@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * pool_handler_test.c - core/retry.c, core/pool.c: what handlers and callbacks leave behind or break, workers that
+ * are replaced, options.
+ */
+#include "pools.h"
+
+/* -------------------------------------------------------------------------------- handlers */
+
+static void leave_a_lock(coir_message *m)
+{
+    static coir_mutex mutex;
+
+    (void)m;
+    CHECK(coir_mutex_lock(&mutex) != COIR_EDEADLK); /* no attempt finds it held by its worker */
+}
+
+static int destroyed;
+
+static void destroy(void *value)
+{
+    run_count(&destroyed);
+    if (value == (void *)&destroyed)
+        coir_panic("in the destructor");
+}
+
+static const coir_local key = COIR_LOCAL_INIT(destroy);
+
+static void leave_a_value(coir_message *m)
+{
+    coir_obligation forgotten;
+
+    CHECK(coir_local_get(&key) == NULL); /* none of an earlier message */
+    CHECK_EQ(coir_local_set(&key, m->key ? (void *)&destroyed : (void *)m), COIR_OK);
+    CHECK_EQ(coir_obligation_take(NULL, "forgotten", &forgotten), COIR_OK);
+}
+
+static void what_an_attempt_leaves_ends_with_it(void)
+{
+    struct job_message job = {.m = {0}}, worse = {.m.key = 1};
+    coir_pool_options o = pool_options("leave");
+    coir_runtime *rt = run_open(1);
+    coir_domain_stats s;
+    coir_pool *p;
+
+    destroyed = 0;
+    o.handle = leave_a_value;
+    p = pool_open(rt, &o);
+    CHECK_EQ(pool_run(p, &job), COIR_DONE);
+    job.m.attempts = 0;
+    CHECK_EQ(pool_run(p, &job), COIR_DONE);
+    CHECK_EQ(pool_run(p, &worse), COIR_PANICKED);
+    CHECK_STR(worse.m.failure.message, "in the destructor");
+    CHECK_EQ(destroyed, 3);
+    CHECK_EQ(coir_domain_stats_read(coir_pool_domain(p), &s), COIR_OK);
+    CHECK_EQ(s.obligations_leaked, 3);
+    pool_close(p);
+    o.handle = leave_a_lock;
+    p = pool_open(rt, &o);
+    job.m.attempts = 0;
+    CHECK_EQ(pool_run(p, &job), COIR_PANICKED);
+    CHECK(strstr(job.m.failure.message, "held a lock") != NULL);
+    job.m.attempts = 0;
+    CHECK_EQ(pool_run(p, &job), COIR_PANICKED);
+    pool_close(p);
+    run_close(rt);
+}
+
+static void panic_back(coir_message *m)
+{
+    (void)m;
+    coir_panic("in a callback");
+}
+
+static void callbacks_that_panic_are_counted_and_the_message_ends(void)
+{
+    struct job_message job = {.fails = 9};
+    coir_pool_options o = pool_options("callback");
+    coir_runtime *rt = run_open(1);
+    coir_pool_stats s;
+    coir_pool *p;
+
+    o.dead = o.ended = panic_back;
+    p = pool_open(rt, &o);
+    CHECK_EQ(pool_run(p, &job), COIR_FAILED);
+    s = pool_close(p);
+    CHECK_EQ(s.callback_panics, 2);
+    CHECK_EQ(s.worker_restarts, 0);
+    run_close(rt);
+}
+
+static int logged;
+
+static void log_badly(enum coir_log_level level, const char *text, void *arg)
+{
+    (void)level;
+    (void)arg;
+    if (strstr(text, "is quarantined") && run_count(&logged) <= 2)
+        coir_panic("in the log");
+}
+
+static void a_worker_that_breaks_is_replaced_after_a_pause(void)
+{
+    coir_options ro = run_options(1);
+    coir_pool_options o = pool_options("worker");
+    int64_t begin = coir_now();
+    coir_quarantine *q;
+    coir_runtime *rt;
+    coir_pool *p;
+
+    logged = 0;
+    ro.log = log_badly;
+    CHECK_EQ(coir_open(&ro, &rt), COIR_OK);
+    q = quarantine_of(rt, 1, 0);
+    o.quarantine = q;
+    p = pool_open(rt, &o);
+    for (unsigned i = 0; i < 3; i++) {
+        struct job_message bad = {.m.key = 50 + i, .panics = 9};
+
+        CHECK_EQ(pool_run(p, &bad), COIR_PANICKED);
+        CHECK_EQ(bad.dead, 1);
+        CHECK_STR(bad.m.failure.message, i < 2 ? "in the log" : "planned panic");
+    }
+    CHECK(coir_now() - begin >= 200 * COIR_MS);
+    CHECK_EQ(pool_close(p).worker_restarts, 2);
+    CHECK_EQ(coir_quarantine_close(q), COIR_OK);
+    run_close(rt);
+}
+
+__attribute__((noinline)) static unsigned char deeper(unsigned n)
+{
+    volatile unsigned char frame[512];
+
+    frame[0] = (unsigned char)n;
+    return (unsigned char)(n == 0 ? frame[0] : deeper(n + 1) + frame[0]);
+}
+
+static void overflow(coir_message *m)
+{
+    if (m->key)
+        deeper(1);
+}
+
+static void a_handler_that_overflows_its_stack_ends_its_attempt(void)
+{
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && CHECK_SECONDS <= 60
+    struct job_message bad = {.m.key = 1}, good = {.m = {0}};
+    coir_options ro = run_options(1);
+    coir_pool_options o = pool_options("overflow");
+    coir_runtime *rt;
+    coir_pool *p;
+
+    ro.faults = COIR_FAULTS_CONTAIN;
+    CHECK_EQ(coir_contain_object((const void *)(uintptr_t)overflow), COIR_OK);
+    CHECK_EQ(coir_open(&ro, &rt), COIR_OK);
+    o.handle = overflow;
+    o.attempts_max = 3;
+    p = pool_open(rt, &o);
+    CHECK_EQ(pool_run(p, &bad), COIR_PANICKED);
+    CHECK_EQ(bad.m.failure.kind, COIR_KIND_STACK_OVERFLOW);
+    CHECK_EQ(bad.m.attempts, 3);
+    CHECK_EQ(pool_run(p, &good), COIR_DONE);
+    pool_close(p);
+    run_close(rt);
+    CHECK_EQ(coir_contain_remove((const void *)(uintptr_t)overflow), COIR_OK);
+#endif
+}
+
+/* ----------------------------------------------------------------------------------- open */
+
+static void options_are_checked(void)
+{
+    coir_runtime *rt = run_open(1);
+    coir_pool_options good = pool_options("options"), o;
+    coir_options ro = run_options(1);
+    coir_pool *p = NULL;
+
+#define REFUSED(status, change) \
+    (o = good, change, CHECK_EQ(coir_pool_open(rt, &o, &p), status), CHECK(p == NULL))
+    REFUSED(COIR_EINVAL, o.size = 3);
+    REFUSED(COIR_EINVAL, o.handle = NULL);
+    REFUSED(COIR_EPOLICY, o.dead = NULL);
+    REFUSED(COIR_ERANGE, o.queue_max = 0);
+    REFUSED(COIR_ERANGE, o.queue_max = SIZE_MAX);
+    REFUSED(COIR_ERANGE, o.attempts_max = 0);
+    REFUSED(COIR_ERANGE, o.workers = 4097);
+    REFUSED(COIR_ERANGE, o.full = 9);
+    REFUSED(COIR_ERANGE, o.failures_max = 1025);
+    REFUSED(COIR_ERANGE, o.backoff_ns = -1);
+    REFUSED(COIR_ERANGE, o.backoff_max_ns = -1);
+    REFUSED(COIR_ERANGE, o.full_wait_ns = -1);
+    REFUSED(COIR_ERANGE, o.deadline_ns = -1);
+    REFUSED(COIR_ERANGE, o.failures_window_ns = -1);
+    REFUSED(COIR_ERANGE, o.probe_ns = -1);
+    CHECK_EQ(coir_pool_open(NULL, &good, &p), COIR_EINVAL);
+    CHECK_EQ(coir_pool_open(rt, NULL, &p), COIR_EINVAL);
+    CHECK_EQ(coir_pool_open(rt, &good, NULL), COIR_EINVAL);
+    CHECK_EQ(coir_pool_submit(NULL, NULL), COIR_EINVAL);
+    CHECK_EQ(coir_pool_close(NULL, 0, NULL), COIR_EINVAL);
+    CHECK_EQ(coir_pool_stats_read(NULL, NULL), COIR_EINVAL);
+    CHECK(coir_pool_domain(NULL) == NULL);
+    run_close(rt);
+    ro.panic = COIR_PANIC_ABORT;
+    CHECK_EQ(coir_open(&ro, &rt), COIR_OK);
+    CHECK_EQ(coir_pool_open(rt, &good, &p), COIR_EPOLICY);
+    run_close(rt);
+}
+
+static void no_pool_below_a_domain_that_is_tripped_or_canceled(void)
+{
+    coir_domain_options d = {.size = sizeof d, .panics_max = 1, .probe_ns = 3600 * COIR_SEC};
+    coir_pool_options o = pool_options("below");
+    coir_runtime *rt = run_open(2);
+    coir_counter c = COIR_COUNTER_INIT;
+    coir_pool *p;
+
+    CHECK_EQ(coir_domain_open(rt, NULL, &d, &o.parent), COIR_OK);
+    CHECK_EQ(coir_domain_submit(o.parent, &c, panic_job, NULL), COIR_OK);
+    CHECK_EQ(coir_wait(&c), COIR_PANICKED);
+    CHECK_EQ(coir_pool_open(rt, &o, &p), COIR_EAGAIN);
+    CHECK(p == NULL);
+    CHECK_EQ(coir_domain_cancel(o.parent), COIR_OK);
+    CHECK_EQ(coir_pool_open(rt, &o, &p), COIR_ECANCELED);
+    CHECK_EQ(coir_domain_close(o.parent, -1, NULL), COIR_OK);
+    run_close(rt);
+}
+
+CHECK_MAIN(CASE(what_an_attempt_leaves_ends_with_it),
+           CASE(callbacks_that_panic_are_counted_and_the_message_ends),
+           CASE(a_worker_that_breaks_is_replaced_after_a_pause),
+           CASE(a_handler_that_overflows_its_stack_ends_its_attempt), CASE(options_are_checked),
+           CASE(no_pool_below_a_domain_that_is_tripped_or_canceled))
