@@ -18,6 +18,7 @@
 #define STEAL_BATCH 32   /* jobs stolen at once */
 #define PREFETCH_HEADER 12
 #define PREFETCH_STACK 6
+#define BUSY_LOOKS 16 /* then the oldest job of its own has its turn */
 
 static struct fiber *fiber_at(struct link *e)
 {
@@ -166,6 +167,22 @@ bool find_events(struct worker *w, bool all)
     return any;
 }
 
+/* Newest first would leave the oldest for ever while new jobs keep coming, were there no thief; and it may be
+ * one of a batch from the injector. */
+bool find_starved(struct worker *w)
+{
+    w->busy_looks = deque_empty(&w->deque) ? 0 : w->busy_looks + 1;
+    return w->busy_looks >= BUSY_LOOKS;
+}
+
+static bool find_oldest(struct worker *w, struct next *n)
+{
+    if (!find_starved(w) || deque_steal(&w->deque, &n->work) != STEAL_OK)
+        return false;
+    w->busy_looks = 0;
+    return n->has_work = true;
+}
+
 bool find_next(struct worker *w, struct next *n)
 {
     *n = (struct next){0};
@@ -173,7 +190,7 @@ bool find_next(struct worker *w, struct next *n)
         w->look_outside = false;
         atomic_store_explicit(&w->busy_tick, tally_read(&w->tick) | 1, memory_order_relaxed); /* a hint */
         find_events(w, false);
-        if (!inject_empty(&w->runtime->inject) && find_injected(w, n))
+        if (find_oldest(w, n) || (!inject_empty(&w->runtime->inject) && find_injected(w, n)))
             return true;
     }
     if (find_local(w, n) || find_injected(w, n) || find_stolen(w, n))

@@ -16,6 +16,9 @@ struct next {
     struct work work;    /* to run */
 };
 
+/* A look every POLL_TURNS turns: whether it is time that the worker's oldest job has its turn. */
+bool find_starved(struct worker *w);
+
 /* Finds something to do; false: there was nothing. */
 bool find_next(struct worker *w, struct next *n);
 

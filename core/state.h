@@ -36,6 +36,7 @@ struct worker {
     unsigned io_queued;       /* operations prepared and not yet given to the kernel */
     bool searching;           /* counted as searching in runtime->park */
     bool look_outside;        /* the next turn looks at timers, I/O and the injector first */
+    unsigned busy_looks;      /* such looks since its deque was last seen empty, or served from its other end */
     const char *hostcall;     /* the host's code that runs now and must not suspend, or NULL */
     bool polling;             /* fibers it readies are its own to run: it wakes others itself */
     uint64_t random;          /* where to start stealing */

@@ -444,9 +444,12 @@ void worker_yield(struct fiber *self)
 
 bool worker_others_wait(struct worker *w)
 {
-    if (worker_turn(w) % POLL_TURNS == 0)
+    if (worker_turn(w) % POLL_TURNS == 0) {
         find_events(w, false);
-    return !ring_empty(&w->ring) || !inject_empty(&w->runtime->inject);
+        if (find_starved(w))
+            w->look_outside = true;
+    }
+    return w->look_outside || !ring_empty(&w->ring) || !inject_empty(&w->runtime->inject);
 }
 
 /* ----------------------------------------------------------------------------------- new work */

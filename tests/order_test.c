@@ -279,6 +279,45 @@ static void an_injected_job_waits_a_few_turns_at_most(void)
     check_race();
 }
 
+static void spawn_oldest(void *unused)
+{
+    (void)unused;
+    CHECK_EQ(coir_spawn(NULL, serve, NULL), COIR_OK);
+    CHECK_EQ(coir_spawn(NULL, respawn_for_ever, NULL), COIR_OK);
+}
+
+static void respawning_for_ever_stops_no_older_job(void)
+{
+    start_race();
+    run_on(1, spawn_oldest, NULL);
+    CHECK(stop);
+    CHECK(late < 100 * TURNS);
+}
+
+static void respawn_owed(void *counter)
+{
+    if (again())
+        CHECK_EQ(coir_spawn(counter, respawn_owed, counter), COIR_OK);
+}
+
+static void wait_above_oldest(void *unused)
+{
+    coir_counter c = COIR_COUNTER_INIT;
+
+    (void)unused;
+    CHECK_EQ(coir_spawn(NULL, serve, NULL), COIR_OK);
+    CHECK_EQ(coir_spawn(&c, respawn_owed, &c), COIR_OK);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+}
+
+static void children_in_place_for_ever_stop_no_older_job(void)
+{
+    start_race();
+    run_on(1, wait_above_oldest, NULL);
+    CHECK(stop);
+    CHECK(late < 100 * TURNS);
+}
+
 static void sleep_then_serve(void *unused)
 {
     CHECK_EQ(coir_sleep_until(coir_now() + COIR_MS), COIR_OK);
@@ -308,4 +347,6 @@ CHECK_MAIN(CASE(spawned_jobs_run_newest_first), CASE(submitted_jobs_run_oldest_f
            CASE(yielding_for_ever_stops_no_new_job), CASE(spawning_for_ever_stops_no_ready_fiber),
            CASE(waiting_for_many_children_stops_no_ready_fiber),
            CASE(nothing_stops_an_injected_job), CASE(an_injected_job_waits_a_few_turns_at_most),
+           CASE(respawning_for_ever_stops_no_older_job),
+           CASE(children_in_place_for_ever_stop_no_older_job),
            CASE(a_timer_fires_beside_busy_work))
