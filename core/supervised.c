@@ -205,11 +205,12 @@ static int await_ready(struct child *c)
     int64_t deadline = time_after(coir_now(), c->spec.start_ns);
 
     for (;;) {
+        bool ended = mailbox_was_sent(&c->owner->mail, &c->mail); /* looked at first: it may be ready, then end */
         int status;
 
         if (atomic_load_explicit(&c->ready, memory_order_acquire)) /* READY */
             return COIR_OK;
-        if (mailbox_was_sent(&c->owner->mail, &c->mail))
+        if (ended)
             return COIR_ECHILD;
         if (supervisor_must_stop(c->owner))
             return COIR_ECANCELED;

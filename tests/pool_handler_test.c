@@ -89,44 +89,6 @@ static void callbacks_that_panic_are_counted_and_the_message_ends(void)
     run_close(rt);
 }
 
-static int logged;
-
-static void log_badly(enum coir_log_level level, const char *text, void *arg)
-{
-    (void)level;
-    (void)arg;
-    if (strstr(text, "is quarantined") && run_count(&logged) <= 2)
-        coir_panic("in the log");
-}
-
-static void a_worker_that_breaks_is_replaced_after_a_pause(void)
-{
-    coir_options ro = run_options(1);
-    coir_pool_options o = pool_options("worker");
-    int64_t begin = coir_now();
-    coir_quarantine *q;
-    coir_runtime *rt;
-    coir_pool *p;
-
-    logged = 0;
-    ro.log = log_badly;
-    CHECK_EQ(coir_open(&ro, &rt), COIR_OK);
-    q = quarantine_of(rt, 1, 0);
-    o.quarantine = q;
-    p = pool_open(rt, &o);
-    for (unsigned i = 0; i < 3; i++) {
-        struct job_message bad = {.m.key = 50 + i, .panics = 9};
-
-        CHECK_EQ(pool_run(p, &bad), COIR_PANICKED);
-        CHECK_EQ(bad.dead, 1);
-        CHECK_STR(bad.m.failure.message, i < 2 ? "in the log" : "planned panic");
-    }
-    CHECK(coir_now() - begin >= 200 * COIR_MS);
-    CHECK_EQ(pool_close(p).worker_restarts, 2);
-    CHECK_EQ(coir_quarantine_close(q), COIR_OK);
-    run_close(rt);
-}
-
 __attribute__((noinline)) static unsigned char deeper(unsigned n)
 {
     volatile unsigned char frame[512];
@@ -143,7 +105,6 @@ static void overflow(coir_message *m)
 
 static void a_handler_that_overflows_its_stack_ends_its_attempt(void)
 {
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && CHECK_SECONDS <= 60
     struct job_message bad = {.m.key = 1}, good = {.m = {0}};
     coir_options ro = run_options(1);
     coir_pool_options o = pool_options("overflow");
@@ -163,7 +124,6 @@ static void a_handler_that_overflows_its_stack_ends_its_attempt(void)
     pool_close(p);
     run_close(rt);
     CHECK_EQ(coir_contain_remove((const void *)(uintptr_t)overflow), COIR_OK);
-#endif
 }
 
 /* ----------------------------------------------------------------------------------- open */
@@ -227,6 +187,5 @@ static void no_pool_below_a_domain_that_is_tripped_or_canceled(void)
 
 CHECK_MAIN(CASE(what_an_attempt_leaves_ends_with_it),
            CASE(callbacks_that_panic_are_counted_and_the_message_ends),
-           CASE(a_worker_that_breaks_is_replaced_after_a_pause),
            CASE(a_handler_that_overflows_its_stack_ends_its_attempt), CASE(options_are_checked),
            CASE(no_pool_below_a_domain_that_is_tripped_or_canceled))

@@ -189,7 +189,7 @@ static void submit_one(void *arg)
     struct submitting *s = arg;
 
     run_set(&s->started);
-    s->status = coir_pool_submit_until(s->pool, &s->job.m, s->deadline);
+    __atomic_store_n(&s->status, coir_pool_submit_until(s->pool, &s->job.m, s->deadline), __ATOMIC_RELEASE);
 }
 
 static void a_full_pool_lets_wait_in_order_until_the_deadline(void)
