@@ -98,7 +98,7 @@ class Walk(unittest.TestCase):
                            timeout=PATIENCE, check=True)
         self.assertEqual(load.returncode, 0, load.stdout + load.stderr)
         self.assertEqual(server.returncode, 0)
-        self.check_chains("client_serve", 0.99)
+        self.check_chains("run_requests", 0.99)
 
 
 if __name__ == "__main__":
