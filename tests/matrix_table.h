@@ -76,6 +76,10 @@ ROW(root_supervisor_gives_up, "root supervisor", "restarts too often", "", "coir
 ROW(linked_job, "linked job", "panics", "PANICKED, panic at job", "linked job's sleep ECANCELED", "lives")
 ROW(monitored_job, "monitored job", "panics", "PANICKED, panic at job", "monitor PANICKED, told \"planned\"", "lives")
 
+GROUP("Messages of a pool that tries three times; the waiter waits for the message")
+ROW(message_panics_once, "pool message", "its handler panics once", "DONE", "2 attempts, 0 dead letters, next message DONE", "lives")
+ROW(message_panics_each_time, "pool message", "its handler panics", "PANICKED, panic at job", "3 attempts, 1 dead letters, next message DONE", "lives")
+
 GROUP("What the broken job held")
 ROW(mutex_holder, "mutex holder", "panics", "PANICKED, panic at job", "lock EPOISONED", "lives")
 ROW(mutex_holder_with_defer, "mutex holder", "panics, handler unlocks", "PANICKED, panic at job", "lock EPOISONED", "lives")
