@@ -20,6 +20,10 @@
 #define MEASURED 0
 #endif
 #endif
+#if !defined(FIBERS) && CHECK_SHARE > 1
+#define FIBERS 100000
+#define MEASURED 0
+#endif
 #ifndef FIBERS
 #define FIBERS 1000000
 #define MEASURED 1

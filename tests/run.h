@@ -13,7 +13,10 @@
 
 /* Sanitizers and emulators make all slow: fewer repetitions, and races that one side may lose. */
 #define SLOW (CHECK_SECONDS > 60)
-#define MANY(n) ((n) / (SLOW ? 20 : 1))
+#ifndef CHECK_SHARE
+#define CHECK_SHARE 1 /* of the repetitions a variant makes one in so many */
+#endif
+#define MANY(n) ((n) / (SLOW ? 20 : CHECK_SHARE))
 
 /* Panics are what many tests are about; their lines would hide what matters. */
 static inline void run_quietly(enum coir_log_level level, const char *text, void *arg)
