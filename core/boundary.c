@@ -132,11 +132,21 @@ static COLD int returned_owing(struct job *j, uintptr_t frame)
                               "returned while jobs it spawned still owed a counter in its frame");
 }
 
-/* Locks are still held at the end, which nobody else could unlock. What a coir_try leaves by its return
- * goes to the boundary around it. */
-static COLD int end_holding(struct job *j, int outcome)
+/* Whether a lock that is held lies in frames that have been left, from `frame` on. */
+static bool holds_in_frames(const struct job *j, uintptr_t frame)
 {
-    if (job_is_inner(j) && outcome < COIR_PANICKED) {
+    const struct held *h = j->held;
+
+    while (h && ((uintptr_t)h < frame || (uintptr_t)h >= (uintptr_t)j))
+        h = h->next;
+    return h != NULL;
+}
+
+/* Locks are still held at the end, which nobody else could unlock. What a coir_try leaves by its return
+ * goes to the boundary around it, unless its memory goes with its frames. */
+static COLD int end_holding(struct job *j, int outcome, uintptr_t frame)
+{
+    if (job_is_inner(j) && outcome < COIR_PANICKED && !holds_in_frames(j, frame)) {
         held_move(&j->held, j->outer ? &j->outer->held : held_by_thread());
         return outcome;
     }
@@ -191,7 +201,7 @@ static int end_frames(struct job *j, int outcome, uintptr_t frame)
         job_settle_owned(j, frame); /* its record says why */
     else if (j->owned && returned_owing(j, frame) == COIR_PANICKED)
         outcome = COIR_PANICKED;
-    return j->held ? end_holding(j, outcome) : outcome;
+    return j->held ? end_holding(j, outcome, frame) : outcome;
 }
 
 /* Everything that most jobs do not need: a panic that landed, a coir_fail, owed counters, handlers. */

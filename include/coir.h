@@ -981,7 +981,8 @@ COIR_API int coir_failure_print(coir_runtime *runtime, uint64_t id, int fd);
  * that later. Every lock of a poisoned mutex returns COIR_EPOISONED *with the mutex
  * held*: unlock it and pass the error on; or make sure that what it guards is whole, or make it so,
  * and coir_mutex_clear. A job that returns while it holds a mutex ends PANICKED (kind HELD), and
- * the mutex is poisoned too.
+ * the mutex is poisoned too. What a coir_try still holds when it returns is its job's from then on; but if it
+ * holds a lock that lies in the frames it leaves, it ends PANICKED so, too.
  *
  * Fairness. A mutex that is free may be taken by anyone who comes, before a waiter that has been woken
  * has got to it: else each contended unlock would cost all others a context switch. But a waiter

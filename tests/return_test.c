@@ -102,6 +102,27 @@ static void what_is_held_in_frames_that_return_is_found_whole(void)
     run_on(2, return_holding, NULL);
 }
 
+/* Nor can it be handed to the job around a coir_try. */
+static void try_holding(void *unused)
+{
+    coir_fn *const fn[] = {hold_to_read, hold_mutexes, hold_both};
+    coir_failure f;
+
+    (void)unused;
+    for (int i = 0; i < MANY(300); i++)
+        for (size_t depth = 0; depth <= 1536; depth += 96) {
+            CHECK_EQ(coir_try(fn[i % 3], (void *)depth, &f), COIR_PANICKED);
+            CHECK_EQ(f.kind, COIR_KIND_HELD);
+            check_free();
+        }
+}
+
+static void a_try_that_returns_over_its_own_lock_has_panicked(void)
+{
+    run_on(1, try_holding, NULL);
+    try_holding(NULL); /* on a plain thread */
+}
+
 static void return_owing(void *unused)
 {
     (void)unused;
@@ -114,4 +135,5 @@ static void counters_owed_in_frames_that_return_are_found_whole(void)
 }
 
 CHECK_MAIN(CASE(what_is_held_in_frames_that_return_is_found_whole),
+           CASE(a_try_that_returns_over_its_own_lock_has_panicked),
            CASE(counters_owed_in_frames_that_return_are_found_whole))
