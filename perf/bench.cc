@@ -20,16 +20,17 @@
 
 namespace {
 
-const bench_suite *const suites[] = {&switching, &yield, &spawn, &parallel, &panic,  &wake,
-                                     &memory,    &domain, &tail, &workers,  &fanout, &crowd};
-constexpr size_t usual = 8; /* the first so many, unless suites are named */
+const bench_suite *const suites[] = {&switching, &yield,  &spawn,   &parallel, &panic,
+                                     &happy,     &wake,   &memory,  &domain,   &handoff,
+                                     &tail,      &workers, &fanout, &crowd};
+constexpr size_t usual = 10; /* the first so many, unless suites are named */
 
 const char usage[] = R"(usage: coir-perf [--quick] [SUITE...]     prints one table
        coir-perf --rows                     lists its rows, for tools/perf
        coir-perf --benchmark_...            as Google Benchmark does
 
-suites: switching yield spawn parallel panic wake memory domain, which is the default; tail workers
-        fanout crowd, which tools/perf sets beside peers
+suites: switching yield spawn parallel panic happy wake memory domain handoff, which is the default;
+        tail workers fanout crowd, which tools/perf sets beside peers
 --quick  fewer and shorter repetitions, under 20 seconds
 )";
 

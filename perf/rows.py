@@ -44,6 +44,7 @@ class Row:
     goals: list = None       # None: as coir-perf says; nothing there: ahead of the best peer
     label: str = ""          # from coir-perf unless given
     unit: str = "ns"
+    quick_n: int = 0         # with --quick, so many units of work for drivers; 0: what fills the time
 
     def sources(self):
         """All measurements: participant -> (program, row)."""
@@ -75,7 +76,7 @@ def jobs():
                   peers("oneTBB Boost.Fiber Go", f"spawn/{workers}"), cpus=workers)
     for workers in (1, 2):
         yield Row(f"fib/{workers}", f"spawn/fib/{workers}", peers("oneTBB Go", f"fib/{workers}"),
-                  cpus=workers)
+                  cpus=workers, quick_n=400000)
     yield Row("submit/2", "spawn/submit", peers("oneTBB Go Boost.Fiber", "submit/2"), cpus=2,
               goals=[Goal(125), Goal(0.5, "oneTBB")])
     yield Row("parallel_for", "parallel/for", peers("oneTBB", "parallel_for/2"),
@@ -106,6 +107,26 @@ def panics():
                       {} if cleanup else {"setjmp": (SETJMP, name)})
 
 
+    for frames in (1, 10, 100):
+        yield Row(f"panic/{frames}/backtrace", f"panic/{frames}/backtrace",
+                  {"C++ throw": (COIR, f"panic/throw/{frames}")})
+
+
+def happy():
+    """What they pay who do not panic."""
+    yield Row("happy/try", "happy/try", {"C++ try": (COIR, "happy/cxx"), **peers("Go", "happy/try")},
+              {**own("call", "happy/call"), "setjmp": (SETJMP, "happy/try")})
+    yield Row("happy/job", "happy/job", {}, own("abort policy", "happy/abort"))
+
+
+def handoffs():
+    for what in ("mutex", "channel"):
+        for workers in (1, 2):
+            row = f"handoff/{what}/{workers}"
+            yield Row(row, row, peers("Boost.Fiber Go", row), own("a switch", "switching/2"),
+                      cpus=workers)
+
+
 def tails():
     """p50, p99 and p99.9 are figures of the same runs."""
     for percent, p50, p99 in ((50, 1300, 6000), (80, 3500, 18000)):
@@ -118,7 +139,7 @@ def tails():
                       label=f"1 us jobs at {percent} %, sojourn {figure[1:] or 'p50'}")
 
 
-ROWS = [*switches(), *jobs(), *wakes(), *memory(), *panics(), *tails()]
+ROWS = [*switches(), *jobs(), *wakes(), *handoffs(), *memory(), *panics(), *happy(), *tails()]
 
 # How cost grows: a chart each. Drivers know the rows by other names.
 GROW = {

@@ -67,13 +67,24 @@ class Failed(Exception):
     """A measurement gave no figure; says why."""
 
 
+urgent = False  # --urgent
+
+
+def place(cpus):
+    """Of the calling process: bound to the last processor, if to one; ahead of others, if asked for."""
+    if cpus == 1:
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    if urgent and cpus == 1:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10))
+    elif urgent:  # real-time threads on every processor would stop the machine
+        os.setpriority(os.PRIO_PROCESS, 0, -20)
+
+
 def run(command, cpus):
-    """What a program prints; bound to the last processor, if to one."""
-    allowed = os.sched_getaffinity(0)
-    bound = {max(allowed)} if cpus == 1 else allowed
+    """What a program prints."""
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, text=True, capture_output=True,
-                              timeout=RUN_SECONDS, preexec_fn=lambda: os.sched_setaffinity(0, bound))
+                              timeout=RUN_SECONDS, preexec_fn=lambda: place(cpus))
     except subprocess.TimeoutExpired:
         raise Failed(f"took over {RUN_SECONDS} s")
     if done.returncode:
@@ -94,9 +105,10 @@ def run_coir(row, ms, cpus):
     return figures | {f"/{name}": found[f"{name}_ns"] for name in ("p99", "p999") if f"{name}_ns" in found}
 
 
-def run_driver(driver, row, ms, cpus):
-    """As run_coir, of a peer's driver: lines `ROW/FIGURE value`."""
-    out = run([f"build/peers/{driver}", "--row", row, "--ms", str(ms)], cpus)
+def run_driver(driver, row, ms, cpus, n=0):
+    """As run_coir, of a peer's driver: lines `ROW/FIGURE value`. n: units of work, instead of ms."""
+    fill = ["--n", str(n)] if n else ["--ms", str(ms)]
+    out = run([f"build/peers/{driver}", "--row", row, *fill], cpus)
     return {name.removeprefix(row): float(value) for name, value in map(str.split, out.splitlines())}
 
 
@@ -114,7 +126,7 @@ class Measurements:
     def keys(self, row):
         return {name: (*source, row.cpus) for name, source in row.sources().items()}
 
-    def make(self, key, repetition):
+    def make(self, key, repetition, n):
         program, row, cpus = key
         if key in self.reasons or len(self.values.get(key, ())) > repetition:
             return
@@ -126,7 +138,7 @@ class Measurements:
         began = time.monotonic()
         try:
             figures = (run_coir(row, self.ms, cpus) if program == rows.COIR
-                       else run_driver(program, row, self.ms, cpus))
+                       else run_driver(program, row, self.ms, cpus, n))
             self.values.setdefault(key, []).append(figures)
         except Failed as why:
             self.reasons[key] = str(why)
@@ -160,7 +172,7 @@ def measure(chosen, missing, quick):
             if quick and repetition and time.monotonic() - began + due > QUICK_SECONDS:
                 continue
             for key in keys.values():
-                m.make(key, repetition)
+                m.make(key, repetition, row.quick_n if quick else 0)
         if not sys.stderr.isatty():
             print(f"repetition {repetition + 1} of {repetitions}: {time.monotonic() - began:.0f} s",
                   file=sys.stderr, flush=True)
@@ -190,6 +202,8 @@ def options(words):
     parser.add_argument("--only", metavar="ROW", action="append", help="this row; may be given again")
     parser.add_argument("--grow", action="store_true",
                         help="instead, how cost grows with workers, jobs of a counter, and fibers")
+    parser.add_argument("--urgent", action="store_true",
+                        help="ahead of what else this machine does: as root, on a busy one")
     parser.add_argument("--json", metavar="FILE", help="writes the figures")
     parser.add_argument("--chart", metavar="FILE.svg",
                         help="draws them; with --grow, FILE-workers.svg and so on")
@@ -198,6 +212,8 @@ def options(words):
         parser.error(f"--chart {asked.chart} does not end with .svg")
     if asked.chart and not shutil.which("gnuplot"):
         fail("--chart needs gnuplot; tools/deps --perf installs it")
+    if asked.urgent and os.geteuid() != 0:
+        fail("--urgent needs root")
     known = [row for _, grown in rows.GROW.values() for row in grown] if asked.grow else rows.ROWS
     names = [row.name for row in known]
     for name in asked.only or ():
@@ -232,7 +248,9 @@ def show(asked, results):
 
 
 def main(words):
+    global urgent
     asked = options(words)
+    urgent = asked.urgent
     here = {name: os.path.abspath(getattr(asked, name)) for name in ("json", "chart") if getattr(asked, name)}
     vars(asked).update(here)
     os.chdir(ROOT)
@@ -248,7 +266,8 @@ def main(words):
           f"{' to '.join(str(n) for n in sorted({min(counts), max(counts)}))}\n")
     show(asked, results)
     if before["loaded"]:
-        print(f"The machine was busy (load {before['load']:.1f}): these figures are no evidence.")
+        print(f"The machine was busy (load {before['load']:.1f}): " +
+              ("what ran here ran ahead of the rest." if urgent else "these figures are no evidence."))
     if missing:
         print("Not all peers are installed: tools/deps --perf")
     if asked.json:

@@ -188,6 +188,75 @@ template <typename Scheduler> void ping_pong(struct peer *p)
     p->figure = peer_median(sample.data(), sample.size());
 }
 
+// ------------------------------------------------------------------------- from hand to hand
+
+// As in handoff_perf.c: on one worker a pair of fibers, on more four pairs.
+long pairs(long threads)
+{
+    return threads < 2 ? 1 : 4;
+}
+
+void hand_mutex(struct peer *p)
+{
+    std::vector<fib::fiber> crowd(static_cast<size_t>(pairs(p->size) * 2));
+    uint64_t turns = p->n / crowd.size() + 1;
+    fib::mutex mutex;
+
+    steal_from_me(p->size);
+    int64_t begin = peer_now();
+
+    for (auto &one : crowd)
+        one = start([&] {
+            for (uint64_t i = 0; i < turns; i++) {
+                std::lock_guard<fib::mutex> lock(mutex);
+
+                boost::this_fiber::yield();
+            }
+        });
+    for (auto &one : crowd)
+        one.join();
+    p->ns = peer_now() - begin;
+    p->done = turns * crowd.size();
+}
+
+template <typename Queue> void hand_elements(struct peer *p, Queue &queue)
+{
+    std::vector<fib::fiber> crowd;
+    uint64_t turns = p->n / static_cast<uint64_t>(pairs(p->size)) + 1;
+
+    steal_from_me(p->size);
+    int64_t begin = peer_now();
+
+    for (long i = 0; i < pairs(p->size); i++) {
+        crowd.push_back(start([&] {
+            for (uint64_t j = 0; j < turns; j++)
+                queue.push(j);
+        }));
+        crowd.push_back(start([&] {
+            uint64_t element;
+
+            for (uint64_t j = 0; j < turns; j++)
+                queue.pop(element);
+        }));
+    }
+    for (auto &one : crowd)
+        one.join();
+    p->ns = peer_now() - begin;
+    p->done = turns * crowd.size() / 2;
+}
+
+// One at a time: the unbuffered channel, which is faster here than a buffered one of two.
+void hand_channel(struct peer *p)
+{
+    fib::unbuffered_channel<uint64_t> one;
+    fib::buffered_channel<uint64_t> many(128);
+
+    if (p->size < 2)
+        hand_elements(p, one);
+    else
+        hand_elements(p, many);
+}
+
 // -------------------------------------------------------------------------------- from outside
 
 using Job = void (*)();
@@ -327,6 +396,8 @@ const struct peer_row rows[] = {
     {"yield/#", yield, 0, 0},
     {"wake/polling", ping_pong<Polling>, 0, 0},
     {"wake/parked", ping_pong<fib::algo::round_robin>, 0, 0},
+    {"handoff/mutex/#", hand_mutex, 0, 0},
+    {"handoff/channel/#", hand_channel, 0, 0},
     {"submit/#", submit, 0, 0},
     {"tail/#", tail, WORK_JOBS, 0},
     {"memory/parked", weigh, 10000, 0}, // 32,000 guarded stacks are the end: vm.max_map_count

@@ -11,17 +11,12 @@
 package main
 
 import (
-	"flag"
-	"fmt"
 	"math"
 	"os"
 	"runtime"
-	"runtime/debug"
-	"sort"
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 )
 
 const (
@@ -34,30 +29,6 @@ const (
 	parked    = 100000
 	stackHeld = 10000
 )
-
-// A call of a row, as struct peer.
-type peer struct {
-	n, done   uint64
-	size      int
-	ns        int64
-	figure    float64
-	p99, p999 float64
-}
-
-type row struct {
-	name string
-	run  func(p *peer)
-	n    uint64
-}
-
-var began = time.Now()
-
-func now() int64 { return int64(time.Since(began)) }
-
-func median(sample []int64) float64 {
-	sort.Slice(sample, func(i, j int) bool { return sample[i] < sample[j] })
-	return float64(sample[len(sample)/2])
-}
 
 // ---------------------------------------------------------------------------- spawn and yield
 
@@ -96,13 +67,19 @@ func fib(n int) int {
 	return left + right
 }
 
+// The greatest fib of at most n calls, which are 2 * fib(k + 1) - 1.
 func forkJoin(p *peer) {
 	runtime.GOMAXPROCS(p.size)
+	k, is, next := 1, 1, 1
+	for uint64(2*(is+next)-1) <= p.n {
+		k, is, next = k+1, next, is+next
+	}
 	start := now()
-	if fib(32) != 2178309 {
-		panic("fib(32) came out wrong")
+	if fib(k) != is {
+		panic("fib came out wrong")
 	}
 	p.ns = now() - start
+	p.done = uint64(2*next - 1)
 }
 
 func yield(p *peer) {
@@ -166,6 +143,69 @@ func pingPong(p *peer) {
 	}()
 	<-over
 	p.figure = median(sample)
+}
+
+// -------------------------------------------------------------------------- from hand to hand
+
+// As in handoff_perf.c: on one worker a pair of goroutines, on more four pairs.
+func pairs(processors int) uint64 {
+	if processors < 2 {
+		return 1
+	}
+	return 4
+}
+
+func handMutex(p *peer) {
+	runtime.GOMAXPROCS(p.size)
+	crowd := 2 * pairs(p.size)
+	turns := p.n/crowd + 1
+	var all sync.WaitGroup
+	var mutex sync.Mutex
+	all.Add(int(crowd))
+	start := now()
+	for i := uint64(0); i < crowd; i++ {
+		go func() {
+			for j := uint64(0); j < turns; j++ {
+				mutex.Lock()
+				runtime.Gosched()
+				mutex.Unlock()
+			}
+			all.Done()
+		}()
+	}
+	all.Wait()
+	p.ns = now() - start
+	p.done = turns * crowd
+}
+
+func handChannel(p *peer) {
+	runtime.GOMAXPROCS(p.size)
+	turns := p.n/pairs(p.size) + 1
+	room := 1
+	if p.size > 1 {
+		room = 128
+	}
+	queue := make(chan uint64, room)
+	var all sync.WaitGroup
+	all.Add(int(2 * pairs(p.size)))
+	start := now()
+	for i := uint64(0); i < pairs(p.size); i++ {
+		go func() {
+			for j := uint64(0); j < turns; j++ {
+				queue <- j
+			}
+			all.Done()
+		}()
+		go func() {
+			for j := uint64(0); j < turns; j++ {
+				<-queue
+			}
+			all.Done()
+		}()
+	}
+	all.Wait()
+	p.ns = now() - start
+	p.done = turns * pairs(p.size)
 }
 
 // ------------------------------------------------------------------------------- from outside
@@ -329,6 +369,19 @@ func catch(down func(int), frames int) {
 	down(frames)
 }
 
+func nothing(int) {}
+
+var called = nothing // not known to the compiler where it is called
+
+func guardedCalls(p *peer) {
+	runtime.GOMAXPROCS(1)
+	start := now()
+	for i := uint64(0); i < p.n; i++ {
+		catch(called, 0)
+	}
+	p.ns = now() - start
+}
+
 func fall(p *peer, down func(int)) {
 	runtime.GOMAXPROCS(1)
 	start := now()
@@ -341,86 +394,19 @@ func fall(p *peer, down func(int)) {
 func fallBare(p *peer)   { fall(p, goDown) }
 func fallTidily(p *peer) { fall(p, goDownTidily) }
 
-// ------------------------------------------------------------------------------- command line
-
 var rows = []row{
 	{"spawn/#", spawn, 0},
 	{"fanout/#", fanOut, 0},
 	{"fib/#", forkJoin, fibCalls},
 	{"yield/#", yield, 0},
 	{"wake/parked", pingPong, 0},
+	{"handoff/mutex/#", handMutex, 0},
+	{"handoff/channel/#", handChannel, 0},
 	{"submit/#", submit, 0},
 	{"tail/#", tail, jobs},
 	{"memory/parked", weigh, parked},
 	{"memory/cold", makeNew, stackHeld},
+	{"happy/try", guardedCalls, 0},
 	{"panic/#", fallBare, 0},
 	{"panic/#/cleanup", fallTidily, 0},
-}
-
-func find(name string) (*row, int) {
-	for i := range rows {
-		before, after, hash := strings.Cut(rows[i].name, "#")
-		if !hash && rows[i].name == name {
-			return &rows[i], 0
-		}
-		if !hash || !strings.HasPrefix(name, before) || !strings.HasSuffix(name, after) ||
-			len(name) < len(before)+len(after) {
-			continue
-		}
-		size, err := strconv.Atoi(name[len(before) : len(name)-len(after)])
-		if err == nil && size > 0 {
-			return &rows[i], size
-		}
-	}
-	return nil, 0
-}
-
-func measure(r *row, size int, n uint64, ns int64) peer {
-	units := n
-	if units == 0 {
-		units = 1
-	}
-	for {
-		p := peer{n: units, done: units, size: size}
-		r.run(&p)
-		if n != 0 || p.ns >= ns {
-			return p
-		}
-		if p.ns < ns/10 {
-			units *= 8
-		} else {
-			units *= 2
-		}
-	}
-}
-
-func main() {
-	name := flag.String("row", "", "")
-	ms := flag.Int64("ms", 100, "")
-	n := flag.Uint64("n", 0, "")
-	list := flag.Bool("rows", false, "")
-	flag.Parse()
-	if *list {
-		for _, r := range rows {
-			fmt.Println(r.name)
-		}
-		return
-	}
-	r, size := find(*name)
-	if r == nil {
-		fmt.Fprintln(os.Stderr, "no such row; see --rows")
-		os.Exit(2)
-	}
-	if *n == 0 {
-		*n = r.n
-	}
-	debug.SetGCPercent(400)
-	p := measure(r, size, *n, *ms*1000000)
-	if p.figure == 0 {
-		p.figure = float64(p.ns) / float64(p.done)
-	}
-	fmt.Printf("%s %.6g\n", *name, p.figure)
-	if p.p99 > 0 {
-		fmt.Printf("%s/p99 %.6g\n%s/p999 %.6g\n", *name, p.p99, *name, p.p999)
-	}
 }

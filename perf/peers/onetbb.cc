@@ -78,18 +78,27 @@ long fib(long n)
     return left + right;
 }
 
+// The greatest fib of at most n calls, which are 2 * fib(k + 1) - 1.
 void fork_join(struct peer *p)
 {
+    long k = 1, is = 1, next = 1, sum;
+
+    for (; static_cast<uint64_t>(2 * (is + next) - 1) <= p->n; k++) {
+        sum = is + next;
+        is = next;
+        next = sum;
+    }
     allow(p->size);
     tbb::task_arena arena(static_cast<int>(p->size));
 
     arena.execute([&] {
         int64_t start = peer_now();
 
-        if (fib(32) != 2178309)
-            peer_fail("fib(32) came out wrong");
+        if (fib(k) != is)
+            peer_fail("fib came out wrong");
         p->ns = peer_now() - start;
     });
+    p->done = static_cast<uint64_t>(2 * next - 1);
 }
 
 // --------------------------------------------------------------------------------- many items
