@@ -107,22 +107,27 @@ def table(results):
     return lines + ["{} goals met, {} missed, {} at a proven floor".format(*count)]
 
 
-def tails(results):
-    """Sojourns of every participant, us: p50 / p99 / p99.9 at each load."""
-    by_name = {r["row"]: r for r in results}
-    loads = sorted({name.split("/")[1] for name in by_name if name.startswith("tail/")})
-    values, who = {}, []
-    for name, r in by_name.items():
-        if name.startswith("tail/"):
-            for whom, value in {"coir": r["coir"], **r["peers"], **r["floors"]}.items():
-                values[whom, name] = value
-                who += [whom] if whom not in who else []
+def micros(ns):
+    if not isinstance(ns, (int, float)):
+        return "-"
+    return f"{ns / 1000:.0f}" if ns >= 1e5 else f"{ns / 1000:.3g}"
 
-    def cell(whom, load):
-        three = [values.get((whom, f"tail/{load}/{figure}")) for figure in ("p50", "p99", "p999")]
-        return " / ".join(f"{v / 1000:.1f}" if isinstance(v, (int, float)) else "-" for v in three)
-    return aligned([("open loop, sojourn us", *(f"p50 / p99 / p99.9 at {load} %" for load in loads)),
-                    *((whom, *(cell(whom, load) for load in loads)) for whom in who)], {0})
+
+def tails(results):
+    """The open loops: what each participant's sojourns are, a line a load."""
+    loads, who = {}, {}
+    for r in results:
+        if r["row"].startswith("tail/"):
+            load, figure = r["row"].rsplit("/", 1)
+            found = {"coir": r["coir"], **r["peers"], **r["floors"]}
+            loads.setdefault(load, {})[figure] = found
+            who |= dict.fromkeys(found)
+
+    def cell(figures, whom):
+        three = [figures.get(name, {}).get(whom) for name in ("p50", "p99", "p999")]
+        return " / ".join(micros(v) for v in three)
+    return aligned([("sojourn us, p50 / p99 / p99.9", *who),
+                    *((load, *(cell(figures, whom) for whom in who)) for load, figures in loads.items())], {0})
 
 
 def growth(title, results):

@@ -129,14 +129,13 @@ def handoffs():
 
 def tails():
     """p50, p99 and p99.9 are figures of the same runs."""
-    for percent, p50, p99 in ((50, 1300, 6000), (80, 3500, 18000)):
-        for figure, limit in (("", p50), ("/p99", p99), ("/p999", None)):
-            row = f"tail/{percent}"
-            goals = [Goal(limit)] if limit else []
+    for load, p50, p99 in (("50", 1300, 6000), ("80", 3500, 18000), ("2/50", 0, 0), ("2/80", 0, 0),
+                           ("mixed/50", 0, 0), ("mixed/80", 0, 0), ("mixed/2/50", 0, 0), ("mixed/2/80", 0, 0)):
+        row = f"tail/{load}"
+        for figure, limit in (("", p50), ("/p99", p99), ("/p999", 0)):
             yield Row(f"{row}/{figure[1:] or 'p50'}", row, peers("oneTBB Boost.Fiber Go", row),
-                      {**own("ideal M/D/1", row + "/ideal"), **own("bare thread", row + "/bare")},
-                      cpus=2, figure=figure, goals=goals + [Goal(1, "oneTBB")],
-                      label=f"1 us jobs at {percent} %, sojourn {figure[1:] or 'p50'}")
+                      {**own("ideal", row + "/ideal"), **own("bare thread", row + "/bare")},
+                      cpus=2, figure=figure, goals=([Goal(limit)] if limit else []) + [Goal(1, "oneTBB")])
 
 
 ROWS = [*switches(), *jobs(), *wakes(), *handoffs(), *memory(), *panics(), *happy(), *tails()]

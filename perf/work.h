@@ -9,6 +9,7 @@
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <time.h>
 
 static inline int64_t work_now(void)
@@ -21,43 +22,81 @@ static inline int64_t work_now(void)
 
 /* ---------------------------------------------------------------------------------- open loop */
 
-#define WORK_JOB_NS 1000  /* a job: so long, by the clock, from its start */
-#define WORK_JOBS 60000   /* of a run */
-#define WORK_WARM 6000    /* the first of them are not counted */
-#define WORK_LEAD_NS 2000000 /* before the first is due */
+#define WORK_JOB_NS 1000           /* a job: so long, by the clock, from its start */
+#define WORK_LONG_NS 1000000       /* one in a hundred of a mixed load */
+#define WORK_LONG_EVERY 100
+#define WORK_JOBS 60000            /* of a run */
+#define WORK_MIXED_JOBS 15000
+#define WORK_LEAD_NS 2000000       /* before the first is due */
+#define WORK_HAND_IN_NS 50000      /* see work_job.handed */
 
-struct work_job {
-    int64_t due;     /* when it should start, ns of work_now */
-    int64_t sojourn; /* from then to its end, ns */
+/* A Poisson stream of jobs at `percent` of what so many servers could do that cost nothing. */
+struct work_load {
+    long percent;
+    int servers; /* 1 or 2 */
+    int mixed;   /* jobs of 1 us, one in a hundred of 1 ms */
 };
 
-/* A Poisson stream at `percent` of what one server could do that costs nothing; the same for all.
- * The caller frees it. NULL: no memory. */
-static inline struct work_job *work_schedule(long percent)
-{
-    struct work_job *job = (struct work_job *)calloc(WORK_JOBS, sizeof *job);
-    double at = (double)(work_now() + WORK_LEAD_NS), gap = WORK_JOB_NS * 100.0 / (double)percent;
-    uint64_t x = 88172645463325252u; /* xorshift64 */
+/* Times in ns of work_now(). */
+struct work_job {
+    int64_t due;     /* when it should start */
+    int64_t handed;  /* when it is handed in: with two servers there is no processor left on which
+                        somebody could spin, so a thread that sleeps wakes every 50 us and hands in what
+                        has become due; else: due */
+    int64_t ns;      /* what it takes */
+    int64_t sojourn; /* from due to its end, ns */
+};
 
-    for (int i = 0; job && i < WORK_JOBS; i++) {
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        at -= gap * log(((double)(x >> 11) + 0.5) * 0x1p-53);
-        job[i].due = (int64_t)at;
-    }
-    return job;
+struct work_stream {
+    struct work_job *job; /* the caller frees it; NULL: no memory */
+    int jobs, warm;       /* the first `warm` are not counted */
+    int servers;
+};
+
+static inline uint64_t work_random(uint64_t *x) /* xorshift64 */
+{
+    *x ^= *x << 13;
+    *x ^= *x >> 7;
+    return *x ^= *x << 17;
 }
 
-static inline void work_until_due(const struct work_job *job)
+/* The same jobs at the same distances for all. */
+static inline struct work_stream work_open(struct work_load load)
 {
-    while (work_now() < job->due)
-        ;
+    struct work_stream s = {NULL, load.mixed ? WORK_MIXED_JOBS : WORK_JOBS, 0, load.servers};
+    double mean = load.mixed ? WORK_JOB_NS + (WORK_LONG_NS - WORK_JOB_NS) / WORK_LONG_EVERY : WORK_JOB_NS;
+    double gap = mean * 100 / (double)(load.percent * load.servers);
+    double at = (double)(work_now() + WORK_LEAD_NS);
+    uint64_t x = 88172645463325252u;
+
+    s.warm = s.jobs / 10;
+    s.job = (struct work_job *)calloc((size_t)s.jobs, sizeof *s.job);
+    for (int i = 0; s.job && i < s.jobs; i++) {
+        struct work_job *job = &s.job[i];
+
+        at -= gap * log(((double)(work_random(&x) >> 11) + 0.5) * 0x1p-53);
+        job->due = job->handed = (int64_t)at;
+        job->ns = load.mixed && work_random(&x) % WORK_LONG_EVERY == 0 ? WORK_LONG_NS : WORK_JOB_NS;
+        if (load.servers > 1)
+            job->handed += WORK_HAND_IN_NS - job->due % WORK_HAND_IN_NS;
+    }
+    prctl(PR_SET_TIMERSLACK, 1UL); /* a thread that sleeps is to wake in time */
+    return s;
+}
+
+/* Until the job is handed in. */
+static inline void work_await(const struct work_stream *s, const struct work_job *job)
+{
+    struct timespec t = {job->handed / 1000000000, job->handed % 1000000000};
+
+    while (work_now() < job->handed)
+        if (s->servers > 1)
+            clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL);
 }
 
 static inline void work_do(struct work_job *job)
 {
-    int64_t end = work_now() + WORK_JOB_NS, now;
+    int64_t end = work_now() + job->ns, now;
 
     while ((now = work_now()) < end)
         ;
@@ -75,16 +114,18 @@ static inline int work_by_sojourn(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static inline struct work_tail work_measure(struct work_job *job)
+/* Of the jobs that count. Frees them. */
+static inline struct work_tail work_close(struct work_stream *s)
 {
-    struct work_job *counted = job + WORK_WARM;
-    size_t n = WORK_JOBS - WORK_WARM;
+    struct work_job *counted = s->job + s->warm;
+    size_t n = (size_t)(s->jobs - s->warm);
     struct work_tail t;
 
     qsort(counted, n, sizeof *counted, work_by_sojourn);
     t.p50 = (double)counted[n / 2].sojourn;
     t.p99 = (double)counted[n * 99 / 100].sojourn;
     t.p999 = (double)counted[n * 999 / 1000].sojourn;
+    free(s->job);
     return t;
 }
 

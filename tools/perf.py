@@ -78,6 +78,9 @@ def place(cpus):
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10))
     elif urgent:  # real-time threads on every processor would stop the machine
         os.setpriority(os.PRIO_PROCESS, 0, -20)
+        if pathlib.Path("/proc/self/autogroup").exists():  # nice counts within a session only
+            os.setsid()
+            pathlib.Path("/proc/self/autogroup").write_text("-20")
 
 
 def run(command, cpus):

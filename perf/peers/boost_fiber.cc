@@ -296,35 +296,33 @@ void submit(struct peer *p)
 
 // ----------------------------------------------------------------------------------- open loop
 
-void tail(struct peer *p)
+void tail(struct peer *p, struct work_load load)
 {
     fib::buffered_channel<struct work_job *> jobs(65536);
-    struct work_job *schedule = work_schedule(p->size);
+    struct work_stream s = work_open(load);
     int64_t begin = peer_now();
-    std::thread worker([&] {
-        struct work_job *job;
+    std::vector<std::thread> workers;
 
-        fib::use_scheduling_algorithm<Polling>();
-        while (jobs.pop(job) == fib::channel_op_status::success)
-            work_do(job);
-    });
-
-    if (!schedule)
+    if (!s.job)
         peer_fail("no memory");
-    for (int i = 0; i < WORK_JOBS; i++) {
-        work_until_due(&schedule[i]);
-        while (jobs.try_push(&schedule[i]) == fib::channel_op_status::full)
+    for (int i = 0; i < load.servers; i++)
+        workers.emplace_back([&] {
+            struct work_job *job;
+
+            fib::use_scheduling_algorithm<Polling>();
+            while (jobs.pop(job) == fib::channel_op_status::success)
+                work_do(job);
+        });
+    for (int i = 0; i < s.jobs; i++) {
+        work_await(&s, &s.job[i]);
+        while (jobs.try_push(&s.job[i]) == fib::channel_op_status::full)
             ;
     }
     jobs.close();
-    worker.join();
+    for (auto &one : workers)
+        one.join();
     p->ns = peer_now() - begin;
-
-    struct work_tail t = work_measure(schedule);
-    p->figure = t.p50;
-    p->p99 = t.p99;
-    p->p999 = t.p999;
-    free(schedule);
+    peer_tail(p, work_close(&s));
 }
 
 // ------------------------------------------------------------------------- memory, open, close
@@ -399,7 +397,7 @@ const struct peer_row rows[] = {
     {"handoff/mutex/#", hand_mutex, 0, 0},
     {"handoff/channel/#", hand_channel, 0, 0},
     {"submit/#", submit, 0, 0},
-    {"tail/#", tail, WORK_JOBS, 0},
+    PEER_TAILS(tail),
     {"memory/parked", weigh, 10000, 0}, // 32,000 guarded stacks are the end: vm.max_map_count
     {"memory/cold", make, 10000, 0},
     {"open", open_close, 0, 0},

@@ -7,11 +7,10 @@
 // processor, and a wake-up within a processor is no wake-up: for wake/parked each side is locked to a
 // thread of its own. There is no polling mode, so no wake/polling.
 //
-// Command line and output as in peer.h.
+// Command line and output as in peer.h. The open loop is in go_tail.go.
 package main
 
 import (
-	"math"
 	"os"
 	"runtime"
 	"strconv"
@@ -22,10 +21,6 @@ import (
 const (
 	batch     = 1000
 	fibCalls  = 7049155 // of fib, to compute fib(32)
-	jobNs     = 1000    // from here to lead: as in work.h
-	jobs      = 60000
-	warm      = 6000
-	leadNs    = 2000000
 	parked    = 100000
 	stackHeld = 10000
 )
@@ -241,61 +236,6 @@ func submit(p *peer) {
 	p.done = each * 2
 }
 
-// ---------------------------------------------------------------------------------- open loop
-
-type job struct{ due, sojourn int64 }
-
-func schedule(percent int) []job {
-	all := make([]job, jobs)
-	at, gap := float64(now()+leadNs), jobNs*100.0/float64(percent)
-	x := uint64(88172645463325252) // xorshift64, as in work.h
-	for i := range all {
-		x ^= x << 13
-		x ^= x >> 7
-		x ^= x << 17
-		at -= gap * math.Log((float64(x>>11)+0.5)*0x1p-53)
-		all[i].due = int64(at)
-	}
-	return all
-}
-
-func do(j *job) {
-	end := now() + jobNs
-	for now() < end {
-	}
-	j.sojourn = now() - j.due
-}
-
-func tail(p *peer) {
-	runtime.GOMAXPROCS(2)
-	queue := make(chan func(), 65536)
-	all := schedule(p.size)
-	over := make(chan bool)
-	start := now()
-	go func() {
-		for f := range queue {
-			f()
-		}
-		over <- true
-	}()
-	for i := range all {
-		mine := &all[i]
-		for now() < mine.due {
-		}
-		queue <- func() { do(mine) }
-	}
-	close(queue)
-	<-over
-	p.ns = now() - start
-	counted := make([]int64, 0, jobs-warm)
-	for _, j := range all[warm:] {
-		counted = append(counted, j.sojourn)
-	}
-	p.figure = median(counted)
-	p.p99 = float64(counted[len(counted)*99/100])
-	p.p999 = float64(counted[len(counted)*999/1000])
-}
-
 // ------------------------------------------------------------------------------------- memory
 
 // Resident memory and page tables, bytes.
@@ -403,7 +343,10 @@ var rows = []row{
 	{"handoff/mutex/#", handMutex, 0},
 	{"handoff/channel/#", handChannel, 0},
 	{"submit/#", submit, 0},
-	{"tail/#", tail, jobs},
+	{"tail/#", func(p *peer) { tail(p, load{1, false}) }, jobs},
+	{"tail/2/#", func(p *peer) { tail(p, load{2, false}) }, jobs},
+	{"tail/mixed/#", func(p *peer) { tail(p, load{1, true}) }, mixedJobs},
+	{"tail/mixed/2/#", func(p *peer) { tail(p, load{2, true}) }, mixedJobs},
 	{"memory/parked", weigh, parked},
 	{"memory/cold", makeNew, stackHeld},
 	{"happy/try", guardedCalls, 0},

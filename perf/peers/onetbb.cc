@@ -126,6 +126,25 @@ struct alignas(64) Count {
     std::atomic<uint64_t> jobs{0};
 };
 
+// One more, of the calling thread of an arena.
+void count(std::vector<Count> &done)
+{
+    auto &mine = done[static_cast<size_t>(tbb::this_task_arena::current_thread_index())].jobs;
+
+    mine.store(mine.load(std::memory_order_relaxed) + 1, std::memory_order_release);
+}
+
+// Until so many have been counted.
+void await(const std::vector<Count> &done, uint64_t jobs)
+{
+    for (uint64_t seen = 0; seen < jobs;) {
+        std::this_thread::yield();
+        seen = 0;
+        for (auto &one : done)
+            seen += one.jobs.load(std::memory_order_acquire);
+    }
+}
+
 void submit(struct peer *p)
 {
     const int workers = static_cast<int>(p->size);
@@ -133,26 +152,17 @@ void submit(struct peer *p)
     allow(p->size + 1);
     tbb::task_arena arena(workers, 0);
     std::vector<Count> done(static_cast<size_t>(workers) + 1);
-    uint64_t each = p->n / 2 + 1, seen = 0;
+    uint64_t each = p->n / 2 + 1;
     auto producer = [&] {
         for (uint64_t i = 0; i < each; i++)
-            arena.enqueue([&] {
-                auto &mine = done[static_cast<size_t>(tbb::this_task_arena::current_thread_index())];
-                mine.jobs.store(mine.jobs.load(std::memory_order_relaxed) + 1,
-                                std::memory_order_release);
-            });
+            arena.enqueue([&done] { count(done); });
     };
     int64_t start = peer_now();
     std::thread one(producer), two(producer);
 
     one.join();
     two.join();
-    while (seen < each * 2) {
-        seen = 0;
-        for (auto &count : done)
-            seen += count.jobs.load(std::memory_order_acquire);
-        std::this_thread::yield();
-    }
+    await(done, each * 2);
     p->ns = peer_now() - start;
     p->done = each * 2;
 }
@@ -227,32 +237,26 @@ void ping_pong(struct peer *p)
 
 // ----------------------------------------------------------------------------------- open loop
 
-void tail(struct peer *p)
+void tail(struct peer *p, struct work_load load)
 {
-    allow(2);
-    tbb::task_arena arena(1, 0);
-    struct work_job *job = work_schedule(p->size);
-    std::atomic<int> ended{0};
+    allow(load.servers + 1);
+    tbb::task_arena arena(load.servers, 0);
+    std::vector<Count> done(static_cast<size_t>(load.servers) + 1);
+    struct work_stream s = work_open(load);
     int64_t start = peer_now();
 
-    if (!job)
+    if (!s.job)
         peer_fail("no memory");
-    for (int i = 0; i < WORK_JOBS; i++) {
-        work_until_due(&job[i]);
-        arena.enqueue([&ended, mine = &job[i]] {
+    for (int i = 0; i < s.jobs; i++) {
+        work_await(&s, &s.job[i]);
+        arena.enqueue([&done, mine = &s.job[i]] {
             work_do(mine);
-            ended.store(ended.load(std::memory_order_relaxed) + 1, std::memory_order_release);
+            count(done);
         });
     }
-    while (ended.load(std::memory_order_acquire) < WORK_JOBS)
-        std::this_thread::yield();
+    await(done, static_cast<uint64_t>(s.jobs));
     p->ns = peer_now() - start;
-
-    struct work_tail t = work_measure(job);
-    p->figure = t.p50;
-    p->p99 = t.p99;
-    p->p999 = t.p999;
-    free(job);
+    peer_tail(p, work_close(&s));
 }
 
 // ----------------------------------------------------------------------------- open and close
@@ -286,7 +290,7 @@ const struct peer_row rows[] = {
     {"parallel_for/#", items, WORK_ITEMS, 0},
     {"submit/#", submit, 0, 0},
     {"wake/polling", ping_pong, 0, 0},
-    {"tail/#", tail, WORK_JOBS, 0},
+    PEER_TAILS(tail),
     {"open", open_close, 0, 0},
 };
 

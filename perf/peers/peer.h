@@ -103,6 +103,24 @@ static inline double peer_median(int64_t *sample, uint64_t n)
     return (double)sample[n / 2];
 }
 
+/* --------------------------------------------------------------------------------------- tails */
+
+/* For drivers that include work.h: rows of run(p, load) for every load; what they have found. */
+#define PEER_TAILS(run)                                                                        \
+    {"tail/#", [](struct peer *p) { run(p, {p->size, 1, 0}); }, WORK_JOBS, 0},                   \
+    {"tail/2/#", [](struct peer *p) { run(p, {p->size, 2, 0}); }, WORK_JOBS, 0},                 \
+    {"tail/mixed/#", [](struct peer *p) { run(p, {p->size, 1, 1}); }, WORK_MIXED_JOBS, 0},       \
+    {"tail/mixed/2/#", [](struct peer *p) { run(p, {p->size, 2, 1}); }, WORK_MIXED_JOBS, 0}
+
+#ifdef COIR_PERF_WORK_H
+static inline void peer_tail(struct peer *p, struct work_tail t)
+{
+    p->figure = t.p50;
+    p->p99 = t.p99;
+    p->p999 = t.p999;
+}
+#endif
+
 /* -------------------------------------------------------------------------------- command line */
 
 static inline const struct peer_row *peer_find(const struct peer_row *row, size_t count,
