@@ -142,7 +142,7 @@ static bool holds_in_frames(const struct job *j, uintptr_t frame)
     return h != NULL;
 }
 
-/* Locks are still held at the end, which nobody else could unlock. What a coir_try leaves by its return
+/* Locks are still held at the end, or links lie in its frames, which nobody else could unlock. What a coir_try leaves by its return
  * goes to the boundary around it, unless its memory goes with its frames. */
 static COLD int end_holding(struct job *j, int outcome, uintptr_t frame)
 {
@@ -151,7 +151,7 @@ static COLD int end_holding(struct job *j, int outcome, uintptr_t frame)
         return outcome;
     }
     if (outcome < COIR_PANICKED)
-        panicked_at_return(j, COIR_KIND_HELD, "returned while it held a lock");
+        panicked_at_return(j, COIR_KIND_HELD, j->held->kind->returned);
     while (j->held)
         j->held->kind->leave(j->held, LEAVE_ENDED);
     return COIR_PANICKED;

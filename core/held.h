@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * held.h - the locks that a job, or a plain thread, holds, so that none outlives its job.
+ * held.h - the locks that a job, or a plain thread, holds, so that none outlives its job; and the links and
+ * monitors that lie in its frames.
  *
  * The list hangs on the boundary inside which the lock was taken: the job's record, or a
  * coir_try's. Its nodes lie in the locks, so holding costs four stores and not holding costs
@@ -16,12 +17,19 @@ enum leave {
     LEAVE_ENDED   /* the boundary is reached and nobody has unlocked it: it must go from the list */
 };
 
+/* First in the object: of one that lies in a frame which has been left, only what is not below its node is
+ * known to be whole (lowest_left in boundary.c). */
 struct held;
 
 struct held_kind {
     void (*leave)(struct held *h, enum leave how);
-    const void *(*object)(const struct held *h); /* what is held, to compare with */
+    const void *(*object)(const struct held *h); /* what is held, to compare with; NULL: it is no lock */
+    const char *returned; /* what a job has done that returns over one */
+    const void *(*owed_to)(const struct held *h); /* a counter that it owes a unit; NULL: none, ever */
 };
+
+/* Of a lock. */
+#define HELD_LOCK "returned while it held a lock"
 
 struct held {
     struct held *next;

@@ -136,7 +136,7 @@ void job_panicked(struct job *j, const char *text, const void *frame)
 
 /* The job in whose frames an address lies; frame is an address below them all. A coir_try shares
  * the stack with the job around it; a clean-up has one of its own, and knows where the job's ends. */
-static struct job *job_around(struct job *j, uintptr_t address, uintptr_t frame)
+struct job *job_around(struct job *j, uintptr_t address, uintptr_t frame)
 {
     for (; j; j = j->is_try ? j->outer : NULL) {
         if (address >= frame && address < (uintptr_t)j)
@@ -183,10 +183,28 @@ void job_lost_counter(void)
     fatal("a counter left its frame while jobs were spawned on it and before a wait ended it");
 }
 
+/* A monitor in the frames that go owes units to counters there: who waits for these ends it first. */
+static void end_monitors(struct job *j)
+{
+    struct held *next;
+
+    for (struct held *h = j->held; h; h = next) {
+        const void *owed = h->kind->owed_to ? h->kind->owed_to(h) : NULL;
+        const struct counter *c = j->owned;
+
+        next = h->next;
+        while (c && c != owed)
+            c = c->next_owned;
+        if (owed && c)
+            h->kind->leave(h, LEAVE_ENDED);
+    }
+}
+
 void job_settle_owned(struct job *j, uintptr_t frame)
 {
     struct counter *c;
 
+    end_monitors(j);
     for (c = j->owned; c; c = c->next_owned) {
         if ((uintptr_t)c < frame || (uintptr_t)c >= (uintptr_t)j || counter_owner(c) != j)
             job_lost_counter();

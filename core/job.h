@@ -146,6 +146,9 @@ static inline enum wake job_park(struct fiber *self)
 /* The job itself, for one that is a coir_try inside it. */
 struct job *job_proper(struct job *j);
 
+/* The boundary of the running job in whose frames an address lies; NULL: none. frame: as below. */
+struct job *job_around(struct job *j, uintptr_t address, uintptr_t frame);
+
 /* Remembers that the running job spawns on c if c lies in the job's frames, so that these are not torn
  * down under the children. frame: an address below those frames. */
 void job_adopt(struct job *j, struct counter *c, uintptr_t frame);

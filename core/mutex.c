@@ -116,7 +116,7 @@ static const void *mutex_held(const struct held *h)
     return CONTAINER_OF(h, const struct mutex, held);
 }
 
-static const struct held_kind holding = {on_leave, mutex_held};
+static const struct held_kind holding = {on_leave, mutex_held, HELD_LOCK, NULL};
 
 /* ----------------------------------------------------------------------------------- taking it */
 

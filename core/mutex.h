@@ -9,13 +9,14 @@
 
 /* All zero is a valid, unlocked mutex. */
 struct mutex {
+    struct held held;        /* the holder's */
     _Atomic uint64_t state;  /* the holder's identity | WOKEN | POISONED | WAITERS | LOCK */
     struct waitq queue;      /* LOCK */
-    struct held held;        /* the holder's */
     uint32_t policy;         /* enum coir_mutex_policy */
 };
 
 _Static_assert(sizeof(struct mutex) == sizeof(coir_mutex), "coir.h reserves it");
+_Static_assert(offsetof(struct mutex, held) == 0, "held.h");
 _Static_assert(_Alignof(struct mutex) <= _Alignof(coir_mutex), "coir.h aligns enough");
 
 static inline struct mutex *mutex_of(coir_mutex *m)

@@ -30,9 +30,9 @@
 #define SPIN_TURNS 24
 
 struct rwlock {
+    struct held held;    /* the writer's */
     _Atomic uint64_t state;
     struct waitq queue;  /* LOCK */
-    struct held held;    /* the writer's */
     uint32_t policy;     /* enum coir_mutex_policy */
 };
 
@@ -43,6 +43,7 @@ struct read_hold {
 };
 
 _Static_assert(sizeof(struct rwlock) == sizeof(coir_rwlock), "coir.h reserves it");
+_Static_assert(offsetof(struct rwlock, held) == 0 && offsetof(struct read_hold, held) == 0, "held.h");
 _Static_assert(_Alignof(struct rwlock) <= _Alignof(coir_rwlock), "coir.h aligns enough");
 _Static_assert(sizeof(struct read_hold) == sizeof(coir_read), "coir.h reserves it");
 _Static_assert(_Alignof(struct read_hold) <= _Alignof(coir_read), "coir.h aligns enough");
@@ -176,8 +177,8 @@ static const void *read_under(const struct held *h)
     return CONTAINER_OF(h, const struct read_hold, held)->lock;
 }
 
-static const struct held_kind writing = {on_writer_leave, written};
-static const struct held_kind reading = {on_reader_leave, read_under};
+static const struct held_kind writing = {on_writer_leave, written, HELD_LOCK, NULL};
+static const struct held_kind reading = {on_reader_leave, read_under, HELD_LOCK, NULL};
 
 /* ------------------------------------------------------------------------------------ coming in */
 

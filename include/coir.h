@@ -105,7 +105,7 @@ enum coir_kind {
     COIR_KIND_DEPENDENCY, /* a job it was spawned after did not end as COIR_DONE */
     COIR_KIND_DONE,     /* ended by coir_counter_done with an outcome other than COIR_DONE */
     COIR_KIND_FAIL,     /* coir_fail */
-    COIR_KIND_HELD,     /* a job returned while it held a lock */
+    COIR_KIND_HELD,     /* a job returned while it held a lock, or over a link or monitor in its frame */
     COIR_KIND_STACK_OVERFLOW, /* a contained stack overflow */
     COIR_KIND_FAULT,    /* a contained fault of another kind */
     COIR_KIND_EXPIRED,  /* its deadline passed before it started */
@@ -2167,8 +2167,9 @@ COIR_API int coir_supervisor_print(coir_supervisor *supervisor,
 
 /*
  * A link between two counters: if what is owed to one settles as anything but COIR_DONE, the other is
- * canceled (coir_counter_cancel): they die together. Lives in the caller's memory: not in the frames of a job
- * that may panic, unless a cleanup of that very frame (a destructor, __attribute__((cleanup))) ends the link.
+ * canceled (coir_counter_cancel): they die together. Lives in the caller's memory. One that lies in a frame of
+ * the calling job is known to it, as a lock that it holds: what takes the frame, a panic or a contained
+ * fault, ends the link first; a return over it is a panic (kind HELD); and it is this job's to end.
  */
 typedef struct coir_link {
     uint64_t opaque[20];
@@ -2190,8 +2191,8 @@ COIR_API COIR_MUST_USE int coir_link_counters(coir_link *link, coir_counter *a, 
 /*
  * Ends a link. After the return it cancels nobody.
  *
- * Returns     COIR_OK; COIR_EINVAL
- * Call from   any thread; once
+ * Returns     COIR_OK (again, too); COIR_EPERM (it lies in another job's frame); COIR_EINVAL
+ * Call from   any thread
  * Suspends    only while a cancel by this very link is under way
  */
 COIR_API int coir_unlink(coir_link *link);
@@ -2209,7 +2210,8 @@ typedef struct coir_monitor {
  * failure of `watched`. So one counter can be told by any number, be waited for with a deadline, and be
  * what other work is spawned after; who is told neither waits nor is canceled.
  *
- *   monitor    borrowed until `told` has been waited for, or coir_monitor_end has returned
+ *   monitor    borrowed until coir_monitor_end has returned, or, unless it lies in a frame of a job, until `told`
+ *              has been waited for
  *   watched    its memory may not go, nor be initialized, before that
  *
  * Returns     COIR_OK; COIR_EINVAL (also: the same counter)
@@ -2222,8 +2224,9 @@ COIR_API COIR_MUST_USE int coir_monitor_counter(coir_monitor *monitor, coir_coun
 /*
  * Ends a monitor: if it has not told yet, its unit is released as COIR_DONE.
  *
- * Returns     COIR_OK; COIR_ENOENT (it has told); COIR_EINVAL
- * Call from   any thread; once
+ * Returns     COIR_OK; COIR_ENOENT (it has told, or ended); COIR_EPERM (it lies in another job's frame);
+ *             COIR_EINVAL
+ * Call from   any thread
  */
 COIR_API int coir_monitor_end(coir_monitor *monitor);
 /* ------------------------------------------------------------------------------------ pools */

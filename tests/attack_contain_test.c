@@ -21,6 +21,7 @@ struct laden {
     coir_mutex mutex;
     coir_rwlock rwlock;
     coir_read *outer;         /* a hold of the job's, in memory that stays */
+    coir_counter watched, other, told; /* tied to by its frames */
     int children, handled;
 };
 
@@ -58,8 +59,13 @@ static CONTAINABLE void overflow_laden(void *arg)
     coir_counter children = COIR_COUNTER_INIT;
     coir_read local = {0};
     coir_obligation owed;
+    coir_monitor m;
+    coir_link link;
+    struct laden *l = arg;
 
     take_all(arg, &local, &owed);
+    CHECK_EQ(coir_link_counters(&link, &l->watched, &l->other), COIR_OK);
+    CHECK_EQ(coir_monitor_counter(&m, &l->watched, &l->told), COIR_OK);
     for (int i = 0; i < 3; i++)
         CHECK_EQ(coir_spawn(&children, child_until_canceled, arg), COIR_OK);
     coir_yield();
@@ -80,7 +86,12 @@ static void let_it_fall(void *arg)
         coir_domain_stats s;
 
         l.domain = domain_open(coir_current(), NULL, &o);
+        coir_counter_add(&l.watched, 1);
+        coir_counter_add(&l.other, 1);
         CHECK_EQ(domain_run(l.domain, overflow_laden, &l, NULL), COIR_PANICKED);
+        CHECK_EQ(coir_wait(&l.told), COIR_DONE);
+        coir_counter_done(&l.watched, COIR_PANICKED);
+        coir_counter_done(&l.other, COIR_DONE);
         CHECK(l.handled == 1 && l.children <= 3);
         CHECK_EQ(coir_mutex_lock(&l.mutex), COIR_EPOISONED);
         CHECK_EQ(coir_mutex_unlock(&l.mutex), COIR_OK);

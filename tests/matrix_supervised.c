@@ -250,4 +250,5 @@ void monitored_job(struct scene *s)
     peer_saw(s, "monitor %s", outcome_name(coir_wait(&told)));
     CHECK_EQ(coir_counter_failure(&told, &f), COIR_OK);
     peer_saw(s, "told \"%s\"", f.message);
+    CHECK_EQ(coir_monitor_end(&m), COIR_ENOENT);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * return_test.c - a job that returns over what lies in its frames: locks and holds that it holds, counters
+ * return_test.c - a job that returns over what lies in its frames: locks and holds that it holds, links, counters
  * that are owed. The boundary finds and settles them where they lie, though the frames have been left, so
  * nothing of the runtime may run on that memory before.
  */
@@ -53,6 +53,16 @@ static void hold_both(void *depth)
     CHECK_EQ(coir_mutex_lock(mutex), COIR_OK);
 }
 
+static coir_counter watched = COIR_COUNTER_INIT, other = COIR_COUNTER_INIT; /* never settle */
+
+static void tie(void *depth)
+{
+    coir_link *link = LEFT_AT((uintptr_t)depth, coir_link, 2);
+
+    for (int i = 0; i < 2; i++)
+        CHECK_EQ(coir_link_counters(&link[i], &watched, &other), COIR_OK);
+}
+
 static void nop(void *unused)
 {
     (void)unused;
@@ -94,10 +104,13 @@ static void return_holding(void *unused)
     return_over(hold_to_read, COIR_KIND_HELD);
     return_over(hold_mutexes, COIR_KIND_HELD);
     return_over(hold_both, COIR_KIND_HELD);
+    return_over(tie, COIR_KIND_HELD);
 }
 
 static void what_is_held_in_frames_that_return_is_found_whole(void)
 {
+    coir_counter_add(&watched, 1);
+    coir_counter_add(&other, 1);
     run_on(1, return_holding, NULL);
     run_on(2, return_holding, NULL);
 }
@@ -105,13 +118,13 @@ static void what_is_held_in_frames_that_return_is_found_whole(void)
 /* Nor can it be handed to the job around a coir_try. */
 static void try_holding(void *unused)
 {
-    coir_fn *const fn[] = {hold_to_read, hold_mutexes, hold_both};
+    coir_fn *const fn[] = {hold_to_read, hold_mutexes, hold_both, tie};
     coir_failure f;
 
     (void)unused;
     for (int i = 0; i < MANY(300); i++)
         for (size_t depth = 0; depth <= 1536; depth += 96) {
-            CHECK_EQ(coir_try(fn[i % 3], (void *)depth, &f), COIR_PANICKED);
+            CHECK_EQ(coir_try(fn[i % 4], (void *)depth, &f), COIR_PANICKED);
             CHECK_EQ(f.kind, COIR_KIND_HELD);
             check_free();
         }
