@@ -36,7 +36,7 @@ static void work(void *arg)
     struct pool_worker *w = arg;
 
     while ((w->message = pool_take(w->pool))) {
-        pool_handle(w->pool, w->message, true);
+        pool_handle(w->pool, w->message);
         w->message = NULL;
     }
 }
@@ -65,9 +65,7 @@ static void serve(void *arg)
     struct pool_worker *w = arg;
     coir_failure failure;
 
-    /* A job without end probes no breaker: whoever comes next does. */
-    for (struct coir_domain *d = w->pool->domain; d; d = d->parent)
-        breaker_recall(&d->breaker, *job_slot());
+    pool_probe_nothing(w->pool);
     coir_job_name(w->pool->name);
     counter_settle(&w->started, 1);
     while (job_try(work, w, &failure) != COIR_DONE)
@@ -382,15 +380,6 @@ static int cancel(struct coir_pool *p)
     return status;
 }
 
-static bool callers_handle(struct coir_pool *p)
-{
-    uint64_t word = word_lock(&p->state);
-    bool some = p->outside > 0;
-
-    word_unlock(&p->state, word);
-    return some;
-}
-
 static int unfinished(struct coir_pool *p, coir_pool_receipt *receipt, int status)
 {
     read_figures(p, &receipt->pool);
@@ -403,8 +392,6 @@ static int finish(struct coir_pool *p, bool empty, coir_pool_receipt *receipt)
 {
     int status;
 
-    if (!empty && callers_handle(p))
-        return unfinished(p, receipt, COIR_ETIMEDOUT);
     p->receipt = receipt;
     status = coir_domain_close(p->domain, empty ? -1 : 0, &receipt->domain);
     if (status == COIR_OK || status == COIR_EBUSY) /* it is gone, or going with a domain above */

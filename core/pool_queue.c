@@ -242,8 +242,8 @@ static void put_off(struct coir_pool *p, coir_message *m, int64_t due)
     pool_end(p, m, COIR_MESSAGE_RETURNED);
 }
 
-/* By who is no worker, and so has no timers: the worker that takes it puts it off. */
-static void put_back(struct coir_pool *p, coir_message *m, int64_t due)
+/* A plain thread has no timers: the worker that takes it puts it off. */
+void pool_put_back(struct coir_pool *p, coir_message *m, int64_t due)
 {
     struct waiter *idle = NULL;
     uint64_t word = word_lock(&p->state);
@@ -387,7 +387,7 @@ static bool is_canceled(const coir_message *m)
     return m->counter && counter_canceled((struct counter *)(void *)m->counter);
 }
 
-void pool_handle(struct coir_pool *p, coir_message *m, bool worker)
+void pool_handle(struct coir_pool *p, coir_message *m)
 {
     struct parcel *e = parcel_of(m);
     int64_t due = e->due;
@@ -396,11 +396,11 @@ void pool_handle(struct coir_pool *p, coir_message *m, bool worker)
         pool_end(p, m, COIR_MESSAGE_RETURNED);
         return;
     }
-    if (due) { /* a caller has made the first attempt */
+    if (due) { /* a plain thread has made the first attempt */
         put_off(p, m, due);
         return;
     }
-    switch (retry_attempt(&p->retry, m, worker, e->deadline, &due)) {
+    switch (retry_attempt(&p->retry, m, e->deadline, &due)) {
     case VERDICT_DONE:
         pool_end(p, m, COIR_MESSAGE_DONE);
         break;
@@ -414,10 +414,10 @@ void pool_handle(struct coir_pool *p, coir_message *m, bool worker)
         pool_end(p, m, COIR_MESSAGE_QUARANTINED);
         break;
     case VERDICT_AGAIN:
-        if (worker)
+        if (worker_here())
             put_off(p, m, due);
         else
-            put_back(p, m, due);
+            pool_put_back(p, m, due);
         break;
     case VERDICT_HOLD:
         hold(p, m);

@@ -66,7 +66,6 @@ struct coir_pool {
     struct waitq idle, submitters, closers;
     struct parcels queue, held, delayed;
     uint64_t in_pool;      /* places taken: admitted, and not ended with all callbacks */
-    uint64_t outside;      /* of those: first attempts that callers make */
     uint64_t submitted, ended_as[COIR_MESSAGE_RETURNED + 1], refused, callback_panics, restarts;
 
     _Atomic unsigned visitors; /* calls from outside that may still touch it */
@@ -97,8 +96,14 @@ int pool_try_admit(struct coir_pool *p, uint64_t word, coir_message *m, struct w
 /* The next message, for a worker; waits for it. NULL: the worker is to end. */
 coir_message *pool_take(struct coir_pool *p);
 
-/* Handles a message that was taken: an attempt, and what follows. worker: the caller is one of the pool's. */
-void pool_handle(struct coir_pool *p, coir_message *m, bool worker);
+/* Handles a message that was taken: an attempt, and what follows. The calling job is the pool's. */
+void pool_handle(struct coir_pool *p, coir_message *m);
+
+/* Queues a message that was taken. due: not to be handled before; 0: at once. */
+void pool_put_back(struct coir_pool *p, coir_message *m, int64_t due);
+
+/* The calling job, whose attempts are the pool's affair, probes no breaker of a domain: whoever comes next does. */
+void pool_probe_nothing(struct coir_pool *p);
 
 /* Ends a message that was taken. */
 void pool_end(struct coir_pool *p, coir_message *m, enum coir_message_end end);

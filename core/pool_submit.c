@@ -2,8 +2,8 @@
 /*
  * pool_submit.c - giving a message to a pool: what happens when it is full, and attempts made by callers.
  *
- * A caller that handles a message is a visitor, not a job of the pool's domain, so closing the pool waits
- * for it by other means (outside).
+ * An attempt that a caller makes is a job of the pool's domain, run in place: what a close, a cancel and a receipt
+ * do for workers they do for it, and a handler is known as one wherever it runs.
  *
  * Orderings
  *   VISIT  as in domain.c: a visitor counts itself (seq_cst), then looks at the flags under the lock; who
@@ -11,6 +11,7 @@
  *          is a visitor's last access.
  */
 #include "pool_queue.h"
+#include "spawn.h"
 
 /* ------------------------------------------------------------------------ when the pool is full */
 
@@ -67,17 +68,42 @@ static bool can_run_here(const struct coir_pool *p)
            (uintptr_t)__builtin_frame_address(0) - (uintptr_t)self->bottom >= self->bytes / 2;
 }
 
-/* Beyond the limit, on the caller's account. */
+/* Whether the domain that the workers are in takes nothing more; they may not have noticed yet. */
+static int domain_refusal(struct coir_pool *p)
+{
+    if (domain_is_closing(p->domain))
+        return COIR_ESHUTDOWN;
+    return scope_canceled(&p->domain->scope) ? COIR_ECANCELED : COIR_OK;
+}
+
+/* A place in the pool's domain, for the job that makes the attempt. */
+static int enter_domain(struct coir_pool *p)
+{
+    int status;
+
+    domain_visit(p->domain);
+    status = domain_refusal(p);
+    if (status == COIR_OK)
+        status = scope_admit(&p->domain->scope, 1);
+    domain_leave(p->domain);
+    return status;
+}
+
+/* Beyond the pool's own limit. */
 static int admit_here(struct coir_pool *p, coir_message *m)
 {
-    uint64_t word = word_lock(&p->state);
-    int status = pool_refusal(word);
+    int status = enter_domain(p);
+    uint64_t word;
 
-    if (status == COIR_OK) {
+    if (status != COIR_OK)
+        return status;
+    word = word_lock(&p->state);
+    status = pool_refusal(word);
+    if (status == COIR_OK)
         pool_prepare(p, m, PLACE_NONE);
-        p->outside++;
-    }
     word_unlock(&p->state, word);
+    if (status != COIR_OK)
+        scope_revoke(&p->domain->scope, 1);
     return status;
 }
 
@@ -110,28 +136,46 @@ static int admit(struct coir_pool *p, coir_message *m, int64_t deadline, bool *h
 
 /* ------------------------------------------------------------------------------- in the caller */
 
+void pool_probe_nothing(struct coir_pool *p)
+{
+    for (struct coir_domain *d = p->domain; d; d = d->parent)
+        breaker_recall(&d->breaker, *job_slot());
+}
+
 struct handling {
     struct coir_pool *pool;
     coir_message *message;
+    bool begun;
 };
 
 static void handle(void *arg)
 {
     struct handling *h = arg;
 
-    pool_handle(h->pool, h->message, false);
+    pool_handle(h->pool, h->message);
 }
 
-static void handle_here(struct coir_pool *p, coir_message *m)
+static void handle_in_job(void *arg)
 {
-    struct handling h = {p, m};
-    uint64_t word;
+    struct handling *h = arg;
 
-    if (job_try(handle, &h, &m->failure) != COIR_DONE) /* the host's log, not the handler */
-        pool_end(p, m, COIR_MESSAGE_DEAD);
-    word = word_lock(&p->state);
-    p->outside--;
-    word_unlock(&p->state, word);
+    h->begun = true;
+    pool_probe_nothing(h->pool);
+    if (job_try(handle, h, &h->message->failure) != COIR_DONE) /* the host's log, not the handler */
+        pool_end(h->pool, h->message, COIR_MESSAGE_DEAD);
+}
+
+static void handle_here(struct coir_pool *p, coir_message *m, uintptr_t frame)
+{
+    struct handling h = {.pool = p, .message = m};
+    struct work item = {handle_in_job, &h, NULL, &p->domain->scope};
+
+    if (fiber_self())
+        spawn_in_place(fiber_self(), &item, frame);
+    else
+        spawn_outside(&item, frame);
+    if (!h.begun) /* its domain was canceled meanwhile, or one above has tripped */
+        pool_put_back(p, m, 0);
 }
 
 /* ------------------------------------------------------------------------------------- submit */
@@ -168,14 +212,6 @@ static int64_t message_deadline(const struct coir_pool *p, const coir_message *m
     return p->deadline_ns == COIR_NEVER ? COIR_NEVER : after(coir_now(), p->deadline_ns);
 }
 
-/* Whether the domain that the workers are in takes nothing more; they may not have noticed yet. */
-static int domain_refusal(struct coir_pool *p)
-{
-    if (domain_is_closing(p->domain))
-        return COIR_ESHUTDOWN;
-    return scope_canceled(&p->domain->scope) ? COIR_ECANCELED : COIR_OK;
-}
-
 static int submit(struct coir_pool *p, coir_message *m, int64_t deadline, uintptr_t frame)
 {
     bool here = false;
@@ -195,7 +231,7 @@ static int submit(struct coir_pool *p, coir_message *m, int64_t deadline, uintpt
     if (status != COIR_OK)
         take_back(m);
     else if (here)
-        handle_here(p, m);
+        handle_here(p, m, frame);
     return status;
 }
 

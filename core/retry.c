@@ -73,16 +73,14 @@ static int end_leftovers(struct job *j, int outcome, coir_failure *failure)
     return outcome;
 }
 
-/* own_job: the job is the pool's. Else it is the caller's, and keeps what it has. */
-static int call(struct retry *r, coir_message *m, coir_failure *failure, bool own_job)
+/* The job is the pool's. */
+static int call(struct retry *r, coir_message *m, coir_failure *failure)
 {
     int outcome = job_try(retry_callback(r->handle), m, failure);
 
-    if (own_job && (*job_slot())->held)
+    if ((*job_slot())->held)
         outcome = job_try(panic_holding, &(*job_slot())->held, failure);
-    if (own_job)
-        outcome = end_leftovers(job_proper(*job_slot()), outcome, failure);
-    return outcome;
+    return end_leftovers(job_proper(*job_slot()), outcome, failure);
 }
 
 /* ------------------------------------------------------------------------------- the verdict */
@@ -152,8 +150,8 @@ static enum verdict judge(struct retry *r, coir_message *m, bool quarantined, in
     return again(later(coir_now(), retry_backoff(r, m->attempts)), deadline, due);
 }
 
-static enum verdict attempt(struct retry *r, coir_message *m, enum admission admitted, bool own_job,
-                            int64_t deadline, int64_t *due)
+static enum verdict attempt(struct retry *r, coir_message *m, enum admission admitted, int64_t deadline,
+                            int64_t *due)
 {
     coir_failure failure = {0};
     bool quarantined;
@@ -162,7 +160,7 @@ static enum verdict attempt(struct retry *r, coir_message *m, enum admission adm
     atomic_fetch_add_explicit(&r->attempts, 1, memory_order_relaxed); /* a figure */
     atomic_fetch_add_explicit(&r->retries, m->attempts > 0, memory_order_relaxed); /* a figure */
     m->attempts++;
-    outcome = call(r, m, &failure, own_job);
+    outcome = call(r, m, &failure);
     if (outcome != COIR_DONE)
         m->failure = failure;
     tell_breaker(r, m, outcome != COIR_DONE, failure.id);
@@ -170,7 +168,7 @@ static enum verdict attempt(struct retry *r, coir_message *m, enum admission adm
     return outcome == COIR_DONE ? VERDICT_DONE : judge(r, m, quarantined, deadline, due);
 }
 
-enum verdict retry_attempt(struct retry *r, coir_message *m, bool own_job, int64_t deadline, int64_t *due)
+enum verdict retry_attempt(struct retry *r, coir_message *m, int64_t deadline, int64_t *due)
 {
     enum admission admitted = ADMIT_PASS;
     int64_t now = coir_now();
@@ -187,5 +185,5 @@ enum verdict retry_attempt(struct retry *r, coir_message *m, bool own_job, int64
         breaker_recall(&r->breaker, m);
         return VERDICT_QUARANTINED;
     }
-    return attempt(r, m, admitted, own_job, deadline, due);
+    return attempt(r, m, admitted, deadline, due);
 }

@@ -32,9 +32,8 @@ enum verdict {
     VERDICT_HOLD    /* not before the breaker's probe is back */
 };
 
-/* Makes one attempt, if it may be made now. own_job: the calling job is a worker of the pool. deadline: the
- * message's. */
-enum verdict retry_attempt(struct retry *r, coir_message *m, bool own_job, int64_t deadline, int64_t *due);
+/* Makes one attempt, if it may be made now. The calling job is the pool's. deadline: the message's. */
+enum verdict retry_attempt(struct retry *r, coir_message *m, int64_t deadline, int64_t *due);
 
 /* For a boundary, which calls it with no frame of ours in between: what overflows its stack in a handler is
  * contained only if all code down to the boundary is the user's. */

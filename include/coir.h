@@ -2359,6 +2359,9 @@ COIR_API int coir_quarantine_stats_read(coir_quarantine *quarantine, coir_quaran
  *
  * Work that is tried again must be idempotent: see coir_once_table.
  *
+ * What an attempt breaks is the pool's affair: it counts for failures_max and the quarantine, and not for panics_max of
+ * a domain above, whose other jobs have no part in it.
+ *
  * The workers are jobs in a domain of the pool's own. They end when the pool is closed or that domain is
  * canceled; so close a pool before its domain's parent and the runtime, which else wait for the workers as
  * long as they are told to wait for jobs. When the domain closes the pool ends with it.
@@ -2455,8 +2458,8 @@ COIR_API COIR_MUST_USE int coir_pool_open(coir_runtime *runtime, const coir_pool
  *   deadline   of the wait for a place, with COIR_FULL_WAIT
  *
  * With COIR_FULL_RUN and a full pool the first attempt is made before the call returns, on the caller's
- * stack; retries are the workers'. Where that is not possible (a fiber of another runtime, less than half
- * of the stack left) the call returns COIR_EAGAIN.
+ * stack, by a job of the pool's domain; retries are the workers'. Where that is not possible (a fiber of another
+ * runtime, less than half of the stack left, a domain above is at its limit) the call returns COIR_EAGAIN.
  *
  * Returns     COIR_OK; COIR_EAGAIN (full, or still full after full_wait_ns); COIR_ETIMEDOUT; COIR_ECANCELED
  *             (the pool's domain is canceled, or the caller while it waited); COIR_ESHUTDOWN (the pool

@@ -66,6 +66,40 @@ static void what_an_attempt_leaves_ends_with_it(void)
     run_close(rt);
 }
 
+static void count_run(void *n)
+{
+    run_count(n);
+}
+
+/* A domain above would be tripped by a single job that panics. */
+static void panics_of_messages_count_at_their_pool_alone(void)
+{
+    coir_domain_options above = {.size = sizeof above, .name = "above", .panics_max = 1};
+    struct job_message poison = {.panics = 9};
+    coir_pool_options o = pool_options("bulkhead");
+    coir_runtime *rt = run_open(1);
+    coir_counter sibling = COIR_COUNTER_INIT;
+    coir_domain_stats s;
+    coir_domain *d;
+    coir_pool *p;
+    int ran = 0;
+
+    CHECK_EQ(coir_domain_open(rt, NULL, &above, &d), COIR_OK);
+    o.parent = d;
+    o.attempts_max = 3;
+    o.failures_max = 3;
+    p = pool_open(rt, &o);
+    CHECK_EQ(pool_run(p, &poison), COIR_PANICKED);
+    CHECK_EQ(pool_stats(p).trips, 1);
+    CHECK_EQ(coir_domain_stats_read(d, &s), COIR_OK);
+    CHECK(s.state == COIR_DOMAIN_OPEN && s.trips == 0);
+    CHECK_EQ(coir_domain_submit(d, &sibling, count_run, &ran), COIR_OK);
+    CHECK_EQ(coir_wait(&sibling), COIR_DONE);
+    pool_close(p);
+    CHECK_EQ(coir_domain_close(d, -1, NULL), COIR_OK);
+    run_close(rt);
+}
+
 static void panic_back(coir_message *m)
 {
     (void)m;
@@ -185,7 +219,7 @@ static void no_pool_below_a_domain_that_is_tripped_or_canceled(void)
     run_close(rt);
 }
 
-CHECK_MAIN(CASE(what_an_attempt_leaves_ends_with_it),
+CHECK_MAIN(CASE(what_an_attempt_leaves_ends_with_it), CASE(panics_of_messages_count_at_their_pool_alone),
            CASE(callbacks_that_panic_are_counted_and_the_message_ends),
            CASE(a_handler_that_overflows_its_stack_ends_its_attempt), CASE(options_are_checked),
            CASE(no_pool_below_a_domain_that_is_tripped_or_canceled))
