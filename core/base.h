@@ -34,6 +34,9 @@
 /* What fatal() adds to its report: core/dump.c's list of fibers, set by coir_open. */
 extern _Atomic(void (*)(int fd)) fatal_details;
 
+/* What coir_now says on this thread; NULL: the system's clock. */
+extern __thread int64_t (*thread_clock)(void);
+
 /* Reports on standard error, then aborts so that a core exists. Async-signal-safe but for the
  * formatting, which uses no allocation. */
 __attribute__((noreturn, cold, format(printf, 1, 2))) void fatal(const char *format, ...);

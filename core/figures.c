@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * figures.c - what has happened in a domain and below it, in numbers.
+ * figures.c - what has happened in a runtime, and in a domain and below it, in numbers.
  */
 #include <string.h>
 
+#include "books.h"
 #include "domain.h"
+#include "io.h"
 
 static void add(struct domain_books *sum, const struct domain_books *b)
 {
@@ -91,5 +93,42 @@ int coir_domain_stats_read(coir_domain *d, coir_domain_stats *stats)
     };
     memcpy(stats->ended, b.ended, sizeof stats->ended);
     domain_leave(d);
+    return COIR_OK;
+}
+
+static void add_workers(struct coir_runtime *rt, coir_stats *s)
+{
+    uint64_t parks = 0, unparks = 0;
+
+    for (unsigned i = 0; i < rt->worker_count; i++) {
+        struct worker *w = rt->worker[i];
+
+        s->swallowed += tally_read(&w->swallowed);
+        s->contained += tally_read(&w->contained);
+        s->tainted += tally_read(&w->tainted);
+        s->unobserved += tally_read(&w->unobserved);
+        s->switches += tally_read(&w->switches);
+        s->steals += tally_read(&w->steals);
+        s->sleeps += tally_read(&w->sleeps);
+        unparks += tally_read(&w->unparks);
+        parks += tally_read(&w->parks);
+    }
+    s->parked = parks > unparks ? parks - unparks : 0;
+    s->workers = rt->worker_count;
+}
+
+int coir_stats_read(coir_runtime *rt, coir_stats *s)
+{
+    if (!rt || !s)
+        return COIR_EINVAL;
+    memset(s, 0, sizeof *s);
+    books_ended(rt, s->ended);
+    s->spawned = books_accepted(rt);
+    add_workers(rt, s);
+    s->stacks = atomic_load_explicit(&rt->stacks.created, memory_order_relaxed); /* a figure */
+    s->stacks_limit = rt->stacks.limit;
+    s->io = io_kind(rt);
+    records_read(&rt->records, s);
+    s->stalls = tally_read(&rt->stalls);
     return COIR_OK;
 }

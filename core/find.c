@@ -187,6 +187,8 @@ bool find_next(struct worker *w, struct next *n)
 {
     *n = (struct next){0};
     if (UNLIKELY(worker_turn(w) % POLL_TURNS == 0 || w->look_outside)) {
+        if (w->runtime->lab)
+            return w->runtime->lab->find(w, n);
         w->look_outside = false;
         atomic_store_explicit(&w->busy_tick, tally_read(&w->tick) | 1, memory_order_relaxed); /* a hint */
         find_events(w, false);

@@ -16,6 +16,13 @@ struct next {
     struct work work;    /* to run */
 };
 
+/* What decides in a runtime that is an experiment; called on its one worker. See lab.c. */
+struct lab_ops {
+    bool (*find)(struct worker *w, struct next *n);     /* in place of find_next */
+    bool (*idle)(struct worker *w);                     /* nothing was found; true: look again at once */
+    void (*run)(struct fiber *self, struct work *item); /* in place of coir_runtime.run */
+};
+
 /* A look every POLL_TURNS turns: whether it is time that the worker's oldest job has its turn. */
 bool find_starved(struct worker *w);
 

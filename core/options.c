@@ -48,6 +48,11 @@ int options_copy_metrics(const coir_metrics *given, coir_metrics *m)
     return copy_sized(given, given ? given->size : 0, m, sizeof *m);
 }
 
+int options_copy_lab(const coir_lab *given, coir_lab *l)
+{
+    return copy_sized(given, given->size, l, sizeof *l);
+}
+
 /* One option and its range; 0 means the default. */
 struct range {
     const char *name;

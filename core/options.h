@@ -12,6 +12,7 @@ int options_copy(const coir_options *given, coir_options *o);
 
 /* The same for the table of metrics. */
 int options_copy_metrics(const coir_metrics *given, coir_metrics *m);
+int options_copy_lab(const coir_lab *given, coir_lab *l);
 
 /* COIR_OK, or COIR_ERANGE with the option's name in the log. */
 int options_check(const struct host *host, const coir_options *o);

@@ -27,6 +27,7 @@
 #include "offload.h"
 #include "options.h"
 #include "receipt.h"
+#include "runtime.h"
 #include "signals.h"
 #include "spawn.h"
 #include "stall.h"
@@ -114,6 +115,7 @@ static int add_worker(struct coir_runtime *rt, unsigned i)
     w->carrier.share_fp = rt->options.share_fp;
     w->note_waits = rt->options.park_times || rt->options.deadlock != COIR_DEADLOCK_NONE;
     w->metered = rt->metered;
+    w->look_outside = rt->lab != NULL;
     timers_init(&w->timers);
     rt->worker[i] = w;
     rt->worker_count = i + 1;
@@ -207,7 +209,7 @@ static int set_up(struct coir_runtime *rt)
     park_init(&rt->park);
     inject_init(&rt->inject, &rt->host, rt->options.jobs_max);
     rt->spin_ns = rt->options.spin_ns < 0 ? 0 : rt->options.spin_ns;
-    rt->run = rt->metered ? job_run_metered : job_run;
+    rt->run = rt->lab ? rt->lab->run : rt->metered ? job_run_metered : job_run;
     rt->drop_pending = spawn_drop_pending;
     rt->stop_supervisors = supervisor_ask_all;
     if (rt->options.faults != COIR_FAULTS_NONE && rt->options.panic != COIR_PANIC_ABORT)
@@ -302,7 +304,7 @@ static int check_support(const struct host *host, const coir_options *o)
     return COIR_OK;
 }
 
-int coir_open(const coir_options *options, coir_runtime **runtime)
+int runtime_open(const coir_options *options, const struct lab_ops *lab, coir_runtime **runtime)
 {
     struct host host;
     coir_metrics metrics;
@@ -330,12 +332,18 @@ int coir_open(const coir_options *options, coir_runtime **runtime)
     status = allocate(&o, &metrics, runtime);
     if (status != COIR_OK)
         return status;
+    (*runtime)->lab = lab;
     status = set_up(*runtime);
     if (status != COIR_OK) {
         free_runtime(*runtime);
         *runtime = NULL;
     }
     return status;
+}
+
+int coir_open(const coir_options *options, coir_runtime **runtime)
+{
+    return runtime_open(options, NULL, runtime);
 }
 
 /* -------------------------------------------------------------------------------------- close */
@@ -459,38 +467,4 @@ int coir_run(const coir_options *options, coir_fn *fn, void *arg)
     outcome = status == COIR_OK ? coir_wait(&first) : status;
     status = coir_close(rt, -1, NULL);
     return status == COIR_OK ? outcome : status;
-}
-
-/* ------------------------------------------------------------------------------------ figures */
-
-int coir_stats_read(coir_runtime *rt, coir_stats *s)
-{
-    uint64_t parks = 0, unparks = 0;
-
-    if (!rt || !s)
-        return COIR_EINVAL;
-    memset(s, 0, sizeof *s);
-    books_ended(rt, s->ended);
-    s->spawned = books_accepted(rt);
-    for (unsigned i = 0; i < rt->worker_count; i++) {
-        struct worker *w = rt->worker[i];
-
-        s->swallowed += tally_read(&w->swallowed);
-        s->contained += tally_read(&w->contained);
-        s->tainted += tally_read(&w->tainted);
-        s->unobserved += tally_read(&w->unobserved);
-        s->switches += tally_read(&w->switches);
-        s->steals += tally_read(&w->steals);
-        s->sleeps += tally_read(&w->sleeps);
-        unparks += tally_read(&w->unparks);
-        parks += tally_read(&w->parks);
-    }
-    s->parked = parks > unparks ? parks - unparks : 0;
-    s->stacks = atomic_load_explicit(&rt->stacks.created, memory_order_relaxed); /* a figure */
-    s->stacks_limit = rt->stacks.limit;
-    s->workers = rt->worker_count;
-    s->io = io_kind(rt);
-    records_read(&rt->records, s);
-    s->stalls = tally_read(&rt->stalls);
-    return COIR_OK;
 }

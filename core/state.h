@@ -20,6 +20,7 @@
 enum left { LEFT_NOTHING, LEFT_LOOP, LEFT_PARKING, LEFT_READY, LEFT_BROKEN, LEFT_CLEANED };
 
 struct counter;
+struct lab_ops;
 
 struct worker {
     struct carrier carrier;   /* first: fiber_switch hands it over */
@@ -93,6 +94,8 @@ struct coir_runtime {
     _Atomic uint64_t stalls;   /* a figure */
     _Atomic int64_t stall_least; /* the shortest stall limit that is open (stall_limit.c); 0: nobody watches */
     uint64_t stall_least_of;   /* domains that have it; domains_lock */
+
+    const struct lab_ops *lab; /* decides what its one worker does next (lab.c); NULL: nobody does */
 
     /* Set by rows above, called by rows below them. */
     void (*run)(struct fiber *self, struct work *item); /* a job in its boundary; may write *item */

@@ -188,6 +188,8 @@ static void idle(struct worker *w)
     int64_t until = rt->spin_ns < COIR_SEC ? coir_now() + rt->spin_ns : COIR_NEVER;
     unsigned turns = 0;
 
+    if (UNLIKELY(rt->lab != NULL) && rt->lab->idle(w))
+        return;
     if (rt->io && w->io_queued)
         rt->io->flush(w);
     fence_full(); /* BOOKS: what this worker ended comes before the look at draining */
@@ -344,7 +346,7 @@ static struct fiber *next_directly(struct worker *w)
     bool jobs = !deque_empty(&w->deque);
     struct fiber *f;
 
-    if (UNLIKELY(worker_turn(w) % POLL_TURNS == 0)) {
+    if (UNLIKELY(worker_turn(w) % POLL_TURNS == 0 || w->look_outside)) {
         w->look_outside = true;
         return NULL;
     }

@@ -2724,6 +2724,53 @@ COIR_API COIR_MUST_USE int coir_signal_wait_until(uint64_t signals, int64_t dead
 /* coir_signal_wait_until with COIR_NEVER. */
 COIR_API COIR_MUST_USE int coir_signal_wait(uint64_t signals);
 
+/* --------------------------------------------------------------- a program as an experiment */
+
+/* What decides in an experiment. Zero it, set size and a seed, set what mishaps you want. */
+typedef struct coir_lab {
+    size_t size;        /* sizeof(coir_lab) as the caller knows it; required */
+    uint64_t seed;      /* any; the same seed, the same run */
+    unsigned panic_ppm; /* of a million jobs that start, so many panic instead of running; 0: none */
+    unsigned delay_ppm; /* so many start late: others overtake them; 0: none */
+    unsigned nomem_ppm; /* of a million allocations by the runtime for a job, so many fail; 0: none */
+    int64_t delay_ns;   /* how late they start, at most; 0: 1 ms */
+} coir_lab;
+
+/* What happened in it. */
+typedef struct coir_lab_report {
+    uint64_t seed, digest; /* two runs whose digests are the same have decided the same all the way */
+    uint64_t choices;      /* throws of the dice */
+    uint64_t panics, delays, refused; /* mishaps, refused allocations the last */
+    int64_t ns;            /* time that passed in it */
+} coir_lab_report;
+
+/*
+ * Runs a program as an experiment: fn(arg) as the first job of a runtime with one worker, in which a seed
+ * decides who runs next, which deadlines are noticed late and what goes wrong. A seed that fails once
+ * fails always, on any machine of the same kind.
+ *
+ *   lab        borrowed for the call
+ *   options    as for coir_run; workers must be 0 or 1; spin_ns is not heeded; stall_ns and deadlock, which
+ *              watch by real time, must be 0
+ *   report     NULL: not wanted; filled unless the call refused to begin
+ *
+ * Inside, coir_now begins at 1 s and is virtual: a job's look at it takes 1 us, and when nothing can run it
+ * jumps to the next deadline, so hours of backoff take no time. Jobs take turns only in calls that
+ * suspend: what a race needs in between, ThreadSanitizer finds. While a job waits for something outside (a
+ * socket, coir_offload, a signal), time is real and the run is its own; so is one in which other threads
+ * submit, or whose program looks at addresses, real time or other chance.
+ *
+ * The experiment is over when nothing can run and no deadline is left. If jobs still wait then, the log
+ * names them, and they are canceled.
+ *
+ * Returns     the first job's outcome (COIR_DONE..COIR_PANICKED); COIR_EDEADLK: jobs waited for what could
+ *             never come; COIR_EINVAL; COIR_ERANGE (more than a million in a million, several workers); a
+ *             status of coir_open. A job that does not end when it is canceled then aborts by name.
+ * Call from   a plain thread
+ */
+COIR_API COIR_MUST_USE int coir_lab_run(const coir_lab *lab, const coir_options *options, coir_fn *fn,
+                                        void *arg, coir_lab_report *report);
+
 #ifdef __cplusplus
 }
 #endif
