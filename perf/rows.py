@@ -9,6 +9,8 @@ tells them.
 import dataclasses
 import re
 
+import servers
+
 COIR = "coir-perf"
 PEERS = {  # name -> driver, header that is there when the peer is installed (None: a command, `go`)
     "Boost.Context": ("boost_context", "boost/context/fiber.hpp"),
@@ -36,8 +38,8 @@ class Goal:
 @dataclasses.dataclass
 class Row:
     name: str
-    coir: str                # row of coir-perf
-    peers: dict              # name -> (program, row)
+    coir: str                # row of coir-perf, or of `program`
+    peers: dict              # name -> (program, row), or (program, row, figure)
     floors: dict = dataclasses.field(default_factory=dict)  # likewise; the table shows the first
     cpus: int = 1            # processors the processes are bound to; 2: all
     figure: str = ""         # "/p99", "/p999": of the measurement's figures, the one that is meant
@@ -45,10 +47,12 @@ class Row:
     label: str = ""          # from coir-perf unless given
     unit: str = "ns"
     quick_n: int = 0         # with --quick, so many units of work for drivers; 0: what fills the time
+    program: str = COIR      # or a server of servers.py, whose loads are its rows
 
     def sources(self):
-        """All measurements: participant -> (program, row)."""
-        return {"coir": (COIR, self.coir), **self.floors, **self.peers}
+        """All measurements: participant -> (program, row, figure)."""
+        all_of_it = {"coir": (self.program, self.coir), **self.floors, **self.peers}
+        return {name: (*source, self.figure)[:3] for name, source in all_of_it.items()}
 
 
 def peers(names, row):
@@ -138,7 +142,23 @@ def tails():
                       cpus=2, figure=figure, goals=([Goal(limit)] if limit else []) + [Goal(1, "oneTBB")])
 
 
-ROWS = [*switches(), *jobs(), *wakes(), *handoffs(), *memory(), *panics(), *happy(), *tails()]
+def serving():
+    """coir-kv beside redis, goroutines and a raw loop. Not with --quick."""
+    def row(name, load, figure, server, goal, label, **floors):
+        others = {"redis": ("redis", load), "Go": ("resp", load)}
+        return Row(f"server/{name}", load, others, {"raw epoll": ("epoll_kv", load), **floors}, cpus=2,
+                   figure=figure, goals=[goal], label=label, program=server)
+
+    yield row("pipeline", "pipeline", "", "coir-kv", Goal(1 / 1.5, "redis"),
+              "a GET, 16 in flight on each of 50 connections")
+    yield row("cpu", "steady", "/cpu", "coir-kv", Goal(0.75, "Go"), "CPU for a request at 40,000 a second")
+    yield row("poll", "steady", "", "coir-kv --poll", Goal(0.4, "redis"),
+              "p50 at 40,000 a second, polling", hiccup=("coir-kv --poll", "steady", "/hiccup"))
+    yield row("crowd", "crowd", "/p99", "coir-kv", Goal(1.5, "raw epoll"),
+              "p99 of 10,000 connections", hiccup=("coir-kv", "crowd", "/hiccup"))
+
+
+ROWS = [*switches(), *jobs(), *wakes(), *handoffs(), *memory(), *panics(), *happy(), *tails(), *serving()]
 
 # How cost grows: a chart each. Drivers know the rows by other names.
 GROW = {
@@ -161,6 +181,8 @@ def take_over(rows, listed):
     """Labels, units and goals from what `coir-perf --rows` printed."""
     known = {line.split("\t")[0]: line.split("\t")[1:] for line in listed.splitlines()}
     for row in rows:
+        if row.program != COIR:
+            continue
         unit, ruler, kind, goal, label = known[row.coir]
         row.label, row.unit = row.label or label, unit
         if row.goals is None:
@@ -173,7 +195,7 @@ def own_goal(row, ruler, kind, goal):
         yield Goal(goal)
     elif kind == "ratio_at_most":
         yield Goal(goal, next((name for name, source in row.sources().items()
-                               if source == (COIR, ruler)), ruler))
+                               if source[:2] == (COIR, ruler)), ruler))
     elif row.peers:
         yield Goal(1, "best peer")
 

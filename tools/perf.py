@@ -21,9 +21,11 @@ sys.path.insert(0, str(ROOT / "perf"))
 sys.dont_write_bytecode = True
 import report
 import rows
+import servers
 
 RUN_SECONDS = 120  # no measurement takes longer
 QUICK_RUN_SECONDS = 1  # with --quick, what takes longer is measured once
+SERVER_SECONDS = 1  # of load, a repetition
 QUICK_SECONDS = 38  # --quick begins nothing after this that is not a row's first repetition
 NOT_INSTALLED = "not installed"
 
@@ -53,11 +55,12 @@ def installed(header):
 
 def missing_programs(chosen):
     """Builds what the rows need; the drivers of peers that are not installed."""
-    wanted = {program for row in chosen for program, _ in row.sources().values()}
-    missing = {driver for driver, header in rows.PEERS.values()
-               if driver in wanted and not installed(header)}
-    drivers = sorted(wanted - missing - {rows.COIR})
-    build(["build/bin/coir-perf", *(f"build/peers/{name}" for name in drivers)])
+    wanted = {program for row in chosen for program, *_ in row.sources().values()}
+    drivers = [*rows.PEERS.values(), ("resp", None)]
+    missing = {driver for driver, header in drivers if driver in wanted and not installed(header)}
+    here = sorted(wanted - missing - {rows.COIR, *servers.SERVERS} | {"resp"} & (wanted - missing))
+    build(["build/bin/coir-perf", *(f"build/peers/{name}" for name in here),
+           *(servers.BUILT if wanted & {*servers.SERVERS} else ())])
     return missing
 
 
@@ -81,6 +84,12 @@ def place(cpus):
         if pathlib.Path("/proc/self/autogroup").exists():  # nice counts within a session only
             os.setsid()
             pathlib.Path("/proc/self/autogroup").write_text("-20")
+
+
+def place_on(cpu):
+    """Of a server or its load, which never fill their processor for long: real time would need more care."""
+    os.sched_setaffinity(0, {cpu})
+    place(2)
 
 
 def run(command, cpus):
@@ -127,7 +136,7 @@ class Measurements:
         self.seconds = {}  # likewise -> what the last one took
 
     def keys(self, row):
-        return {name: (*source, row.cpus) for name, source in row.sources().items()}
+        return {name: (program, of, row.cpus) for name, (program, of, _) in row.sources().items()}
 
     def make(self, key, repetition, n):
         program, row, cpus = key
@@ -140,17 +149,18 @@ class Measurements:
             return
         began = time.monotonic()
         try:
-            figures = (run_coir(row, self.ms, cpus) if program == rows.COIR
+            figures = (run_coir(row, self.ms, cpus) if program == rows.COIR else
+                       servers.run(program, row, SERVER_SECONDS, place_on) if program in servers.SERVERS
                        else run_driver(program, row, self.ms, cpus, n))
             self.values.setdefault(key, []).append(figures)
-        except Failed as why:
+        except (Failed, servers.Trouble) as why:
             self.reasons[key] = str(why)
         self.seconds[key] = time.monotonic() - began
 
     def found(self, row):
         """Participant -> values, and participant -> why there are none."""
         keys = self.keys(row)
-        values = {name: [figures[row.figure] for figures in self.values[key]]
+        values = {name: [figures[row.sources()[name][2]] for figures in self.values[key]]
                   for name, key in keys.items() if key in self.values and key not in self.reasons}
         return values, {name: self.reasons[key] for name, key in keys.items() if key in self.reasons}
 
@@ -222,7 +232,10 @@ def options(words):
     for name in asked.only or ():
         if name not in names:
             parser.error(f"{name} is not a row; rows: {' '.join(names)}")
-    asked.rows = [row for row in known if not asked.only or row.name in asked.only]
+    asked.rows = [row for row in known if row.name in (asked.only or names) and
+                  not (asked.quick and row.program in servers.SERVERS)]
+    if not asked.rows:
+        parser.error("servers are not measured with --quick")
     return asked
 
 
