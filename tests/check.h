@@ -163,6 +163,13 @@ static inline int check_names(const struct check_case *cases, size_t count, int 
     return 1;
 }
 
+#if defined(CHECK_STRESS) && !defined(__cplusplus)
+#include "stress/torment.h"
+#else
+static inline void torment_begin(void) {}
+static inline void torment_end(void) {}
+#endif
+
 static inline int check_main(const struct check_case *cases, size_t count, int argc, char **argv)
 {
     int passed = 0, failed = 0;
@@ -170,6 +177,7 @@ static inline int check_main(const struct check_case *cases, size_t count, int a
     if (!check_names(cases, count, argc, argv))
         return 2;
     signal(SIGALRM, check_timeout);
+    torment_begin();
     for (size_t i = 0; i < count; i++) {
         if (!check_selected(cases[i].name, argc, argv))
             continue;
@@ -178,6 +186,7 @@ static inline int check_main(const struct check_case *cases, size_t count, int a
         else
             failed++;
     }
+    torment_end();
     printf("%d passed, %d failed\n", passed, failed);
     return failed != 0;
 }

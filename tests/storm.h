@@ -128,7 +128,11 @@ static inline void storm_paid(void *unused)
 
 /* ------------------------------------------------------------------------------------- the books */
 
+#ifdef CHECK_STRESS
+#define STORM_WORKERS 8 /* more than processors */
+#else
 #define STORM_WORKERS 2
+#endif
 
 /* Sanitizers' own memory grows; what coir allocates is counted all the same. */
 #define STORM_MEASURED (!SLOW)
