@@ -74,6 +74,7 @@ struct client {
     int socket;
     bool ended;        /* send what is in out, then close */
     bool answered;     /* a request, since bytes were last received */
+    bool often;        /* its last request came soon after the one before */
     struct buffer out; /* replies not yet sent */
     size_t reply_at;   /* where in out the reply of the running command begins */
     uint64_t commands; /* run, and not yet added to server.commands */

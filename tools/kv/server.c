@@ -6,7 +6,9 @@
  * for bytes. What they ask for runs in a second job, in the domain `requests`, and may break in
  * any way: the first one waits for it, learns what broke, and says so. So whatever becomes of a
  * request, even if its domain lets none run, nothing of the connection is lost. The second job ends
- * after some requests or when none comes for a while: a job for each would cost a tenth of a GET.
+ * after some requests or when none comes for a while: a job for each would cost a tenth of a GET. Of a
+ * client that asks less often than that, it ends after each: thousands of these would cost a stack
+ * and a timer more.
  *
  * Both are plain loops. Blocking calls park the fiber and not its worker, so the loop and the
  * locals of its frame are all the state there is.
@@ -74,8 +76,12 @@ static int64_t receive(struct client *c, int64_t deadline)
     if (got <= 0)
         return got;
     in->used += (size_t)got;
-    if (c->answered)
-        c->arrived = coir_now(); /* what was here already is of the next request, too */
+    if (c->answered) { /* what was here already is of the next request, too */
+        int64_t now = coir_now();
+
+        c->often = now - c->arrived < IDLE;
+        c->arrived = now;
+    }
     c->answered = false;
     return got;
 }
@@ -90,7 +96,7 @@ static bool client_more(struct request *r)
     send_replies(c);
     memmove(r->in.data, r->in.data + r->begin, r->in.used -= r->begin);
     r->begin = 0;
-    if (c->ended || coir_canceled())
+    if (c->ended || coir_canceled() || (idle && !c->often))
         return false;
     got = receive(c, idle ? c->arrived + IDLE : client_deadline(c));
     if (idle && got == COIR_ETIMEDOUT)
