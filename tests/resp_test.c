@@ -161,6 +161,9 @@ static void a_bad_count_breaks_the_stream(void)
     means("*x\r\n", "!invalid multibulk length");
     means("*\r\n", "!invalid multibulk length");
     means("*1\n", "!invalid multibulk length");
+    means("*1\n$4\r\nPING\r\n", "!invalid multibulk length");
+    means("*01\r\n$4\r\nPING\r\n", "!invalid multibulk length");
+    means("*\r\n$4\r\nPING\r\n", "!invalid multibulk length");
     means("*+1\r\n", "!invalid multibulk length");
     means("*1 \r\n", "!invalid multibulk length");
     means("*65537\r\n", "!invalid multibulk length");
@@ -173,6 +176,8 @@ static void a_bad_length_breaks_the_stream(void)
 {
     means("*1\r\n$x\r\n", "!invalid bulk length");
     means("*1\r\n$-1\r\n", "!invalid bulk length");
+    means("*1\r\n$04\r\nPING\r\n", "!invalid bulk length");
+    means("*1\r\n$-1\r\nPING\r\n", "!invalid bulk length");
     means("*1\r\n$536870912\r\n", "!invalid bulk length");
     means("*1\r\n$8388609\r\n", "!invalid bulk length");
     means("*1\r\n$18446744073709551615\r\n", "!invalid bulk length");
