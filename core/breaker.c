@@ -156,3 +156,17 @@ struct breaker_figures breaker_figures(struct breaker *b)
     lock_drop(&b->lock);
     return f;
 }
+
+unsigned breaker_left(struct breaker *b, int64_t now)
+{
+    unsigned within = 0;
+
+    lock_take(&b->lock);
+    if (state(b) != BREAKER_CLOSED)
+        within = b->failures_max;
+    while (within < b->count &&
+           now - b->failed_at[(b->newest + b->failures_max - 1 - within) % b->failures_max] <= b->window_ns)
+        within++;
+    lock_drop(&b->lock);
+    return b->failures_max - within;
+}

@@ -61,4 +61,7 @@ struct breaker_figures {
 };
 struct breaker_figures breaker_figures(struct breaker *b);
 
+/* So many failures more, and it opens; 0: it is not closed, or never opens. */
+unsigned breaker_left(struct breaker *b, int64_t now);
+
 #endif

@@ -16,6 +16,9 @@ void domain_fold(struct coir_domain *into, const struct domain_books *b);
 /* Jobs queued and running, those of domains below included. */
 uint64_t domain_in_flight(struct coir_domain *d);
 
+/* enum coir_domain_state. */
+int domain_state(struct coir_domain *d);
+
 /* Those who wait for a place in d or below get this status. */
 void domain_turn_away(struct coir_domain *d, int verdict);
 

@@ -52,8 +52,10 @@ uint64_t domain_in_flight(struct coir_domain *d)
     return atomic_load_explicit(&d->jobs.state, memory_order_acquire) / COUNTER_ONE; /* SETTLE, counter.c */
 }
 
-static int state_of(struct coir_domain *d, enum breaker_state b)
+int domain_state(struct coir_domain *d)
 {
+    enum breaker_state b = breaker_figures(&d->breaker).state;
+
     if (domain_is_closing(d))
         return COIR_DOMAIN_CLOSING;
     if (scope_canceled(&d->scope))
@@ -89,7 +91,7 @@ int coir_domain_stats_read(coir_domain *d, coir_domain_stats *stats)
         .memory = tally_read(&d->memory),
         .stacks = tally_read(&d->stacks),
         .denied = b.denied,
-        .state = state_of(d, f.state),
+        .state = domain_state(d),
     };
     memcpy(stats->ended, b.ended, sizeof stats->ended);
     domain_leave(d);

@@ -28,6 +28,16 @@ bool intensity_allows(struct intensity *w, int64_t now)
     return true;
 }
 
+uint32_t intensity_left(const struct intensity *w, int64_t now)
+{
+    int64_t first = now / COIR_SEC - (int64_t)w->seconds;
+    uint32_t within = 0;
+
+    while (within < w->max && within < w->made && w->second[(w->made - 1 - within) % w->max] >= first)
+        within++;
+    return w->max - within;
+}
+
 int64_t backoff_delay(const struct backoff *b, unsigned tries, uint64_t random)
 {
     int64_t delay = b->first_ns, span;

@@ -19,6 +19,9 @@ struct intensity {
  * many, and was not counted. */
 bool intensity_allows(struct intensity *w, int64_t now);
 
+/* So many restarts would be allowed now. */
+uint32_t intensity_left(const struct intensity *w, int64_t now);
+
 /* How long to wait before the next try. */
 struct backoff {
     int64_t first_ns; /* before the first try; 0: none ever */

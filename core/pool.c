@@ -226,11 +226,19 @@ static void await_visitors(struct coir_pool *p)
     }
 }
 
+static void show_in_domain(struct coir_pool *p, bool show)
+{
+    lock_take(&p->rt->domains_lock);
+    p->domain->pool = show ? p : NULL;
+    lock_drop(&p->rt->domains_lock);
+}
+
 /* The domain's finalizer: its jobs have ended. */
 static void dispose(void *arg)
 {
     struct coir_pool *p = arg;
 
+    show_in_domain(p, false);
     pool_stop(p, POOL_CLOSING | POOL_ENDING);
     await_visitors(p);
     for (unsigned i = 0; i < p->workers; i++)
@@ -262,6 +270,8 @@ static int open_domain(struct coir_pool *p, coir_domain *parent)
     status = coir_domain_finalizer(p->domain, dispose, p);
     if (status != COIR_OK)
         abandon(p->domain);
+    else
+        show_in_domain(p, true);
     return status;
 }
 

@@ -84,7 +84,8 @@ struct coir_domain {
     struct coir_domain *stacks_at; /* this or the nearest above that has such a limit, or NULL */
     char name[DOMAIN_NAME_BYTES];
     int64_t stall_ns;           /* how long its jobs may go on without suspending (stall_limit.c); 0: nobody watches */
-    struct child *supervised;   /* whose domain it is (supervised.c), or NULL; set before it has jobs */
+    struct child *supervised;   /* whose domain it is (supervised.c), or NULL; set before it has jobs, under
+                                   rt->domains_lock */
 
     /* Read at each job's start, written when something is wrong. */
     _Alignas(COIR_CACHE_LINE) _Atomic bool canceled; /* its jobs and those below are to stop */
@@ -112,6 +113,7 @@ struct coir_domain {
     bool busy;                  /* somebody is closing it */
     struct coir_domain *also;   /* the next of those that the same caller closes at once; the closer's */
     struct coir_supervisor *supervisor; /* that runs in it (supervisor.c), or NULL */
+    struct coir_pool *pool;     /* whose workers it has (pool.c), or NULL */
 };
 
 /* Whether it is asked to stop. */

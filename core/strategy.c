@@ -180,16 +180,16 @@ static void start_group(struct child *c)
 static bool count(struct child *c)
 {
     struct coir_supervisor *s = c->owner;
+    bool allowed;
 
     c->recount = false;
-    if (!intensity_allows(&s->intensity, s->clock())) {
-        strategy_give_up(c, false);
-        return false;
-    }
     lock_take(&s->tree->lock);
-    s->restarts++;
+    allowed = intensity_allows(&s->intensity, s->clock());
+    s->restarts += allowed;
     lock_drop(&s->tree->lock);
-    return true;
+    if (!allowed)
+        strategy_give_up(c, false);
+    return allowed;
 }
 
 /* -------------------------------------------------------------------------------- what happens */

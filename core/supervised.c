@@ -221,13 +221,21 @@ static int await_ready(struct child *c)
     }
 }
 
+/* Under the lock, for who draws a map: what is in the tree names a child that is there. */
+static void set_supervised(struct coir_domain *d, struct child *c)
+{
+    lock_take(&d->rt->domains_lock);
+    d->supervised = c;
+    lock_drop(&d->rt->domains_lock);
+}
+
 static void open_domain(struct child *c, int *status)
 {
     coir_domain_options o = {.size = sizeof o, .name = c->spec.name};
 
     *status = coir_domain_open(c->owner->rt, c->owner->domain, &o, &c->domain);
     if (*status == COIR_OK)
-        c->domain->supervised = c; /* before there is a job that could ask */
+        set_supervised(c->domain, c); /* before there is a job that could ask */
 }
 
 /* A failure that no job has left a record of. */
@@ -320,8 +328,10 @@ static bool close_domain(struct child *c)
     int status;
 
     while ((status = coir_domain_close(c->domain, 0, NULL)) == COIR_EBUSY) {
-        if (domain_is_closing(c->owner->domain))
+        if (domain_is_closing(c->owner->domain)) {
+            set_supervised(c->domain, NULL);
             break; /* who closes that will close this one, too */
+        }
         coir_yield(); /* a thread from outside closes a domain of its own, below */
     }
     if (status == COIR_ETIMEDOUT)

@@ -36,6 +36,7 @@ struct child {
     int64_t since;
     uint64_t starts, failures;
     coir_failure last;
+    struct coir_domain *shown; /* its domain, for a map that is being drawn; domains_lock */
 
     /* The start that is under way, or was the last. */
     struct coir_domain *domain; /* NULL: none is open */
@@ -77,7 +78,7 @@ struct coir_supervisor {
     const struct child_ops *ops; /* of its children */
     const char *name;
     int strategy;             /* enum coir_strategy */
-    struct intensity intensity;
+    struct intensity intensity; /* counted under the tree's lock */
     struct backoff backoff;
     int64_t (*clock)(void);   /* of the intensity: coir_now, but for tests */
     _Atomic bool asked;       /* to stop */

@@ -6,6 +6,8 @@
  * stands on goes. So the place is a cursor that hangs on the tree, and who takes a child out of the tree
  * (child_unlink) moves the cursors that stand on it.
  */
+#include "supervisor_tree.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -118,10 +120,9 @@ struct printer {
     int64_t now;
 };
 
-static const char *const state_name[] = {"ended",   "starting", "running",
-                                         "waiting", "stopping", "STUCK"};
-static const char *const strategy_name[] = {"one_for_one", "one_for_all", "rest_for_one", "dynamic"};
-static const char *const restart_name[] = {"permanent", "transient", "temporary"};
+const char *const child_state_name[] = {"ended", "starting", "running", "waiting", "stopping", "STUCK"};
+const char *const strategy_name[] = {"one_for_one", "one_for_all", "rest_for_one", "dynamic"};
+const char *const restart_name[] = {"permanent", "transient", "temporary"};
 
 /* Appends; a line that is full stays as it is. */
 __attribute__((format(printf, 3, 4))) static void append(char *line, size_t bytes, const char *format, ...)
@@ -145,7 +146,7 @@ static void print_one(void *arg, const coir_child_info *i)
     if (i->strategy >= 0)
         append(line, sizeof line, " %s, %u children, %llu restarts made,", strategy_name[i->strategy],
                i->children, (unsigned long long)i->restarts);
-    append(line, sizeof line, " %s for %.1f s", state_name[i->state], (double)(p->now - i->since) / 1e9);
+    append(line, sizeof line, " %s for %.1f s", child_state_name[i->state], (double)(p->now - i->since) / 1e9);
     if (i->id)
         append(line, sizeof line, "; started %llu times, failed %llu", (unsigned long long)i->starts,
                (unsigned long long)i->failures);

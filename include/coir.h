@@ -2163,6 +2163,29 @@ COIR_API int coir_supervisor_visit(coir_supervisor *supervisor,
 COIR_API int coir_supervisor_print(coir_supervisor *supervisor,
                                    void (*line)(void *arg, const char *text), void *arg);
 
+/* ---------------------------------------------------------------------- the map of failure domains */
+
+/*
+ * Shows who fails with whom: the tree of domains, supervisors, their children and pools, as lines for people, a node
+ * each. Of each: its state; whom it takes along when it fails; how many failures it has left before it does (panics
+ * of a domain, restarts of a supervisor, failed attempts of a pool, within their window); jobs in flight; places,
+ * stacks and memory that are left; and its policies, where they differ from those above.
+ *
+ *   line       called with each, without newline; may suspend, and may call what it likes but coir_close
+ *
+ * It is a copy of one moment: what opens, closes or is started again meanwhile is shown as it was then.
+ *
+ * Returns     COIR_OK; COIR_EINVAL; COIR_ENOMEM
+ * Call from   any thread while the runtime is open; its fibers too
+ * Cost        a copy of all of it under the lock that opening and closing a domain takes
+ */
+COIR_API int coir_map_print(coir_runtime *runtime, void (*line)(void *arg, const char *text), void *arg);
+
+/*
+ * The same as a graph for Graphviz, coloured by state: dot -Tsvg. Otherwise as coir_map_print.
+ */
+COIR_API int coir_map_dot(coir_runtime *runtime, void (*line)(void *arg, const char *text), void *arg);
+
 /* --------------------------------------------------------------------------- link, monitor */
 
 /*

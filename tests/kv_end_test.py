@@ -112,6 +112,18 @@ def the_metrics_port_speaks_http(server):
 
 
 @each_io
+def the_map_says_who_fails_with_whom(server):
+    status, text = server.http("/map")
+    equal(status, 200)
+    rows = [" ".join(line.lstrip("│├└─ ").split()) for line in text.splitlines()]
+    equal(rows[0].startswith("what is a state takes along"), True)
+    equal([row.split()[0] for row in rows[1:]], ["coir", "clients", "requests", "metrics"])
+    equal(rows[4].startswith("metrics domain open nobody 1 15/16"), True)
+    status, text = server.http("/map.dot")
+    equal((status, text.startswith("digraph failure_domains {\n"), text.endswith("}\n")), (200, True, True))
+
+
+@each_io
 def a_request_head_beyond_the_limit_is_answered(server):
     for head in (b"GET /" + b"x" * 100000, b"\0" * 4096, b"GET /healthz HTTP/1.1\r\nA: " + b"b" * 5000):
         with Client(server.metrics_port) as c:

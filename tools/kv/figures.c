@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * figures.c - what the server says of itself: to INFO, and as Prometheus text.
+ * figures.c - what the server says of itself: to INFO, as Prometheus text, and as a map.
  *
- * Both print one table, which is filled when somebody asks. Figures that come by kind, by location
- * or by domain follow it.
+ * The first two print one table, which is filled when somebody asks. Figures that come by kind, by location
+ * or by domain follow it. The map is the runtime's own.
  */
 #include "kv.h"
 
@@ -257,4 +257,18 @@ void figures_metrics(struct buffer *out)
     print_labelled(out, "coir_panics_at_total", "Panics, by where.", "location", coir_location_name,
                    r->panics_at, COIR_LOCATIONS);
     print_domains(out, &facts);
+}
+
+/* ---------------------------------------------------------------------------------------- map */
+
+static void add_line(void *out, const char *text)
+{
+    buffer_print(out, "%s\n", text);
+}
+
+void figures_map(struct buffer *out,
+                 int (*draw)(coir_runtime *, void (*line)(void *arg, const char *text), void *arg))
+{
+    if (draw(coir_current(), add_line, out) != COIR_OK)
+        out->failed = true;
 }

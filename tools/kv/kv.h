@@ -55,7 +55,7 @@ void server_linger(int socket, int64_t deadline);
 
 #define METRICS_EXCHANGES 16 /* at once */
 
-/* The job that answers GET /metrics and GET /healthz, until it is canceled. */
+/* The job that answers GET /metrics, /map, /map.dot and /healthz, until it is canceled. */
 void metrics_serve(void *unused);
 
 /* ------------------------------------------------------------------------------------ figures */
@@ -65,6 +65,10 @@ void figures_info(struct buffer *out, struct bytes section);
 
 /* The same figures and more as Prometheus text. Suspends. */
 void figures_metrics(struct buffer *out);
+
+/* Who fails with whom, and what is left: coir_map_print or coir_map_dot. Without memory *out has failed. */
+void figures_map(struct buffer *out,
+                 int (*draw)(coir_runtime *, void (*line)(void *arg, const char *text), void *arg));
 
 /* -------------------------------------------------------------------------------- connection */
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * metrics.c - the figures over HTTP/1.1, for Prometheus.
+ * metrics.c - the figures over HTTP/1.1, for Prometheus, and the map of failure domains, for people.
  *
  * Every exchange is a job with a deadline: a scraper that hangs, or a panic in here, costs one
  * answer. Their number is the limit of a domain, and beyond it connections wait in the backlog.
@@ -37,6 +37,10 @@ static const char *respond(const char *head, struct buffer *body)
         buffer_print(body, "ok\n");
     } else if (strncmp(head + 4, "/metrics ", 9) == 0) {
         figures_metrics(body);
+    } else if (strncmp(head + 4, "/map ", 5) == 0) {
+        figures_map(body, coir_map_print);
+    } else if (strncmp(head + 4, "/map.dot ", 9) == 0) {
+        figures_map(body, coir_map_dot);
     } else {
         return "404 Not Found";
     }
