@@ -26,6 +26,12 @@
 
 /* --------------------------------------------------------------------------------------- open */
 
+/* A policy that can never act: who has set it relies on it. A domain without a limit is never full. */
+static bool is_idle(const coir_domain_options *o)
+{
+    return (o->full != COIR_FULL_REFUSE && !o->jobs_max) || (o->faults_also && o->faults != COIR_FAULTS_CONTAIN);
+}
+
 static int copy_options(const coir_domain_options *given, coir_domain_options *o)
 {
     const char *bytes = (const char *)given;
@@ -39,8 +45,6 @@ static int copy_options(const coir_domain_options *given, coir_domain_options *o
         if (bytes[i])
             return COIR_EINVAL; /* asks for something this library does not know */
     memcpy(o, given, given->size < sizeof *o ? given->size : sizeof *o);
-    if (o->faults_also && o->faults != COIR_FAULTS_CONTAIN)
-        return COIR_EINVAL;
     if (o->full_wait_ns < 0 || o->deadline_ns < 0 || o->panics_window_ns < 0 || o->probe_ns < 0 ||
         o->probe_late_ns < 0 || o->stall_ns < 0 || (o->stall_ns && o->stall_ns < COIR_MS) ||
         o->panics_max > BREAKER_FAILURES_MAX || (unsigned)o->full > COIR_FULL_RUN ||
@@ -48,7 +52,7 @@ static int copy_options(const coir_domain_options *given, coir_domain_options *o
         o->jobs_max > UINT64_C(1) << 40 || o->stacks_max > UINT64_C(1) << 40 ||
         o->memory_max > INT64_MAX)
         return COIR_ERANGE;
-    return COIR_OK;
+    return is_idle(o) ? COIR_EINVAL : COIR_OK;
 }
 
 /* Whether the runtime can give what is asked for. */

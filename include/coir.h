@@ -1601,7 +1601,7 @@ typedef struct coir_domain_options {
     size_t size;           /* sizeof(coir_domain_options) as the caller knows it; required */
     const char *name;      /* for people; copied, cut to 31 bytes; NULL: "domain" */
     size_t jobs_max;       /* jobs queued and running, those of domains below included; 0: no limit */
-    enum coir_full full;
+    enum coir_full full;   /* other than COIR_FULL_REFUSE only with jobs_max, else COIR_EINVAL */
     int64_t full_wait_ns;  /* COIR_FULL_WAIT: at most so long; 0: until the job's deadline */
     int64_t deadline_ns;   /* each submitted job must start within this time; 0: as the parent */
     unsigned panics_max;   /* so many panicked jobs within the window trip it; 0: they count in the
@@ -1639,9 +1639,10 @@ typedef struct coir_domain_options {
  * when its workers start. Handlers for faults_also are installed by the first domain that asks
  * for them, and stay until the runtime closes. A finalizer has the policy of the job that closes.
  *
- * Returns     COIR_OK; COIR_EINVAL (size wrong, parent of another runtime); COIR_ERANGE (a negative
- *             time, a stall_ns below 1 ms, a number too large, full or faults unknown); COIR_ENOMEM; COIR_ESHUTDOWN (the parent
- *             or the runtime is closing); COIR_EPOLICY (options.panic is COIR_PANIC_ABORT: panics_max could
+ * Returns     COIR_OK; COIR_EINVAL (size wrong, parent of another runtime, a policy that could never act: full
+ *             without jobs_max, faults_also without faults); COIR_ERANGE (a negative time, a stall_ns below 1 ms,
+ *             a number too large, full or faults unknown); COIR_ENOMEM; COIR_ESHUTDOWN (the parent or the
+ *             runtime is closing); COIR_EPOLICY (options.panic is COIR_PANIC_ABORT: panics_max could
  *             never count, nor a fault be contained); COIR_ENOTSUP (faults, but options.faults is NONE;
  *             stall_ns, but options.stall_ns is 0)
  * Call from   any thread

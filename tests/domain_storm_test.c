@@ -75,7 +75,7 @@ static coir_domain *any_domain(struct storm *s, coir_domain *parent)
     coir_domain_options o = domain_options("storm");
 
     o.jobs_max = r % 5;
-    o.full = (enum coir_full)(r / 5 % 3);
+    o.full = o.jobs_max ? (enum coir_full)(r / 5 % 3) : COIR_FULL_REFUSE;
     o.full_wait_ns = 50 * COIR_US;
     o.panics_max = (unsigned)(r / 16 % 4);
     o.panics_window_ns = COIR_SEC;

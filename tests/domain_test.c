@@ -49,6 +49,9 @@ static void bad_options_are_named(void)
     o = domain_options("bad");
     o.full = (enum coir_full)3;
     refuses(rt, NULL, &o, COIR_ERANGE);
+    o = domain_options("bad");
+    o.full = COIR_FULL_WAIT; /* for a domain that is never full */
+    refuses(rt, NULL, &o, COIR_EINVAL);
 
     d = domain_open(rt, NULL, NULL);
     refuses(stranger, d, NULL, COIR_EINVAL); /* a parent of another runtime */

@@ -235,7 +235,8 @@ class Lint(unittest.TestCase):
     def test_a_strategy_mismatch_is_found(self):
         body = "void f(void)\n{\n    o.panic = COIR_PANIC_ABORT;\n    %s;\n}\n"
         words = "needs panics to unwind"
-        for what in ("coir_try(f, 0, 0)", "o.faults = COIR_FAULTS_CONTAIN"):
+        for what in ("coir_try(f, 0, 0)", "o.faults = COIR_FAULTS_CONTAIN", "d.panics_max = 3",
+                     "coir_pool_open(rt, &o, &p)", "coir_supervisor_run(&o, &root)"):
             for name in ("tools/x.c", "tests/x_test.c", "perf/x.cc"):
                 self.check(name + ":5", words, {name: SPDX + body % what})
         name = "tools/x.c"
@@ -244,6 +245,37 @@ class Lint(unittest.TestCase):
                       body % "coir_defer(f, 0)" + body.replace("ABORT", "UNWIND") % "coir_try(f, 0, 0)",
                       body % "/* coir_try(f, 0, 0) */"):
             self.assertEqual(lint({**SOUND, name: SPDX + sound}), (0, [], ""))
+        self.check(name + ":3", words, {name: SPDX + "static const coir_options o = {\n    .panic = COIR_PANIC_ABORT,"
+                                        " .faults = COIR_FAULTS_CONTAIN,\n};\n"})
+
+    def test_options_that_are_refused_are_found(self):
+        whole = {"pool": ["dead", "queue_max", "attempts_max"], "supervisor": ["max_restarts", "max_seconds"]}
+        words = {"dead": "dead-letter", "queue_max": "not bounded", "attempts_max": "retry for ever",
+                 "max_restarts": "restart intensity", "max_seconds": "restart intensity"}
+        for kind, fields in whole.items():
+            for missing in fields:
+                self.options(kind, [f for f in fields if f != missing], words[missing])
+            self.options(kind, fields, None)
+        self.options("domain", ["full"], "not bounded")
+        self.options("domain", ["full", "jobs_max"], None)
+        self.options("domain", [], None)
+
+    def options(self, kind, fields, words):
+        """The fields set in the initializer, later, and at file scope."""
+        name, begin = "tools/x.c", f"coir_{kind}_options o = {{.size = sizeof o"
+        inits = "".join(f", .{field} = x" for field in fields)
+        later = "".join(f"    o.{field} = x;\n" for field in fields)
+        use = f"    return coir_{kind}_open(rt, &o, &p)%s;\n"
+        texts = ((f"int f(void)\n{{\n    {begin}{inits}}};\n{use % ''}}}\n", 4),
+                 (f"int f(void)\n{{\n    {begin}}};\n{later}{use % ''}}}\n", 4),
+                 (f"static {begin}{inits}}};\n", 2))
+        for text, line in texts if words else ():
+            self.check(f"{name}:{line}", words, {name: SPDX + text})
+        sound = [text for text, _ in texts] if not words else []
+        sound += [f"int f(void)\n{{\n    {begin}}};\n    fill(&o);\n{use % ''}}}\n",
+                  f"int f(void)\n{{\n    {begin}}};\n{use % ' == COIR_EPOLICY'}}}\n",
+                  f"coir_{kind}_options f(void)\n{{\n    {begin}}};\n    return o;\n}}\n"]
+        self.assertEqual(lint({**SOUND, name: SPDX + "".join(sound)}), (0, [], ""))
 
 
 if __name__ == "__main__":

@@ -195,7 +195,7 @@ static coir_domain *any_domain(struct conductor *by)
     coir_domain *d = NULL;
 
     o.jobs_max = r % 3 ? 0 : r / 4 % 8 + 1;
-    o.full = by->on_thread ? COIR_FULL_REFUSE : (enum coir_full)(r / 64 % 3);
+    o.full = by->on_thread || !o.jobs_max ? COIR_FULL_REFUSE : (enum coir_full)(r / 64 % 3);
     o.panics_max = r / 256 % 4 ? 0 : (unsigned)(r / 1024 % 8);
     o.probe_ns = 20 * COIR_US;
     CHECK_EQ(coir_domain_open(by->rt, by->top, &o, &d), COIR_OK);

@@ -246,18 +246,25 @@ class Lint:
                     self.find(s.name, number, f"names {test}/{case}, and there is no such case")
 
     def strategies(self):
-        """No function asks for abort on panics together with what must unwind, unless it expects to be
-        refused (COIR_EPOLICY). What takes two functions to see, coir_open refuses."""
+        """No function, and no initializer, asks for abort on panics together with what must unwind, nor for a
+        pool, supervisor or domain whose options are refused, unless it expects that (its status is named).
+        What takes two functions to see is refused at open."""
         for s in self.under("", C):
             if s.name.startswith(("core/", "include/")):
                 continue
             code = s.code()
-            for body in re.finditer(r"^\{\n.*?^\}", code, re.S | re.M):
-                asks = re.search(r"\bpanic\s*=\s*COIR_PANIC_ABORT\b", body[0])
-                needs = re.search(r"\b(coir_try|COIR_FAULTS_CONTAIN)\b", body[0])
-                if asks and needs and not re.search(r"\b(COIR_EPOLICY|COIR_PANIC_UNWIND)\b", body[0]):
-                    self.find(s.name, line_of(code, body.start() + needs.start()),
-                              f"{needs[0]} needs panics to unwind, and they abort here")
+            for part in re.finditer(r"^\{\n.*?^\}|^\w[^\n;(]*= *\{.*?\};", code, re.S | re.M):
+                self.abort_with_containment(s, code, part)
+                for name, message, at in mismatched_options(part[0]):
+                    self.find(s.name, line_of(code, part.start() + at), f"{name} {message}")
+
+    def abort_with_containment(self, s, code, part):
+        asks = re.search(r"\bpanic\s*=\s*COIR_PANIC_ABORT\b", part[0])
+        needs = re.search(r"\b(coir_try|COIR_FAULTS_CONTAIN|panics_max|coir_pool_open"
+                          r"|coir_supervisor_open|coir_supervisor_run)\b", part[0])
+        if asks and needs and not re.search(r"\b(COIR_EPOLICY|COIR_PANIC_UNWIND)\b", part[0]):
+            self.find(s.name, line_of(code, part.start() + needs.start()),
+                      f"{needs[0]} needs panics to unwind, and they abort here")
 
     def run(self):
         for rule in (self.rows, self.atomics, self.asm, self.public_header, self.form, self.sleeps,
@@ -266,11 +273,54 @@ class Lint:
         return self.findings
 
 
+# What the options of each kind must have; of a domain, if it has the first.
+REQUIRED = {
+    "pool": {"dead": "has no dead-letter sink", "queue_max": "is not bounded: no queue_max",
+             "attempts_max": "may retry for ever: no attempts_max"},
+    "supervisor": {"max_restarts": "has no restart intensity: no max_restarts",
+                   "max_seconds": "has no restart intensity: no max_seconds"},
+    "domain": {"jobs_max": "says what to do when it is full, but is not bounded: no jobs_max"},
+}
+REFUSALS = re.compile(r"\b(COIR_EPOLICY|COIR_ERANGE|COIR_EINVAL)\b")
+
+
+def mismatched_options(part):
+    """The options in a function, or an initializer at file scope, that lack something which nobody adds there:
+    (name, message, offset)."""
+    for options in re.finditer(r"\bcoir_(pool|supervisor|domain)_options\s+(\w+)\s*=\s*(?=\{)", part):
+        kind, name = options.groups()
+        given = set(re.findall(r"\.(\w+)\s*=[^=]", part[options.end():closing(part, options.end())]))
+        given |= set(re.findall(rf"\b{name}\.(\w+)\s*=[^=]", part))
+        if filled_elsewhere(part, name) or REFUSALS.search(part) or (kind == "domain" and "full" not in given):
+            continue
+        for field, message in REQUIRED[kind].items():
+            if field not in given:
+                yield name, message, options.start(2)
+
+
+def filled_elsewhere(part, name):
+    """Whether a variable is returned, assigned as a whole, or given to a function that is not of coir.h."""
+    if re.search(rf"\breturn {name};|\b{name}\s*=\s*[^={{\s]", part):
+        return True
+    return any(not re.match(r"coir_|sizeof", callee(part, use.start()))
+               for use in re.finditer(rf"&{name}\b(?!\.)", part))
+
+
+def callee(code, at):
+    """The function whose argument is at this offset; "coir_": none is called there."""
+    depth = 0
+    while at > 0 and depth >= 0:
+        at -= 1
+        depth += (code[at] in ")}") - (code[at] in "({")
+    name = re.search(r"(\w+)\s*$", code[:at])
+    return name[1] if code[at] == "(" and name else "coir_"
+
+
 def closing(code, start):
-    """Offset of the parenthesis that closes the one at start."""
+    """Offset of the parenthesis or brace that closes the one at start."""
     depth = 0
     for at in range(start, len(code)):
-        depth += (code[at] == "(") - (code[at] == ")")
+        depth += (code[at] in "({") - (code[at] in ")}")
         if depth == 0:
             return at
     return len(code)
