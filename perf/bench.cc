@@ -22,7 +22,7 @@ namespace {
 
 const bench_suite *const suites[] = {&switching, &yield,  &spawn,   &parallel, &panic,
                                      &happy,     &wake,   &memory,  &domain,   &handoff,
-                                     &tail,      &workers, &fanout, &crowd};
+                                     &tail,      &workers, &fanout, &crowd, &depth};
 constexpr size_t usual = 10; /* the first so many, unless suites are named */
 
 const char usage[] = R"(usage: coir-perf [--quick] [SUITE...]     prints one table
@@ -30,7 +30,7 @@ const char usage[] = R"(usage: coir-perf [--quick] [SUITE...]     prints one tab
        coir-perf --benchmark_...            as Google Benchmark does
 
 suites: switching yield spawn parallel panic happy wake memory domain handoff, which is the default;
-        tail workers fanout crowd, which tools/perf sets beside peers
+        tail workers fanout crowd depth, which tools/perf sets beside peers
 --quick  fewer and shorter repetitions, under 20 seconds
 )";
 

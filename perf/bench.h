@@ -65,7 +65,7 @@ struct bench_suite {
 
 extern const struct bench_suite switching, yield, spawn, parallel, panic, wake, memory, domain, tail;
 extern const struct bench_suite handoff, happy;
-extern const struct bench_suite workers, fanout, crowd; /* how cost grows */
+extern const struct bench_suite workers, fanout, crowd, depth; /* how cost grows */
 
 /* What C cannot do, for the ruler of panic_perf.c: throws; calls fn(arg) and catches. */
 __attribute__((noreturn)) void bench_throw(void);

@@ -174,6 +174,11 @@ GROW = {
                [Row(f"fibers/{10 ** n}", f"crowd/{10 ** n}",
                     peers("Boost.Fiber Go" if n < 6 else "Go", f"yield/{10 ** n}"))
                 for n in range(1, 7)]),
+    # oneTBB recurses on the thread's stack, which 100,000 levels overflow.
+    "depth": ("ns per level, by depth of recursion, 1 worker",
+              [Row(f"depth/{10 ** n}", f"depth/{10 ** n}",
+                   peers("oneTBB Boost.Fiber Go" if n < 5 else "Boost.Fiber Go", f"depth/{10 ** n}"))
+               for n in range(1, 6)]),
 }
 
 

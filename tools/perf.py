@@ -12,6 +12,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -77,8 +78,8 @@ def place(cpus):
     """Of the calling process: bound to the last processor, if to one; ahead of others, if asked for."""
     if cpus == 1:
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    if urgent and cpus == 1:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10))
+    if urgent and cpus == 1:  # in turns: Go's threads wait for each other
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(10))
     elif urgent:  # real-time threads on every processor would stop the machine
         os.setpriority(os.PRIO_PROCESS, 0, -20)
         if pathlib.Path("/proc/self/autogroup").exists():  # nice counts within a session only
@@ -214,7 +215,7 @@ def options(words):
                         help="fewer and shorter repetitions: ends within 50 seconds")
     parser.add_argument("--only", metavar="ROW", action="append", help="this row; may be given again")
     parser.add_argument("--grow", action="store_true",
-                        help="instead, how cost grows with workers, jobs of a counter, and fibers")
+                        help="instead, how cost grows with workers, jobs of a counter, fibers, and depth")
     parser.add_argument("--urgent", action="store_true",
                         help="ahead of what else this machine does: as root, on a busy one")
     parser.add_argument("--json", metavar="FILE", help="writes the figures")
@@ -294,6 +295,7 @@ def main(words):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and whoever is being measured ends, too
     try:
         sys.exit(main(sys.argv[1:]))
     except OSError as why:

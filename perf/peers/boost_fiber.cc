@@ -94,9 +94,11 @@ void spawn_and_join(struct peer *p, uint64_t jobs, long threads)
     std::vector<fib::fiber> crowd(jobs);
 
     steal_from_me(threads);
-    int64_t begin = peer_now();
+    int64_t begin = 0;
 
-    for (uint64_t i = 0; i < rounds; i++) {
+    for (uint64_t i = 0; i <= rounds; i++) {
+        if (i == 1) // the first round makes the stacks
+            begin = peer_now();
         for (auto &one : crowd)
             one = start([] {});
         for (auto &one : crowd)
@@ -114,6 +116,25 @@ void spawn(struct peer *p)
 void fan_out(struct peer *p)
 {
     spawn_and_join(p, static_cast<uint64_t>(p->size), 1);
+}
+
+void go_deeper(long levels)
+{
+    if (levels > 1)
+        start([levels] { go_deeper(levels - 1); }).join();
+}
+
+void depth(struct peer *p)
+{
+    uint64_t levels = static_cast<uint64_t>(p->size), times = p->n / levels + 1;
+
+    go_deeper(p->size);
+    int64_t begin = peer_now();
+
+    for (uint64_t i = 0; i < times; i++)
+        go_deeper(p->size);
+    p->ns = peer_now() - begin;
+    p->done = times * levels;
 }
 
 void yield(struct peer *p)
@@ -391,7 +412,8 @@ void open_close(struct peer *p)
 const struct peer_row rows[] = {
     {"spawn/#", spawn, 0, 0},
     {"fanout/#", fan_out, 0, 0},
-    {"yield/#", yield, 0, 0},
+    {"yield/#", yield, 1000000, 0},
+    {"depth/#", depth, 0, 0},
     {"wake/polling", ping_pong<Polling>, 0, 0},
     {"wake/parked", ping_pong<fib::algo::round_robin>, 0, 0},
     {"handoff/mutex/#", hand_mutex, 0, 0},

@@ -30,8 +30,11 @@ const (
 func spawnAndJoin(p *peer, each uint64, processors int) {
 	runtime.GOMAXPROCS(processors)
 	rounds := (p.n + each - 1) / each
-	start := now()
-	for i := uint64(0); i < rounds; i++ {
+	start := int64(0)
+	for i := uint64(0); i <= rounds; i++ {
+		if i == 1 { // the first round makes the stacks
+			start = now()
+		}
 		var all sync.WaitGroup
 		all.Add(int(each))
 		for j := uint64(0); j < each; j++ {
@@ -75,6 +78,31 @@ func forkJoin(p *peer) {
 	}
 	p.ns = now() - start
 	p.done = uint64(2*next - 1)
+}
+
+func goDeeper(levels int) {
+	if levels <= 1 {
+		return
+	}
+	var below sync.WaitGroup
+	below.Add(1)
+	go func() {
+		goDeeper(levels - 1)
+		below.Done()
+	}()
+	below.Wait()
+}
+
+func depth(p *peer) {
+	runtime.GOMAXPROCS(1)
+	goDeeper(p.size)
+	times := p.n/uint64(p.size) + 1
+	start := now()
+	for i := uint64(0); i < times; i++ {
+		goDeeper(p.size)
+	}
+	p.ns = now() - start
+	p.done = times * uint64(p.size)
 }
 
 func yield(p *peer) {
@@ -338,7 +366,8 @@ var rows = []row{
 	{"spawn/#", spawn, 0},
 	{"fanout/#", fanOut, 0},
 	{"fib/#", forkJoin, fibCalls},
-	{"yield/#", yield, 0},
+	{"yield/#", yield, 1000000},
+	{"depth/#", depth, 0},
 	{"wake/parked", pingPong, 0},
 	{"handoff/mutex/#", handMutex, 0},
 	{"handoff/channel/#", handChannel, 0},

@@ -41,9 +41,11 @@ void spawn_and_join(struct peer *p, uint64_t jobs, long threads)
     uint64_t rounds = (p->n + jobs - 1) / jobs;
 
     arena.execute([&] {
-        int64_t start = peer_now();
+        int64_t start = 0;
 
-        for (uint64_t i = 0; i < rounds; i++) {
+        for (uint64_t i = 0; i <= rounds; i++) {
+            if (i == 1) // the first round makes what is kept for the next
+                start = peer_now();
             tbb::task_group group;
 
             for (uint64_t j = 0; j < jobs; j++)
@@ -99,6 +101,32 @@ void fork_join(struct peer *p)
         p->ns = peer_now() - start;
     });
     p->done = static_cast<uint64_t>(2 * next - 1);
+}
+
+void go_deeper(long levels)
+{
+    if (levels <= 1)
+        return;
+    tbb::task_group below;
+    below.run([levels] { go_deeper(levels - 1); });
+    below.wait();
+}
+
+void depth(struct peer *p)
+{
+    allow(1);
+    tbb::task_arena arena(1);
+    uint64_t levels = static_cast<uint64_t>(p->size), times = p->n / levels + 1;
+
+    arena.execute([&] {
+        go_deeper(p->size);
+        int64_t start = peer_now();
+
+        for (uint64_t i = 0; i < times; i++)
+            go_deeper(p->size);
+        p->ns = peer_now() - start;
+    });
+    p->done = times * levels;
 }
 
 // --------------------------------------------------------------------------------- many items
@@ -287,6 +315,7 @@ const struct peer_row rows[] = {
     {"spawn/#", spawn, 0, 0},
     {"fanout/#", fan_out, 0, 0},
     {"fib/#", fork_join, 7049155, 0}, // calls of fib, to compute fib(32)
+    {"depth/#", depth, 0, 0},
     {"parallel_for/#", items, WORK_ITEMS, 0},
     {"submit/#", submit, 0, 0},
     {"wake/polling", ping_pong, 0, 0},
