@@ -35,7 +35,7 @@
 /*
  * A frame-pointer record, at the top of every fiber stack. While the fiber runs, link and pc name
  * the frame of the thread's home stack that it was entered from, so that a frame-pointer walk goes
- * on from fiber to thread. While it is parked both are zero. DWARF walks end at arch_enter instead.
+ * on from fiber to thread. Both are zero at first. DWARF walks end at arch_enter instead.
  */
 struct arch_record {
     void *link; /* frame pointer of the home stack's frame, or NULL */
@@ -62,7 +62,8 @@ void *arch_prepare(void *top, arch_entry_fn *entry, void *arg, struct arch_recor
  *   pass       becomes the return value of the arch_switch that resumes (or entry's first argument)
  *
  * Keeps every callee-saved register of the psABI and the floating-point control words.
- * arch_switch_shared leaves the control words as they are: the stacks of a thread share them.
+ * arch_switch_shared leaves the control words as they are: the stacks of a thread share them. What one
+ * of the two has suspended only it resumes, for the other would find no control words or lose them.
  */
 void *arch_switch(void **save, void *load, void *pass);
 void *arch_switch_shared(void **save, void *load, void *pass);

@@ -16,15 +16,7 @@
 
 /* ------------------------------------------------------------------------------- sanitizers */
 
-#if defined(__SANITIZE_ADDRESS__)
-#define WITH_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define WITH_ASAN 1
-#endif
-#endif
-
-#ifdef WITH_ASAN
+#ifdef FIBER_ASAN
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
@@ -39,18 +31,9 @@ void __tsan_switch_to_fiber(void *fiber, unsigned flags);
 #define UNSANITIZED
 #endif
 
-static void sanitizer_leave(struct fiber *from, struct fiber *to)
-{
-#ifdef WITH_ASAN
-    __sanitizer_start_switch_fiber(&from->fake_stack, to->bottom, to->bytes);
-#endif
-    (void)from;
-    (void)to;
-}
-
 static void sanitizer_arrive(struct fiber *self, struct fiber *left)
 {
-#ifdef WITH_ASAN
+#ifdef FIBER_ASAN
     __sanitizer_finish_switch_fiber(self->fake_stack, &left->bottom, &left->bytes);
 #endif
     (void)self;
@@ -60,7 +43,7 @@ static void sanitizer_arrive(struct fiber *self, struct fiber *left)
 /* A fresh stack in a place that held another: nothing on it is poisoned. */
 static void sanitizer_new_stack(struct fiber *f)
 {
-#ifdef WITH_ASAN
+#ifdef FIBER_ASAN
     __asan_unpoison_memory_region(f->bottom, f->bytes);
 #endif
 #ifdef COIR_TSAN
@@ -72,7 +55,7 @@ static void sanitizer_new_stack(struct fiber *f)
 
 NOINLINE void fiber_forget_frames(const void *high)
 {
-#ifdef WITH_ASAN
+#ifdef FIBER_ASAN
     const char *low = __builtin_frame_address(0);
 
     __asan_unpoison_memory_region(low, (size_t)((const char *)high - low));
@@ -82,7 +65,7 @@ NOINLINE void fiber_forget_frames(const void *high)
 
 void fiber_forget_stack(const void *low, const void *high)
 {
-#ifdef WITH_ASAN
+#ifdef FIBER_ASAN
     __asan_unpoison_memory_region(low, (size_t)((const char *)high - (const char *)low));
 #endif
     (void)low;
@@ -103,6 +86,7 @@ void fiber_prepare(struct fiber *f, struct coir_runtime *runtime, arch_entry_fn 
     char *top = (char *)f; /* the header is above the stack */
 
     f->runtime = runtime;
+    f->carrier = NULL; /* nor does its record name one */
     f->bottom = f->stack.low;
     f->bytes = (size_t)(top - f->stack.low);
     sanitizer_new_stack(f);
@@ -112,14 +96,16 @@ void fiber_prepare(struct fiber *f, struct coir_runtime *runtime, arch_entry_fn 
                           memory_order_relaxed); /* nobody else knows it yet */
 }
 
-NOINLINE void fiber_adopt_thread(struct fiber *home, struct carrier *c)
+NOINLINE void fiber_adopt_thread(struct fiber *home, struct carrier *c, bool share_fp)
 {
     memset(home, 0, sizeof *home);
     atomic_store_explicit(&home->state, FIBER_RUNNING, memory_order_relaxed); /* own */
+    home->carrier = c;
 #ifdef COIR_TSAN
     home->tsan = __tsan_get_current_fiber();
 #endif
-    c->eh = thread_exceptions();
+    c->eh = thread_exceptions() ? thread_exceptions() : &c->no_eh;
+    c->change = share_fp ? arch_switch_shared : arch_switch;
     c->link = *(void **)__builtin_frame_address(0); /* the caller's frame, and a place in it */
     c->pc = __builtin_return_address(0);
 }
@@ -133,44 +119,46 @@ void fiber_forget(struct fiber *f)
     (void)f;
 }
 
-/* C++ exceptions being handled stay with the fiber that handles them. */
-static void exchange_exceptions(struct carrier *c, struct fiber *from, struct fiber *to)
+/* C++ exceptions being handled stay with the fiber that handles them. Without a carrier it will be
+ * noticed when it is resumed. */
+COLD void fiber_keep_exceptions(struct carrier *c, struct fiber *from)
 {
-    if (!c->eh)
-        return;
     from->eh = *c->eh;
-    *c->eh = to->eh;
+    *c->eh = (struct eh_globals){0};
+    from->carrier = NULL;
 }
 
-/* While it runs, a stack's top record leads on to the thread; parked, it leads nowhere. */
-static void link_frames(struct carrier *c, struct fiber *from, struct fiber *to)
+/* Its top record leads on to the thread. When it parks the record stays: the thread lives as long as
+ * the stacks of its runtime do, and mostly it runs the fiber again. */
+COLD void fiber_change_carrier(struct carrier *c, struct fiber *to)
 {
-    if (from->record)
-        *from->record = (struct arch_record){0};
     if (to->record)
         *to->record = (struct arch_record){c->link, c->pc};
+    if (eh_globals_used(&to->eh))
+        *c->eh = to->eh;
+    to->eh = (struct eh_globals){0};
+    to->carrier = c;
 }
 
+#if FIBER_SANITIZED
 UNSANITIZED struct carrier *fiber_switch(struct carrier *c, struct fiber *from, struct fiber *to)
 {
-    exchange_exceptions(c, from, to);
-    link_frames(c, from, to);
-    c->left = from;
-    to->carrier = c;
-    sanitizer_leave(from, to);
+    fiber_hand_over(c, from, to);
+#ifdef FIBER_ASAN
+    __sanitizer_start_switch_fiber(&from->fake_stack, to->bottom, to->bytes);
+#endif
 #ifdef COIR_TSAN
     __tsan_switch_to_fiber(to->tsan, 0);
 #endif
-    c = LIKELY(!c->share_fp) ? arch_switch(&from->sp, to->sp, c)
-                             : arch_switch_shared(&from->sp, to->sp, c);
+    c = fiber_switch_stacks(c, from, to);
     sanitizer_arrive(from, c->left);
     return c;
 }
+#endif
 
 void fiber_prefetch_header(const struct fiber *f)
 {
     __builtin_prefetch(f, 1);
-    __builtin_prefetch((const char *)f - COIR_CACHE_LINE, 1); /* the top frame-pointer record */
 }
 
 /* Reads a stack pointer that may be another's by now: then the lines are of no use, and no harm. */

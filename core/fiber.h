@@ -37,6 +37,20 @@
 
 #include "stack.h"
 
+/* Whether a sanitizer must be told of each switch. */
+#if defined(__SANITIZE_ADDRESS__)
+#define FIBER_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define FIBER_ASAN 1
+#endif
+#endif
+#if defined(FIBER_ASAN) || defined(COIR_TSAN)
+#define FIBER_SANITIZED 1
+#else
+#define FIBER_SANITIZED 0
+#endif
+
 enum fiber_state {
     FIBER_IDLE,
     FIBER_RUNNING,
@@ -67,9 +81,10 @@ struct fiber;
 /* What a thread lends to the fiber it runs. The first member of struct worker. */
 struct carrier {
     struct fiber *left;      /* the fiber that was switched from; read on arrival */
-    void *link, *pc;         /* frame of the home stack that frame-pointer walks go on to */
-    struct eh_globals *eh;   /* the thread's, or NULL without a C++ runtime */
-    bool share_fp;           /* control words stay the thread's */
+    void *link, *pc;         /* frame of the home stack that frame-pointer walks go on to; constant */
+    struct eh_globals *eh;   /* the thread's; without a C++ runtime no_eh */
+    struct eh_globals no_eh;
+    void *(*change)(void **save, void *load, void *pass); /* arch_switch, or _shared if control words stay the thread's */
 };
 
 struct job;
@@ -77,14 +92,16 @@ struct coir_runtime;
 struct sleeper;
 
 struct fiber {
+    /* What a switch touches: a cache line, for with many fibers it is a miss each. */
     struct stack stack;          /* first: the stack row knows only this */
     void *sp;                    /* saved stack pointer while not RUNNING */
-    struct arch_record *record;  /* top frame-pointer record of its stack */
     _Atomic uint64_t state;      /* generation << 16 | enum wake << 8 | enum fiber_state */
-    struct carrier *carrier;     /* who runs it; RUNNING only */
+    struct carrier *carrier;     /* who runs it, or ran it last; NULL: it never ran, or has eh */
+    struct eh_globals eh;        /* while not RUNNING; else none */
+
+    struct arch_record *record;  /* top frame-pointer record of its stack */
     struct coir_runtime *runtime;
     struct job *job;             /* innermost job on this stack, or NULL */
-    struct eh_globals eh;        /* while not RUNNING */
 
     /* For reports; written by the fiber before it parks. */
     const char *waits_for;       /* what it waits for, or NULL */
@@ -99,6 +116,8 @@ struct fiber {
     const void *bottom;          /* bounds of the stack, of a home stack too */
     size_t bytes;
 };
+
+_Static_assert(offsetof(struct fiber, record) <= COIR_CACHE_LINE, "a switch touches one line of it");
 
 static inline uint64_t fiber_word(uint64_t generation, enum wake reason, enum fiber_state state)
 {
@@ -126,15 +145,15 @@ void fiber_prepare(struct fiber *f, struct coir_runtime *runtime, arch_entry_fn 
 /* The thread's C++ exception globals, or NULL without a C++ runtime. */
 struct eh_globals *thread_exceptions(void);
 
-/* The calling thread's own stack as a fiber, for switching away and back. */
-void fiber_adopt_thread(struct fiber *home, struct carrier *c);
+/* The calling thread's own stack as a fiber, for switching away and back. share_fp: the control words
+ * stay the thread's. */
+void fiber_adopt_thread(struct fiber *home, struct carrier *c, bool share_fp);
 void fiber_forget(struct fiber *f); /* before its memory goes */
 
-/* Suspends `from` (which runs on c) and resumes `to`. Returns when somebody resumes `from`, with the
- * carrier it then runs on, whose `left` is the fiber suspended for it. */
-struct carrier *fiber_switch(struct carrier *c, struct fiber *from, struct fiber *to);
-
-/* Brings what a switch to the fiber will touch into the cache, in two steps some time apart. */
+/* Brings what a switch to the fiber will touch into the cache, in two steps some time apart: so many
+ * switches before it. */
+#define FIBER_AHEAD_HEADER 8
+#define FIBER_AHEAD_STACK  4
 void fiber_prefetch_header(const struct fiber *f);
 void fiber_prefetch_stack(const struct fiber *f);
 
@@ -145,6 +164,43 @@ void fiber_forget_stack(const void *low, const void *high);
 
 /* First thing in a fiber's entry: what fiber_switch does on arrival. */
 void fiber_arrive(struct fiber *self, struct carrier *c);
+
+/* The rare parts of a switch: `from` handles C++ exceptions; `to` does, or another thread ran it last. */
+void fiber_keep_exceptions(struct carrier *c, struct fiber *from);
+void fiber_change_carrier(struct carrier *c, struct fiber *to);
+
+static inline bool eh_globals_used(const struct eh_globals *eh)
+{
+    return ((uintptr_t)eh->caught | eh->uncaught) != 0;
+}
+
+/* Makes `to` the fiber that runs on c, but for the stack. Each store costs a cycle here, a compare
+ * next to nothing: so what seldom changes is compared first. */
+static inline void fiber_hand_over(struct carrier *c, struct fiber *from, struct fiber *to)
+{
+    if (UNLIKELY(eh_globals_used(c->eh)))
+        fiber_keep_exceptions(c, from);
+    if (UNLIKELY(to->carrier != c))
+        fiber_change_carrier(c, to);
+    c->left = from;
+}
+
+static inline struct carrier *fiber_switch_stacks(struct carrier *c, struct fiber *from, struct fiber *to)
+{
+    return c->change(&from->sp, to->sp, c);
+}
+
+/* Suspends `from` (which runs on c) and resumes `to`. Returns when somebody resumes `from`, with the
+ * carrier it then runs on, whose `left` is the fiber suspended for it. */
+#if FIBER_SANITIZED
+struct carrier *fiber_switch(struct carrier *c, struct fiber *from, struct fiber *to);
+#else
+static inline struct carrier *fiber_switch(struct carrier *c, struct fiber *from, struct fiber *to)
+{
+    fiber_hand_over(c, from, to);
+    return fiber_switch_stacks(c, from, to);
+}
+#endif
 
 /* Owner: which state it is in. */
 static inline bool fiber_is(struct fiber *f, enum fiber_state s)

@@ -16,8 +16,6 @@
 #define ROUND_FIBERS 16
 #define INJECT_BATCH 32  /* injected jobs taken at once; thieves share them */
 #define STEAL_BATCH 32   /* jobs stolen at once */
-#define PREFETCH_HEADER 12
-#define PREFETCH_STACK 6
 #define BUSY_LOOKS 16 /* then the oldest job of its own has its turn */
 
 static struct fiber *fiber_at(struct link *e)
@@ -29,10 +27,10 @@ static struct fiber *fiber_at(struct link *e)
  * would wait for line after line. */
 struct fiber *find_ready(struct worker *w)
 {
-    struct link *far = ring_peek(&w->ring, PREFETCH_HEADER), *near;
+    struct link *far = ring_peek(&w->ring, FIBER_AHEAD_HEADER), *near;
 
     if (far) {
-        near = ring_peek(&w->ring, PREFETCH_STACK);
+        near = ring_peek(&w->ring, FIBER_AHEAD_STACK);
         fiber_prefetch_header(fiber_at(far));
         if (near)
             fiber_prefetch_stack(fiber_at(near));

@@ -112,7 +112,6 @@ static int add_worker(struct coir_runtime *rt, unsigned i)
     w->runtime = rt;
     w->index = i;
     w->random = 0x9e3779b97f4a7c15u * (i + 1);
-    w->carrier.share_fp = rt->options.share_fp;
     w->note_waits = rt->options.park_times || rt->options.deadlock != COIR_DEADLOCK_NONE;
     w->metered = rt->metered;
     w->look_outside = rt->lab != NULL;

@@ -261,7 +261,7 @@ static void loop_entry(void *passed, void *arg)
     fiber_arrive(self, passed);
     arrive(passed);
     fiber_resume(self);
-    if (!self->carrier->share_fp) /* a new stack begins with the words of whoever needed it */
+    if (self->carrier->change == arch_switch) /* a new stack begins with the words of whoever needed it */
         arch_fp_set(worker_of(self)->fp);
     loop(self);
 }
@@ -283,7 +283,7 @@ void worker_forget_fiber(struct fiber *f, void *unused)
 NOINLINE void worker_main(struct worker *w)
 {
     worker_tls = w;
-    fiber_adopt_thread(&w->home, &w->carrier);
+    fiber_adopt_thread(&w->home, &w->carrier, w->runtime->options.share_fp);
     w->current = &w->home;
     w->fp = arch_fp_get();
     atomic_store_explicit(&w->busy_tick, 1, memory_order_relaxed); /* a hint: awake from the start */

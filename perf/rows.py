@@ -68,8 +68,10 @@ def own(label, row):
 def switches():
     for contexts in (2, 10000, 100000):
         for shared in ("", "/shared") if contexts < 100000 else ("",):
+            floor = (own("registers alone", f"switching/arch/2{shared}") if contexts == 2 else
+                     own("touch", f"switching/touch/{contexts}"))
             yield Row(f"switch/{contexts}{shared}", f"switching/{contexts}{shared}",
-                      peers("Boost.Context", f"switch/{contexts}"), own("call", "switching/call"))
+                      peers("Boost.Context", f"switch/{contexts}"), floor)
 
 
 def jobs():

@@ -74,9 +74,8 @@ class Checker:
             root = found[-1][0]
             if root != ("arch_enter" if name == "fiber_stack" else "main"):
                 self.fail("the walk ends in %s" % root)
-        if stack not in self.known:     # never run so far: prepared to return into arch_enter
-            if [found[0][0], found[0][1][0]] == self.first and len(found) == 1:
-                self.known[stack] = found
+        if [found[0][0], found[0][1][0]] == self.first and len(found) == 1:
+            self.known[stack] = found   # prepared, and not run since
         if [found[0][0], found[0][1][0]] == self.resumed:   # ended from outside: the same callers
             return found[:1] + self.known[name, "arch_bou"]
         return self.known.get(stack)

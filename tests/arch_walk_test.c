@@ -193,26 +193,31 @@ static void partner_in_signals(void *passed, void *arg)
         abi_call(&fiber_call);
 }
 
-static void unwinder_sees_through_a_signal_at_any_instruction(void)
+/* To the fiber and back until so many signals have come. */
+static void switch_in_signals(switch_fn *change, int wanted)
 {
-    const int wanted = SLOW ? 1000 : 5000;
-    switch_fn *change = arch_switch;
-
-    fill_registers(&home_call, 13);
-    fill_registers(&fiber_call, 14);
     start(partner_in_signals, &change);
-    start_timer();
+    home_call.fn = (void *)change;
+    home_call.args[0] = &home;
     for (long i = 0; signals < wanted; i++) {
         struct timespec now;
 
-        home_call.fn = (void *)change;
-        home_call.args[0] = &home;
         home_call.args[1] = fiber;
         abi_call(&home_call);
-        change = i & 1 ? arch_switch : arch_switch_shared;
         if (i % 1000 == 0) /* ThreadSanitizer delivers signals at calls like this */
             clock_gettime(CLOCK_MONOTONIC, &now);
     }
+}
+
+static void unwinder_sees_through_a_signal_at_any_instruction(void)
+{
+    const int wanted = SLOW ? 1000 : 5000;
+
+    fill_registers(&home_call, 13);
+    fill_registers(&fiber_call, 14);
+    start_timer();
+    switch_in_signals(arch_switch, wanted / 2);
+    switch_in_signals(arch_switch_shared, wanted);
     stop_timer();
     CHECK_EQ(bad_walks, 0);
     CHECK_STR(bad_register, "");
@@ -357,16 +362,19 @@ static void a_boundary_can_be_ended_from_outside_after_a_fault(void)
 static void every_step_can_be_taken(void)
 {
     uint64_t mine = arch_fp_get();
+    switch_fn *change = arch_switch;
     int calls = 0;
 
-    start(alternate, NULL);
+    start(count_up, &change);
     for (int i = 0; i < 4; i++) {
         arch_fp_set(i % 2 ? mine : fp_flipped(mine));
-        arch_switch(&home, fiber, NULL);
-        arch_switch(&home, fiber, NULL);
-        arch_switch_shared(&home, fiber, NULL);
+        change(&home, fiber, NULL);
     }
     arch_fp_set(mine);
+    change = arch_switch_shared;
+    start(count_up, &change);
+    change(&home, fiber, NULL);
+    change(&home, fiber, NULL);
     CHECK_EQ(arch_boundary(do_nothing, &calls), NULL);
     CHECK_EQ(arch_boundary(raise_it, NULL), &exception);
     start_faults();
