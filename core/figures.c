@@ -121,6 +121,8 @@ static void add_workers(struct coir_runtime *rt, coir_stats *s)
 
 int coir_stats_read(coir_runtime *rt, coir_stats *s)
 {
+    int64_t stalled;
+
     if (!rt || !s)
         return COIR_EINVAL;
     memset(s, 0, sizeof *s);
@@ -132,5 +134,7 @@ int coir_stats_read(coir_runtime *rt, coir_stats *s)
     s->io = io_kind(rt);
     records_read(&rt->records, s);
     s->stalls = tally_read(&rt->stalls);
+    stalled = atomic_load_explicit(&rt->stalled_since, memory_order_relaxed); /* a figure */
+    s->stalled_ns = stalled ? coir_now() - stalled : 0;
     return COIR_OK;
 }

@@ -45,6 +45,7 @@ struct watched {
     struct progress at;
     int64_t since;   /* it has been there */
     bool asked, named;
+    bool stalled;    /* and was named in a job */
     struct probe probe;
 };
 
@@ -118,6 +119,7 @@ static void log_stall(struct stall *s, struct worker *w, const coir_job_info *j,
              "stall: worker %u is in job %llu (%s, %s), which has not suspended for %lld ms", w->index,
              (unsigned long long)j->job, or_unnamed(j->name), fn, (long long)(ns / COIR_MS));
     atomic_fetch_add_explicit(&s->rt->stalls, 1, memory_order_relaxed); /* a figure */
+    s->worker[w->index].stalled = true;
 }
 
 static void log_frames(struct stall *s, const struct probe *p)
@@ -178,7 +180,7 @@ static void look_at(struct stall *s, struct worker *w, struct watched *v)
     if (!awake || !progress_same(at, v->at)) {
         v->at = at;
         v->since = now;
-        v->asked = v->named = false;
+        v->asked = v->named = v->stalled = false;
         return;
     }
     if (v->named || now - v->since < stall_limit_least(s->rt) / 2)
@@ -335,6 +337,20 @@ static int64_t deadlock_due(struct stall *s)
     return s->next_look > s->looked + DEADLOCK_NS ? s->next_look : s->looked + DEADLOCK_NS;
 }
 
+static void look_at_all(struct stall *s)
+{
+    int64_t earliest = 0;
+
+    for (unsigned i = 0; s->signal && i < s->rt->worker_count; i++) {
+        struct watched *v = &s->worker[i];
+
+        look_at(s, s->rt->worker[i], v);
+        if (v->stalled && (!earliest || v->since < earliest))
+            earliest = v->since;
+    }
+    atomic_store_explicit(&s->rt->stalled_since, earliest, memory_order_relaxed); /* a figure */
+}
+
 static void *watch(void *arg)
 {
     struct stall *s = arg;
@@ -350,8 +366,7 @@ static void *watch(void *arg)
         }
         if (!atomic_load_explicit(&s->stopping, memory_order_acquire)) /* WORD */
             futex_wait(&s->word, seen, due < until ? due : until);
-        for (unsigned i = 0; s->signal && i < s->rt->worker_count; i++)
-            look_at(s, s->rt->worker[i], &s->worker[i]);
+        look_at_all(s);
     }
     return NULL;
 }

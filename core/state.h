@@ -92,6 +92,7 @@ struct coir_runtime {
     uint64_t signals;          /* that its fibers have asked for; guarded by signals.c */
     struct stall *stall;       /* who watches it, or NULL (stall.c) */
     _Atomic uint64_t stalls;   /* a figure */
+    _Atomic int64_t stalled_since; /* the earliest of those that go on; 0: none does */
     _Atomic int64_t stall_least; /* the shortest stall limit that is open (stall_limit.c); 0: nobody watches */
     uint64_t stall_least_of;   /* domains that have it; domains_lock */
 

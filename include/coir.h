@@ -505,6 +505,7 @@ typedef struct coir_stats {
     uint64_t contained; /* faults contained; counted in panics, too */
     uint64_t tainted;  /* of those, not stack overflows: memory may have been written by mistake */
     uint64_t stalls;   /* jobs that did not suspend for longer than their stall_ns */
+    int64_t stalled_ns; /* one of them still does not: for so long, if there are several the longest; 0: none */
 } coir_stats;
 
 /*

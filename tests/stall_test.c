@@ -111,6 +111,32 @@ static int job_is_named(int number)
     return 1;
 }
 
+static int64_t stalled_ns(coir_runtime *rt)
+{
+    coir_stats s;
+
+    CHECK_EQ(coir_stats_read(rt, &s), COIR_OK);
+    return s.stalled_ns;
+}
+
+static void a_stall_that_goes_on_is_a_figure_until_it_ends(void)
+{
+    coir_runtime *rt = open_watched(2, STALL_NS, 0);
+    int64_t before;
+
+    CHECK_EQ(stalled_ns(rt), 0);
+    submit(rt, NULL, stall, "stubborn");
+    while (!(before = stalled_ns(rt)))
+        sched_yield();
+    CHECK(before >= STALL_NS);
+    while (stalled_ns(rt) < before + STALL_NS)
+        sched_yield();
+    run_set(&released);
+    while (stalled_ns(rt))
+        sched_yield();
+    run_close(rt);
+}
+
 static void a_job_that_does_not_suspend_is_named_once_where_it_is(void)
 {
     while (!job_is_named(0))
@@ -425,7 +451,8 @@ static void a_plain_thread_may_pass_a_checkpoint(void)
     CHECK_EQ(coir_checkpoint(), COIR_OK);
 }
 
-CHECK_MAIN(CASE(a_job_that_does_not_suspend_is_named_once_where_it_is), CASE(each_stall_is_named),
+CHECK_MAIN(CASE(a_job_that_does_not_suspend_is_named_once_where_it_is),
+           CASE(a_stall_that_goes_on_is_a_figure_until_it_ends), CASE(each_stall_is_named),
            CASE(what_is_queued_behind_a_stall_is_stolen), CASE(who_suspends_is_not_named),
            CASE(an_idle_worker_is_not_named), CASE(the_hosts_handler_is_chained_and_comes_back),
            CASE(a_signal_that_cannot_be_had_is_refused),
