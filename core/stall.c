@@ -44,8 +44,7 @@
 struct watched {
     struct progress at;
     int64_t since;   /* it has been there */
-    bool asked, named;
-    bool stalled;    /* and was named in a job */
+    bool asked, named, stalled; /* the last: it was named while it ran a job */
     struct probe probe;
 };
 

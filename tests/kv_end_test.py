@@ -19,7 +19,7 @@ import threading
 import time
 
 import kv_kit
-from kv_kit import (Client, Error, PATIENCE, Server, case, each, each_io, encode, equal, main,
+from kv_kit import (Client, Error, KINDS, PATIENCE, Server, case, each, each_io, encode, equal, main,
                     percentile, until, within)
 
 # ------------------------------------------------------------------- panics and long requests
@@ -164,8 +164,7 @@ def shutdown_ends_the_server_in_good_order(server):
     equal(server.process.wait(PATIENCE), 0)
 
 
-@each
-def a_signal_ends_the_server_whatever_its_clients_do(server):
+def ended_by_a_signal(server):
     clients = [server.client() for _ in range(5)]
     clients[0].send(b"*2\r\n$3\r\nGET")
     clients[1].send(encode("DEBUG", "SLEEP", "60000"))
@@ -177,9 +176,17 @@ def a_signal_ends_the_server_whatever_its_clients_do(server):
     start = time.monotonic()
     server.process.send_signal(signal.SIGINT)
     equal(server.process.wait(PATIENCE), 0)
-    within(0, time.monotonic() - start, 5)
+    within(0.3, time.monotonic() - start, 20)  # the loop may hold the only worker until its deadline
     for c in clients:
         c.close()
+
+
+@case
+def a_signal_ends_the_server_whatever_its_clients_do():
+    for io, workers in KINDS:
+        with Server("--io", io, "--workers", str(workers), "--drain-ms", "300",
+                    "--request-ms", "2000") as server:
+            ended_by_a_signal(server)
 
 
 @case
@@ -266,7 +273,8 @@ def bad_options_give_one_line_and_exit_2():
                     ["--port", "-1"], ["--workers", "0"], ["--workers", "257"], ["--io", "select"],
                     ["--metrics-port", "1e3"], ["--max-clients", "0"], ["--request-ms", "0"],
                     ["--client-requests", "0"], ["--client-input", "63"], ["--client-input", "16385"],
-                    ["--client-output", "0"], ["--panics-max", "1025"], ["--stall-ms", "0"], ["extra"]):
+                    ["--client-output", "0"], ["--panics-max", "1025"], ["--stall-ms", "0"], ["--hang-ms", "0"],
+                    ["--tainted-max", "-1"], ["--drain-ms", "x"], ["extra"]):
         fails(2, *options)
 
 
@@ -293,7 +301,8 @@ def help_names_every_option():
     out = subprocess.run([kv_kit.BINARY, "--help"], text=True, capture_output=True, timeout=PATIENCE)
     equal((out.returncode, out.stderr), (0, ""))
     for option in ("port", "bind", "workers", "io", "poll", "metrics-port", "max-clients", "request-ms",
-                   "client-requests", "client-input", "client-output", "panics-max", "stall-ms", "help"):
+                   "client-requests", "client-input", "client-output", "panics-max", "stall-ms", "hang-ms",
+                   "tainted-max", "drain-ms", "help"):
         equal(f"--{option}" in out.stdout, True)
 
 

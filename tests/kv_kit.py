@@ -72,15 +72,17 @@ def percentile(values, share):
 # ------------------------------------------------------------------------------------ the server
 
 class Server:
-    """A coir-kv on free ports; leaving the block stops it and demands a clean end."""
+    """A coir-kv on free ports; leaving the block stops it and demands that it ends as it should."""
 
-    def __init__(self, *options, descriptors=None, address="127.0.0.1"):
+    def __init__(self, *options, descriptors=None, address="127.0.0.1", code=0, environment=None):
         limit = ["prlimit", f"--nofile={descriptors}:{descriptors}"] if descriptors else []
         self.command = [*limit, BINARY, "--port", "0", "--metrics-port", "0", *options]
         self.address = address
+        self.code = code  # that it shall end with
+        self.environment = {**os.environ, **(environment or {})}
 
     def __enter__(self):
-        self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE,
+        self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE, env=self.environment,
                                         stderr=subprocess.PIPE, text=True)
         self.printed, self.log = [], []
         self.readers = [threading.Thread(target=self._read, args=pair, daemon=True)
@@ -121,7 +123,7 @@ class Server:
         self.process.stdout.close()
         self.process.stderr.close()
         if kind is None:
-            equal(code, 0)
+            equal(code, self.code)
         elif self.log:
             print("    the server's log:", *self.log[-5:], sep="\n        ")
 

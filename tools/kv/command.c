@@ -271,6 +271,7 @@ static const struct command {
     {"echo", 2, 2, echo},
     {"dbsize", 1, 1, dbsize},
     {"flushall", 1, ANY, flushall},
+    {"sum", 2, 2, sum_command},
     {"info", 1, ANY, info},
     {"command", 1, ANY, command},
     {"config", 3, ANY, config},

@@ -143,6 +143,28 @@ static const char *sleep_until(struct client *c)
     return time_is_over(c, end);
 }
 
+/* Its jobs panic: tried again, buried, and after some of these quarantined. */
+static const char *poison(struct client *c)
+{
+    static const struct bytes pattern = {"debug:poison:*", 14};
+
+    return sum_broken(c, pattern);
+}
+
+/* The sweeper, a child of the root supervisor, panics so many times. */
+static const char *sweep(struct client *c)
+{
+    int64_t times = 1;
+
+    if (c->request.count > 3 ||
+        (c->request.count == 3 && !bytes_integer(request_argument(&c->request, 2), &times)) ||
+        times < 1 || times > 1000)
+        return "times must be 1 to 1000";
+    atomic_store_explicit(&server.sweeps_to_break, (int)times, memory_order_relaxed); /* no order */
+    reply_text(&c->out, "+OK\r\n");
+    return NULL;
+}
+
 static bool is_local(const struct client *c)
 {
     struct sockaddr_in6 peer;
@@ -164,12 +186,13 @@ const char *debug_command(struct client *c)
         const char *(*run)(struct client *c);
     } kinds[] = {{"panic", panic}, {"overflow", overflow}, {"segfault", segfault},
                  {"abort", abort_here}, {"throw", throw}, {"leak", leak},
-                 {"loop", loop}, {"sleep", sleep_until}};
+                 {"loop", loop}, {"sleep", sleep_until}, {"poison", poison}, {"sweep", sweep}};
 
     if (!is_local(c))
         return "DEBUG is for local connections only";
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
         if (bytes_are(request_argument(&c->request, 1), kinds[i].name))
             return kinds[i].run(c);
-    return "DEBUG knows PANIC, OVERFLOW, SEGFAULT, ABORT, THROW, LEAK, LOOP [ms] and SLEEP [ms]";
+    return "DEBUG knows PANIC, OVERFLOW, SEGFAULT, ABORT, THROW, LEAK, LOOP [ms], SLEEP [ms], POISON "
+           "and SWEEP [times]";
 }

@@ -45,6 +45,7 @@ static void read_resident(void *arg)
 struct facts {
     coir_stats runtime;
     coir_domain_stats domain[DOMAINS];
+    coir_pool_stats sums;
     uint64_t resident; /* bytes; 0: not known */
     char human[24];    /* the same */
 };
@@ -58,6 +59,7 @@ static void collect(struct facts *f)
     coir_stats_read(coir_current(), &f->runtime);
     for (int i = 0; i < DOMAINS; i++)
         coir_domain_stats_read(server.domain[i], &f->domain[i]);
+    coir_pool_stats_read(server.sums, &f->sums);
 }
 
 static uint64_t read_figure(_Atomic uint64_t *figure)
@@ -103,6 +105,9 @@ static void each_figure(struct buffer *out, const struct facts *f, print_figure 
          read_figure(&server.accept_errors), NULL},
         {"Stats", "total_commands_processed:", "coir_kv_commands_total", "Run.",
          read_figure(&server.commands), NULL},
+        {"Stats", "sums:", "coir_kv_sums_total", "Given to the pool.", f->sums.submitted, NULL},
+        {"Stats", "sums_refused:", "coir_kv_sums_refused_total", "Too many at once.",
+         f->sums.refused + f->sums.quarantined, NULL},
         {"Stats", NULL, "coir_jobs_spawned_total", "Jobs accepted.", r->spawned, NULL},
         {"Stats", NULL, "coir_fibers_parked", "Fibers parked.", r->parked, NULL},
         {"Stats", NULL, "coir_stacks", "Stacks in existence.", r->stacks, NULL},
@@ -116,6 +121,8 @@ static void each_figure(struct buffer *out, const struct facts *f, print_figure 
          "Faults that may have harmed memory: drain and restart.", r->tainted, NULL},
         {"Failures", "stalls:", "coir_stalls_total", "Jobs that computed too long.", r->stalls,
          NULL},
+        {"Failures", "sums_dead:", "coir_kv_sums_dead_total", "Broken in each attempt.",
+         read_figure(&server.sums_dead), NULL},
         {"Failures", "deadlines_exceeded:", "coir_kv_deadlines_exceeded_total",
          "Requests ended for their time.", read_figure(&server.late), NULL},
         {"Failures", "obligations_leaked:", NULL, NULL, f->domain[REQUESTS].obligations_leaked,
@@ -159,6 +166,11 @@ static void print_failures(struct buffer *out, const coir_stats *r)
     print_records(out);
 }
 
+static void print_line(void *out, const char *text)
+{
+    buffer_print(out, "%s\r\n", text);
+}
+
 static bool wanted(struct bytes section, const char *name)
 {
     return section.length == 0 || bytes_are(section, name);
@@ -176,8 +188,8 @@ static void print_info(struct buffer *out, const struct figure *f, struct bytes 
 
 void figures_info(struct buffer *out, struct bytes section)
 {
-    static const char *const names[] = {"Server", "Clients", "Memory",
-                                        "Stats",  "Keyspace", "Failures"};
+    static const char *const names[] = {"Server",   "Clients",  "Memory", "Stats",
+                                        "Keyspace", "Failures", "Children"};
     struct facts facts;
 
     collect(&facts);
@@ -188,6 +200,8 @@ void figures_info(struct buffer *out, struct bytes section)
         each_figure(out, &facts, print_info, (struct bytes){names[i], strlen(names[i])});
         if (strcmp(names[i], "Failures") == 0)
             print_failures(out, &facts.runtime);
+        if (strcmp(names[i], "Children") == 0)
+            coir_supervisor_print(server.root, print_line, out);
     }
 }
 
@@ -241,6 +255,40 @@ static void print_domains(struct buffer *out, const struct facts *f)
     }
 }
 
+static const struct child_figure {
+    const char *name, *help;
+    size_t at; /* of a uint64_t in coir_child_info */
+} child_figures[] = {
+    {"coir_child_starts_total", "Starts.", offsetof(coir_child_info, starts)},
+    {"coir_child_failures_total", "Ends and starts.", offsetof(coir_child_info, failures)},
+};
+
+struct child_line {
+    struct buffer *out;
+    const struct child_figure *figure;
+};
+
+static void print_child(void *arg, const coir_child_info *info)
+{
+    struct child_line *line = arg;
+    uint64_t value;
+
+    if (!info->id)
+        return; /* the root itself */
+    memcpy(&value, (const char *)info + line->figure->at, sizeof value);
+    buffer_print(line->out, "%s{child=\"%s\"} %" PRIu64 "\n", line->figure->name, info->name, value);
+}
+
+static void print_children(struct buffer *out)
+{
+    for (size_t i = 0; i < sizeof child_figures / sizeof child_figures[0]; i++) {
+        struct child_line line = {out, &child_figures[i]};
+
+        head(out, line.figure->name, line.figure->help);
+        coir_supervisor_visit(server.root, print_child, &line);
+    }
+}
+
 void figures_metrics(struct buffer *out)
 {
     struct facts facts;
@@ -257,6 +305,7 @@ void figures_metrics(struct buffer *out)
     print_labelled(out, "coir_panics_at_total", "Panics, by where.", "location", coir_location_name,
                    r->panics_at, COIR_LOCATIONS);
     print_domains(out, &facts);
+    print_children(out);
 }
 
 /* ---------------------------------------------------------------------------------------- map */

@@ -16,10 +16,10 @@
 struct settings {
     int port, metrics_port, workers, max_clients;
     int request_ms, client_requests, client_input, client_output; /* what one client may take */
-    int panics_max, stall_ms;
+    int panics_max, stall_ms, hang_ms, tainted_max, drain_ms;
 };
 
-/* A domain for each kind of work; their names are server_domains. */
+/* A domain for each kind of work; their names are server_domains. They outlive the children that accept. */
 enum {
     CLIENTS,  /* one job for each connection of the main port */
     REQUESTS, /* what these ask for: one job for a stretch of one connection's requests */
@@ -35,8 +35,12 @@ extern struct server {
     int listener, metrics_listener; /* the latter -1: none */
     int64_t started;                /* coir_now() */
     coir_domain *domain[DOMAINS];
-    coir_counter jobs; /* owed by every job that must end before the process does */
-    _Atomic uint64_t accept_errors, commands, late;
+    coir_supervisor *root;
+    coir_pool *sums;
+    coir_counter clients, exchanges; /* owed by the jobs of the domains CLIENTS and METRICS */
+    _Atomic int64_t drain_began;     /* coir_now(); 0: it serves */
+    _Atomic uint64_t accept_errors, commands, late, sums_dead;
+    _Atomic int sweeps_to_break; /* DEBUG SWEEP */
 } server;
 
 static inline void figure_add(_Atomic uint64_t *figure, uint64_t n)
@@ -44,8 +48,19 @@ static inline void figure_add(_Atomic uint64_t *figure, uint64_t n)
     atomic_fetch_add_explicit(figure, n, memory_order_relaxed); /* statistics */
 }
 
-/* Opens the domains; submits the jobs that accept connections, serve metrics, sweep. A status. */
-int server_start(coir_runtime *runtime);
+static inline bool server_drains(void)
+{
+    return atomic_load_explicit(&server.drain_began, memory_order_acquire) != 0; /* set once */
+}
+
+/* Registers the code that faults are contained in, and opens the domains. A status. */
+int server_open(coir_runtime *runtime);
+
+/* The child that accepts clients. */
+void server_accept_clients(void *unused);
+
+/* Lets no client ask for more: what had arrived is answered, then its connection ends. */
+void server_dismiss(void);
 
 /* Takes a connection. Returns it; or -1 after a pause, since those who leave may make room. */
 int server_accept(int listener);
@@ -55,8 +70,35 @@ void server_linger(int socket, int64_t deadline);
 
 #define METRICS_EXCHANGES 16 /* at once */
 
-/* The job that answers GET /metrics, /map, /map.dot and /healthz, until it is canceled. */
+/* The child that answers GET /metrics, /map, /map.dot, /healthz and /readyz. */
 void metrics_serve(void *unused);
+
+/* -------------------------------------------------------------------------------- supervision */
+
+/* Runs everything below a root supervisor until it ends. Returns the exit status. */
+int service_run(const coir_options *options);
+
+/* The runtime is open: fits max_clients to the descriptors that are left, and says where the listeners are.
+ * False: there is no room for any, which has been said. */
+bool main_begin(void);
+
+/* Whether the process does its work; if not, `why` gets a reason to restart it. Suspends. */
+bool health_live(struct buffer *why);
+
+/* Whether it should be sent requests; if not, why. Suspends. */
+bool health_ready(struct buffer *why);
+
+/* Tells systemd, if that is who has started the process (sd_notify). */
+void notify(const char *state);
+/* How often systemd wants to be told WATCHDOG=1; 0: never. */
+int64_t notify_watchdog_ns(void);
+
+/* ---------------------------------------------------------------------------------------- sums */
+
+int sums_open(coir_runtime *runtime); /* the pool; a status */
+
+/* Nobody asks for one any more. A status. */
+int sums_close(void);
 
 /* ------------------------------------------------------------------------------------ figures */
 
@@ -75,6 +117,7 @@ void figures_map(struct buffer *out,
 /* One connection. It lives in the frame of the job that owns it, and nowhere else. */
 struct client {
     struct request request; /* the one being read or run; first, since client_more goes back */
+    struct client *next, *prev; /* in the list of server.c */
     int socket;
     bool ended;        /* send what is in out, then close */
     bool answered;     /* a request, since bytes were last received */
@@ -99,6 +142,11 @@ const char *client_late(struct client *client);
 
 /* Runs the client's request and appends its reply. May suspend, and may break in any way. */
 void command_run(struct client *client);
+
+/* SUM: a handler as those in command.c. */
+const char *sum_command(struct client *client);
+/* The same for a pattern whose jobs panic. */
+const char *sum_broken(struct client *client, struct bytes pattern);
 
 /* DEBUG: breaks in the way that is asked for. A handler as those in command.c. */
 const char *debug_command(struct client *client);
@@ -139,6 +187,22 @@ bool store_expire(struct bytes key, int64_t expires);
  * short sweeps see every key. At STORE_KEEPS no key stays.
  */
 void store_sweep(size_t slots, int64_t now);
+
+/*
+ * A walk over one shard, 0 to STORE_SHARDS - 1: all zero but for that at first. Each step visits the keys
+ * of a few slots; a key that is there from the first step to the last is visited once.
+ */
+#define STORE_SHARDS 64
+
+struct store_walk {
+    size_t shard, slots, next;
+};
+
+/* Called while the shard is locked, as store_visit. */
+typedef void store_visit_key(void *arg, struct bytes key, struct bytes value);
+
+/* Returns whether there is more. */
+bool store_step(struct store_walk *walk, store_visit_key *visit, void *arg);
 
 size_t store_count(void); /* those that have expired and were not yet met included */
 

@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * main.c - coir-kv: options, start, and an end in good order.
- *
- * The main thread opens the runtime, submits the first job and waits for a signal; the workers do
- * everything else. SIGTERM and SIGINT are blocked before the runtime starts its threads, so that
- * sigwait takes them as values and no handler is needed.
+ * main.c - coir-kv: options, and what the process must have before it can begin.
  */
 #include "kv.h"
 
@@ -17,8 +13,6 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#define STOP_BUDGET (2 * COIR_SEC)
-
 /* ------------------------------------------------------------------------------------- options */
 
 static const struct number {
@@ -28,7 +22,7 @@ static const struct number {
 } numbers[] = {
     {"port", &server.set.port, 0, 65535, 6379, "to listen on; 0: the system picks one"},
     {"metrics-port", &server.set.metrics_port, 0, 65535, -1,
-     "serve /metrics and /healthz over HTTP; 0: the system picks one"},
+     "serve /metrics, /healthz and /readyz over HTTP; 0: the system picks one"},
     {"workers", &server.set.workers, 1, 256, 0, "threads; by default as many as CPUs may be used"},
     {"max-clients", &server.set.max_clients, 1, 1000000, 10000, "connections at once"},
     {"request-ms", &server.set.request_ms, 1, 3600000, 5000,
@@ -43,9 +37,17 @@ static const struct number {
      "broken requests within 10 s after which new clients are turned away; 0: any number"},
     {"stall-ms", &server.set.stall_ms, 1, 60000, 100,
      "a request that computes so long at a stretch is logged with its place"},
+    {"hang-ms", &server.set.hang_ms, 1, 3600000, 10000,
+     "a worker in one job for so long is lost: /healthz fails, systemd's watchdog starves"},
+    {"tainted-max", &server.set.tainted_max, 0, 1000000, 100,
+     "contained faults after which /readyz fails"},
+    {"drain-ms", &server.set.drain_ms, 0, 3600000, 10000,
+     "milliseconds that requests may go on after SIGTERM"},
 };
 
 enum { NUMBERS = sizeof numbers / sizeof numbers[0], BIND = NUMBERS, IO, POLL, HELP, OPTIONS };
+
+static const char *address = "127.0.0.1";
 
 static const char help[] =
     "usage: coir-kv [OPTION]...\n"
@@ -75,7 +77,7 @@ static void set_number(const struct number *option, const char *text)
     *option->value = (int)n;
 }
 
-static void parse_options(int argc, char **argv, coir_options *o, const char **address)
+static void parse_options(int argc, char **argv, coir_options *o)
 {
     struct option known[OPTIONS + 1] = {[BIND] = {"bind", required_argument, NULL, BIND},
                                         [IO] = {"io", required_argument, NULL, IO},
@@ -91,7 +93,7 @@ static void parse_options(int argc, char **argv, coir_options *o, const char **a
         if (option < NUMBERS)
             set_number(&numbers[option], optarg);
         else if (option == BIND)
-            *address = optarg;
+            address = optarg;
         else if (option == IO && strcmp(optarg, "uring") == 0)
             o->io = COIR_IO_URING;
         else if (option == IO && strcmp(optarg, "epoll") == 0)
@@ -123,7 +125,7 @@ static void log_line(enum coir_log_level level, const char *text, void *arg)
 }
 
 /* Replaces the port by the one that it became. */
-static int listen_on(const char *address, const char *option, int *port)
+static int listen_on(const char *option, int *port)
 {
     int listener = coir_socket_listen(address, (uint16_t)*port, 0);
 
@@ -135,69 +137,59 @@ static int listen_on(const char *address, const char *option, int *port)
     return listener;
 }
 
-static void announce(const char *what, const char *address, int port)
+static void announce(const char *what, int port)
 {
     printf(strchr(address, ':') ? "%s on [%s]:%d\n" : "%s on %s:%d\n", what, address, port);
 }
 
 /*
- * How many of `clients` there are descriptors for. All others are open now, but for those of
- * metrics exchanges and one that waits, of a client that is being refused and of used memory.
+ * How many clients there are descriptors for. All others are open now, but for those of metrics
+ * exchanges and one that waits, of a client that is being refused, of used memory and of a word to systemd.
  */
-static int fit_descriptors(int clients)
+static bool fit_descriptors(int *clients)
 {
-    int taken = 2 + (server.metrics_listener < 0 ? 0 : METRICS_EXCHANGES + 1);
+    int taken = 3 + (server.metrics_listener < 0 ? 0 : METRICS_EXCHANGES + 1);
     int limit = (int)sysconf(_SC_OPEN_MAX);
 
     for (int fd = 0; fd < 4096; fd++)
         taken += fcntl(fd, F_GETFD) >= 0;
-    if (limit >= taken + clients)
-        return clients;
-    if (limit <= taken)
-        errx(1, "the limit of %d descriptors leaves no room for clients", limit);
+    if (limit >= taken + *clients)
+        return true;
+    if (limit <= taken) {
+        warnx("the limit of %d descriptors leaves no room for clients", limit);
+        return false;
+    }
     warnx("warning: room for %d clients: the limit of descriptors is %d", limit - taken, limit);
-    return limit - taken;
+    *clients = limit - taken;
+    return true;
 }
 
-static void must(int status, const char *what)
+bool main_begin(void)
 {
-    if (status != COIR_OK)
-        errx(1, "%s: %s", what, coir_status_text(status));
+    if (!fit_descriptors(&server.set.max_clients))
+        return false;
+    announce("listening", server.set.port);
+    if (server.metrics_listener >= 0)
+        announce("metrics", server.set.metrics_port);
+    fflush(stdout);
+    return true;
 }
 
-/* Opens all that there is, says so, and submits the first jobs. */
-static coir_runtime *start(const coir_options *o, const char *address)
+/* What is had before there are threads. */
+static void prepare(void)
 {
     struct settings *set = &server.set;
     struct rlimit limit;
-    coir_runtime *runtime;
 
+    signal(SIGPIPE, SIG_IGN); /* a log that nobody reads any more ends nothing */
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
         (void)setrlimit(RLIMIT_NOFILE, &(struct rlimit){limit.rlim_max, limit.rlim_max});
     server.started = coir_now();
-    server.listener = listen_on(address, "port", &set->port);
+    server.listener = listen_on("port", &set->port);
     server.metrics_listener =
-        set->metrics_port < 0 ? -1 : listen_on(address, "metrics-port", &set->metrics_port);
-    must(store_open() ? COIR_ENOMEM : COIR_OK, "cannot open the store");
-    must(coir_open(o, &runtime), "cannot open the runtime");
-    set->max_clients = fit_descriptors(set->max_clients);
-    announce("listening", address, set->port);
-    if (server.metrics_listener >= 0)
-        announce("metrics", address, set->metrics_port);
-    fflush(stdout);
-    must(server_start(runtime), "cannot start");
-    return runtime;
-}
-
-/* Ends what clients ask for in one go, then asks every other job to stop. Returns the exit code. */
-static int stop(coir_runtime *runtime)
-{
-    if (coir_domain_close(server.domain[REQUESTS], 0, NULL) != COIR_OK)
-        warnx("a request does not end at once");
-    coir_counter_cancel(&server.jobs);
-    if (coir_wait_until(&server.jobs, coir_now() + STOP_BUDGET) < COIR_DONE)
-        warnx("a request does not end");
-    return coir_close(runtime, 0, NULL) == COIR_OK ? 0 : 1;
+        set->metrics_port < 0 ? -1 : listen_on("metrics-port", &set->metrics_port);
+    if (store_open())
+        errx(1, "cannot open the store: out of memory");
 }
 
 int main(int argc, char **argv)
@@ -209,22 +201,12 @@ int main(int argc, char **argv)
         .prefault_bytes = 16 << 10,
         .offload_threads = 1, /* for the memory in use */
         .records = 256,
-        .faults = COIR_FAULTS_CONTAIN, /* in the code that server_start registers */
+        .faults = COIR_FAULTS_CONTAIN, /* in the code that server_open registers */
         .faults_also = COIR_FAULTS_ALSO_ALL,
         .log = log_line,
     };
-    const char *address = "127.0.0.1";
-    coir_runtime *runtime;
-    sigset_t signals;
-    int caught;
 
-    parse_options(argc, argv, &o, &address);
-    signal(SIGPIPE, SIG_IGN); /* a log that nobody reads any more ends nothing */
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGTERM);
-    sigaddset(&signals, SIGINT);
-    pthread_sigmask(SIG_BLOCK, &signals, NULL);
-    runtime = start(&o, address);
-    sigwait(&signals, &caught);
-    return stop(runtime);
+    parse_options(argc, argv, &o);
+    prepare();
+    return service_run(&o);
 }

@@ -33,7 +33,9 @@ static const char *respond(const char *head, struct buffer *body)
         return "431 Request Header Fields Too Large";
     if (strncmp(head, "GET ", 4) != 0)
         return "405 Method Not Allowed";
-    if (strncmp(head + 4, "/healthz ", 9) == 0) {
+    if (strncmp(head + 4, "/healthz ", 9) == 0 || strncmp(head + 4, "/readyz ", 8) == 0) {
+        if (!(head[5] == 'h' ? health_live(body) : health_ready(body)))
+            return "503 Service Unavailable";
         buffer_print(body, "ok\n");
     } else if (strncmp(head + 4, "/metrics ", 9) == 0) {
         figures_metrics(body);
@@ -75,15 +77,25 @@ static void exchange(void *arg)
         server_linger(socket, deadline);
 }
 
+/* What they read ends after them: so a stop ends them first. */
+static void end_exchanges(void)
+{
+    coir_counter_cancel(&server.exchanges);
+    while (coir_wait(&server.exchanges) < COIR_DONE)
+        ; /* this job is canceled, and so are they */
+}
+
 void metrics_serve(void *unused)
 {
     (void)unused;
-    coir_job_name("metrics");
+    if (server.metrics_listener < 0)
+        return;
     while (!coir_canceled()) {
         int socket = server_accept(server.metrics_listener);
 
-        if (socket >= 0 && coir_domain_submit(server.domain[METRICS], &server.jobs, exchange,
+        if (socket >= 0 && coir_domain_submit(server.domain[METRICS], &server.exchanges, exchange,
                                               (void *)(intptr_t)socket) != COIR_OK)
             coir_socket_close(socket);
     }
+    end_exchanges();
 }

@@ -17,6 +17,7 @@
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <pthread.h>
 #include <sys/socket.h>
 
 #define READ_BYTES (16u << 10)     /* of a read buffer, while no request is longer */
@@ -24,11 +25,13 @@
 #define IDLE (100 * COIR_MS)       /* without a request, until the second job ends */
 #define LINGER COIR_SEC
 #define ACCEPT_PAUSE (10 * COIR_MS)
-#define SWEEP_PAUSE (100 * COIR_MS)
-#define SWEEP_SLOTS 64
+#define REST_PAUSE COIR_MS /* between two looks for the rest of a request, in the drain */
 
 struct server server;
 const char *const server_domains[DOMAINS] = {"clients", "requests", "metrics"};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* protects the list; held for a few lines */
+static struct client *first;
 
 /* ------------------------------------------------------------------------------ one connection */
 
@@ -86,6 +89,18 @@ static int64_t receive(struct client *c, int64_t deadline)
     return got;
 }
 
+/* A client that has been dismissed does not wait for bytes any more, but those of a request that has begun
+ * still come. If it is the peer that has closed, this ends at the deadline. */
+static int64_t receive_rest(struct client *c)
+{
+    int64_t got = 0;
+
+    while (got == 0 && coir_now() < client_deadline(c) &&
+           coir_sleep_until(coir_now() + REST_PAUSE) == COIR_OK)
+        got = receive(c, client_deadline(c));
+    return got;
+}
+
 /* What a request calls when bytes are missing. Before its first one there is no hurry. */
 static bool client_more(struct request *r)
 {
@@ -101,6 +116,8 @@ static bool client_more(struct request *r)
     got = receive(c, idle ? c->arrived + IDLE : client_deadline(c));
     if (idle && got == COIR_ETIMEDOUT)
         return false;
+    if (!idle && got == 0 && server_drains())
+        got = receive_rest(c);
     if (got == COIR_ETIMEDOUT)
         reply_error(&c->out, "ERR %s", client_late(c));
     c->ended |= got <= 0;
@@ -175,30 +192,67 @@ static void answer(struct client *c)
         tell_failure(c, &requests);
 }
 
-static void client_close(struct client *c)
+/* What had arrived is received first; then there is no more. Replies still go out. */
+static void dismiss(struct client *c)
 {
+    (void)shutdown(c->socket, SHUT_RD); /* fails if the peer has gone, which comes to the same */
+}
+
+/* In front of the list; one that comes late to the drain sees that it has begun. */
+static void enlist(struct client *c)
+{
+    pthread_mutex_lock(&lock);
+    c->next = first;
+    if (first)
+        first->prev = c;
+    first = c;
+    if (server_drains())
+        dismiss(c);
+    pthread_mutex_unlock(&lock);
+}
+
+static void close_client(void *arg)
+{
+    struct client *c = arg;
+
+    pthread_mutex_lock(&lock);
+    *(c->prev ? &c->prev->next : &first) = c->next;
+    if (c->next)
+        c->next->prev = c->prev;
+    pthread_mutex_unlock(&lock);
     coir_socket_close(c->socket);
     buffer_free(&c->out);
     request_free(&c->request);
 }
 
-/* The job of a connection; client_close runs when its frame is left, by whatever way. */
+/* The job of a connection. It is closed by whatever way its frame is left. */
 static void client_serve(void *arg)
 {
-    struct client c __attribute__((cleanup(client_close))) = {
+    struct client c = {
         .request = {.more = client_more, .bytes_max = (size_t)server.set.client_input << 10},
         .socket = (int)(intptr_t)arg,
         .answered = true};
 
     coir_job_name("client");
+    enlist(&c);
+    coir_require(coir_defer(close_client, &c) == COIR_OK, "the first handlers cannot fail");
     /* Replies go out in one piece, so there is nothing to gather. Failing costs latency only. */
     (void)setsockopt(c.socket, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
     while (!c.ended && (request_waits(&c.request, READ_BYTES) || receive(&c, COIR_NEVER) > 0)) {
         answer(&c);
         coir_yield(); /* to those who came meanwhile */
     }
-    if (c.ended && !coir_canceled())
+    if ((c.ended || server_drains()) && !coir_canceled())
         server_linger(c.socket, coir_now() + LINGER);
+}
+
+void server_dismiss(void)
+{
+    pthread_mutex_lock(&lock);
+    atomic_store_explicit(&server.drain_began, coir_now(), memory_order_release); /* set once */
+    for (struct client *c = first; c; c = c->next)
+        dismiss(c);
+    pthread_mutex_unlock(&lock);
 }
 
 /* ---------------------------------------------------------------------------------- accepting */
@@ -224,29 +278,22 @@ static void refuse(int socket)
     coir_socket_close(socket);
 }
 
-static void accept_clients(void *unused)
+void server_accept_clients(void *unused)
 {
     (void)unused;
-    coir_job_name("accept");
     while (!coir_canceled()) {
         int socket = server_accept(server.listener);
 
-        if (socket >= 0 && coir_domain_submit(server.domain[CLIENTS], &server.jobs, client_serve,
+        if (socket >= 0 && coir_domain_submit(server.domain[CLIENTS], &server.clients, client_serve,
                                               (void *)(intptr_t)socket) != COIR_OK)
             refuse(socket);
     }
-}
-
-static void sweep(void *unused)
-{
-    (void)unused;
-    coir_job_name("sweep");
-    while (coir_sleep_until(coir_now() + SWEEP_PAUSE) == COIR_OK)
-        store_sweep(SWEEP_SLOTS, coir_now());
+    coir_socket_close(server.listener); /* whoever comes now is refused, and can go elsewhere */
 }
 
 /* -------------------------------------------------------------------------------------- start */
 
+/* Those that are open stay. */
 static int open_domains(coir_runtime *runtime)
 {
     coir_domain_options options[DOMAINS] = {
@@ -259,7 +306,8 @@ static int open_domains(coir_runtime *runtime)
     for (int i = 0; i < DOMAINS && status == COIR_OK; i++) {
         options[i].size = sizeof options[i];
         options[i].name = server_domains[i];
-        status = coir_domain_open(runtime, NULL, &options[i], &server.domain[i]);
+        if (!server.domain[i])
+            status = coir_domain_open(runtime, NULL, &options[i], &server.domain[i]);
     }
     return status;
 }
@@ -268,15 +316,9 @@ static int open_domains(coir_runtime *runtime)
  * which has locks, or in libc aborts: to go on would hang everybody or answer wrongly. */
 extern const char __start_kv_text[], __stop_kv_text[];
 
-int server_start(coir_runtime *runtime)
+int server_open(coir_runtime *runtime)
 {
     int status = coir_contain_text(__start_kv_text, __stop_kv_text);
 
-    if (status == COIR_OK)
-        status = open_domains(runtime);
-    if (status == COIR_OK)
-        status = coir_submit(runtime, &server.jobs, sweep, NULL);
-    if (status == COIR_OK && server.metrics_listener >= 0)
-        status = coir_submit(runtime, &server.jobs, metrics_serve, NULL);
-    return status == COIR_OK ? coir_submit(runtime, &server.jobs, accept_clients, NULL) : status;
+    return status == COIR_OK ? open_domains(runtime) : status;
 }

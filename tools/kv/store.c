@@ -17,7 +17,8 @@
 #include <sys/random.h>
 
 #define SHARD_BITS 6
-#define SHARDS (1 << SHARD_BITS)
+#define SHARDS STORE_SHARDS
+#define STEP_SLOTS 64 /* of a walk, under one lock */
 #define SLOTS_MIN 16
 
 struct entry {
@@ -27,6 +28,8 @@ struct entry {
     size_t key_length, value_length;
     char data[]; /* key, then value */
 };
+
+_Static_assert(SHARDS == 1 << SHARD_BITS, "the upper bits of a hash choose the shard");
 
 static struct shard {
     pthread_mutex_t lock; /* protects the rest */
@@ -260,6 +263,26 @@ void store_sweep(size_t slots, int64_t now)
             free(e);
         }
     }
+}
+
+/*
+ * The slots are those of the first step. A shard that has grown since has what one of them had in several:
+ * all whose number is the same, modulo what it was then.
+ */
+bool store_step(struct store_walk *walk, store_visit_key *visit, void *arg)
+{
+    struct shard *s = &shards[walk->shard];
+    int64_t now = coir_now();
+
+    pthread_mutex_lock(&s->lock);
+    walk->slots = walk->slots ? walk->slots : s->mask + 1;
+    for (size_t n = 0; n < STEP_SLOTS && walk->next < walk->slots; n++, walk->next++)
+        for (size_t i = walk->next; i <= s->mask; i += walk->slots)
+            for (struct entry *e = s->slot[i]; e; e = e->next)
+                if (e->expires > now)
+                    visit(arg, (struct bytes){e->data, e->key_length}, value_of(e));
+    pthread_mutex_unlock(&s->lock);
+    return walk->next < walk->slots;
 }
 
 size_t store_count(void)
