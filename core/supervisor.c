@@ -452,6 +452,7 @@ int coir_supervisor_close(coir_supervisor *s, int64_t budget_ns, coir_domain_rec
     return coir_domain_close(s->domain, budget_ns, receipt);
 }
 
+/* A child may ask it to stop before the last one has started: nobody else can cancel the start. */
 int coir_supervisor_run(const coir_options *options, const coir_supervisor_options *root)
 {
     coir_counter end = COIR_COUNTER_INIT;
@@ -462,7 +463,7 @@ int coir_supervisor_run(const coir_options *options, const coir_supervisor_optio
     if (status != COIR_OK)
         return status;
     status = coir_supervisor_open(rt, NULL, root, &end, &s);
-    outcome = status == COIR_OK ? coir_wait(&end) : status;
+    outcome = status == COIR_OK ? coir_wait(&end) : status == COIR_ECANCELED ? COIR_DONE : status;
     status = status == COIR_OK ? coir_supervisor_close(s, -1, NULL) : COIR_OK;
     closed = coir_close(rt, 0, NULL);
     return status != COIR_OK ? status : closed != COIR_OK ? closed : outcome;

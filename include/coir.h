@@ -2045,8 +2045,8 @@ COIR_API COIR_MUST_USE int coir_supervisor_close(coir_supervisor *supervisor, in
  *   options    of the runtime; NULL: all defaults
  *   root       of the supervisor
  *
- * Returns     COIR_DONE, that is 0, if it was asked to stop; its other outcomes, if it gave up; a status of
- *             coir_open or coir_supervisor_open; COIR_ETIMEDOUT: a child is stuck (and the runtime stays open).
+ * Returns     COIR_DONE, that is 0, if it was asked to stop, also by a child that has started before others have; its
+ *             other outcomes, if it gave up; a status of coir_open or coir_supervisor_open; COIR_ETIMEDOUT: a child is stuck (and the runtime stays open).
  *             As an exit status, all but COIR_DONE tell whoever supervises the process to start it again.
  * Call from   a plain thread
  */

@@ -155,6 +155,13 @@ def the_budget_ends_what_does_not_end():
                 c.close()
 
 
+@case
+def a_signal_that_comes_while_it_starts_ends_it_well():
+    for i in range(40):
+        with Server("--workers", str(1 + i % 2)):
+            pass
+
+
 @each
 def shutdown_drains_too(server):
     with server.client() as c, server.client() as other:

@@ -123,7 +123,7 @@ class Server:
         self.process.stdout.close()
         self.process.stderr.close()
         if kind is None:
-            equal(code, self.code)
+            equal((code, self.log if code != self.code else []), (self.code, []))
         elif self.log:
             print("    the server's log:", *self.log[-5:], sep="\n        ")
 

@@ -361,6 +361,22 @@ static void the_end_of_a_run_says_how_the_root_ended(void)
     CHECK_EQ(coir_supervisor_run(&options, &o), COIR_EINVAL);
 }
 
+static void never_starts(void *unused)
+{
+    (void)unused;
+    CHECK_EQ(coir_sleep_until(COIR_NEVER), COIR_ECANCELED);
+}
+
+static void a_run_that_is_stopped_before_all_have_started_has_ended_well(void)
+{
+    coir_options options = run_options(2);
+    coir_child_spec c[] = {{.size = sizeof *c, .name = "a", .fn = stops_its_supervisor},
+                           {.size = sizeof *c, .name = "b", .fn = never_starts, .tells_ready = 1}};
+    coir_supervisor_options o = supervisor_options(COIR_ONE_FOR_ONE, c, 2);
+
+    CHECK_EQ(coir_supervisor_run(&options, &o), COIR_DONE);
+}
+
 /* Children that broke wait for an hour to be started again. */
 static void one_that_waits_can_be_removed_and_its_supervisor_stopped(void)
 {
@@ -392,4 +408,5 @@ CHECK_MAIN(CASE(one_that_waits_can_be_removed_and_its_supervisor_stopped), CASE(
            CASE(closing_the_runtime_stops_trees_in_order), CASE(closing_without_a_budget_ends_all_the_same),
            CASE(closing_the_domain_around_stops_it_too), CASE(whoever_comes_while_it_stops_is_turned_away),
            CASE(a_caller_that_is_canceled_takes_its_request_back),
-           CASE(closing_a_supervisor_below_is_not_allowed), CASE(the_end_of_a_run_says_how_the_root_ended))
+           CASE(closing_a_supervisor_below_is_not_allowed), CASE(the_end_of_a_run_says_how_the_root_ended),
+           CASE(a_run_that_is_stopped_before_all_have_started_has_ended_well))

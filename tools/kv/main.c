@@ -180,8 +180,13 @@ static void prepare(void)
 {
     struct settings *set = &server.set;
     struct rlimit limit;
+    sigset_t held;
 
     signal(SIGPIPE, SIG_IGN); /* a log that nobody reads any more ends nothing */
+    sigemptyset(&held);
+    sigaddset(&held, SIGTERM);
+    sigaddset(&held, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &held, NULL); /* those that come before the child that takes them */
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
         (void)setrlimit(RLIMIT_NOFILE, &(struct rlimit){limit.rlim_max, limit.rlim_max});
     server.started = coir_now();
