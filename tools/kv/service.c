@@ -152,7 +152,7 @@ int service_run(const coir_options *options)
         CHILD("sums", .fn = keep_sums, .tells_ready = 1, .shutdown_ns = STOP_BUDGET),
         CHILD("heartbeat", .fn = beat, .restart = COIR_TRANSIENT),
         CHILD("metrics", .fn = metrics_serve, .restart = COIR_TRANSIENT),
-        CHILD("clients", .fn = keep_clients,
+        CHILD("drain", .fn = keep_clients,
               .shutdown_ns = server.set.drain_ms * COIR_MS + STOP_BUDGET),
         CHILD("sweep", .fn = sweep),
         CHILD("accept", .fn = server_accept_clients),
