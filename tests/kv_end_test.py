@@ -120,7 +120,7 @@ def the_map_says_who_fails_with_whom(server):
     equal([row.split()[0] for row in rows[1:]],
           ["coir", "coir-kv", "signals", "sums", "heartbeat", "metrics", "drain", "sweep", "accept", "ready",
            "clients", "requests", "metrics", "sums"])
-    equal(rows[-2].startswith("metrics domain open nobody 1 15/16"), True)
+    equal(rows[-2].startswith("metrics domain open nobody - 1 15/16"), True)
     status, text = server.http("/map.dot")
     equal((status, text.startswith("digraph failure_domains {\n"), text.endswith("}\n")), (200, True, True))
 
