@@ -8,6 +8,13 @@
 
 #include "backtrace.h"
 
+static bool hushed; /* see report_hush */
+
+void report_hush(void)
+{
+    hushed = true;
+}
+
 /* Panics on plain threads: they have no runtime whose records count what the log was told. */
 static bool outside_may_tell(const coir_failure *f, unsigned *untold)
 {
@@ -35,7 +42,7 @@ int report_keep(struct coir_runtime *rt, coir_failure *f, const char *text, cons
         tell = records_add(&rt->records, f, text, domain, pc, n,
                            panicked && !rt->options.quiet ? &untold : NULL);
     else
-        tell = panicked && outside_may_tell(f, &untold);
+        tell = panicked && !hushed && outside_may_tell(f, &untold);
     return tell ? (int)untold : REPORT_NOT;
 }
 

@@ -19,6 +19,9 @@ int report_keep(struct coir_runtime *rt, coir_failure *f, const char *text, cons
 /* Tells a panic to the log. rt NULL: a plain thread's coir_try; standard error. untold: from report_keep. */
 void report_failure(struct coir_runtime *rt, const coir_failure *f, const char *text, int untold);
 
+/* In an isolated child, which tells its parent instead: panics on plain threads are not told from now on. */
+void report_hush(void);
+
 /* Somebody has ended the poisoning of a lock. */
 void report_cleared(const char *kind, const void *lock, const char *reason);
 

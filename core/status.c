@@ -59,6 +59,7 @@ const char *coir_kind_name(int kind)
         [COIR_KIND_FAULT] = "fault",
         [COIR_KIND_EXPIRED] = "expired",
         [COIR_KIND_LEAK] = "leak",
+        [COIR_KIND_ISOLATED] = "isolated",
     };
 
     return kind >= 0 && kind < COIR_KINDS && name[kind] ? name[kind] : "?";
@@ -75,6 +76,7 @@ const char *coir_location_name(int location)
         [COIR_AT_SCHEDULER] = "scheduler",
         [COIR_AT_FINALIZER] = "finalizer",
         [COIR_AT_OBLIGATION] = "obligation",
+        [COIR_AT_ISOLATED] = "isolated",
     };
 
     return location >= 0 && location < COIR_LOCATIONS && name[location] ? name[location] : "?";

@@ -76,6 +76,7 @@ extern "C" {
     X(COIR_EHOSTUNREACH, -113, "no route to host")                                                \
     X(COIR_ECANCELED, -125, "canceled")                                                           \
     X(COIR_EPOISONED, -130, "a panic has left it half changed")                                   \
+    X(COIR_EFORKED, -1000, "this process is a fork of the one that opened it")                     \
     X(COIR_EPOLICY, -1001, "options.panic forbids it: it needs panics to be contained")           \
     X(COIR_ECLOSED, -4096, "the channel is closed")
 
@@ -109,10 +110,11 @@ enum coir_kind {
     COIR_KIND_STACK_OVERFLOW, /* a contained stack overflow */
     COIR_KIND_FAULT,    /* a contained fault of another kind */
     COIR_KIND_EXPIRED,  /* its deadline passed before it started */
-    COIR_KIND_LEAK      /* an obligation was not discharged in time */
+    COIR_KIND_LEAK,     /* an obligation was not discharged in time */
+    COIR_KIND_ISOLATED  /* an isolated call ended its child: a signal, a limit, an exit */
 };
 
-#define COIR_KINDS (COIR_KIND_LEAK + 1)
+#define COIR_KINDS (COIR_KIND_ISOLATED + 1)
 
 /* Where a failure happened: in which of the calls that a boundary contains. */
 enum coir_location {
@@ -123,10 +125,11 @@ enum coir_location {
     COIR_AT_THREAD,    /* a plain thread: coir_try, coir_counter_done */
     COIR_AT_SCHEDULER, /* never ran: skipped or dropped by the scheduler */
     COIR_AT_FINALIZER, /* the clean-up of a domain that closes, phase finalize: a coir_domain_finalizer */
-    COIR_AT_OBLIGATION /* where an obligation was taken that leaked; job: who took it */
+    COIR_AT_OBLIGATION, /* where an obligation was taken that leaked; job: who took it */
+    COIR_AT_ISOLATED   /* an isolated call, in its child; job: who waited for it */
 };
 
-#define COIR_LOCATIONS (COIR_AT_OBLIGATION + 1)
+#define COIR_LOCATIONS (COIR_AT_ISOLATED + 1)
 
 #define COIR_MESSAGE_BYTES 72
 
@@ -145,7 +148,8 @@ typedef struct coir_failure {
     int worker;       /* index of the worker it happened on; -1: a plain thread */
     char message[COIR_MESSAGE_BYTES]; /* terminated; cut to fit */
     int64_t wall;      /* nanoseconds of CLOCK_REALTIME when it failed, to the kernel's tick */
-    int code;          /* of the coir_fail; else 0 */
+    int code;          /* of the coir_fail; COIR_KIND_ISOLATED: the exit status of a child that is FAILED, the
+                          signal of one that is PANICKED (0: it was ended for another reason); else 0 */
     int location;      /* enum coir_location */
     uint32_t resumes;  /* how often the job had been resumed: waits that ended, and yields */
     uint32_t runtime;  /* number of the runtime, from 1 in the order of opening; 0: none */
@@ -2624,6 +2628,134 @@ COIR_API COIR_MUST_USE int coir_once_table_call(coir_once_table *table, uint64_t
  * Cost        a job and two switches
  */
 COIR_API COIR_MUST_USE int coir_degrade(coir_fn *fn, void *arg, int64_t deadline, coir_fn *fallback);
+
+/* --------------------------------------------------------------------------- isolated calls */
+
+/*
+ * Calls in child processes, for code that may crash natively: after a wild write only another address space
+ * can promise anything. A child that crashes, runs past a limit or exits is an outcome here, and is replaced.
+ *
+ * An isolator keeps children that wait for calls. They are forked, now and later, from a process of one thread
+ * that is itself forked when the isolator opens, the template: so they have the memory of that moment (code,
+ * and data as it was), whatever has happened to their parent since, and no lock is held in them. Open it
+ * early, in a process that has one thread. What a child changes is seen by nobody, but by later calls in the same
+ * child; what a call gets and returns are bytes.
+ *
+ * A child has: standard input, output and error, and no other descriptor; signals at their defaults, but
+ * SIGHUP, SIGINT and SIGTERM ignored (its parent decides when it ends); a session of its own; no core file;
+ * no new privileges. exit() ends it without handlers and without flushing streams. If its parent, the
+ * template or coir_isolator_close ends, so does the child, by SIGKILL. It may start threads; between calls
+ * it must not rely on them.
+ */
+typedef struct coir_isolator coir_isolator;
+
+/* Bytes of no limit, for memory_bytes. */
+#define COIR_UNLIMITED UINT64_MAX
+
+enum coir_syscalls {
+    COIR_SYSCALLS_ALL = 0, /* no filter */
+    COIR_SYSCALLS_COMPUTE  /* memory, time, threads' locks, signals to itself, read and write on what is open; any
+                              other system call is SIGSYS. Not to be had where coir is built without
+                              libseccomp. */
+};
+
+/* Options of an isolator. Zero it and set size; a zero field means its default. Sizes as in coir_options. */
+typedef struct coir_isolator_options {
+    size_t size;          /* sizeof(coir_isolator_options) as the caller knows it; required */
+    unsigned children;    /* as many calls can be made at once; 0: 1; at most 128 */
+    unsigned calls_max;   /* a child is replaced after so many calls; 1: each has a new one; 0: 1,000 */
+    size_t input_max;     /* bytes that a call may be given; 0: 64 KiB; at most 1 GiB */
+    size_t output_max;    /* bytes that a call may return; 0: 64 KiB; at most 1 GiB */
+    uint64_t memory_bytes; /* that a child may take beyond what it has at its start, then allocations fail
+                              (RLIMIT_DATA; twice as much with what is mapped shared, RLIMIT_AS); 0: 256 MiB;
+                              at most 2^48; COIR_UNLIMITED: no limit */
+    int64_t cpu_ns;       /* processor time of a call, then SIGXCPU; 0: 1 s; COIR_NEVER: no limit */
+    int64_t time_ns;      /* time of a call, then SIGKILL; 0: 10 s; COIR_NEVER: no limit */
+    enum coir_syscalls syscalls;
+} coir_isolator_options;
+
+/*
+ * Opens an isolator: forks the template and the first children.
+ *
+ *   options    borrowed for the call; NULL: all defaults
+ *   isolator   receives the handle; NULL is stored on failure
+ *
+ * Returns     COIR_OK; COIR_EINVAL (size wrong, no handle); COIR_ERANGE (an option out of its range); COIR_EBUSY
+ *             (the process has other threads: what they hold locked would stay locked in each child);
+ *             COIR_ENOSYS (syscalls: built without libseccomp, or the kernel has no filters); COIR_ENOTSUP (a limit
+ *             cannot be had, as under an emulator); COIR_EAGAIN (no process could be forked); COIR_ENOMEM;
+ *             COIR_EMFILE; COIR_ECHILD (a child ended at its start)
+ * Call from   the only thread of the process, before coir_open
+ * Suspends    no; blocks until every child waits for calls
+ */
+COIR_API COIR_MUST_USE int coir_isolator_open(const coir_isolator_options *options,
+                                              coir_isolator **isolator);
+
+/*
+ * Closes an isolator: its processes end. After those who use it have ended, runtimes too if they were closed
+ * first.
+ *
+ * Returns     COIR_OK; COIR_EBUSY (a call is being made); COIR_EPERM on a worker; COIR_EINVAL; COIR_EFORKED
+ * Call from   a plain thread
+ * Suspends    no; blocks until they have ended
+ */
+COIR_API int coir_isolator_close(coir_isolator *isolator);
+
+/*
+ * What is called in a child: a function of the program, or of a library that was loaded before the isolator was
+ * opened. It runs in a boundary: coir_panic and coir_fail end it, and nothing but it.
+ *
+ *   in         the caller's bytes, aligned to a page
+ *   out        where it writes its result, at most out_max bytes; aligned so
+ *
+ * Returns     bytes of out that are the result
+ */
+typedef size_t coir_isolated_fn(const void *in, size_t in_bytes, void *out, size_t out_max);
+
+/*
+ * Calls fn in a child of the isolator and waits for it.
+ *
+ *   in         copied; NULL if in_bytes is 0
+ *   out        receives the result; NULL if none is wanted
+ *   out_bytes  in: room at out; out: bytes that were written there, 0 unless COIR_DONE; NULL if out is
+ *   failure    filled on COIR_FAILED and COIR_PANICKED; NULL: not wanted. A panic's place is in its message.
+ *   deadline   of the wait for a free child and of the call itself
+ *
+ * A call that is left by its deadline or a cancel is killed with its child. No call is made twice.
+ *
+ * Returns     COIR_DONE; COIR_FAILED (coir_fail, or the function has called exit: kind ISOLATED, its status in
+ *             failure->code); COIR_PANICKED (coir_panic or a foreign exception; or kind ISOLATED: killed by the
+ *             signal in failure->code, past time_ns, or it returned more bytes than there is room for).
+ *             Or a status, and there is no result: COIR_ETIMEDOUT; COIR_ECANCELED; COIR_ERANGE (in_bytes is
+ *             more than input_max); COIR_EINVAL; COIR_EPERM on a plain thread; COIR_ENOMEM (no stack left to
+ *             park on); COIR_EAGAIN, COIR_ECHILD (a child could not be started; or the template has been killed,
+ *             and then every call returns this); COIR_EFORKED
+ * Call from   a fiber of any runtime, under COIR_PANIC_ABORT too: nothing is contained by unwinding here
+ * Suspends    yes
+ * Cost        two copies and two wake-ups of processes; one that breaks its child, a fork as well
+ */
+COIR_API COIR_MUST_USE int coir_isolate_until(coir_isolator *isolator, coir_isolated_fn *fn, const void *in,
+                                              size_t in_bytes, void *out, size_t *out_bytes,
+                                              coir_failure *failure, int64_t deadline);
+/* coir_isolate_until with COIR_NEVER. */
+COIR_API COIR_MUST_USE int coir_isolate(coir_isolator *isolator, coir_isolated_fn *fn, const void *in,
+                                        size_t in_bytes, void *out, size_t *out_bytes, coir_failure *failure);
+
+/* Figures of an isolator since it was opened. */
+typedef struct coir_isolator_stats {
+    uint64_t calls;    /* made, and over */
+    uint64_t broken;   /* of those FAILED or PANICKED */
+    uint64_t left;     /* of those ended by their deadline or a cancel */
+    uint64_t replaced; /* children that were replaced, for whatever reason */
+} coir_isolator_stats;
+
+/*
+ * Reads the figures of an isolator.
+ *
+ * Returns     COIR_OK, COIR_EINVAL
+ * Call from   any thread
+ */
+COIR_API int coir_isolator_stats_read(coir_isolator *isolator, coir_isolator_stats *stats);
 
 /* ---------------------------------------------------------------------- sockets and blocking */
 

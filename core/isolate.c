@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * isolate.c - calls in the children of an isolator.
+ *
+ * A call owns a slot from its beginning to its end, and so is the only one who reads that slot's socket, writes
+ * to it, and orders a new child for it. It waits as for any peer: in the runtime's own I/O.
+ *
+ *          ordered                ready
+ *   EMPTY ---------> ASKED ---------------> READY --+ call, done
+ *     ^                |  ^                   |  ^--+
+ *     |     not forked |  |   ended, late,    |
+ *     +----------------+  +---- left, worn ---+
+ *
+ * A child that has ended may have done so before it took the call (somebody killed it while it was idle). Then
+ * the call is still in the socket, and the template says so when it starts the next child: I4.
+ *
+ * Invariants
+ *   I1  A slot is in the list of those free, with a permit, or owned by one call.
+ *   I2  Notices of children that are gone, and of calls that were left, are known by their number, and dropped.
+ *   I3  A call that was left in any way is never heard of again: its child has been ordered to end.
+ *   I4  A call is begun at most once: it is sent again only if the template has taken it out of the socket
+ *       unread.
+ */
+#include "isolate.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "isolate_verdict.h"
+#include "life.h"
+#include "wait.h"
+
+#define TRIES 3 /* children may be killed while they are idle, but not as a habit */
+
+/* One call, as its caller asked for it. */
+struct asked {
+    coir_isolated_fn *fn;
+    const void *in;
+    size_t in_bytes, room;
+    void *out;
+    size_t *out_bytes;
+    coir_failure *failure;
+    int64_t deadline;
+};
+
+/* ------------------------------------------------------------------------------------- children */
+
+int isolate_renew(struct coir_isolator *iso, struct isolate_slot *s)
+{
+    struct isolate_order o = {.slot = s->index, .generation = s->generation + 1};
+
+    s->state = SLOT_EMPTY;
+    if (send(iso->orders, &o, sizeof o, MSG_DONTWAIT | MSG_NOSIGNAL) != sizeof o)
+        return errno == EAGAIN ? COIR_EAGAIN : COIR_ECHILD;
+    s->generation = o.generation;
+    s->state = SLOT_ASKED;
+    s->served = 0;
+    lock_take(&iso->lock);
+    iso->stats.replaced++;
+    lock_drop(&iso->lock);
+    return COIR_OK;
+}
+
+bool isolate_is_ready(struct isolate_slot *s, const struct isolate_notice *n, int *status)
+{
+    if (n->generation != s->generation || n->kind == NOTICE_DONE)
+        return false; /* I2 */
+    *status = n->kind == NOTICE_READY ? n->status : COIR_ECHILD;
+    s->state = *status == COIR_OK ? SLOT_READY : SLOT_EMPTY;
+    return true;
+}
+
+/* Waits for a notice. COIR_OK, or the status of the wait. */
+static int hear(const struct isolate_slot *s, struct isolate_notice *n, int64_t deadline)
+{
+    int64_t got = coir_socket_recv_until(s->socket, n, sizeof *n, deadline);
+
+    if (got == sizeof *n)
+        return COIR_OK;
+    return got < 0 && got != -ECONNRESET ? (int)got : COIR_ECHILD; /* the template is gone, and all with it */
+}
+
+/* Waits until the slot has a child. *unread: the one before has left so many calls. */
+static int await_child(struct coir_isolator *iso, struct isolate_slot *s, uint32_t *unread, int64_t deadline)
+{
+    struct isolate_notice n;
+    int status = s->state == SLOT_EMPTY ? isolate_renew(iso, s) : COIR_OK;
+
+    *unread = 0;
+    while (status == COIR_OK && s->state == SLOT_ASKED) {
+        status = hear(s, &n, deadline);
+        if (status == COIR_OK && isolate_is_ready(s, &n, &status))
+            *unread = n.kind == NOTICE_READY ? n.unread : 0;
+    }
+    return status;
+}
+
+/* ---------------------------------------------------------------------------------------- calls */
+
+static int send_call(struct isolate_slot *s, const struct asked *a)
+{
+    struct isolate_call call = {
+        .number = ++s->calls, .fn = a->fn, .in_bytes = a->in_bytes, .out_room = a->room};
+
+    if (a->in_bytes)
+        memcpy(s->in, a->in, a->in_bytes);
+    if (send(s->socket, &call, sizeof call, MSG_DONTWAIT | MSG_NOSIGNAL) == sizeof call)
+        return COIR_OK;
+    return errno == EAGAIN ? COIR_EAGAIN : COIR_ECHILD;
+}
+
+/* Waits for the notice that ends the call: DONE, or ENDED. */
+static int hear_end(const struct isolate_slot *s, struct isolate_notice *n, int64_t deadline)
+{
+    int status;
+
+    do
+        status = hear(s, n, deadline);
+    while (status == COIR_OK && !(n->generation == s->generation && n->kind == NOTICE_ENDED) &&
+           !(n->number == s->calls && n->kind == NOTICE_DONE)); /* I2 */
+    return status;
+}
+
+/* The child has said that it is done. */
+static int take_result(struct coir_isolator *iso, struct isolate_slot *s, const struct asked *a,
+                       const struct isolate_notice *n)
+{
+    int status = n->worn || ++s->served >= iso->plan.options.calls_max ? isolate_renew(iso, s) : COIR_OK;
+
+    (void)status; /* what cannot be ordered now is ordered by the next who needs it */
+    if (n->outcome != COIR_DONE)
+        return verdict_said(n, a->failure);
+    if (n->bytes > a->room) {
+        isolate_renew(iso, s); /* it may have written that much */
+        return verdict_too_long(n->bytes, a->room, a->failure);
+    }
+    if (n->bytes)
+        memcpy(a->out, s->out, n->bytes);
+    if (a->out_bytes)
+        *a->out_bytes = n->bytes;
+    return COIR_DONE;
+}
+
+/* The child has ended. COIR_EINTR: before it took the call. */
+static int mourn(struct coir_isolator *iso, struct isolate_slot *s, const struct asked *a,
+                 const struct isolate_notice *n)
+{
+    uint32_t unread;
+
+    s->state = SLOT_EMPTY;
+    if (await_child(iso, s, &unread, a->deadline) == COIR_OK && unread)
+        return COIR_EINTR; /* I4 */
+    return verdict_ended(&iso->plan, n, a->failure);
+}
+
+/* The wait for the end of a call was given up, for this reason. */
+static int give_up(struct coir_isolator *iso, struct isolate_slot *s, const struct asked *a, int status)
+{
+    isolate_renew(iso, s); /* I3 */
+    if (status == COIR_ETIMEDOUT && coir_now() < a->deadline)
+        return verdict_late(&iso->plan, a->failure);
+    return status;
+}
+
+/* One attempt, in a slot that is the caller's. COIR_EINTR: it was not begun. */
+static int attempt(struct coir_isolator *iso, struct isolate_slot *s, const struct asked *a)
+{
+    struct isolate_notice n;
+    uint32_t unread;
+    int64_t now, limit;
+    int status = await_child(iso, s, &unread, a->deadline);
+
+    now = coir_now();
+    if (status == COIR_OK)
+        status = now < a->deadline ? send_call(s, a) : COIR_ETIMEDOUT;
+    if (status != COIR_OK)
+        return status;
+    limit = time_after(now, iso->plan.options.time_ns);
+    status = hear_end(s, &n, limit < a->deadline ? limit : a->deadline);
+    if (status != COIR_OK)
+        return give_up(iso, s, a, status);
+    return n.kind == NOTICE_DONE ? take_result(iso, s, a, &n) : mourn(iso, s, a, &n);
+}
+
+static struct isolate_slot *take_slot(struct coir_isolator *iso)
+{
+    struct isolate_slot *s;
+
+    lock_take(&iso->lock);
+    s = iso->free;
+    iso->free = s->next_free;
+    lock_drop(&iso->lock);
+    return s;
+}
+
+static void give_slot(struct coir_isolator *iso, struct isolate_slot *s, int result)
+{
+    lock_take(&iso->lock);
+    s->next_free = iso->free;
+    iso->free = s;
+    iso->stats.calls += result >= 0;
+    iso->stats.broken += result > 0;
+    iso->stats.left += result == COIR_ETIMEDOUT || result == COIR_ECANCELED;
+    lock_drop(&iso->lock);
+    coir_semaphore_release(&iso->free_children, 1);
+}
+
+static int call(struct coir_isolator *iso, const struct asked *a)
+{
+    int status = coir_semaphore_acquire_until(&iso->free_children, a->deadline);
+    struct isolate_slot *s;
+
+    if (status != COIR_OK)
+        return status;
+    s = take_slot(iso);
+    status = COIR_EINTR;
+    for (int i = 0; i < TRIES && status == COIR_EINTR; i++)
+        status = attempt(iso, s, a);
+    status = status == COIR_EINTR ? COIR_ECHILD : status;
+    give_slot(iso, s, status);
+    return status;
+}
+
+/* ---------------------------------------------------------------------------------- public part */
+
+/* One more call of users, or less. */
+static void count_inside(struct coir_isolator *iso, int by)
+{
+    lock_take(&iso->lock);
+    iso->inside += (unsigned)by;
+    lock_drop(&iso->lock);
+}
+
+static int check(const struct coir_isolator *iso, const struct asked *a)
+{
+    if (!iso || !a->fn || (!a->in && a->in_bytes) || !a->out != !a->out_bytes)
+        return COIR_EINVAL;
+    if (life_forked(iso->born))
+        return COIR_EFORKED;
+    if (!fiber_self())
+        return COIR_EPERM;
+    return a->in_bytes > iso->plan.options.input_max ? COIR_ERANGE : COIR_OK;
+}
+
+int coir_isolate_until(coir_isolator *iso, coir_isolated_fn *fn, const void *in, size_t in_bytes, void *out,
+                       size_t *out_bytes, coir_failure *failure, int64_t deadline)
+{
+    struct asked a = {.fn = fn, .in = in, .in_bytes = in_bytes, .out = out, .out_bytes = out_bytes,
+                      .failure = failure, .deadline = deadline};
+    int status = check(iso, &a);
+
+    if (status == COIR_OK && out_bytes) {
+        a.room = *out_bytes < iso->plan.options.output_max ? *out_bytes : iso->plan.options.output_max;
+        *out_bytes = 0;
+    }
+    if (status != COIR_OK)
+        return status;
+    count_inside(iso, 1);
+    status = call(iso, &a);
+    count_inside(iso, -1);
+    return status;
+}
+
+int coir_isolate(coir_isolator *iso, coir_isolated_fn *fn, const void *in, size_t in_bytes, void *out,
+                 size_t *out_bytes, coir_failure *failure)
+{
+    return coir_isolate_until(iso, fn, in, in_bytes, out, out_bytes, failure, COIR_NEVER);
+}
+
+int coir_isolator_stats_read(coir_isolator *iso, coir_isolator_stats *stats)
+{
+    if (!iso || !stats)
+        return COIR_EINVAL;
+    lock_take(&iso->lock);
+    *stats = iso->stats;
+    lock_drop(&iso->lock);
+    return COIR_OK;
+}

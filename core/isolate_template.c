@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * isolate_template.c - forks the children of an isolator, buries them, and ends with its parent.
+ *
+ * It exists because its parent has many threads: a fork of such a process has one, and every lock that another
+ * held stays locked in it. The template was forked when there was one thread, runs nothing of the program, and
+ * so can be forked at any time. It is also the one thread whose end is the signal for its children to end
+ * (PR_SET_PDEATHSIG is about the thread that has forked); a worker might end before its process does.
+ *
+ * A child that has ended is told to the parent, and replaced only when that asks. Then, and only then, nobody reads
+ * the slot's socket and nobody writes to it: a call that is still there was never begun.
+ *
+ * Whether the parent lives is seen by its end of the orders' socket and by a descriptor of the process itself: the
+ * first alone would be kept open by other children of the parent.
+ */
+#include "isolate_template.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio_ext.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include "isolate_child.h"
+#include "report.h"
+
+struct place {
+    pid_t pid;           /* of the child; 0: none lives */
+    uint32_t generation; /* of the child that lives, or lived last */
+    uint32_t wanted;     /* the generation to be forked as soon as that one has ended; 0: none */
+};
+
+struct template {
+    const struct isolate_plan *plan;
+    pid_t pid;
+    int signals; /* readable when a child has ended */
+    struct place place[ISOLATE_CHILDREN_MAX];
+};
+
+/* ------------------------------------------------------------------------------------- children */
+
+/* Never blocks: what the slot's owner has not read by now is a handful of packets. */
+static void tell(const struct template *t, uint32_t slot, const struct isolate_notice *n)
+{
+    send(t->plan->end[slot], n, sizeof *n, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+/* Calls that nobody has taken, and nobody shall. */
+static uint32_t drop_unread(const struct template *t, uint32_t slot)
+{
+    struct isolate_call call;
+    uint32_t n = 0;
+
+    while (recv(t->plan->end[slot], &call, sizeof call, MSG_DONTWAIT) > 0)
+        n++;
+    return n;
+}
+
+static void start(struct template *t, uint32_t slot, uint32_t generation)
+{
+    struct place *at = &t->place[slot];
+    uint32_t unread = drop_unread(t, slot);
+    struct isolate_notice failed = {.kind = NOTICE_READY, .generation = generation, .unread = unread};
+
+    at->generation = generation;
+    at->wanted = 0;
+    at->pid = fork();
+    if (at->pid == 0) {
+        close(t->signals);
+        isolate_child(t->plan, slot, generation, unread, t->pid);
+    }
+    if (at->pid > 0)
+        return;
+    at->pid = 0;
+    failed.status = errno == ENOMEM ? COIR_ENOMEM : COIR_EAGAIN;
+    tell(t, slot, &failed);
+}
+
+static void bury(struct template *t, pid_t pid, int status, const struct rusage *used)
+{
+    struct isolate_notice ended = {
+        .kind = NOTICE_ENDED,
+        .status = status,
+        .peak_bytes = (uint64_t)used->ru_maxrss << 10,
+        .cpu_ns = (used->ru_utime.tv_sec + used->ru_stime.tv_sec) * COIR_SEC +
+                  (used->ru_utime.tv_usec + used->ru_stime.tv_usec) * COIR_US,
+    };
+
+    for (uint32_t i = 0; i < t->plan->options.children; i++) {
+        struct place *at = &t->place[i];
+
+        if (at->pid != pid)
+            continue;
+        at->pid = 0;
+        ended.generation = at->generation;
+        tell(t, i, &ended);
+        if (at->wanted)
+            start(t, i, at->wanted);
+    }
+}
+
+static void bury_all(struct template *t)
+{
+    struct signalfd_siginfo come[8];
+    struct rusage used;
+    int status;
+    pid_t pid;
+
+    while (read(t->signals, come, sizeof come) > 0)
+        ;
+    while ((pid = wait4(-1, &status, WNOHANG, &used)) > 0)
+        bury(t, pid, status, &used);
+}
+
+static void obey(struct template *t, const struct isolate_order *o)
+{
+    struct place *at = &t->place[o->slot];
+
+    if (at->pid == 0) {
+        start(t, o->slot, o->generation);
+        return;
+    }
+    at->wanted = o->generation;
+    kill(at->pid, SIGKILL); /* not buried yet: it is nobody else's number */
+}
+
+/* ----------------------------------------------------------------------------- beginning and end */
+
+static int by_number(const void *a, const void *b)
+{
+    return *(const int *)a - *(const int *)b;
+}
+
+/* Descriptors of the parent would keep alive what it closes. */
+static void close_others(const struct isolate_plan *p)
+{
+    int keep[ISOLATE_CHILDREN_MAX + 4] = {p->orders, p->memory, p->parent, STDERR_FILENO}, from = 0;
+    unsigned n = 4 + p->options.children;
+
+    memcpy(keep + 4, p->end, p->options.children * sizeof *keep);
+    qsort(keep, n, sizeof *keep, by_number);
+    for (unsigned i = 0; i < n; i++) {
+        if (keep[i] > from && from > STDERR_FILENO)
+            syscall(SYS_close_range, from, keep[i] - 1, 0);
+        from = keep[i] >= from ? keep[i] + 1 : from;
+    }
+    syscall(SYS_close_range, from, ~0u, 0);
+}
+
+/* Who ends a service tells all its processes; but these have calls to finish as long as their parent has. */
+static void forget_signals(void)
+{
+    for (int i = 1; i < NSIG; i++)
+        signal(i, i == SIGTERM || i == SIGINT || i == SIGHUP ? SIG_IGN : SIG_DFL);
+}
+
+static void detach(struct template *t)
+{
+    sigset_t ends;
+
+    sigemptyset(&ends);
+    sigaddset(&ends, SIGCHLD);
+    sigprocmask(SIG_SETMASK, &ends, NULL);
+    forget_signals();
+    setsid();
+    close_others(t->plan);
+    prctl(PR_SET_NAME, "coir/template");
+    __fpurge(stdout); /* what the parent has not written yet is the parent's to write */
+    report_hush();
+    t->signals = signalfd(-1, &ends, SFD_NONBLOCK | SFD_CLOEXEC);
+}
+
+static void end(struct template *t)
+{
+    for (uint32_t i = 0; i < t->plan->options.children; i++)
+        if (t->place[i].pid > 0)
+            kill(t->place[i].pid, SIGKILL);
+    while (wait4(-1, NULL, 0, NULL) > 0 || errno == EINTR)
+        ;
+    _exit(0);
+}
+
+void isolate_template(const struct isolate_plan *p)
+{
+    struct template t = {.plan = p, .pid = getpid()};
+    struct isolate_order order;
+    ssize_t got;
+
+    detach(&t);
+    for (uint32_t i = 0; i < p->options.children; i++)
+        start(&t, i, 1);
+    for (;;) {
+        struct pollfd on[] = {{p->orders, POLLIN, 0}, {p->parent, POLLIN, 0}, {t.signals, POLLIN, 0}};
+
+        if (poll(on, 3, -1) < 0)
+            continue;
+        if (on[1].revents)
+            end(&t);
+        if (on[2].revents)
+            bury_all(&t);
+        got = recv(p->orders, &order, sizeof order, MSG_DONTWAIT);
+        if (got == 0)
+            end(&t);
+        if (got == sizeof order)
+            obey(&t, &order);
+    }
+}

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * life.c - telling a process from its forks.
+ *
+ * Owns: one word in a page that the kernel empties in a fork (MADV_WIPEONFORK), made when something is first
+ * opened and kept as long as the process.
+ *
+ * A fork has the memory of its parent's runtimes, but not their threads: whoever waits there waits for ever.
+ * So handles keep the number that their process had, and slow entries compare. Not by pthread_atfork: its
+ * handlers cannot be taken back, and neither _Fork nor clone() calls them. Not by getpid(): that is a system
+ * call. Where the kernel has no such pages (before Linux 4.14), a fork is not told.
+ *
+ * Orderings
+ *   LIFE   the word changes once in a process, in life_begin, before the handle that it numbers is known
+ *          to anybody: who has the handle has the word.
+ */
+#include "life.h"
+
+#include <sys/mman.h>
+
+static _Atomic uint32_t unwiped; /* the word where there is no page for it */
+_Atomic(_Atomic uint32_t *) life_word;
+
+static _Atomic uint32_t *make_word(void)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    void *p = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (p == MAP_FAILED)
+        return &unwiped;
+    if (madvise(p, page, MADV_WIPEONFORK) == 0)
+        return p;
+    munmap(p, page);
+    return &unwiped;
+}
+
+/* Two threads may come first: the loser's page goes. */
+static _Atomic uint32_t *word_of_process(void)
+{
+    _Atomic uint32_t *word = atomic_load_explicit(&life_word, memory_order_relaxed), *made; /* constant */
+
+    if (word)
+        return word;
+    made = make_word();
+    if (atomic_compare_exchange_strong_explicit(&life_word, &word, made, memory_order_relaxed, /* constant */
+                                                memory_order_relaxed))
+        return made;
+    if (made != &unwiped)
+        munmap(made, (size_t)sysconf(_SC_PAGESIZE));
+    return word;
+}
+
+uint32_t life_begin(void)
+{
+    static _Atomic uint32_t given; /* a fork goes on counting where its parent was */
+    _Atomic uint32_t *word = word_of_process();
+    uint32_t was = atomic_load_explicit(word, memory_order_relaxed); /* LIFE */
+    uint32_t number;
+
+    if (was)
+        return was;
+    number = atomic_fetch_add_explicit(&given, 1, memory_order_relaxed) + 1; /* unique, no more */
+    if (atomic_compare_exchange_strong_explicit(word, &was, number, memory_order_relaxed, /* LIFE */
+                                                memory_order_relaxed))
+        return number;
+    return was;
+}

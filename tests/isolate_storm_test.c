@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * isolate_storm_test.c - a thousand native crashes of all kinds, by many jobs at once: each is an outcome of its own
+ * call, none reaches the parent, nothing is left.
+ */
+#include "isolators.h"
+
+#define CRASHES 1000
+#define JOBS 8
+
+struct kind {
+    const char *name;
+    iso_break_fn *fn;
+    int outcome, code; /* as in coir_failure */
+    int where;
+};
+
+/* One isolator for what takes its time on a busy machine, one with a time limit that only a wait outlasts. */
+enum { PATIENT, IMPATIENT, FILTERED, ISOLATORS };
+
+static const struct kind kinds[] = {
+    {"segv", iso_segv, COIR_PANICKED, SIGSEGV, PATIENT},
+    {"abort", iso_abort, COIR_PANICKED, SIGABRT, PATIENT},
+    {"stack smash", iso_smash, COIR_PANICKED, SIGSEGV, PATIENT},
+    {"stack overflow", iso_overflow, COIR_PANICKED, SIGSEGV, PATIENT},
+    {"wild write", iso_wild_write, COIR_PANICKED, SIGSEGV, PATIENT},
+    {"exit(3)", iso_exit, COIR_FAILED, 3, PATIENT},
+    {"out of memory", iso_memory, COIR_PANICKED, SIGSEGV, PATIENT},
+    {"endless loop (CPU)", iso_loop, COIR_PANICKED, SIGXCPU, PATIENT},
+    {"endless wait (time)", iso_wait, COIR_PANICKED, 0, IMPATIENT},
+    {"forbidden call", iso_forbidden, COIR_PANICKED, SIGSYS, FILTERED},
+};
+
+#define KINDS (sizeof kinds / sizeof *kinds)
+
+static struct {
+    coir_isolator *iso[ISOLATORS]; /* FILTERED may be NULL: not to be had */
+    int next;                      /* crash to make; atomic */
+    int seen[KINDS], wrong, alive;
+} storm;
+
+static int as_expected(const struct kind *k, int outcome, const coir_failure *f)
+{
+    if (SANITIZED || EMULATED) /* who reports by itself exits by itself; time is short for both */
+        return outcome == COIR_FAILED || outcome == COIR_PANICKED;
+    return outcome == k->outcome && f->kind == COIR_KIND_ISOLATED && f->code == k->code;
+}
+
+static void crash(size_t i)
+{
+    const struct kind *k = &kinds[i];
+    coir_isolator *iso = storm.iso[k->where];
+    coir_failure f = {0};
+    int outcome;
+
+    if (!iso || (EMULATED && k->fn == iso_memory))
+        return; /* no filter, no limit: nothing would end it */
+    outcome = iso_breaks(iso, k->fn, &f, COIR_NEVER);
+    run_count(&storm.seen[i]);
+    if (as_expected(k, outcome, &f))
+        return;
+    run_count(&storm.wrong);
+    fprintf(stderr, "    %s: %s, %s\n", k->name, coir_status_name(outcome), f.message);
+}
+
+static void crash_on_and_on(void *unused)
+{
+    int n;
+
+    (void)unused;
+    while ((n = run_count(&storm.next)) <= MANY(CRASHES)) {
+        crash((size_t)n % KINDS);
+        if (n % 16 == 0)
+            iso_works(storm.iso[PATIENT]);
+    }
+}
+
+static void bystander(void *unused)
+{
+    (void)unused;
+    while (coir_sleep_until(coir_now() + COIR_MS) == COIR_OK)
+        run_count(&storm.alive);
+}
+
+static void spawn_storm(void *unused)
+{
+    coir_counter crashes = COIR_COUNTER_INIT, other = COIR_COUNTER_INIT;
+
+    (void)unused;
+    CHECK_EQ(coir_spawn(&other, bystander, NULL), COIR_OK);
+    CHECK_EQ(coir_spawn_many(&crashes, crash_on_and_on, NULL, 0, JOBS), COIR_OK);
+    CHECK_EQ(coir_wait(&crashes), COIR_DONE);
+    CHECK_EQ(coir_counter_cancel(&other), COIR_OK);
+    CHECK_EQ(coir_wait(&other), COIR_DONE);
+}
+
+static void open_isolators(void)
+{
+    coir_isolator_options o = iso_options(4);
+
+    o.memory_bytes = EMULATED ? COIR_UNLIMITED : 4 << 20;
+    o.cpu_ns = SLOW ? 200 * COIR_MS : 15 * COIR_MS;
+    storm.iso[PATIENT] = iso_open(&o);
+    o.time_ns = 5 * COIR_MS;
+    storm.iso[IMPATIENT] = iso_open(&o);
+    o.time_ns = 0;
+    o.syscalls = COIR_SYSCALLS_COMPUTE;
+    CHECK_EQ(coir_isolator_open(&o, &storm.iso[FILTERED]), EMULATED ? COIR_ENOSYS : COIR_OK);
+}
+
+static int close_isolators(void)
+{
+    int broken = 0;
+
+    for (int i = 0; i < ISOLATORS; i++) {
+        coir_isolator_stats s = {0};
+
+        if (!storm.iso[i])
+            continue;
+        CHECK_EQ(coir_isolator_stats_read(storm.iso[i], &s), COIR_OK);
+        CHECK_EQ(s.replaced, s.broken);
+        broken += (int)s.broken;
+        CHECK_EQ(coir_isolator_close(storm.iso[i]), COIR_OK);
+    }
+    return broken;
+}
+
+static void a_thousand_crashes_reach_nobody(void)
+{
+    int all = 0;
+
+    open_isolators();
+    run_on(2, spawn_storm, NULL);
+    for (size_t i = 0; i < KINDS; i++) {
+        printf("%5d x %s\n", storm.seen[i], kinds[i].name);
+        all += storm.seen[i];
+    }
+    CHECK_EQ(storm.wrong, 0);
+    CHECK(storm.alive > 0);
+    CHECK_EQ(close_isolators(), all);
+    CHECK_EQ(waitpid(-1, NULL, WNOHANG), -1);
+}
+
+CHECK_MAIN(CASE(a_thousand_crashes_reach_nobody))
