@@ -4,6 +4,8 @@ import os
 import statistics
 import subprocess
 
+import rows
+
 LOADED = 1.3  # above this load average figures are no evidence
 
 # ------------------------------------------------------------------------------------- verdicts
@@ -33,17 +35,20 @@ def summary(row, found, reasons, others, proven):
         "best_peer": best, "ratio": coir / running[best] if coir and best else None,
         "floors": {name: medians.get(name, reasons.get(name)) for name in row.floors},
         "goals": [goal_text(goal, row.unit) for goal in row.goals],
-        "verdict": verdict(coir, limits, row.name in proven),
+        "verdict": verdict(coir, limits, row.name in proven,
+                           max((medians[name] for name in row.floors if name in rows.RAW and name in medians),
+                               default=0)),
         "error": reasons.get("coir"),
     }
 
 
-def verdict(value, limits, proven):
-    """met | missed | floor; None while it cannot be said."""
+def verdict(value, limits, proven, raw):
+    """met | missed | floor; None while it cannot be said. raw: what a raw floor has."""
     if value is None or not limits:
         return None
-    if any(limit is not None and value > limit for limit in limits):
-        return "floor" if proven else "missed"
+    missed = [limit for limit in limits if limit is not None and value > limit]
+    if missed:
+        return "floor" if proven or raw > min(missed) else "missed"
     return None if None in limits else "met"
 
 
@@ -175,7 +180,7 @@ def bars(results):
     return 120 + 20 * len(shown), f"""$rows << END
 {data}
 END
-set title 'Cost of coir relative to the best packaged peer, which is named (log scale; left is better)'
+set title 'coir / best packaged peer, log scale: left of 1 coir costs less'
 set logscale x
 set xrange [0.02:50]
 set yrange [-0.7:{len(shown) - 0.3}]

@@ -18,6 +18,7 @@ PEERS = {  # name -> driver, header that is there when the peer is installed (No
     "oneTBB": ("onetbb", "oneapi/tbb.h"),
     "Go": ("go", None),
 }
+RAW = {"raw atomics", "raw futex", "guard + touch", "bare thread", "raw epoll"}  # where these miss, all do
 SETJMP = "setjmp"  # a floor: it runs no cleanup and keeps no record
 
 

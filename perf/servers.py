@@ -87,7 +87,7 @@ def open_loop(server, seconds, place, connections):
                 "--connections", str(connections), "--seconds", f"{seconds:.2f}", "--warmup", "0.3",
                 "--json", file.name], place)
         used = server.cpu_ns() - before
-        found = json.load(open(file.name))
+        found = json.load(file)
     if found["error_replies"] or found["lost"]:
         raise Trouble(f"{found['error_replies']} error replies, {found['lost']} lost connections")
     sent = found["answered"] * (1 + 0.3 / seconds)  # with those of the warm-up

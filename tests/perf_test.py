@@ -61,7 +61,7 @@ class Tool(unittest.TestCase):
         row = found["switch/2"]
         self.assertEqual((status, list(found)), (0, ["switch/2"]), said)
         self.assertTrue(0.5 < row["coir"] < 10000, row)
-        self.assertTrue(0.5 < row["floors"]["call"] < 10000, row)
+        self.assertTrue(0.5 < row["floors"]["registers alone"] < 10000, row)
         self.assertEqual((row["unit"], row["goals"]), ("ns", ["<= 3.00 ns"]))
         self.assertIn(len(row["runs"]), (1, 2, 3))  # as the time allows
         self.assertEqual(row["verdict"], "met" if row["coir"] <= 3 else "missed")
@@ -188,6 +188,14 @@ class Verdicts(unittest.TestCase):
             self.assertEqual(judged(found, proven, goals=goals)["verdict"], verdict, (coir, go))
         self.assertEqual(judged({"coir": [2]}, others={"x": 4}, goals=[rows.Goal(0.4, "x")])["verdict"],
                          "missed")
+
+    def test_what_a_raw_floor_misses_is_at_its_floor(self):
+        floors = {"raw futex": ("coir-perf", "made"), "call": ("coir-perf", "call")}
+        for coir, raw, call, verdict in ((4, 3.5, 1, "floor"), (4, 2.9, 1, "missed"), (4, 2, 9, "missed"),
+                                         (2, 3.5, 1, "met")):
+            row = made_up(floors=floors, goals=[rows.Goal(3)])
+            r = report.summary(row, {"coir": [coir], "raw futex": [raw], "call": [call]}, {}, {}, ())
+            self.assertEqual(r["verdict"], verdict, (coir, raw, call))
 
     def test_quantities(self):
         for value, unit, text in ((1.234, "ns", "1.23 ns"), (9999, "ns", "9999 ns"), (42100, "ns", "42.1 us"),
