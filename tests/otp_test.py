@@ -121,6 +121,19 @@ def normal(schedule, verdict):
     return verdict
 
 
+def summary(sides, ours):
+    """A line for each strategy: what its schedules came to, and how many verdicts differ."""
+    print(f"{'strategy':14}{'schedules':>10}{'starts':>8}{'gave up':>9}{'went on':>9}{'compared':>10}{'different':>11}")
+    for strategy in ("one_for_one", "one_for_all", "rest_for_one", "dynamic"):
+        named = {n: s for n, s in sides[0][1].items() if s.startswith(strategy + " ")}
+        starts = sum(ours[n].count("+") for n in named)
+        gave_up = sum("gave-up" in ours[n] for n in named)
+        compared = [normal(s, otp) == normal(s, ours[n]) for _, schedules, verdicts in sides
+                    for (n, s), otp in zip(schedules.items(), verdicts) if n in named]
+        print(f"{strategy:14}{len(named):10}{starts:8}{gave_up:9}{len(named) - gave_up:9}{len(compared):10}"
+              f"{compared.count(False):11}")
+
+
 def main(words):
     if words not in ([], ["--table"]):
         print(__doc__)
@@ -141,6 +154,7 @@ def main(words):
             if not same or (words and clock == "set"):
                 print(f"{name}\n    schedule  {schedule}\n    OTP       {otp}\n    coir      {ours[name]}"
                       f"\n    {'same' if same else 'DIFFERENT'}, OTP's clock: {clock}")
+    summary(sides, ours)
     print(f"{passed} passed, {failed} failed")
     return failed != 0
 
