@@ -164,16 +164,23 @@ struct after {
     bool start;                /* what it waited for ended as DONE */
 };
 
-static void list_pending(struct after *a)
+/* False: there is as much as may be queued. */
+static bool list_pending(struct after *a)
 {
     struct coir_runtime *rt = a->rt;
+    bool room;
 
     lock_take(&rt->pending_lock);
-    a->next = rt->pending;
-    if (a->next)
-        a->next->prev = a;
-    rt->pending = a;
+    room = rt->pending_count < rt->options.jobs_max;
+    if (room) {
+        rt->pending_count++;
+        a->next = rt->pending;
+        if (a->next)
+            a->next->prev = a;
+        rt->pending = a;
+    }
     lock_drop(&rt->pending_lock);
+    return room;
 }
 
 /* Lock held. */
@@ -186,6 +193,7 @@ static void unlist_pending(struct after *a)
     if (a->next)
         a->next->prev = a->prev;
     a->next = a->prev = NULL;
+    a->rt->pending_count--;
 }
 
 static void queue_or_drop(struct after *a, enum coir_kind kind)
@@ -347,10 +355,15 @@ int coir_spawn_after(coir_counter *after, coir_counter *done, coir_fn *fn, void 
     }
     *a = (struct after){
         {.settled = on_settled_after}, c, {fn, arg, done, j->scope}, w->runtime, NULL, NULL, false};
+    if (!list_pending(a)) {
+        if (j->scope)
+            scope_revoke(j->scope, 1);
+        mem_free(&w->runtime->host, a);
+        return COIR_EAGAIN;
+    }
     owe(j, counter_of(done), 1, (uintptr_t)__builtin_frame_address(0));
     tally(&w->spawned, 1);
     hostcall_spawned(w->runtime, 1);
-    list_pending(a);
     if (!counter_enlist(c, &a->node))
         on_settled_after(&a->node, counter_look(c));
     else if (atomic_load_explicit(&w->runtime->canceling, memory_order_seq_cst) || /* ASK, fiber.c */

@@ -352,7 +352,8 @@ typedef struct coir_options {
     size_t stack_bytes; /* per fiber, without guard; 0: 64 KiB; 16 KiB to 64 MiB, rounded up to a page */
     size_t stacks_max;  /* fibers that can be parked at once; 0: 1,000,000; at most 16 M */
     size_t prefault;    /* stacks that are made, and their first page touched, at open; 0: none */
-    size_t jobs_max;    /* jobs that may be queued and not started; 0: 1,048,576 */
+    size_t jobs_max;    /* jobs that may be queued and not started, and as many that may wait for others
+                           (coir_spawn_after); 0: 1,048,576 */
     int64_t spin_ns;    /* an idle worker looks for work this long before it sleeps; 0: 50 us;
                            negative: sleeps at once; COIR_NEVER: never sleeps (poll mode) */
     unsigned share_fp;  /* 1: fibers share their thread's floating-point control words (MXCSR, x87
@@ -734,7 +735,7 @@ COIR_API int coir_spawn_many(coir_counter *counter, coir_fn *fn, void *first, si
  *   after      borrowed until the job has started or ended
  *   done       owed one unit until the job has ended; NULL: nobody waits
  *
- * Returns     as coir_spawn
+ * Returns     as coir_spawn; COIR_EAGAIN also when options.jobs_max jobs wait for others
  * Call from   a fiber
  * Suspends    no
  * Cost        allocates one small record

@@ -291,7 +291,47 @@ static void a_close_notices_what_a_plain_thread_ended(void)
     }
 }
 
-CHECK_MAIN(CASE(a_job_runs_after_what_it_was_spawned_after),
+/* ---------------------------------------------------------------------------------- how many */
+
+static void spawn_too_many(void *unused)
+{
+    coir_counter done = COIR_COUNTER_INIT, refused = COIR_COUNTER_INIT;
+
+    (void)unused;
+    for (int again = 0; again < 3; again++) {
+        shut_gate();
+        ran = 0;
+        for (int i = 0; i < 4; i++)
+            CHECK_EQ(coir_spawn_after(&gate, &done, tick, NULL), COIR_OK);
+        CHECK_EQ(coir_spawn_after(&gate, &refused, tick, NULL), COIR_EAGAIN);
+        CHECK_EQ(coir_wait(&refused), COIR_DONE); /* it owes nothing */
+        coir_counter_done(&gate, COIR_DONE);
+        CHECK_EQ(coir_wait(&done), COIR_DONE);
+        CHECK_EQ(ran, 4);
+    }
+}
+
+static void no_more_may_wait_than_may_be_queued(void)
+{
+    coir_options o = run_options(1);
+    coir_domain *d = NULL;
+    coir_counter c = COIR_COUNTER_INIT;
+    coir_domain_stats s;
+    coir_runtime *rt;
+
+    o.jobs_max = 4;
+    CHECK_EQ(coir_run(&o, spawn_too_many, NULL), COIR_DONE);
+    CHECK_EQ(coir_open(&o, &rt), COIR_OK);
+    CHECK_EQ(coir_domain_open(rt, NULL, NULL, &d), COIR_OK);
+    CHECK_EQ(coir_domain_submit(d, &c, spawn_too_many, NULL), COIR_OK);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+    CHECK_EQ(coir_domain_stats_read(d, &s), COIR_OK);
+    CHECK(s.admitted == 13 && s.refused == 3 && s.in_flight == 0);
+    CHECK_EQ(coir_domain_close(d, -1, NULL), COIR_OK);
+    run_close(rt);
+}
+
+CHECK_MAIN(CASE(no_more_may_wait_than_may_be_queued), CASE(a_job_runs_after_what_it_was_spawned_after),
            CASE(a_job_does_not_run_after_a_failure), CASE(a_job_after_nothing_runs_at_once),
            CASE(many_jobs_run_after_one_counter),
            CASE(a_failure_runs_down_a_long_chain_on_a_small_stack),

@@ -198,6 +198,37 @@ static void call_one(void *arg)
     CHECK(status != COIR_DONE || result == 101 + e->panics);
 }
 
+static void call_in_vain(void *arg)
+{
+    struct effect *e = arg;
+    int64_t result = 0;
+
+    CHECK_EQ(coir_once_table_call(e->table, e->key, cause, e, &result), COIR_ECANCELED);
+    CHECK_EQ(result, 0);
+}
+
+static void who_waits_for_anothers_call_can_be_canceled(void)
+{
+    coir_runtime *rt = run_open(2);
+    struct effect e = {.table = table_open(rt, 1), .key = 3, .hold = 1};
+    coir_counter c = COIR_COUNTER_INIT, canceled = COIR_COUNTER_INIT;
+    coir_stats s;
+
+    CHECK_EQ(coir_submit(rt, &c, call_one, &e), COIR_OK);
+    run_until(&e.started);
+    CHECK_EQ(coir_submit(rt, &canceled, call_in_vain, &e), COIR_OK);
+    do
+        CHECK_EQ(coir_stats_read(rt, &s), COIR_OK);
+    while (s.parked < 1); /* it waits */
+    CHECK_EQ(coir_counter_cancel(&canceled), COIR_OK);
+    CHECK_EQ(coir_wait(&canceled), COIR_DONE);
+    run_set(&e.go);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+    CHECK_EQ(e.calls, 1);
+    CHECK_EQ(coir_once_table_close(e.table), COIR_OK);
+    run_close(rt);
+}
+
 static void who_comes_meanwhile_waits(void)
 {
     for (int panics = 0; panics <= 1; panics++) {
@@ -276,5 +307,5 @@ static void many_keys_at_once_stay_in_order(void)
 CHECK_MAIN(CASE(the_fallback_is_called_unless_the_part_is_done), CASE(a_canceled_request_needs_no_fallback),
            CASE(without_containment_or_fiber_it_refuses), CASE(no_room_for_the_part_is_a_reason),
            CASE(the_second_call_gets_the_first_ones_result), CASE(the_last_keys_are_remembered),
-           CASE(who_comes_meanwhile_waits), CASE(a_call_of_itself_is_told),
-           CASE(many_keys_at_once_stay_in_order))
+           CASE(who_comes_meanwhile_waits), CASE(who_waits_for_anothers_call_can_be_canceled),
+           CASE(a_call_of_itself_is_told), CASE(many_keys_at_once_stay_in_order))

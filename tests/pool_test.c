@@ -224,6 +224,30 @@ static void a_full_pool_lets_wait_in_order_until_the_deadline(void)
     run_close(rt);
 }
 
+static void who_waits_for_a_place_can_be_canceled(void)
+{
+    struct job_message held = {.m = {0}};
+    struct submitting s = {.deadline = COIR_NEVER};
+    coir_pool_options o = pool_options("cancel");
+    coir_counter c = COIR_COUNTER_INIT;
+    coir_runtime *rt = run_open(2);
+    coir_pool *p;
+
+    o.queue_max = 1;
+    o.full = COIR_FULL_WAIT;
+    s.pool = p = pool_open(rt, &o);
+    pool_hold_one(p, &held);
+    CHECK_EQ(coir_submit(rt, &c, submit_one, &s), COIR_OK);
+    run_until(&s.started);
+    CHECK_EQ(coir_counter_cancel(&c), COIR_OK);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+    CHECK(s.status == COIR_ECANCELED && s.job.m.end == COIR_MESSAGE_NEW);
+    run_set(&held.go);
+    CHECK_EQ(pool_close(p).submitted, 1);
+    CHECK_EQ(s.job.handled, 0);
+    run_close(rt);
+}
+
 static void a_bounded_wait_ends_with_eagain(void)
 {
     struct job_message held = {.m = {0}}, late = {.m = {0}};
@@ -424,7 +448,7 @@ CHECK_MAIN(CASE(each_message_is_handled_once),
            CASE(retries_wait_for_half_their_backoff_at_least),
            CASE(the_backoff_doubles_is_capped_and_jitters), CASE(a_message_too_late_expires),
            CASE(a_full_pool_refuses), CASE(a_full_pool_lets_wait_in_order_until_the_deadline),
-           CASE(a_bounded_wait_ends_with_eagain), CASE(a_full_pool_makes_the_caller_work),
+           CASE(who_waits_for_a_place_can_be_canceled), CASE(a_bounded_wait_ends_with_eagain), CASE(a_full_pool_makes_the_caller_work),
            CASE(an_open_breaker_stops_calls_until_one_probe_succeeds),
            CASE(messages_expire_while_the_breaker_is_open),
            CASE(the_same_poison_is_quarantined_and_others_are_not),
