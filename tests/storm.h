@@ -18,7 +18,7 @@ extern "C" {
 
 /* Enumerators, name, outcome, how often it is drawn (all together 1024). */
 #define STORM_KINDS(X)                                                                             \
-    X(plain, "panic", COIR_PANICKED, 220)                                                          \
+    X(plain, "panic", COIR_PANICKED, 205)                                                          \
     X(frames, "with cleanups", COIR_PANICKED, 120)                                                 \
     X(handlers, "with handlers", COIR_PANICKED, 60)                                                \
     X(handler, "in a handler", COIR_PANICKED, 40)                                                  \
@@ -31,6 +31,7 @@ extern "C" {
     X(locks, "holding a mutex", COIR_PANICKED, 40)                                                 \
     X(writes, "holding to write", COIR_PANICKED, 30)                                               \
     X(reads, "holding to read", COIR_PANICKED, 20)                                                 \
+    X(ties, "over link and monitor", COIR_PANICKED, 15)                                            \
     X(peer, "waited for, lock", COIR_PANICKED, 20)                                                 \
     X(sender, "waited for, channel", COIR_PANICKED, 20)                                            \
     X(selects, "after a select", COIR_PANICKED, 10)                                                \
@@ -168,6 +169,10 @@ void storm_check(coir_runtime *rt, coir_domain *top, const struct storm_rest *fi
 void storm_check_closed(void);
 
 void storm_print(const struct storm_rest *first, const struct storm_rest *last, int64_t ns, uint64_t seed);
+
+/* Counters that jobs tie links and monitors to: from now on; all that was tied is gone. */
+void storm_tie(void);
+void storm_untie(void);
 
 /* Registers the code that may be contained. */
 void storm_register(void);

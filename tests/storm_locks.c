@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * storm_locks.c - jobs of the storm that break while they hold something, or while others wait for them:
- * locks, permits, channels, obligations.
+ * locks, links, permits, channels, obligations.
  */
 #include "storm.h"
 
@@ -66,6 +66,40 @@ void storm_reads(void *job)
         coir_yield();
     storm_raises(j);
     coir_panic("holding to read");
+}
+
+/* --------------------------------------------------------------------------------- links, monitors */
+
+/* Owed by hand as long as the storm lasts. */
+static coir_counter watched = COIR_COUNTER_INIT, other = COIR_COUNTER_INIT, told = COIR_COUNTER_INIT;
+
+void storm_tie(void)
+{
+    coir_counter_add(&watched, 1);
+    coir_counter_add(&other, 1);
+}
+
+void storm_untie(void)
+{
+    coir_counter_done(&watched, COIR_PANICKED); /* it would cancel, and tell, whatever is tied to it still */
+    coir_counter_done(&other, COIR_DONE);
+    CHECK_EQ(coir_wait(&watched), COIR_PANICKED);
+    CHECK_EQ(coir_wait(&other), COIR_DONE);
+    CHECK_EQ(coir_wait(&told), COIR_DONE);
+}
+
+void storm_ties(void *job)
+{
+    struct storm_job *j = storm_begin(job);
+    coir_monitor monitor;
+    coir_link link;
+
+    CHECK_EQ(coir_link_counters(&link, &watched, &other), COIR_OK);
+    CHECK_EQ(coir_monitor_counter(&monitor, &watched, &told), COIR_OK);
+    if (j->seed % 4 == 0)
+        coir_yield();
+    storm_raises(j);
+    coir_panic("over a link and a monitor");
 }
 
 static void locks_of_its_parent(void *lock)

@@ -316,6 +316,7 @@ static void nothing_is_left_after_a_million_panics(void)
     coir_runtime *rt;
 
     storm_register();
+    storm_tie();
     if (!CHECK_EQ(coir_open(&o, &rt), COIR_OK) ||
         !CHECK_EQ(coir_domain_open(rt, NULL, NULL, &top), COIR_OK))
         return;
@@ -330,6 +331,7 @@ static void nothing_is_left_after_a_million_panics(void)
     storm_print(&first, &last, coir_now() - began, seed);
     run_close(rt);
     storm_check_closed();
+    storm_untie();
 }
 
 /* Takes the value of an option out of the arguments; what was given, or otherwise. */
