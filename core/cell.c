@@ -119,14 +119,14 @@ int coir_cell_init(coir_cell *cell, coir_cell_version *first,
     c->destroy = destroy;
     status = first ? adopt(c, first) : COIR_OK;
     if (status == COIR_OK)
-        atomic_store_explicit(&c->word, word_of(first), memory_order_release); /* VERSION */
+        atomic_store_explicit(&c->word, word_of(first), memory_order_relaxed); /* not shared yet */
     return status;
 }
 
 void coir_cell_fini(coir_cell *cell)
 {
     if (cell)
-        retire(atomic_exchange_explicit(&cell_of(cell)->word, 0, memory_order_acq_rel)); /* VERSION */
+        retire(atomic_exchange_explicit(&cell_of(cell)->word, 0, memory_order_relaxed)); /* nobody's else now */
 }
 
 coir_cell_version *coir_cell_read(coir_cell *cell)

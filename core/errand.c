@@ -13,9 +13,10 @@
  *   BEGIN  the fiber stores the first generation (release) -> the doer loads it (acquire). Only the
  *          kernel lies between some begins and ends, and the memory model does not know it.
  *   OVER   the doer exchanges waiter for ERRAND_OVER (release), its last access, and learns which
- *          park to wake -> the fiber loads it (acquire), or its CAS to the next generation fails
- *          (acquire). All are operations on one word, so one comes first: either the doer wakes the
- *          park that waits now, or the fiber sees that it need not park.
+ *          park to wake -> the fiber loads it (acquire), after its CAS to the next generation has failed,
+ *          too. The CAS (release) -> the exchange (acquire): the park that is woken has begun. All are
+ *          operations on one word, so one comes first: either the doer wakes the park that waits now,
+ *          or the fiber sees that it need not park.
  */
 #include "errand.h"
 
@@ -54,8 +55,8 @@ static void wait_out(struct fiber *self, struct errand *e, uint64_t generation, 
             continue;
         }
         if (!atomic_compare_exchange_strong_explicit(&e->waiter, &before, generation,
-                                                     memory_order_acq_rel,
-                                                     memory_order_acquire)) /* OVER */
+                                                     memory_order_release,
+                                                     memory_order_relaxed)) /* OVER: looked at again */
             fiber_wake(self, generation, WAKE_EVENT);
         job_park(self);
     }

@@ -112,8 +112,8 @@ int coir_once_call_until(coir_once *once, coir_fn *fn, void *arg, int64_t deadli
     who = job_holder().who;
     if (word == 0 && atomic_compare_exchange_strong_explicit(&o->state, &word,
                                                              (uint64_t)(uintptr_t)who,
-                                                             memory_order_acquire,
-                                                             memory_order_acquire)) /* WORD */
+                                                             memory_order_relaxed,
+                                                             memory_order_relaxed)) /* nothing came before; LOCK */
         return call(o, fn, arg);
     caller = (const void *)(uintptr_t)(word & ~FLAGS);
     if (caller && (caller == who || job_waits_below(caller)))

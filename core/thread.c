@@ -6,8 +6,7 @@
  * knows which counters these owe, and looks in the list for who waits for them. To wait costs a
  * system call anyway, so the list is no burden; the good path of no other thread touches it.
  *
- * WORD  who ends the wait adds to the word (release) -> the thread reads it (acquire): the nodes, and
- *       canceled.
+ * The word only ends the sleep: a node's counter orders what it tells, and the list's lock `canceled`.
  */
 #include "thread.h"
 
@@ -54,7 +53,7 @@ static void delist(struct thread *t)
 
 static void let_go(struct thread *t)
 {
-    atomic_fetch_add_explicit(&t->word, 1, memory_order_release); /* WORD */
+    atomic_fetch_add_explicit(&t->word, 1, memory_order_relaxed); /* orders nothing */
     futex_wake(&t->word, 1);
 }
 
@@ -101,7 +100,7 @@ static int wait_once(struct thread *t, int64_t deadline, size_t *which)
     size_t seats = sit_down(t, seat);
 
     enlist(t);
-    while (!atomic_load_explicit(&t->word, memory_order_acquire)) { /* WORD */
+    while (!atomic_load_explicit(&t->word, memory_order_relaxed)) { /* orders nothing */
         if (deadline != COIR_NEVER && coir_now() >= deadline)
             break;
         futex_wait(&t->word, 0, deadline);

@@ -206,7 +206,7 @@ static int fiber_sleep(struct sleeper *s, int64_t deadline)
 static int thread_sleep(struct sleeper *s, int64_t deadline)
 {
     for (;;) {
-        uint32_t seen = atomic_load_explicit(&s->state, memory_order_acquire); /* TAKEN */
+        uint32_t seen = atomic_load_explicit(&s->state, memory_order_relaxed); /* looked at again: TAKEN */
 
         if (seen == SLEEPER_RELEASED)
             return COIR_OK;
