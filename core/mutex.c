@@ -33,8 +33,6 @@
 #define WOKEN UINT64_C(8)
 #define FLAGS UINT64_C(15)
 
-#define SPIN_TURNS 24 /* looks before a waiter sleeps: about what the sleep and its wake-up cost */
-
 /* A waiter's item, when the mutex was handed over to it or is to be. */
 static char handed, to_be_handed;
 

@@ -27,8 +27,6 @@
 #define FLAGS UINT64_C(15)
 #define ONE_READER UINT64_C(16)
 
-#define SPIN_TURNS 24
-
 struct rwlock {
     struct held held;    /* the writer's */
     _Atomic uint64_t state;

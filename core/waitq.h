@@ -37,6 +37,12 @@ static inline void word_unlock(_Atomic uint64_t *word, uint64_t s)
     atomic_store_explicit(word, s & ~WORD_LOCK, memory_order_release); /* WORD */
 }
 
+/* Looks at a lock before its waiter sleeps: about what the sleep and its wake-up cost. One is enough
+ * where every order of steps is tried (tests/explore). */
+#ifndef SPIN_TURNS
+#define SPIN_TURNS 24
+#endif
+
 /* ------------------------------------------------------------------------------ who waits */
 
 struct waiter {

@@ -18,6 +18,7 @@
 #define FALLS 3            /* points at which priorities change */
 #define SPURIOUS_ODDS 16   /* one in so many */
 #define UNBOUNDED 1000
+#define SURPRISES_MORE 1   /* than preemptions */
 
 static struct {
     uint16_t answer, of;
@@ -87,7 +88,8 @@ void choice_random_execution(void)
 
 void choice_start(void)
 {
-    machine.budget = bound;
+    machine.preemptions = bound;
+    machine.surprises = bound + SURPRISES_MORE;
 }
 
 /* --------------------------------------------------------------------------------------- deciding */
@@ -111,22 +113,28 @@ static unsigned decide(unsigned n, unsigned preferred)
 /* The newest store half of the time. */
 unsigned choice_of(unsigned n)
 {
-    uint64_t r;
+    unsigned answer, preferred = 0;
 
-    if (search != SEARCH_RANDOM || at < given)
-        return decide(n, 0);
-    r = next_random() >> 20;
-    return decide(n, r & 1 ? 0 : (unsigned)(r >> 1) % n);
+    if (!machine.surprises)
+        return 0;
+    if (search == SEARCH_RANDOM) {
+        uint64_t r = next_random() >> 20;
+
+        preferred = r & 1 ? 0 : (unsigned)(r >> 1) % n;
+    }
+    answer = decide(n, preferred);
+    machine.surprises -= answer > 0;
+    return answer;
 }
 
 bool choice_spurious(void)
 {
     unsigned answer;
 
-    if (!machine.running || !machine.budget)
+    if (!machine.running || !machine.surprises)
         return false;
     answer = decide(2, search == SEARCH_RANDOM && next_random() % SPURIOUS_ODDS == 0);
-    machine.budget -= answer;
+    machine.surprises -= answer;
     return answer;
 }
 
@@ -183,16 +191,31 @@ static unsigned preferred_thread(unsigned ready, int current, unsigned n)
     return answer_of(ready, current, best(ready));
 }
 
+/* Threads that only a deadline lets go on. */
+static unsigned asleep(unsigned ready)
+{
+    unsigned found = 0;
+
+    for (int i = 1; i < THREADS; i++)
+        if (machine.thread[i].state == THREAD_SLEEPS)
+            found |= 1u << i;
+    return ready & found;
+}
+
 unsigned choice_thread(unsigned ready, int current)
 {
-    unsigned n = (unsigned)__builtin_popcount(ready), answer;
+    unsigned sleepers = current < 0 ? asleep(ready) : 0, n, answer, thread;
 
-    if (n == 1 || (current >= 0 && !machine.budget))
+    if (!machine.surprises && sleepers != ready)
+        ready &= ~sleepers;
+    n = (unsigned)__builtin_popcount(ready);
+    if (n == 1 || (current >= 0 && !(machine.preemptions && machine.surprises)))
         return current >= 0 ? (unsigned)current : (unsigned)__builtin_ctz(ready);
     answer = decide(n, at < given ? 0 : preferred_thread(ready, current, n));
-    if (current >= 0 && answer)
-        machine.budget--;
-    return thread_of(ready, current, answer);
+    thread = thread_of(ready, current, answer);
+    machine.preemptions -= current >= 0 && answer;
+    machine.surprises -= current >= 0 ? answer > 0 : sleepers != ready && (sleepers >> thread & 1);
+    return thread;
 }
 
 /* ------------------------------------------------------------------------------------ the list as text */

@@ -39,9 +39,16 @@ struct scenario {
 #define MUST(condition) ((condition) ? (void)0 : explore_broken(__FILE__, __LINE__, #condition))
 void explore_broken(const char *file, int line, const char *text) __attribute__((noreturn));
 
+/* Which thread runs: 1 to 3, or 0 in setup and check. */
+int explore_thread(void);
+
 /* The memory has gone: who touches it from now on, or has touched it and nothing orders that
  * before this call, is found out. */
 void explore_free(const volatile void *memory, size_t bytes);
+
+/* The frames that the caller's calls have had are gone, as explore_free has it; done for each thread at
+ * its end. */
+void explore_leave_frames(void);
 
 int explore_main(const struct scenario *scenarios, int count, int argc, char **argv);
 

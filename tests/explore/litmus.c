@@ -105,6 +105,20 @@ THREAD(weak, int zero = 0; MUST(atomic_compare_exchange_weak_explicit(
 THREAD(strong, int zero = 0; MUST(atomic_compare_exchange_strong_explicit(
                    &x, &zero, 1, memory_order_relaxed, memory_order_relaxed)))
 
+/* Plain code that writes where another has an atomic object, or before it has one: ordered or a race. */
+#define PLAIN(place) (*(int *)(void *)&place)
+THREAD(over1, PLAIN(x) = 1; STORE(y, 1, release))
+THREAD(over1_relaxed, PLAIN(x) = 1; STORE(y, 1, relaxed))
+THREAD(over2, if (LOAD(y, acquire)) MUST(LOAD(x, relaxed) == 1))
+THREAD(use1, STORE(x, 1, relaxed); STORE(y, 1, release))
+THREAD(use1_later, STORE(y, 1, release); STORE(x, 1, relaxed))
+THREAD(use2, if (LOAD(y, acquire)) PLAIN(x) = 2)
+
+/* Each has its own. */
+static __thread int local;
+THREAD(local1, local++; STORE(x, 1, relaxed); MUST(local == 1))
+THREAD(local2, local++; LOAD(x, relaxed); MUST(local == 1))
+
 EXPLORE_MAIN(
     {.name = "SB", setup, {sb1, sb2}, check_sb, ALLOWED},
     {.name = "SB.release_acquire", setup, {sb1_sync, sb2_sync}, check_sb, ALLOWED},
@@ -122,6 +136,11 @@ EXPLORE_MAIN(
     {.name = "MP.a_later_rmw", setup, {mp1_release, mp2_acquire, mp3_rmw}, check_mp_rmw},
     {.name = "MP.race", setup, {race1, race2}, NULL, ALLOWED},
     {.name = "MP.no_race", setup, {race1_release, race2}},
+    {.name = "MP.atomic_race", setup, {over1_relaxed, over2}, NULL, ALLOWED},
+    {.name = "MP.atomic_set_up", setup, {over1, over2}},
+    {.name = "MP.reuse_race", setup, {use1_later, use2}, NULL, ALLOWED},
+    {.name = "MP.reuse", setup, {use1, use2}},
+    {.name = "LOCAL", setup, {local1, local2}},
     {.name = "WRC", setup, {wrc1, wrc2_relaxed, wrc3}, check_wrc, ALLOWED},
     {.name = "WRC.release", setup, {wrc1, wrc2, wrc3}, check_wrc},
     {.name = "LB", setup, {lb1, lb2}, check_lb},

@@ -20,7 +20,7 @@
 enum { RELAXED, ACQUIRE, RELEASE, ACQ_REL, SEQ_CST }; /* as memory_order in the layer */
 
 #define THREADS (1 + EXPLORE_THREADS) /* 0 prepares and checks */
-#define STAMPS 64                     /* of a view: a clock per thread, the rest for places */
+#define STAMPS 128                    /* of a view: a clock per thread, the rest for places */
 #define MESSAGES 128                  /* stores to one place */
 #define STEPS_MAX 4000                /* of one execution; more is an endless loop */
 #define CHOICES_MAX 8192
@@ -78,7 +78,8 @@ struct machine {
     bool tracing;
     unsigned ready;        /* threads that can take a step, as bits; timed sleepers can */
     unsigned steps;
-    unsigned budget;       /* preemptions, spurious failures and returns that are left */
+    unsigned preemptions;  /* that are left */
+    unsigned surprises;    /* preemptions, old stores, failures for no reason, early deadlines that are left */
     int64_t now;           /* coir_now() */
     int places;
     int messages;
@@ -98,15 +99,27 @@ static inline void view_join(struct view *to, const struct view *from)
 }
 
 /* memory.c */
-void memory_reset(void);
-struct place *place_of(uintptr_t address, unsigned bytes);
 uint64_t memory_newest(struct thread *t, uintptr_t address, unsigned bytes);
 void memory_fence_full(struct thread *t);
-void memory_free(uintptr_t from, size_t bytes);
+
+/* place.c */
+void place_reset(void);
+struct place *place_of(uintptr_t address, unsigned bytes);
+bool place_is_known(uintptr_t address);
+struct message *place_message(void);   /* a new one */
+void place_free(uintptr_t from, size_t bytes);
+void place_overwritten(uintptr_t from, size_t bytes); /* by plain code */
 
 /* race.c */
 void race_access(uintptr_t address, size_t bytes, bool write, const void *pc);
 void race_free(uintptr_t from, size_t bytes);
+void race_atomic(uintptr_t address, unsigned bytes, const struct site *site);
+
+/* local.c: the variables that each thread has for itself. */
+void local_begin(void);
+void local_reset(void);                /* the current thread is 0 */
+void local_exchange(int from, int to); /* the current thread changes */
+bool local_has(uintptr_t address);
 
 /* schedule.c: runs one execution; false: machine.failure says what happened. */
 bool schedule_run(const struct scenario *s);
@@ -135,7 +148,7 @@ void system_reset(void);
 void trace(const struct site *site, int order, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 void trace_event(const char *format, ...) __attribute__((format(printf, 1, 2)));
-const char *source_of(const void *pc); /* FILE:LINE of instrumented code */
+const char *source_of(uintptr_t pc);   /* FILE:LINE of instrumented code */
 
 #define TRACE(...) (__builtin_expect(machine.tracing, 0) ? trace(__VA_ARGS__) : (void)0)
 #define TRACE_EVENT(...) (__builtin_expect(machine.tracing, 0) ? trace_event(__VA_ARGS__) : (void)0)

@@ -231,6 +231,7 @@ int explore_main(const struct scenario *scenarios, int count, int argc, char **a
         return usage(argv[0]);
     setvbuf(stdout, NULL, _IOLBF, 0);
     catch_crashes();
+    local_begin();
     if (option.climb)
         return !climb(scenarios, count);
     for (int i = 0; i < count; i++) {

@@ -19,33 +19,7 @@
 
 #include <string.h>
 
-#define TABLE 256 /* a power of two, more than twice STAMPS */
-#define POOL 2048 /* messages of one execution */
-#define GAP 128   /* between neighbours in modification order: room for 7 stores in between */
-#define FREED_MAX 8
-
-static struct {
-    uintptr_t address;
-    uint32_t execution;
-    struct place *place;
-} table[TABLE];
-
-static struct place place[STAMPS];
-static struct message pool[POOL];
-static struct {
-    uintptr_t from, to;
-} freed[FREED_MAX];
-static int freed_count;
-
-void memory_reset(void)
-{
-    machine.places = THREADS;
-    machine.messages = 0;
-    freed_count = 0;
-    memset(&machine.sc, 0, sizeof machine.sc);
-}
-
-/* -------------------------------------------------------------------------------------- places */
+#define GAP 128 /* between neighbours in modification order: room for 7 stores in between */
 
 static bool acquires(int order)
 {
@@ -55,60 +29,6 @@ static bool acquires(int order)
 static bool releases(int order)
 {
     return order >= RELEASE;
-}
-
-static struct message *new_message(void)
-{
-    if (machine.messages == POOL)
-        schedule_fail("an execution has more than %d stores", POOL);
-    return &pool[machine.messages++];
-}
-
-/* The value that the memory held when the object was first used. */
-static void read_initial(struct place *p)
-{
-    struct message *m = new_message();
-
-    m->value = 0;
-    memcpy(&m->value, (const void *)p->address, p->bytes);
-    m->at = 0;
-    m->carries = m->rmw = false;
-    m->by = 0;
-    p->message[0] = m;
-    p->count = 1;
-}
-
-static struct place *new_place(uintptr_t address, unsigned bytes)
-{
-    struct place *p = &place[machine.places];
-
-    if (machine.places == STAMPS)
-        schedule_fail("a scenario has more than %d atomic objects", STAMPS - THREADS);
-    p->address = address;
-    p->bytes = (uint8_t)bytes;
-    p->id = (uint8_t)machine.places++;
-    p->spinners = 0;
-    p->freed = false;
-    memset(p->used, 0, sizeof p->used);
-    for (int i = 0; i < freed_count; i++)
-        p->freed |= freed[i].from <= address && address < freed[i].to;
-    read_initial(p);
-    return p;
-}
-
-struct place *place_of(uintptr_t address, unsigned bytes)
-{
-    size_t i = (address * UINT64_C(0x9e3779b97f4a7c15)) >> 56;
-
-    for (;; i = (i + 1) % TABLE) {
-        if (table[i].execution != machine.execution) {
-            table[i].execution = machine.execution;
-            table[i].address = address;
-            return table[i].place = new_place(address, bytes);
-        }
-        if (table[i].address == address)
-            return table[i].place;
-    }
 }
 
 /* The place of an operation that is about to happen. */
@@ -122,6 +42,7 @@ static struct place *use(struct thread *t, const volatile void *address, unsigne
     if (__builtin_expect(p->freed, 0))
         schedule_fail("%s:%d: %s of %s, which is freed", site->file, site->line, site->operation,
                       site->place);
+    race_atomic((uintptr_t)address, bytes, site);
     p->used[t->index] = t->now.at[t->index];
     t->last = p;
     return p;
@@ -207,7 +128,7 @@ static stamp stamp_after(const struct place *p, int i)
 static void append(struct thread *t, struct place *p, int i, uint64_t value, int order,
                    const struct message *read)
 {
-    struct message *m = new_message();
+    struct message *m = place_message();
 
     m->value = value;
     m->at = stamp_after(p, i);
@@ -256,20 +177,29 @@ static int pick_visible(struct thread *t, const struct place *p, int low)
     return n == 1 ? low : p->count - 1 - (int)choice_of((unsigned)n);
 }
 
-/* The look of base.h's lock before its exchange: an old value only makes it spin once more, or fail the
- * exchange, as if it had looked at another time. So it returns the newest, and much is saved. */
-static bool is_lock_hint(const struct site *site, int order)
+/* What no thread can have written is what it was. */
+static uint64_t read_as_it_is(const volatile void *address, unsigned bytes)
 {
-    return order == RELAXED && !strcmp(site->place, "&l->taken");
+    uint64_t value = 0;
+
+    memcpy(&value, (const void *)(uintptr_t)address, bytes);
+    return value;
 }
 
+/* An old value of a lock's hint only makes it spin once more, or fail the exchange, as if it had looked at
+ * another time. So it is the newest, and much is saved. */
 uint64_t explore_load(const volatile void *address, unsigned bytes, int order,
                       const struct site *site)
 {
     struct thread *t = machine.self;
-    struct place *p = use(t, address, bytes, site);
-    int low = is_lock_hint(site, order) ? p->count - 1 : oldest(p, floor_of(t, p, order));
-    struct message *m = p->message[pick_visible(t, p, low)];
+    struct place *p;
+    struct message *m;
+
+    if (site->figure || (!machine.running && !place_is_known((uintptr_t)address)))
+        return read_as_it_is(address, bytes);
+    p = use(t, address, bytes, site);
+    m = p->message[pick_visible(t, p, site->hint && order == RELAXED ? p->count - 1
+                                                                     : oldest(p, floor_of(t, p, order)))];
 
     observe(t, p, m, order);
     TRACE(site, order, "-> %#llx%s", (unsigned long long)m->value, age(p, m));
@@ -298,9 +228,15 @@ void explore_store(const volatile void *address, unsigned bytes, uint64_t value,
                    const struct site *site)
 {
     struct thread *t = machine.self;
-    struct place *p = use(t, address, bytes, site);
-    int i = pick_open(p, oldest(p, floor_of(t, p, order)));
+    struct place *p;
+    int i;
 
+    if (site->figure) { /* no part of any protocol: written where it lies, and no step */
+        memcpy((void *)(uintptr_t)address, &value, bytes);
+        return;
+    }
+    p = use(t, address, bytes, site);
+    i = pick_open(p, oldest(p, floor_of(t, p, order)));
     TRACE(site, order, "= %#llx%s", (unsigned long long)value,
           i == p->count - 1 ? "" : " (below newer ones)");
     append(t, p, i, value, order, NULL);
@@ -418,30 +354,4 @@ void explore_fence(int order, const struct site *site)
             fence_release(t);
     }
     TRACE(site, order, "%s", "");
-}
-
-/* --------------------------------------------------------------------------------- life of memory */
-
-/* Every access by others must come before this, in the order that happens-before gives. */
-static void check_last_use(const struct place *p)
-{
-    const struct thread *t = machine.self;
-
-    for (int i = 0; i < THREADS; i++)
-        if (i != t->index && p->used[i] > t->now.at[i])
-            schedule_fail("memory is freed, and nothing orders thread %d's last atomic access "
-                          "before that", i);
-}
-
-void memory_free(uintptr_t from, size_t bytes)
-{
-    if (freed_count == FREED_MAX)
-        schedule_fail("a scenario frees more than %d times", FREED_MAX);
-    freed[freed_count].from = from;
-    freed[freed_count++].to = from + bytes;
-    for (int i = THREADS; i < machine.places; i++)
-        if (place[i].address >= from && place[i].address < from + bytes) {
-            check_last_use(&place[i]);
-            place[i].freed = true;
-        }
 }

@@ -6,7 +6,7 @@ usage: tests/explore/mutate.py [--few] [--only TEXT] [--keep]
 
 Each memory order is weakened by one step and to relaxed, each fence is removed, and the faults of
 mutants.py are planted, one at a time, in a copy of the file. A mutant is killed if a scenario of that
-file fails. One that survives must stand in mutants.STAYS with its reason. --few: a third of
+file fails. One that survives must stand in STAYS there with its reason. --few: a sixth of
 those that are killed, for every run of the tests. --only: those whose name contains TEXT. Prints a table and, last,
 `N passed, N failed`.
 """
@@ -18,20 +18,30 @@ import shutil
 import subprocess
 import sys
 
-from mutants import PLANTED, STAYS
+import mutants as queues
+import mutants_blocking as blocking
 
+PLANTED = queues.PLANTED + blocking.PLANTED
+STAYS = queues.STAYS | blocking.STAYS
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 WORK = ROOT / "build/explore/mutants"
 SECONDS = 300  # for one mutant; longer counts as an execution that does not end
-FEW = 3
+FEW = 6
 
-# Which explorers look at a file, and the files of core/ that each of them is linked with.
-LOOKS = {"deque": ["deque"], "ring": ["ring"], "inject": ["inject"], "park": ["park"],
-         "counter": ["counter", "fiber"], "fiber": ["fiber"], "timer": ["timer"],
-         "base": ["timer", "inject"]}
-LINKED = {"deque": ["deque"], "ring": ["ring"], "inject": ["inject"],
-          "park": ["park", "deque", "inject"], "counter": ["counter"],
-          "fiber": ["fiber", "inject", "counter"], "timer": ["timer"]}
+# Which explorers look at the files of this name, in this order.
+LOOKS = {"deque": ["deque"], "ring": ["ring"], "inject": ["inject"], "park": ["park", "wait"],
+         "counter": ["counter", "fiber"], "fiber": ["fiber", "wait"], "timer": ["timer"],
+         "base": ["timer", "inject"], "worker": ["wait", "semaphore"], "find": ["wait"],
+         "wait": ["wait", "errand"], "errand": ["errand"], "thread": ["wait"],
+         "waitq": ["semaphore", "mutex", "channel", "event"], "mutex": ["mutex", "cond"],
+         "rwlock": ["rwlock"], "semaphore": ["semaphore"], "event": ["event"], "once": ["once"],
+         "cond": ["cond"], "channel": ["channel"], "select": ["channel"], "mailbox": ["mailbox"],
+         "cell": ["cell"], "quarantine_file": ["quarantine"], "quarantine": ["quarantine"]}
+
+# Schedules of one search, by program; less where each takes longer.
+LIMIT = {"deque": 300000, "ring": 300000, "inject": 300000, "park": 300000, "counter": 300000,
+         "fiber": 300000, "timer": 300000, "cell": 300000}
+LIMIT_ELSE = 40000
 
 WEAKER = {
     "load": {"seq_cst": ["acquire", "relaxed"], "acquire": ["relaxed"]},
@@ -144,16 +154,27 @@ def all_mutants():
 
 # ------------------------------------------------------------------------------------ build and run
 
-def commands():
-    """How each object and each explorer is built, as ninja would: output -> command."""
-    ninja = subprocess.run(["ninja", "-t", "commands", "explore/programs"], cwd=ROOT, check=True,
-                           capture_output=True, text=True)
-    found = {}
-    for command in ninja.stdout.splitlines():
-        output = re.search(r" -o (\S+)", command)
-        if output:
-            found[output[1]] = command
-    return found
+def ninja(*arguments):
+    return subprocess.run(["ninja", "-t", *arguments], cwd=ROOT, check=True, capture_output=True,
+                          text=True).stdout
+
+
+class Build:
+    """How the explorers are built: for each, its commands as ninja would run them, in order; and what
+    each object was compiled from."""
+
+    def __init__(self):
+        self.commands = {program: [(re.search(r" -o (\S+)", line)[1], line)
+                                   for line in ninja("commands", f"build/explore/{program}").splitlines()
+                                   if " -o build/explore/" in line]
+                         for program in {p for looks in LOOKS.values() for p in looks}}
+        self.sources = {}
+        for line in ninja("deps").splitlines():
+            if line.startswith("    "):
+                self.sources[output].add(os.path.normpath(line.strip()))
+            elif line:
+                output = line.split(":")[0]
+                self.sources[output] = set()
 
 
 def shell(command):
@@ -162,23 +183,30 @@ def shell(command):
         raise RuntimeError(f"{command}\n{done.stdout}{done.stderr}")
 
 
+def compiled_in(folder, command, output):
+    """The command that compiles the folder's copy of a source."""
+    command = re.sub(r" -MMD -MF \S+", "", command)
+    command = re.sub(r" -c (?=\S+\.c)", f" -c {folder}/", command)
+    command = command.replace("-Icore", f"-I{folder}/core -Icore").replace("-Werror", "-w")
+    return re.sub(r" -o \S+", f" -o {output}", command)
+
+
 def build(mutant, folder, program, how):
-    """Compiles what the mutated file is part of, and links the rest as it is."""
-    path = pathlib.Path(mutant.file)
-    link = how[f"build/explore/{program}"].replace(f"-o build/explore/{program}",
-                                                   f"-o {folder}/{program}")
-    sources = [("core", name) for name in LINKED[program]] + [("tests/explore", program)]
-    for home, name in sources:
-        if path.suffix == ".c" and (home, name) != (str(path.parent), path.stem):
-            continue
-        built = f"build/explore/core/{name}.o" if home == "core" else f"build/explore/{name}.o"
-        at = folder / home
-        command = how[built].replace("-Icore", f"-I{folder}/core -Icore")
-        command = command.replace(f"-c {home}/{name}.c", f"-c {at}/{name}.c")
-        command = re.sub(r" -MMD -MF \S+", "", command).replace(built, f"{at}/{name}.o")
-        shell(command.replace("-Werror", "-w"))
-        link = re.sub(rf" {re.escape(built)}(?= )", f" {at}/{name}.o", link)
-    shell(link)
+    """Builds a program anew as far as the mutated file is part of it."""
+    changed = {}
+    for output, command in how.commands[program]:
+        new = f"{folder}/{output.removeprefix('build/explore/').replace('/', '_')}"
+        if " -c " in command:
+            if mutant.file not in how.sources[output]:
+                continue
+            shell(compiled_in(folder, command, new))
+        else:
+            parts = command.split(" ")
+            if not changed.keys() & set(parts):
+                continue
+            shell(" ".join(changed.get(part, new if part == output else part) for part in parts))
+        changed[output] = new
+    return changed[f"build/explore/{program}"]
 
 
 def copy(mutant, folder):
@@ -193,10 +221,10 @@ def copy(mutant, folder):
     mutated.write_text(mutant.text)
 
 
-def explore(program, few):
+def explore(name, program, few):
     """The scenario that fails, after how many schedules, and how; or None."""
-    effort = ["--bound", "2", "--limit", "300000", "--random", "300000"] if few else \
-             ["--bound", "3", "--limit", "300000", "--random", "600000"]
+    limit = LIMIT.get(name, LIMIT_ELSE)
+    effort = ["--bound", "2" if few else "3", "--limit", str(limit), "--random", str(limit * (1 + (not few)))]
     try:
         done = subprocess.run([program, "--climb", *effort], capture_output=True, text=True,
                               timeout=SECONDS, errors="replace")
@@ -214,12 +242,11 @@ def run(job):
     number, mutant, how, few, keep = job
     folder = WORK / str(number)
     home = pathlib.Path(mutant.file)
-    looks = LOOKS[home.stem] if home.parent.name == "core" else [home.stem]
+    looks = LOOKS.get(home.stem, [home.stem])
     copy(mutant, folder)
     killer = None
     for program in looks:
-        build(mutant, folder, program, how)
-        killer = explore(folder / program, few)
+        killer = explore(program, build(mutant, folder, program, how), few)
         if killer:
             killer = (f"{program}: {killer[0]}", *killer[1:])
             break
@@ -255,7 +282,7 @@ def main():
     if few:
         mutants = [m for m in mutants if m.name not in STAYS][::FEW]
     mutants = [m for m in mutants if only in m.name]
-    how = commands()
+    how = Build()
     passed, killed = 0, 0
     print(f"{'where':24} {'edge':12} {'mutant':76} {'killed by':52} {'after':>8} schedules")
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -11,24 +11,33 @@
 #include <stdio.h>
 
 #define WORD 4
-#define TABLE 2048 /* a power of two */
-#define FILL_MAX (TABLE / 2)
+#define WHOLE 0xf /* its bytes, as bits */
+#define TABLE_BITS 13
+#define TABLE (1u << TABLE_BITS)
+#define FILL_MAX (int)(TABLE / 2)
+#define FRAMES_BYTES (12 << 10) /* below a frame: what its calls have had */
 #define ACCESSES_MAX 100000 /* of one execution; more is an endless loop */
+
+/* Programs lie in the lowest 4 GiB (-no-pie). */
+typedef uint32_t code_address;
 
 struct word {
     uintptr_t address;
     uint32_t execution;
     stamp wrote;          /* clock of its last write, by `writer` */
     uint8_t writer;
+    uint8_t written;      /* bytes of it, as bits, that were */
     bool freed;
     stamp read[THREADS];  /* clock of each thread's last read */
-    const void *wrote_at; /* in the code */
-    const void *read_at[THREADS];
+    code_address wrote_at;
+    code_address read_at[THREADS];
 };
 
 static struct word table[TABLE];
-static uint32_t filled_in; /* the execution that `filled` is about */
-static unsigned filled, accesses;
+static uint32_t filled_in; /* the execution that the following is about */
+static int filled; /* words of the table */
+static int accesses;
+static struct word *touched[FILL_MAX]; /* by this execution */
 
 static void start_execution(void)
 {
@@ -36,24 +45,38 @@ static void start_execution(void)
     filled = accesses = 0;
 }
 
+/* Where a word is or may be put. */
+static struct word *find_word(uintptr_t address)
+{
+    size_t i = (address / WORD * UINT64_C(0x9e3779b97f4a7c15)) >> (64 - TABLE_BITS);
+
+    while (table[i].execution == machine.execution && table[i].address != address)
+        i = (i + 1) % TABLE;
+    return &table[i];
+}
+
+/* NULL: nobody has touched it. */
+static struct word *known_word(uintptr_t address)
+{
+    struct word *w = find_word(address);
+
+    return w->execution == machine.execution ? w : NULL;
+}
+
 static struct word *word_of(uintptr_t address)
 {
-    size_t i = (address / WORD * UINT64_C(0x9e3779b97f4a7c15)) >> 53;
-    struct word *w = &table[i];
+    struct word *w = find_word(address);
 
-    while (w->execution == machine.execution && w->address != address) {
-        i = (i + 1) % TABLE;
-        w = &table[i];
-    }
     if (w->execution != machine.execution) {
         *w = (struct word){.address = address, .execution = machine.execution};
-        if (++filled > FILL_MAX)
+        if (filled == FILL_MAX)
             schedule_fail("an execution touches more than %d words", FILL_MAX);
+        touched[filled++] = w;
     }
     return w;
 }
 
-static void race(const char *what, const void *pc, const char *with, int other, const void *other_pc)
+static void race(const char *what, code_address pc, const char *with, int other, code_address other_pc)
 {
     char here[128], there[128];
 
@@ -63,20 +86,35 @@ static void race(const char *what, const void *pc, const char *with, int other, 
                   machine.self->index, what, here, other, with, there);
 }
 
-static void touch(struct word *w, bool write, const void *pc)
+/* Bytes of the word at w, as bits, that lie in [from, to). */
+static uint8_t part(uintptr_t w, uintptr_t from, uintptr_t to)
+{
+    uint8_t bits = 0;
+
+    if (w >= from && w + WORD <= to)
+        return WHOLE;
+    for (unsigned i = 0; i < WORD; i++)
+        if (w + i >= from && w + i < to)
+            bits |= (uint8_t)(1u << i);
+    return bits;
+}
+
+/* written: bytes of it, as bits; 0: it is read. */
+static void touch(struct word *w, uint8_t written, code_address pc)
 {
     const struct thread *t = machine.self;
 
     if (w->freed)
         schedule_fail("thread %d touches freed memory at %s", t->index, source_of(pc));
     if (w->wrote > t->now.at[w->writer])
-        race(write ? "writes" : "reads", pc, "write", w->writer, w->wrote_at);
-    if (write) {
+        race(written ? "writes" : "reads", pc, "write", w->writer, w->wrote_at);
+    if (written) {
         for (int i = 0; i < THREADS; i++)
             if (w->read[i] > t->now.at[i] && i != t->index)
                 race("writes", pc, "read", i, w->read_at[i]);
         w->wrote = t->now.at[t->index];
         w->writer = (uint8_t)t->index;
+        w->written = written;
         w->wrote_at = pc;
     } else {
         w->read[t->index] = t->now.at[t->index];
@@ -86,14 +124,34 @@ static void touch(struct word *w, bool write, const void *pc)
 
 void race_access(uintptr_t address, size_t bytes, bool write, const void *pc)
 {
-    if (!machine.running)
+    if (!machine.running || local_has(address))
         return;
     if (filled_in != machine.execution)
         start_execution();
+    if (write)
+        place_overwritten(address, bytes);
     if (++accesses > ACCESSES_MAX)
-        schedule_fail("an execution does not end: endless loop at %s", source_of(pc));
+        schedule_fail("an execution does not end: endless loop at %s",
+                      source_of((uintptr_t)pc));
     for (uintptr_t a = address & ~(uintptr_t)(WORD - 1); a < address + bytes; a += WORD)
-        touch(word_of(a), write, pc);
+        touch(word_of(a), write ? part(a, address, address + bytes) : 0, (code_address)(uintptr_t)pc);
+}
+
+/* An atomic object that was written by plain code, to set it up. */
+void race_atomic(uintptr_t address, unsigned bytes, const struct site *site)
+{
+    const struct thread *t = machine.self;
+
+    if (!machine.running || filled_in != machine.execution)
+        return;
+    for (uintptr_t a = address & ~(uintptr_t)(WORD - 1); a < address + bytes; a += WORD) {
+        const struct word *w = known_word(a);
+
+        if (w && w->wrote > t->now.at[w->writer] && (w->written & part(a, address, address + bytes)))
+            schedule_fail("data race: thread %d's %s of %s at %s:%d, and nothing orders that after thread "
+                          "%d's write at %s", t->index, site->operation, site->place, site->file,
+                          site->line, w->writer, source_of(w->wrote_at));
+    }
 }
 
 void race_free(uintptr_t from, size_t bytes)
@@ -107,8 +165,22 @@ void race_free(uintptr_t from, size_t bytes)
 
 void explore_free(const volatile void *memory, size_t bytes)
 {
-    memory_free((uintptr_t)memory, bytes);
+    place_free((uintptr_t)memory, bytes);
     race_free((uintptr_t)memory, bytes);
+}
+
+/* Words below this frame that nobody has touched are left alone. */
+__attribute__((noinline)) void explore_leave_frames(void)
+{
+    uintptr_t from = (uintptr_t)__builtin_frame_address(0) - FRAMES_BYTES;
+    code_address pc = (code_address)(uintptr_t)__builtin_return_address(0);
+
+    if (filled_in != machine.execution)
+        return;
+    place_overwritten(from, FRAMES_BYTES);
+    for (int i = 0; i < filled; i++)
+        if (touched[i]->address - from < FRAMES_BYTES)
+            touch(touched[i], WHOLE, pc);
 }
 
 /* ------------------------------------------------------------------------- called by the compiler */

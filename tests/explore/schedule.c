@@ -24,6 +24,7 @@ static void *home; /* schedule_run's stack pointer */
 static void switch_to(struct thread *from, struct thread *to)
 {
     machine.self = to;
+    local_exchange(from->index, to->index);
     arch_switch_shared(&from->sp, to->sp, NULL);
 }
 
@@ -46,6 +47,11 @@ void schedule_fail(const char *format, ...)
     TRACE_EVENT("%s", machine.failure);
     leave();
     __builtin_trap();
+}
+
+int explore_thread(void)
+{
+    return machine.self->index;
 }
 
 void explore_broken(const char *file, int line, const char *text)
@@ -112,6 +118,7 @@ static void run_thread(void *passed, void *arg)
 
     (void)passed;
     machine.scenario->thread[t->index - 1]();
+    explore_leave_frames();
     t->state = THREAD_DONE;
     machine.ready &= ~(1u << t->index);
     if (!machine.ready) {
@@ -176,8 +183,10 @@ static void run_scenario(void *passed, void *arg)
 
 static void reset(void)
 {
-    memory_reset();
+    place_reset();
+    memset(&machine.sc, 0, sizeof machine.sc);
     system_reset();
+    local_reset();
     machine.ready = 0;
     machine.steps = 0;
     machine.failure[0] = '\0';
@@ -185,6 +194,7 @@ static void reset(void)
     for (int i = 0; i < THREADS; i++) {
         struct thread *t = &machine.thread[i];
 
+        t->state = THREAD_DONE;
         memset(&t->now, 0, sizeof t->now);
         t->index = i;
         t->has_unfenced = t->has_released = t->impatient = false;

@@ -98,7 +98,7 @@ static long wake(uintptr_t word, int n)
     schedule_point();
     TRACE_EVENT("futex wake");
     while (n-- > 0 && (sleepers = sleepers_on(word))) {
-        unsigned i = choice_thread(sleepers, -1);
+        unsigned i = choice_thread(sleepers, -1); /* all of them sleep: it costs nothing */
 
         machine.thread[i].state = THREAD_WOKEN;
         machine.ready |= 1u << i;

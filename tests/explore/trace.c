@@ -49,15 +49,14 @@ void trace_event(const char *format, ...)
     line("", what);
 }
 
-const char *source_of(const void *pc)
+const char *source_of(uintptr_t pc)
 {
     static char text[256];
     char command[128], *name;
     FILE *from;
 
-    snprintf(text, sizeof text, "%p", pc);
-    snprintf(command, sizeof command, "addr2line -s -e /proc/%d/exe %p", (int)getpid(),
-             (const void *)((const char *)pc - 1));
+    snprintf(text, sizeof text, "%#zx", (size_t)pc);
+    snprintf(command, sizeof command, "addr2line -s -e /proc/%d/exe %#zx", (int)getpid(), (size_t)pc - 1);
     from = popen(command, "r");
     if (from && fgets(text, sizeof text, from))
         text[strcspn(text, " \n")] = '\0';

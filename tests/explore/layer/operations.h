@@ -14,6 +14,8 @@ struct site {
     int line;
     const char *operation;
     const char *place; /* the expression that names the atomic object */
+    bool figure;       /* base.h's tally: a number for people */
+    bool hint;         /* the look of base.h's lock before its exchange */
 };
 
 enum modify { MODIFY_SET, MODIFY_ADD, MODIFY_SUB, MODIFY_OR, MODIFY_AND };

@@ -30,7 +30,10 @@ typedef enum memory_order {
 
 /* Where an operation is in the source, and what it works on. */
 #define EXPLORE_SITE(operation, place) \
-    static const struct site explore_site = {__FILE__, __LINE__, operation, place}
+    static const struct site explore_site = {                                                  \
+        __FILE__, __LINE__, operation, place,                                                  \
+        !__builtin_strcmp(place, "n") || !__builtin_strcmp(place, "(_Atomic uint64_t *)(uintptr_t)n"), \
+        !__builtin_strcmp(place, "&l->taken")}
 
 #define EXPLORE_ADDRESS(p) ((const volatile void *)(p))
 

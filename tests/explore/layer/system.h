@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * system.h - included before every instrumented file: the system calls and the pause of spin loops
- * become the machine's. The headers that declare them come first, so only uses are renamed.
+ * become the machine's. The headers that declare them come first, so only uses are renamed. What the
+ * library does a number of times for speed is done once.
  */
 #ifndef EXPLORE_SYSTEM_H
 #define EXPLORE_SYSTEM_H
@@ -15,5 +16,11 @@
 #define syscall explore_syscall
 #define sched_yield explore_spin
 #define arch_relax explore_spin
+#include "base.h" /* its spin_pause waits for a store of somebody else */
+#undef arch_relax
+#define arch_relax() ((void)0) /* elsewhere it is between looks that come to an end by themselves */
+
+#define SPIN_TURNS 1
+#define WINDOW 2
 
 #endif

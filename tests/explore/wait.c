@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * wait.c - explores how a fiber suspends and is resumed: core/worker.c, find.c, fiber.c, wait.c, thread.c and
+ * all below them, with workers that sleep, steal and go home.
+ */
+#include "wait.h"
+
+#include <string.h>
+
+#include "explore.h"
+#include "thread.h"
+#include "world.h"
+
+static coir_counter public[2];
+static struct counter canceled; /* of the job that waits */
+static int written[2];          /* before its counter is settled */
+static int outcome;             /* of the wait that may end early */
+static _Atomic bool told;       /* there is an outcome */
+static int shifts;              /* of jobs that yield to each other */
+
+static struct counter *counter(int i)
+{
+    return counter_of(&public[i]);
+}
+
+static void setup(unsigned workers)
+{
+    memset(public, 0, sizeof public);
+    memset(&canceled, 0, sizeof canceled);
+    memset(written, 0, sizeof written);
+    outcome = shifts = 0;
+    if (workers)
+        world_reset(workers);
+}
+
+/* ------------------------------------------------------------------------------------------ jobs */
+
+static void write_0(void *arg)
+{
+    (void)arg;
+    written[0] = 1;
+}
+
+static void wait_and_read(void *arg)
+{
+    (void)arg;
+    MUST(coir_wait(&public[0]) == COIR_DONE);
+    MUST(written[0] == 1);
+}
+
+/* With a deadline, and then without: what is owed is waited for. */
+static void wait_for_a_while(void *arg)
+{
+    (void)arg;
+    outcome = coir_wait_until(&public[0], coir_now() + 1);
+    MUST(outcome == COIR_DONE || outcome == COIR_ETIMEDOUT);
+    wait_and_read(NULL);
+}
+
+static void wait_until_canceled(void *arg)
+{
+    (void)arg;
+    outcome = coir_wait(&public[0]);
+    MUST(outcome == COIR_DONE || outcome == COIR_ECANCELED);
+    atomic_store_explicit(&told, true, memory_order_relaxed);
+    wait_and_read(NULL);
+}
+
+/* There may be no stack to go on with. */
+static void wait_if_possible(void *arg)
+{
+    int status = coir_wait(&public[0]);
+
+    (void)arg;
+    MUST(status == COIR_ENOMEM || status == COIR_DONE);
+}
+
+static void wait_for_either(void *arg)
+{
+    coir_counter *both[] = {&public[0], &public[1]};
+    size_t which;
+
+    (void)arg;
+    MUST(coir_wait_any(both, 2, COIR_NEVER, &which) == COIR_DONE);
+    MUST(written[which] == 1);
+}
+
+/* Its own child, most likely in place. */
+static void spawn_and_wait(void *arg)
+{
+    struct fiber *self = fiber_self();
+    struct work child = {write_0, NULL, counter(0), NULL};
+
+    (void)arg;
+    counter_owe(counter(0), 1);
+    MUST(worker_push(worker_of(self), &child, 0, 1) == COIR_OK);
+    wait_and_read(NULL);
+}
+
+static void yield_once(void *arg)
+{
+    (void)arg;
+    shifts++;
+    worker_yield(fiber_self());
+    shifts++;
+}
+
+/* ---------------------------------------------------------------------------------------- threads */
+
+static void settle(int i)
+{
+    written[i] = 1;
+    counter_settle(counter(i), 1);
+}
+
+static void settle_0(void)
+{
+    settle(0);
+}
+
+static void settle_1(void)
+{
+    settle(1);
+}
+
+static void cancel(void)
+{
+    wait_cancel(&canceled, COIR_CANCEL_ASKED);
+}
+
+/* Settles only when the cancel has been heard. */
+static void cancel_and_settle(void)
+{
+    unsigned turns = 0;
+
+    cancel();
+    while (!atomic_load_explicit(&told, memory_order_relaxed))
+        spin_pause(&turns);
+    settle(0);
+}
+
+static void thread_waits(void)
+{
+    wait_and_read(NULL);
+}
+
+static bool is_counter_0(const struct counter *c, void *arg)
+{
+    (void)arg;
+    return c == counter(0);
+}
+
+/* As a runtime that closes with jobs that run: the wait is ended, and then so is what it was for. */
+static void end_wait_and_settle(void)
+{
+    unsigned turns = 0;
+
+    if (thread_wake(is_counter_0, NULL))
+        while (!atomic_load_explicit(&told, memory_order_relaxed))
+            spin_pause(&turns);
+    settle(0);
+}
+
+static void thread_waits_until_told(void)
+{
+    wait_until_canceled(NULL);
+}
+
+static void thread_waits_for_a_while(void)
+{
+    outcome = coir_wait_until(&public[0], coir_now() + 1);
+    MUST(outcome == COIR_DONE || outcome == COIR_ETIMEDOUT);
+    if (outcome == COIR_DONE)
+        MUST(written[0] == 1);
+}
+
+static void thread_waits_for_any(void)
+{
+    wait_for_either(NULL);
+}
+
+/* ----------------------------------------------------------------------------------- set up and check */
+
+/* One job, and a unit that is not a job's. */
+static void setup_outside(coir_fn *fn)
+{
+    setup(1);
+    counter_owe(counter(0), 1);
+    world_add(1, fn, NULL, &canceled);
+}
+
+static void setup_wait(void)
+{
+    setup_outside(wait_and_read);
+}
+
+static void setup_deadline(void)
+{
+    setup_outside(wait_for_a_while);
+}
+
+static void setup_cancel(void)
+{
+    setup_outside(wait_until_canceled);
+}
+
+static void setup_any(void)
+{
+    setup_outside(wait_for_either);
+    counter_owe(counter(1), 1);
+}
+
+static void setup_two(void)
+{
+    setup(2);
+    world_add(2, write_0, NULL, counter(0));
+    world_add(1, wait_and_read, NULL, NULL);
+}
+
+static void setup_spawn(void)
+{
+    setup(2);
+    world_add(1, spawn_and_wait, NULL, NULL);
+    world_expect(1);
+}
+
+static void setup_yield(void)
+{
+    setup(1);
+    world_add(1, yield_once, NULL, NULL);
+    world_add(1, yield_once, NULL, NULL);
+}
+
+static void setup_yield_two(void)
+{
+    setup(2);
+    world_add(1, write_0, NULL, NULL);
+    world_add(1, yield_once, NULL, NULL); /* the newest first */
+}
+
+static void setup_scarce(void)
+{
+    setup(0);
+    world_reset_scarce(1, 2);
+    counter_owe(counter(0), 1);
+    world_add(1, wait_if_possible, NULL, NULL);
+    world_add(1, wait_if_possible, NULL, NULL);
+}
+
+static void setup_threads(void)
+{
+    world_reset(0);
+    setup(0);
+    counter_owe(counter(0), 1);
+    counter_owe(counter(1), 1);
+}
+
+static void check_turns(void)
+{
+    world_check();
+    MUST(shifts == 4);
+}
+
+static void check_canceled(void)
+{
+    world_check();
+    MUST(outcome == COIR_ECANCELED);
+}
+
+EXPLORE_MAIN(
+    {.name = "a_thread_wakes_a_fiber", setup_wait, {world_work_1, NULL, settle_0}, world_check,
+     .less = 1},
+    {.name = "a_job_wakes_a_fiber", setup_two, {world_work_1, world_work_2}, world_check, .less = 2},
+    {.name = "a_deadline_races_the_end", setup_deadline, {world_work_1, NULL, settle_0}, world_check,
+     .less = 1},
+    {.name = "a_cancel_is_not_missed", setup_cancel, {world_work_1, NULL, cancel_and_settle},
+     check_canceled, .less = 2},
+    {.name = "a_cancel_races_the_end", setup_cancel, {world_work_1, cancel, settle_0}, world_check,
+     .less = 2},
+    {.name = "one_of_two", setup_any, {world_work_1, settle_0, settle_1}, world_check, .less = 2},
+    {.name = "a_child_in_place_or_stolen", setup_spawn, {world_work_1, world_work_2}, world_check,
+     .less = 1},
+    {.name = "two_jobs_yield", setup_yield, {world_work_1}, check_turns},
+    {.name = "a_job_that_yields_is_stolen", setup_yield_two, {world_work_1, world_work_2}, world_check,
+     .less = 1},
+    {.name = "a_ready_fiber_is_the_spare", setup_scarce, {world_work_1, NULL, settle_0}, world_check},
+    {.name = "a_thread_waits", setup_threads, {settle_0, thread_waits, thread_waits}, NULL, .less = 1},
+    {.name = "a_thread_is_told_to_give_up", setup_threads, {end_wait_and_settle, thread_waits_until_told}, NULL},
+    {.name = "a_thread_gives_up", setup_threads, {settle_0, thread_waits_for_a_while}, NULL},
+    {.name = "a_thread_waits_for_any", setup_threads, {thread_waits_for_any, settle_0, settle_1}, NULL,
+     .less = 1})
