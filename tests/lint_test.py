@@ -277,6 +277,44 @@ class Lint(unittest.TestCase):
                   f"coir_{kind}_options f(void)\n{{\n    {begin}}};\n    return o;\n}}\n"]
         self.assertEqual(lint({**SOUND, name: SPDX + "".join(sound)}), (0, [], ""))
 
+    def test_the_panic_policy_of_coir_kv_is_kept(self):
+        policy = "# Policy\n\n```layers\nboundary  server.c\nbusiness  sum.c\ndata      store.c\n```\n"
+        server = """static void serve(void)
+{
+    if (coir_try(f, 0, 0) != COIR_DONE)
+        tell();
+    while (coir_wait(&c) < COIR_DONE)
+        ;
+    status = first ? COIR_OK :
+             coir_domain_submit(d, &c, f, 0);
+    (void)coir_wait(&c); /* it was canceled, and its end is told elsewhere */
+    // Why not:
+    coir_spawn(&c, f, 0);
+    coir_event_set(&e);
+}
+"""
+        sound = {"tools/kv/PANIC_POLICY.md": policy, "tools/kv/server.c": SPDX + server,
+                 "tools/kv/sum.c": SPDX + "/* coir_try(f) */ int x = coir_wait(&c) + coir_pool_submit(p, m);\n",
+                 "tools/kv/store.c": SPDX + "int64_t x = coir_now();\n"}
+        self.assertEqual(lint({**SOUND, **sound}), (0, [], ""))
+        for boundary in ("coir_try", "coir_contain_text", "coir_degrade", "coir_once_call_until", "coir_supervisor_run"):
+            self.check("tools/kv/sum.c:2", boundary + " in the layer business",
+                       {**sound, "tools/kv/sum.c": SPDX + f"int x = {boundary}(f, a);\n"})
+        for call in ("coir_panic", "coir_mutex_lock"):
+            self.check("tools/kv/store.c:2", call + " in the layer data",
+                       {**sound, "tools/kv/store.c": SPDX + f"int x = {call}(f);\n"})
+        for call in ("coir_wait_until(&c, 1)", "(void)coir_try(f, 0, 0)", "(void)!coir_offload(f, 0)",
+                     "coir_domain_submit(d, 0, f, 0)", "coir_pool_close(p, 0, 0)", "coir_channel_send_until(&c, 0, 0)",
+                     "if (x)\n        coir_wait(&c)", "if (x)\n        y();\n    else\n        coir_wait(&c)"):
+            lines = 4 + call.count("\n", 0, call.rindex("coir_"))
+            self.check(f"tools/kv/server.c:{lines}", "is dropped, and nothing says why",
+                       {**sound, "tools/kv/server.c": SPDX + f"void f(void)\n{{\n    {call};\n}}\n"})
+        self.check("tools/kv/odd.c:1", "is in no layer", {**sound, "tools/kv/odd.c": SPDX})
+        self.check("tools/kv/PANIC_POLICY.md:1", "no block ```layers",
+                   {**sound, "tools/kv/PANIC_POLICY.md": "# Policy\n"})
+        without = {name: text for name, text in sound.items() if not name.endswith(".md")}
+        self.check("tools/kv/PANIC_POLICY.md:1", "no block ```layers", without)
+
 
 if __name__ == "__main__":
     result = unittest.main(exit=False).result

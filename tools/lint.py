@@ -20,6 +20,13 @@ LINES_MAX, LINES_WARN = 600, 500
 LINES_FREE = {"include/coir.h"}  # the whole public interface, by design in one file
 C = {".c", ".h", ".cc"}
 ASM = {".asm", ".S", ".inc"}
+BOUNDARIES = re.compile(r"\b(coir_(?:try|contain_\w+|degrade|once_\w*call\w*|run|open|supervisor_(?:run|open)))\s*\(")
+OUTCOMES = (r"coir_(?:try|degrade|run|open|close|wait\w*|offload\w*|spawn\w*|(?:domain_|pool_)?submit\w*|"
+            r"(?:event|cond|child_stop|signal)_wait\w*|\w+_lock(?:_until)?|\w+_acquire\w*|once_call\w*|"
+            r"(?:domain|pool|supervisor|quarantine|once_table)_(?:open|run|close)|\w+_(?:send|recv)(?:_until)?)")
+# A call whose value nobody takes: the first thing of a statement, or behind a cast to void.
+DROPPED = re.compile(rf"(?:[;{{}}]|\)\s*\n|\b(?:else|do)\b|\(void\)\s*!?)\s*({OUTCOMES})\s*\(")
+POLICY = "tools/kv/PANIC_POLICY.md"
 NOT_CODE = re.compile(r"""/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])+'""", re.S)
 NASM_SYMBOL = re.compile(r":\s*(function|data)\s+((hidden|internal|protected)\s+)?(?!hidden\b)[\w.]")
 
@@ -266,9 +273,36 @@ class Lint:
             self.find(s.name, line_of(code, part.start() + needs.start()),
                       f"{needs[0]} needs panics to unwind, and they abort here")
 
+    def policy(self):
+        """coir-kv keeps its panic policy: each of its files is in one layer; business code has no boundary; data
+        calls nothing of coir but the clock; and nobody drops an outcome without a word."""
+        layer = self.read_layers()
+        for s in self.under("tools/kv/", {".c"}) if layer else ():
+            code = s.code()
+            mine = layer.get(s.path.name)
+            forbidden = {"business": BOUNDARIES, "data": re.compile(r"\b(coir_(?!now\b)\w+)\s*\(")}.get(mine)
+            if not mine:
+                self.find(s.name, 1, f"is in no layer of {POLICY}")
+            for call in forbidden.finditer(code) if forbidden else ():
+                self.find(s.name, line_of(code, call.start()), f"{call[1]} in the layer {mine}")
+            for call in DROPPED.finditer(code):
+                number = line_of(code, call.start(1))
+                if not commented(s.lines, code.split("\n"), number, line_of(code, closing(code, call.end() - 1))):
+                    self.find(s.name, number, f"what {call[1]} returns is dropped, and nothing says why")
+
+    def read_layers(self):
+        """The block ```layers of the panic policy, lines `LAYER FILE FILE ...`, as file -> layer."""
+        path = self.root / POLICY
+        block = re.search(r"^```layers\n(.*?)^```", path.read_text(encoding="utf-8") if path.exists() else "",
+                          re.S | re.M)
+        words = [line.split() for line in block[1].splitlines()] if block else []
+        if not words and self.under("tools/kv/", {".c"}):
+            self.find(POLICY, 1, "has no block ```layers")
+        return {file: line[0] for line in words for file in line[1:]}
+
     def run(self):
         for rule in (self.rows, self.atomics, self.asm, self.public_header, self.form, self.sleeps,
-                     self.top, self.named_tests, self.promises, self.strategies):
+                     self.top, self.named_tests, self.promises, self.strategies, self.policy):
             rule()
         return self.findings
 
