@@ -4,11 +4,12 @@
  * what one server could do, are done by one worker within 1.3 us of their time, 99 of 100 within 6;
  * at 80 %, within 3.5 and 18. The same with one job of 1 ms in a hundred, and with two workers, for
  * which the peers' figures are the goals. Rulers: the ideal servers, simulated on the same arrivals
- * (M/D/1; M/G/1 where jobs differ; first come, first served); and this machine's own, bare threads that
- * wait for each job's time and do it.
+ * (M/D/1; M/G/1 where jobs differ; first come, first served); and this machine's own, bare threads: one
+ * hands in by counting up one word, the others do what it has counted.
  *
  * Open loop: a job is due at its time whatever the worker does, and its sojourn counts from then.
- * A bare thread has no queue and no hand-over: what its tail has, the hypervisor has put there.
+ * Workers poll, as those of Boost.Fiber do here; one worker is bound to the second processor.
+ * Bare threads have no queue, and nobody to wake: what their tail has, the machine has put there.
  */
 #include <pthread.h>
 #include <sched.h>
@@ -32,28 +33,51 @@ static void report(struct bench *b, struct work_stream *s)
     b->p999 = t.p999;
 }
 
-static void feed(struct bench *b, coir_runtime *runtime, const struct work_stream *s)
+struct feeding {
+    struct bench *b;
+    const struct work_stream *stream;
+    coir_runtime *runtime;
+};
+
+/* One worker has the second processor, who hands in the first. */
+static void *feed(void *arg)
 {
+    const struct feeding *f = arg;
+    const struct work_stream *s = f->stream;
     coir_counter all = COIR_COUNTER_INIT;
 
+    if (s->servers == 1)
+        kit_pin(0);
+    work_begin(s);
     for (struct work_job *job = s->job; job < s->job + s->jobs; job++) {
         work_await(s, job);
-        while (coir_submit(runtime, &all, do_one, job) == COIR_EAGAIN)
+        while (coir_submit(f->runtime, &all, do_one, job) == COIR_EAGAIN)
             sched_yield();
     }
     if (coir_wait(&all) != COIR_DONE)
-        b->error = "a job failed";
+        f->b->error = "a job failed";
+    return NULL;
 }
 
 static void open_loop(struct bench *b, struct work_stream *s)
 {
     coir_options options = kit_options((unsigned)s->servers);
-    coir_runtime *runtime;
-    int status = coir_open(&options, &runtime);
+    struct feeding f = {b, s, NULL};
+    pthread_t feeder;
+    int status;
 
+    options.spin_ns = COIR_NEVER;
+    if (s->servers == 1) {
+        options.worker_start = kit_pin_worker;
+        options.worker_start_arg = (void *)1;
+    }
+    status = coir_open(&options, &f.runtime);
     if (status == COIR_OK) {
-        feed(b, runtime, s);
-        status = coir_close(runtime, -1, NULL);
+        if (pthread_create(&feeder, NULL, feed, &f) == 0)
+            pthread_join(feeder, NULL);
+        else
+            b->error = "needs a thread";
+        status = coir_close(f.runtime, -1, NULL);
     }
     if (status != COIR_OK)
         b->error = coir_status_name(status);
@@ -63,7 +87,8 @@ static void open_loop(struct bench *b, struct work_stream *s)
 
 struct bare {
     const struct work_stream *stream;
-    _Atomic int next; /* index of the next job that nobody has */
+    _Atomic int handed; /* jobs handed in so far */
+    _Atomic int next;   /* index of the next job that nobody has */
 };
 
 static void *serve_bare(void *arg)
@@ -72,27 +97,49 @@ static void *serve_bare(void *arg)
     const struct work_stream *s = bare->stream;
     int i;
 
+    if (s->servers == 1)
+        kit_pin(1);
     while ((i = atomic_fetch_add(&bare->next, 1)) < s->jobs) {
-        while (work_now() < s->job[i].handed)
+        while (atomic_load_explicit(&bare->handed, memory_order_acquire) <= i)
             ;
         work_do(&s->job[i]);
     }
     return NULL;
 }
 
+static void *feed_bare(void *arg)
+{
+    struct bare *bare = arg;
+    const struct work_stream *s = bare->stream;
+
+    if (s->servers == 1)
+        kit_pin(0);
+    work_begin(s);
+    for (int i = 0; i < s->jobs; i++) {
+        work_await(s, &s->job[i]);
+        atomic_store_explicit(&bare->handed, i + 1, memory_order_release);
+    }
+    return NULL;
+}
+
 static void bare(struct bench *b, struct work_stream *s)
 {
-    struct bare bare = {s, 0};
-    pthread_t other;
-    bool two = s->servers > 1;
+    struct bare bare = {s, 0, 0};
+    pthread_t thread[3];
+    int started = 0, wanted = s->servers + 1;
 
-    if (two && pthread_create(&other, NULL, serve_bare, &bare) != 0) {
-        b->error = "needs a thread";
-        return;
+    kit_cpus(); /* before any thread is bound */
+    while (started < wanted &&
+           pthread_create(&thread[started], NULL, started < s->servers ? serve_bare : feed_bare,
+                          &bare) == 0)
+        started++;
+    if (started < wanted) {
+        b->error = "needs three threads";
+        atomic_store(&bare.next, s->jobs);
+        atomic_store(&bare.handed, s->jobs);
     }
-    serve_bare(&bare);
-    if (two)
-        pthread_join(other, NULL);
+    while (started)
+        pthread_join(thread[--started], NULL);
 }
 
 /* Each job goes to the server that is free first. */

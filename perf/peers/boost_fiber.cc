@@ -330,10 +330,15 @@ void tail(struct peer *p, struct work_load load)
         workers.emplace_back([&] {
             struct work_job *job;
 
+            if (load.servers == 1)
+                peer_pin(1);
             fib::use_scheduling_algorithm<Polling>();
             while (jobs.pop(job) == fib::channel_op_status::success)
                 work_do(job);
         });
+    if (load.servers == 1)
+        peer_pin(0);
+    work_begin(&s);
     for (int i = 0; i < s.jobs; i++) {
         work_await(&s, &s.job[i]);
         while (jobs.try_push(&s.job[i]) == fib::channel_op_status::full)

@@ -32,6 +32,26 @@ void allow(long threads)
             tbb::global_control::max_allowed_parallelism, static_cast<size_t>(threads));
 }
 
+// Binds the worker of an arena to a processor.
+class Pin : public tbb::task_scheduler_observer {
+public:
+    Pin(tbb::task_arena &arena, unsigned on) : task_scheduler_observer(arena), cpu(on)
+    {
+        observe(true);
+    }
+    ~Pin() override
+    {
+        observe(false);
+    }
+    void on_scheduler_entry(bool) override
+    {
+        peer_pin(cpu);
+    }
+
+private:
+    unsigned cpu;
+};
+
 // ------------------------------------------------------------------------------- fork and join
 
 void spawn_and_join(struct peer *p, uint64_t jobs, long threads)
@@ -197,26 +217,6 @@ void submit(struct peer *p)
 
 // ------------------------------------------------------------------------------ there and back
 
-// Binds the worker of an arena to a processor.
-class Pin : public tbb::task_scheduler_observer {
-public:
-    Pin(tbb::task_arena &arena, unsigned on) : task_scheduler_observer(arena), cpu(on)
-    {
-        observe(true);
-    }
-    ~Pin() override
-    {
-        observe(false);
-    }
-    void on_scheduler_entry(bool) override
-    {
-        peer_pin(cpu);
-    }
-
-private:
-    unsigned cpu;
-};
-
 // Two arenas with a worker each, which give each other a task: no thread waits inside one.
 class Table {
 public:
@@ -271,10 +271,19 @@ void tail(struct peer *p, struct work_load load)
     tbb::task_arena arena(load.servers, 0);
     std::vector<Count> done(static_cast<size_t>(load.servers) + 1);
     struct work_stream s = work_open(load);
+    std::unique_ptr<Pin> pin;
     int64_t start = peer_now();
 
     if (!s.job)
         peer_fail("no memory");
+    if (load.servers == 1) {
+        pin = std::make_unique<Pin>(arena, 1);
+        peer_pin(0);
+    }
+    for (int i = 0; i < load.servers; i++) // starts the threads
+        arena.enqueue([&done] { count(done); });
+    await(done, static_cast<uint64_t>(load.servers));
+    work_begin(&s);
     for (int i = 0; i < s.jobs; i++) {
         work_await(&s, &s.job[i]);
         arena.enqueue([&done, mine = &s.job[i]] {
@@ -282,7 +291,7 @@ void tail(struct peer *p, struct work_load load)
             count(done);
         });
     }
-    await(done, static_cast<uint64_t>(s.jobs));
+    await(done, static_cast<uint64_t>(load.servers + s.jobs));
     p->ns = peer_now() - start;
     peer_tail(p, work_close(&s));
 }
