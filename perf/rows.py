@@ -97,6 +97,13 @@ def wakes():
               own("raw futex", "wake/futex"), cpus=2)
 
 
+def timers():
+    yield Row("timer/rearm", "timer/rearm", peers("Go", "timer/rearm"))
+    for figure in ("", "/p99"):
+        yield Row(f"timer/late/{figure[1:] or 'p50'}", "timer/late", peers("Go", "timer/late"),
+                  own("raw sleep", "timer/raw"), figure=figure)
+
+
 def memory():
     yield Row("memory/parked", "memory/parked", peers("Go Boost.Fiber", "memory/parked"), unit="B")
     yield Row("memory/cold", "memory/cold", peers("Go Boost.Fiber", "memory/cold"),
@@ -161,7 +168,7 @@ def serving():
               "p99 of 10,000 connections", hiccup=("coir-kv", "crowd", "/hiccup"))
 
 
-ROWS = [*switches(), *jobs(), *wakes(), *handoffs(), *memory(), *panics(), *happy(), *tails(), *serving()]
+ROWS = [*switches(), *jobs(), *wakes(), *handoffs(), *timers(), *memory(), *panics(), *happy(), *tails(), *serving()]
 
 # How cost grows: a chart each. Drivers know the rows by other names.
 GROW = {

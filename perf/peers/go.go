@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 )
 
 const (
@@ -231,6 +232,41 @@ func handChannel(p *peer) {
 	p.done = turns * pairs(p.size)
 }
 
+// -------------------------------------------------------------------------------------- timers
+
+var armed []*time.Timer
+
+// As in timer_perf.c.
+func rearm(p *peer) {
+	runtime.GOMAXPROCS(1)
+	x := uint64(88172645463325252)
+	hours := func() time.Duration {
+		return time.Hour + time.Duration(random(&x)%uint64(time.Hour))
+	}
+	for len(armed) < 1000000 {
+		armed = append(armed, time.AfterFunc(hours(), func() {}))
+	}
+	start := now()
+	for i := uint64(0); i < p.n; i++ {
+		armed[random(&x)%uint64(len(armed))].Reset(hours())
+	}
+	p.ns = now() - start
+}
+
+func oversleep(p *peer) {
+	runtime.GOMAXPROCS(1)
+	late := make([]int64, p.n)
+	start := now()
+	for i := range late {
+		deadline := now() + 200000
+		time.Sleep(200 * time.Microsecond)
+		late[i] = now() - deadline
+	}
+	p.ns = now() - start
+	p.figure = median(late)
+	p.p99, p.p999 = float64(late[len(late)*99/100]), float64(late[len(late)-1])
+}
+
 // ------------------------------------------------------------------------------- from outside
 
 func submit(p *peer) {
@@ -371,6 +407,8 @@ var rows = []row{
 	{"wake/parked", pingPong, 0},
 	{"handoff/mutex/#", handMutex, 0},
 	{"handoff/channel/#", handChannel, 0},
+	{"timer/rearm", rearm, 1000000},
+	{"timer/late", oversleep, 400},
 	{"submit/#", submit, 0},
 	{"tail/#", func(p *peer) { tail(p, load{1, false}) }, jobs},
 	{"tail/2/#", func(p *peer) { tail(p, load{2, false}) }, jobs},
