@@ -55,7 +55,7 @@ def verdict(value, limits, proven, raw):
 def goal_text(goal, unit):
     if goal.of is None:
         return "<= " + quantity(goal.value, unit)
-    return f"<= {goal.value:g} x {goal.of}"
+    return f"<= {goal.value:.3g} x {goal.of}"
 
 
 # ---------------------------------------------------------------------------------------- table

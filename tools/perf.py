@@ -176,7 +176,7 @@ def progress(text):
 def measure(chosen, missing, quick):
     """All repetitions of all rows. The first is complete; with --quick, later ones as time allows."""
     m = Measurements(*((25, QUICK_RUN_SECONDS) if quick else (150, RUN_SECONDS)), missing)
-    repetitions, began = 3 if quick else 7, time.monotonic()
+    repetitions, began = 3 if quick else 5, time.monotonic()
     for repetition in range(repetitions):
         for number, row in enumerate(chosen, 1):
             keys = m.keys(row)
