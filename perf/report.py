@@ -149,7 +149,7 @@ def growth(title, results):
 def machine():
     """What the figures depend on."""
     load = os.getloadavg()[0]
-    return {"cpus": len(os.sched_getaffinity(0)), "load": load, "kernel": os.uname().release,
+    return {"cpus": len(os.sched_getaffinity(0)), "load": load, "kernel": os.uname().release.split("-")[0],
             "loaded": load >= LOADED}
 
 

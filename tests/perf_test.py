@@ -111,6 +111,19 @@ class Tool(unittest.TestCase):
         self.assertEqual((status, found["memory/lease"]["error"]), (1, "no stack"))
         self.assertIn("no stack", said)
 
+    def test_what_json_has_is_shown_again_without_measuring(self):
+        with tempfile.TemporaryDirectory() as folder, mock.patch.object(perf, "installed", lambda header: False):
+            file = os.path.join(folder, "perf.json")
+            said = io.StringIO()
+            with contextlib.redirect_stdout(said), contextlib.redirect_stderr(io.StringIO()):
+                perf.main(["--quick", "--only", "memory/lease", "--json", file])
+            again = call("tools/perf", "--from", file)
+            self.assertEqual((again.returncode, again.stderr), (0, ""))
+            self.assertIn(again.stdout, said.getvalue())
+            pathlib.Path(file).write_text("[]")
+            wrong = call("tools/perf", "--from", file)
+            self.assertEqual((wrong.returncode, wrong.stdout, wrong.stderr.count("\n")), (1, "", 1), wrong)
+
     def test_bad_options_end_with_status_2_and_one_line(self):
         for words, text in ((["--only", "nosuch"], "nosuch is not a row; rows: switch/2 "),
                             (["--grow", "--only", "switch/2"], "rows: workers/1 "),

@@ -221,6 +221,8 @@ def options(words):
     parser.add_argument("--json", metavar="FILE", help="writes the figures")
     parser.add_argument("--chart", metavar="FILE.svg",
                         help="draws them; with --grow, FILE-workers.svg and so on")
+    parser.add_argument("--from", metavar="FILE", dest="source",
+                        help="measures nothing: prints and draws what --json wrote there")
     asked = parser.parse_args(words)
     if asked.chart and not asked.chart.endswith(".svg"):
         parser.error(f"--chart {asked.chart} does not end with .svg")
@@ -264,12 +266,27 @@ def show(asked, results):
                 report.draw(report.lines(title, grown), f"{asked.chart.removesuffix('.svg')}-{name}.svg")
 
 
+def show_again(asked):
+    """What an earlier run has found."""
+    with open(asked.source) as file:
+        try:
+            found = json.load(file)
+            asked.grow = found["grow"]
+            show(asked, found["rows"])
+        except (ValueError, KeyError, TypeError):
+            fail(f"{asked.source} was not written by --json")
+    return 0
+
+
 def main(words):
     global urgent
     asked = options(words)
     urgent = asked.urgent
-    here = {name: os.path.abspath(getattr(asked, name)) for name in ("json", "chart") if getattr(asked, name)}
-    vars(asked).update(here)
+    for name in ("json", "chart", "source"):
+        if getattr(asked, name):
+            setattr(asked, name, os.path.abspath(getattr(asked, name)))
+    if asked.source:
+        return show_again(asked)
     os.chdir(ROOT)
     if subprocess.run(["tools/deps"]).returncode:
         sys.exit(1)
@@ -289,7 +306,7 @@ def main(words):
         print("Not all peers are installed: tools/deps --perf")
     if asked.json:
         with open(asked.json, "w") as file:
-            json.dump({"machine": before, "quick": asked.quick, "rows": results}, file, indent=1)
+            json.dump({"machine": before, "quick": asked.quick, "grow": asked.grow, "rows": results}, file, indent=1)
             file.write("\n")
     return 0 if all(r["coir"] for r in results) else 1
 
