@@ -35,6 +35,10 @@ struct fiber *find_ready(struct worker *w);
 /* Any ready fiber, wherever it waits, or NULL. */
 struct fiber *find_any_ready(struct worker *w);
 
+/* The same where no stack is left for a loop, which would look what the time and the kernel have ended: that
+ * is done here, now and then. */
+struct fiber *find_without_loop(struct worker *w);
+
 /* Fires timers and readies completed I/O: the worker's own timers, or all. True: something was. */
 bool find_events(struct worker *w, bool all);
 

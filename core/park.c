@@ -31,6 +31,7 @@
  */
 #include "park.h"
 
+#include <errno.h>
 #include <linux/membarrier.h>
 
 #define ONE_SLEEPING (UINT64_C(1) << 32)
@@ -52,13 +53,21 @@ void park_init(struct park *p)
 }
 
 /* The fence of the side that pays: all other threads have passed one when it returns. Publishers rely
- * on it, so it may not begin to fail once the runtime is open. */
+ * on it, so it may not begin to be refused once the runtime is open; a kernel with many processors may
+ * want for the memory to name them in, for a while. */
 static void fence_all(const struct park *p)
 {
-    if (!p->asymmetric)
+    unsigned turns = 0;
+
+    if (!p->asymmetric) {
         fence_full(); /* SLEEP, SEARCH */
-    else if (membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) != 0)
-        fatal("membarrier is refused since the runtime was opened (a seccomp filter?)");
+        return;
+    }
+    while (membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) != 0) {
+        if (errno != ENOMEM)
+            fatal("membarrier is refused since the runtime was opened (a seccomp filter?)");
+        spin_pause(&turns);
+    }
 }
 
 void park_search_begin(struct park *p)

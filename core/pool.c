@@ -332,23 +332,33 @@ int coir_quarantine_open(coir_runtime *rt, const coir_quarantine_options *option
 
 /* ------------------------------------------------------------------------------------- close */
 
-/* Waits until the pool is empty. COIR_OK, COIR_ETIMEDOUT, COIR_ECANCELED, COIR_ENOMEM. */
+/* Whether the pool is empty. If not, w waits for that; it may be NULL. */
+static bool empty_or_append(struct coir_pool *p, struct waiter *w)
+{
+    uint64_t word = word_lock(&p->state);
+    bool empty = !p->in_pool;
+
+    if (!empty && w)
+        waitq_append(&p->closers, w);
+    word_unlock(&p->state, word);
+    return empty;
+}
+
+/* Waits until the pool is empty; if it is, no stack is needed. COIR_OK, COIR_ETIMEDOUT, COIR_ECANCELED,
+ * COIR_ENOMEM. */
 static int await_empty(struct coir_pool *p, int64_t deadline)
 {
     struct sleeper s;
     struct waiter w = {.sleeper = &s};
-    int status = sleeper_begin(&s, "pool to drain", p);
     uint64_t word;
-    bool empty;
+    int status;
 
+    if (empty_or_append(p, NULL))
+        return COIR_OK;
+    status = sleeper_begin(&s, "pool to drain", p);
     if (status != COIR_OK)
         return status;
-    word = word_lock(&p->state);
-    empty = !p->in_pool;
-    if (!empty)
-        waitq_append(&p->closers, &w);
-    word_unlock(&p->state, word);
-    if (empty) {
+    if (empty_or_append(p, &w)) {
         sleeper_abandon(&s);
         return COIR_OK;
     }

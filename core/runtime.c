@@ -169,22 +169,23 @@ static void touch(const struct coir_runtime *rt, struct stack *s)
         *(volatile char *)(at -= page) = 0;
 }
 
-/* Prefaulted stacks are made by the first worker's cache and end up in the depot. */
-static int prefault(struct coir_runtime *rt)
+/* Makes the stacks that the workers need, or a runtime might open in which no job can ever wait, and those
+ * to be prefaulted, as far as there is memory. All end up in the depot. */
+static int make_stacks(struct coir_runtime *rt)
 {
-    struct stack_cache made = {0};
-    struct stack_cache none = {0};
+    const size_t needed = stacks_of_worker(&rt->options) * rt->options.workers, touched = rt->options.prefault;
+    struct stack_cache made = {0}, none = {0};
+    struct stack *s;
+    bool enough;
 
-    for (size_t i = 0; i < rt->options.prefault; i++) {
-        struct stack *s = stack_take(&rt->stacks, &none);
-
-        if (!s)
-            break;
-        touch(rt, s);
+    while (made.list.count < (needed > touched ? needed : touched) && (s = stack_take(&rt->stacks, &none))) {
+        if (made.list.count < touched)
+            touch(rt, s);
         list_push(&made.list, &s->link);
     }
+    enough = made.list.count >= needed;
     stack_cache_flush(&rt->stacks, &made);
-    return COIR_OK;
+    return enough ? COIR_OK : COIR_ENOMEM;
 }
 
 static void free_runtime(struct coir_runtime *rt)
@@ -227,8 +228,9 @@ static int set_up(struct coir_runtime *rt)
     status = stall_open(rt);
     if (status != COIR_OK)
         goto close_offload;
-    prefault(rt);
-    status = start_workers(rt);
+    status = make_stacks(rt);
+    if (status == COIR_OK)
+        status = start_workers(rt);
     if (status == COIR_OK)
         status = stall_start(rt);
     if (status == COIR_OK) {

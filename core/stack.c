@@ -121,12 +121,11 @@ static bool install_guard(const struct stacks *s, char *base)
     return mprotect(base, s->guard, PROT_NONE) == 0;
 }
 
-static void remove_guard(const struct stacks *s, char *base)
+static bool remove_guard(const struct stacks *s, char *base)
 {
     if (s->guard_by_advice)
-        madvise(base, s->guard, MADV_GUARD_REMOVE);
-    else
-        mprotect(base, s->guard, PROT_READ | PROT_WRITE);
+        return madvise(base, s->guard, MADV_GUARD_REMOVE) == 0;
+    return mprotect(base, s->guard, PROT_READ | PROT_WRITE) == 0;
 }
 
 /* ------------------------------------------------------------------------------ open and close */
@@ -139,6 +138,11 @@ static size_t stride(const struct stacks *s)
 static size_t chunk_count(const struct stacks *s)
 {
     return (s->limit + s->per_chunk - 1) / s->per_chunk;
+}
+
+static char *base_of(struct stacks *s, size_t i)
+{
+    return s->chunk[i / s->per_chunk] + i % s->per_chunk * stride(s);
 }
 
 /* Side tables are as long as the limit and mostly unused: pages come when they are touched. */
@@ -183,9 +187,7 @@ int stacks_init(struct stacks *s, const struct host *host, const coir_options *o
     s->header = (header + COIR_CACHE_LINE - 1) & ~(size_t)(COIR_CACHE_LINE - 1);
     s->guard_by_advice = advice_works();
     s->per_chunk = CHUNK_BYTES / stride(s) ? CHUNK_BYTES / stride(s) : 1;
-    /* Each worker's loop stands on a stack, a spare waits beside it, and perhaps a reserve. */
-    s->limit = options->stacks_max +
-               (options->faults != COIR_FAULTS_NONE ? 3 : 2) * (size_t)options->workers;
+    s->limit = options->stacks_max + stacks_of_worker(options) * options->workers;
     s->warm = options->prefault > DEPOT_WARM ? options->prefault : DEPOT_WARM;
     s->cache_max = options->stacks_max / (options->workers + 1) / 8; /* a small arena is for all */
     s->cache_max = s->cache_max < CACHE_MAX ? s->cache_max : CACHE_MAX;
@@ -197,14 +199,26 @@ int stacks_init(struct stacks *s, const struct host *host, const coir_options *o
     return reserve(s);
 }
 
+/* Gives a chunk back to the host, but not with a guard in it: the next who is given that memory would fault. */
+static void free_chunk(struct stacks *s, size_t chunk, size_t created)
+{
+    bool open = true;
+
+    for (size_t i = chunk * s->per_chunk; i < created && i < (chunk + 1) * s->per_chunk; i++)
+        open &= remove_guard(s, base_of(s, i));
+    if (open)
+        s->host->free(((void **)(void *)s->chunk[chunk])[-1], s->host->alloc_arg);
+    else
+        host_log(s->host, COIR_LOG_ERROR, "%zu KiB of stacks are not given back: a guard cannot be removed",
+                 s->per_chunk * stride(s) >> 10);
+}
+
 static void free_chunks(struct stacks *s)
 {
     size_t created = atomic_load_explicit(&s->created, memory_order_relaxed); /* workers have ended */
 
-    for (size_t i = 0; s->host->own_alloc && i < created; i++)
-        remove_guard(s, s->chunk[i / s->per_chunk] + i % s->per_chunk * stride(s));
     for (size_t i = 0; s->host->own_alloc && i < chunk_count(s) && s->chunk[i]; i++)
-        s->host->free(((void **)(void *)s->chunk[i])[-1], s->host->alloc_arg);
+        free_chunk(s, i, created);
 }
 
 void stacks_fini(struct stacks *s)
@@ -247,11 +261,6 @@ static char *commit_chunk(struct stacks *s, size_t i)
     if (base && s->arena && mprotect(base, bytes, PROT_READ | PROT_WRITE) != 0)
         return NULL;
     return s->chunk[i] = base;
-}
-
-static char *base_of(struct stacks *s, size_t i)
-{
-    return s->chunk[i / s->per_chunk] + i % s->per_chunk * stride(s);
 }
 
 struct stack *stack_at(struct stacks *s, size_t i)
@@ -342,6 +351,8 @@ struct stack *stack_take(struct stacks *s, struct stack_cache *cache)
     e = e ? e : list_take(&s->depot);
     publish_depot(s);
     stack = e ? CONTAINER_OF(e, struct stack, link) : create(s);
+    if (UNLIKELY(!stack))
+        atomic_store_explicit(&s->missed, true, memory_order_relaxed); /* a hint */
     lock_drop(&s->lock);
     return stack;
 }
@@ -362,7 +373,14 @@ void stack_cache_flush(struct stacks *s, struct stack_cache *cache)
     lock_take(&s->lock);
     give_rest(&cache->list, 0, &s->depot);
     publish_depot(s);
+    atomic_store_explicit(&s->missed, false, memory_order_relaxed); /* a hint */
     lock_drop(&s->lock);
+}
+
+void stack_cache_share(struct stacks *s, struct stack_cache *cache)
+{
+    if (UNLIKELY(atomic_load_explicit(&s->missed, memory_order_relaxed)) && cache->list.count) /* a hint */
+        stack_cache_flush(s, cache);
 }
 
 /* Takes a few stacks out of the depot. */

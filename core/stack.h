@@ -34,6 +34,7 @@ struct stacks {
     size_t cold_count;
     _Atomic size_t created;     /* stacks that ever existed; readable without the lock */
     _Atomic size_t depot_count; /* depot.count, readable without the lock */
+    _Atomic bool missed;        /* since the last flush a stack was wanted in vain; readable without the lock */
 };
 
 /* Stacks that one worker keeps for itself, last in, first out. */
@@ -47,10 +48,20 @@ int stacks_init(struct stacks *s, const struct host *host, const coir_options *o
                 size_t header);
 void stacks_fini(struct stacks *s);
 
+/* So many does each worker need: its loop stands on one, a spare waits beside it for the first job that
+ * blocks, and where faults are handled there is a reserve. */
+static inline size_t stacks_of_worker(const coir_options *options)
+{
+    return options->faults != COIR_FAULTS_NONE ? 3 : 2;
+}
+
 /* NULL: the limit, or the system's memory, is reached. */
 struct stack *stack_take(struct stacks *s, struct stack_cache *cache);
 void stack_give(struct stacks *s, struct stack_cache *cache, struct stack *stack);
 void stack_cache_flush(struct stacks *s, struct stack_cache *cache);
+
+/* From a worker without work: flushes its cache if others want for stacks. */
+void stack_cache_share(struct stacks *s, struct stack_cache *cache);
 
 /* Gives back the memory of a few stacks that lie idle in the depot. Returns whether there is more. */
 bool stacks_trim(struct stacks *s);

@@ -212,6 +212,7 @@ static void idle(struct worker *w)
     while (!FIBER_KEEPS_STACKS && !runtime_flag(&rt->draining) && !find_quietly(rt) &&
            stacks_trim(&rt->stacks))
         ;
+    stack_cache_share(&rt->stacks, &w->stacks);
     park_announce(&rt->park, &w->parker, true);
     w->searching = false;
     if (find_quietly(rt) || runtime_flag(&rt->stopping)) { /* SLEEP: the last look */
@@ -436,7 +437,7 @@ void worker_yield(struct fiber *self)
     w->jobs_left = deque_count(&w->deque); /* all of them are runnable now */
     to = next_directly(w);
     if (!to && (w->jobs_left || w->look_outside))
-        to = w->spare || (w->spare = take_loop(w)) ? take_spare(w) : find_any_ready(w);
+        to = w->spare || (w->spare = take_loop(w)) ? take_spare(w) : find_without_loop(w);
     if (!to)
         return; /* nothing else is runnable here */
     before_running(w);

@@ -69,6 +69,7 @@ extern "C" {
     X(COIR_EADDRNOTAVAIL, -99, "address not available")                                           \
     X(COIR_ECONNABORTED, -103, "connection aborted")                                              \
     X(COIR_ECONNRESET, -104, "connection reset by peer")                                          \
+    X(COIR_ENOBUFS, -105, "no memory for buffers in the kernel")                                  \
     X(COIR_ENOTCONN, -107, "not connected")                                                       \
     X(COIR_ESHUTDOWN, -108, "the runtime or domain closes")                                       \
     X(COIR_ETIMEDOUT, -110, "deadline passed")                                                    \

@@ -1,54 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * nomem_test.c - every allocation fails once, and every one from some point on: each call says
- * so, the hooks balance, and the runtime is usable or closed. Also threads and stacks that are
- * not to be had.
+ * nomem_test.c - threads and stacks that are not to be had: each call says so, nothing is lost, and what can
+ * go on does. Other things that may be missing, one by one: faulty_test.c.
  */
+#include "faulty.h"
 #include "run.h"
 #include "state.h"
-
-#include <pthread.h>
-
-/* ------------------------------------------------------------------------------- failing alloc */
-
-/* Counts the calls; fails the fail_at-th, or all from there on. */
-static struct supply {
-    int calls, blocks, fail_at;
-    int for_ever;
-} supply;
-
-static void *supply_alloc(size_t bytes, void *arg)
-{
-    struct supply *s = arg;
-    int call = __atomic_add_fetch(&s->calls, 1, __ATOMIC_RELAXED);
-    void *memory;
-
-    if (s->fail_at && (s->for_ever ? call >= s->fail_at : call == s->fail_at))
-        return NULL;
-    memory = malloc(bytes);
-    if (memory)
-        __atomic_add_fetch(&s->blocks, 1, __ATOMIC_RELAXED);
-    return memory;
-}
-
-static void supply_free(void *memory, void *arg)
-{
-    struct supply *s = arg;
-
-    if (CHECK(memory != NULL))
-        __atomic_sub_fetch(&s->blocks, 1, __ATOMIC_RELAXED);
-    free(memory);
-}
-
-static coir_options supplied(unsigned workers)
-{
-    coir_options o = run_options(workers);
-
-    o.alloc = supply_alloc;
-    o.free = supply_free;
-    o.alloc_arg = &supply;
-    return o;
-}
 
 static int starved(int status)
 {
@@ -60,16 +17,6 @@ static void count(void *n)
     run_count(n);
 }
 
-static void defer_many(void *n)
-{
-    for (int i = 0; i < 3 * COIR_DEFER_INLINE; i++) {
-        int status = coir_defer(count, n);
-
-        CHECK(status == COIR_OK || (starved(status) && i >= COIR_DEFER_INLINE));
-        __atomic_sub_fetch((int *)n, status == COIR_OK, __ATOMIC_RELAXED);
-    }
-}
-
 static void block(void *n)
 {
     int status = coir_sleep_until(coir_now() + 10 * COIR_US);
@@ -78,79 +25,15 @@ static void block(void *n)
     run_count(n);
 }
 
-/* A bit of everything that allocates: n counts what was accepted down and what ran up. */
-static void work(void *arg)
+/* ------------------------------------------------------------------------------ hooks, threads */
+
+static coir_options hooked(unsigned workers)
 {
-    coir_counter c = COIR_COUNTER_INIT, after = COIR_COUNTER_INIT;
-    int *n = arg, status, outcome;
+    coir_options o = run_options(workers);
 
-    for (int i = 0; i < 3000; i++) { /* more than a worker's own queue holds */
-        status = coir_spawn(&c, i < 100 ? block : count, n);
-        CHECK(status == COIR_OK || starved(status));
-        __atomic_sub_fetch(n, status == COIR_OK, __ATOMIC_RELAXED);
-    }
-    status = coir_spawn_many(&c, count, n, 0, 3000);
-    CHECK(status == COIR_OK || starved(status));
-    __atomic_sub_fetch(n, status == COIR_OK ? 3000 : 0, __ATOMIC_RELAXED);
-    coir_counter_add(&after, 1);
-    status = coir_spawn_after(&after, &c, count, n);
-    CHECK(status == COIR_OK || starved(status));
-    __atomic_sub_fetch(n, status == COIR_OK, __ATOMIC_RELAXED);
-    coir_counter_done(&after, COIR_DONE);
-    CHECK_EQ(coir_try(defer_many, n, NULL), COIR_DONE);
-    while (starved(outcome = coir_wait(&c)))
-        coir_yield();
-    CHECK(outcome == COIR_DONE || outcome == COIR_CANCELED); /* after: nowhere to queue the job */
-    if (outcome == COIR_CANCELED)
-        run_count(n);
-}
-
-/* One run with the n-th call failing. True: no call failed, so this was the last. */
-static int run_starved(unsigned workers)
-{
-    coir_options o = supplied(workers);
-    coir_counter c = COIR_COUNTER_INIT;
-    coir_runtime *rt;
-    int n = 0, status;
-
-    o.stall_ns = 1000 * COIR_SEC; /* a watcher is started, and has nothing to say */
-
-    status = coir_open(&o, &rt);
-    CHECK(status == COIR_OK || starved(status));
-    if (status == COIR_OK) {
-        status = coir_submit(rt, &c, work, &n);
-        CHECK(status == COIR_OK || starved(status));
-        CHECK_EQ(coir_wait(&c), COIR_DONE);
-        CHECK_EQ(n, 0);
-        run_close(rt);
-    } else {
-        CHECK(rt == NULL);
-    }
-    CHECK_EQ(supply.blocks, 0);
-    return supply.calls < supply.fail_at;
-}
-
-static void fail_each(unsigned workers, int for_ever)
-{
-    int at = 0, last;
-
-    do {
-        supply = (struct supply){.fail_at = ++at, .for_ever = for_ever};
-        last = run_starved(workers);
-    } while (!last && at < 1000);
-    CHECK(last && at > 5);
-}
-
-static void any_one_allocation_may_fail(void)
-{
-    fail_each(1, 0);
-    fail_each(2, 0);
-}
-
-static void all_allocations_from_any_point_may_fail(void)
-{
-    fail_each(1, 1);
-    fail_each(2, 1);
+    o.alloc = faulty_alloc;
+    o.free = faulty_free;
+    return o;
 }
 
 static void park_many(void *n)
@@ -164,51 +47,32 @@ static void park_many(void *n)
 
 static void stacks_come_from_the_hook(void)
 {
-    coir_options o = supplied(1);
+    coir_options o = hooked(1);
+    long mapped = faulty_balance().mapped;
     int n = 0;
 
-    supply = (struct supply){.calls = 0};
     CHECK_EQ(coir_run(&o, park_many, &n), COIR_DONE);
     CHECK_EQ(n, 1000);
-    CHECK(supply.calls > 3);
-    CHECK_EQ(supply.blocks, 0);
-}
-
-/* ------------------------------------------------------------------------------------ threads */
-
-/* Linked with --wrap=pthread_create. */
-int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*fn)(void *),
-                          void *arg);
-int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*fn)(void *),
-                          void *arg);
-
-static int threads_left = -1; /* that may be created; negative: any number */
-
-int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*fn)(void *),
-                          void *arg)
-{
-    if (threads_left == 0)
-        return 11; /* EAGAIN */
-    threads_left--;
-    return __real_pthread_create(thread, attributes, fn, arg);
+    CHECK_EQ(faulty_balance().blocks, 0);
+    CHECK_EQ(faulty_balance().mapped, mapped);
 }
 
 static void open_with_threads(int n, int status)
 {
-    coir_options o = supplied(7);
+    coir_options o = hooked(7);
     int dummy;
     coir_runtime *rt = (coir_runtime *)(void *)&dummy;
 
     o.stall_ns = 1000 * COIR_SEC; /* the watcher is the eighth */
-    supply = (struct supply){.calls = 0};
-    threads_left = n;
+    faulty_arm(FAULTY_pthread_create, n + 1, 1);
     CHECK_EQ(coir_open(&o, &rt), status);
-    threads_left = -1;
+    faulty_disarm();
     if (status == COIR_OK)
         run_close(rt);
     else
         CHECK(rt == NULL);
-    CHECK_EQ(supply.blocks, 0);
+    CHECK_EQ(faulty_balance().blocks, 0);
+    CHECK_EQ(faulty_balance().threads, 0);
 }
 
 static void open_undoes_itself_when_a_thread_cannot_start(void)
@@ -224,15 +88,14 @@ static void offload_without_threads(void *unused)
     int n = 0;
 
     (void)unused;
-    threads_left = 0;
+    faulty_arm(FAULTY_pthread_create, 1, 0);
     CHECK_EQ(coir_offload(count, &n), COIR_EAGAIN);
     CHECK_EQ(n, 0);
-    threads_left = 1;
     CHECK_EQ(coir_offload(count, &n), COIR_DONE);
-    CHECK_EQ(threads_left, 0);
-    CHECK_EQ(coir_offload(count, &n), COIR_DONE); /* by the thread there is */
+    CHECK_EQ(coir_offload(count, &n), COIR_DONE); /* by the thread there is, perhaps */
+    CHECK(faulty_used(FAULTY_pthread_create) >= 2);
     CHECK_EQ(n, 2);
-    threads_left = -1;
+    faulty_disarm();
 }
 
 static void a_call_that_no_thread_can_be_started_for_says_so(void)
@@ -434,8 +297,7 @@ static void as_many_fibers_park_as_stacks_max_says(void)
     CHECK_EQ(coir_close(rt, -1, NULL), COIR_OK);
 }
 
-CHECK_MAIN(CASE(any_one_allocation_may_fail), CASE(all_allocations_from_any_point_may_fail),
-           CASE(stacks_come_from_the_hook), CASE(open_undoes_itself_when_a_thread_cannot_start),
+CHECK_MAIN(CASE(stacks_come_from_the_hook), CASE(open_undoes_itself_when_a_thread_cannot_start),
            CASE(a_call_that_no_thread_can_be_started_for_says_so),
            CASE(a_wait_without_a_stack_says_so_and_all_work_ends),
            CASE(no_ready_fiber_is_lost_with_the_last_stack),

@@ -223,7 +223,7 @@ class Lint:
         wanted = re.compile(r"tests/(\w+\.\w+)|\b(\w+_test\.\w+)"
                             r"|\b(?:ninja (?:test|clang|asan|tsan|aarch64)/|tools/test |(?=\w+_test\b))"
                             r"(\w+)")
-        suites = {"native", "clang", "asan", "tsan", "aarch64", "scripts", "lint"}
+        suites = {"native", "clang", "asan", "tsan", "aarch64", "scripts", "lint", "faults", "fuzz", "checkers", "trust"}
         for s in self.sources:
             if s.name not in {"README.md", "tests/README.md"}:
                 continue
