@@ -332,6 +332,8 @@ def main():
             start_kv(loop, "--workers", "2", "--stall-ms", "20", "--request-ms", "100")
             start_redis(redis, folder)
             broken = show(kv, redis, loop, folder)
+            kv.stop()
+            say("\nSIGTERM, and what it says of its clients:\n  " + first_line(kv, "^drained"))
         except KeyboardInterrupt:
             sys.exit(130)
         finally:
