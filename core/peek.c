@@ -55,3 +55,27 @@ UNSANITIZED bool peek_worker(struct worker *w, struct peek *p)
     atomic_thread_fence(memory_order_acquire); /* and last */
     return p->depth > 0 && progress_same(p->at, peek_progress(w));
 }
+
+/* Of a fiber that nobody runs, or the caller's own, exact; else thrown away (balance.c). */
+UNSANITIZED unsigned peek_jobs(const struct fiber *fiber)
+{
+    const volatile struct fiber *f = fiber;
+    const volatile struct job *j;
+    uintptr_t above = 0;
+    unsigned n = 0;
+
+    for (j = checked(f, (uintptr_t)f->job); j && (uintptr_t)j > above; j = checked(f, (uintptr_t)j->outer)) {
+        n += !j->is_try;
+        above = (uintptr_t)j;
+    }
+    return n;
+}
+
+/* The same of a worker that sleeps, or the caller's own. */
+UNSANITIZED unsigned peek_kept(struct worker *w)
+{
+    const volatile struct worker *seen = w;
+    struct fiber *spare = seen->spare;
+
+    return (unsigned)seen->stacks.list.count + (spare && fiber_is(spare, FIBER_IDLE)) + (seen->reserve != NULL);
+}

@@ -41,4 +41,8 @@ static inline bool progress_same(struct progress a, struct progress b)
 /* False: it runs no job, or went on while it was looked at. */
 bool peek_worker(struct worker *w, struct peek *p);
 
+/* Jobs on a stack, and stacks that a worker keeps for later: both to be believed only if nothing moved. */
+unsigned peek_jobs(const struct fiber *fiber);
+unsigned peek_kept(struct worker *w);
+
 #endif

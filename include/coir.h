@@ -78,6 +78,7 @@ extern "C" {
     X(COIR_ECANCELED, -125, "canceled")                                                           \
     X(COIR_EPOISONED, -130, "a panic has left it half changed")                                   \
     X(COIR_EFORKED, -1000, "this process is a fork of the one that opened it")                     \
+    X(COIR_EIMBALANCE, -1002, "the runtime's books do not balance")                               \
     X(COIR_EPOLICY, -1001, "options.panic forbids it: it needs panics to be contained")           \
     X(COIR_ECLOSED, -4096, "the channel is closed")
 
@@ -522,6 +523,33 @@ typedef struct coir_stats {
  * Cost        a few loads per worker
  */
 COIR_API int coir_stats_read(coir_runtime *runtime, coir_stats *stats);
+
+/* What the books of a runtime say, and what was found there. */
+typedef struct coir_books {
+    uint64_t accepted, ended; /* jobs, since open */
+    uint64_t queued;      /* jobs found in queues, those that wait for other work included */
+    uint64_t started;     /* jobs found on stacks: they run, or wait */
+    uint64_t stacks, stacks_used, stacks_kept; /* in existence; found in use; found kept for later */
+    char what[192];       /* what does not balance, for people; "": all does */
+} coir_books;
+
+/*
+ * Checks the books of a runtime: accepted == ended + queued + started; each stack is in use or kept; no domain
+ * has fewer jobs in flight than it has admitted and not ended, nor more obligations held than taken.
+ *
+ *   books      filled, but for COIR_EINVAL; exact with COIR_OK. NULL: not wanted
+ *
+ * An imbalance is a fault in coir, or memory that was overwritten: nothing that the runtime says is to be trusted
+ * from then on. It is looked for at a quiet moment only: all workers sleep but the caller's, and no other thread
+ * is in a call. So there is no false alarm under load, nor an answer: ask again later. Who asks for a decision
+ * may ask twice: a plain thread that is stopped inside of a call for long may look like one unit too few.
+ *
+ * Returns     COIR_OK; COIR_EAGAIN (no quiet moment was found, or the runtime closes); COIR_EIMBALANCE; COIR_EINVAL
+ * Call from   any thread while the runtime is open
+ * Suspends    no
+ * Cost        looks at every stack, a few times if there is no quiet moment at first
+ */
+COIR_API int coir_books_check(coir_runtime *runtime, coir_books *books);
 
 /*
  * Writes what every worker and fiber of a runtime does: its state, its job, what it waits for, and

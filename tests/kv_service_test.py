@@ -88,6 +88,47 @@ def a_worker_that_hangs_fails_both_probes_until_it_goes_on():
             until(lambda: server.http("/healthz")[0] == 200 == server.http("/readyz")[0], "live again")
 
 
+@case
+def it_is_not_ready_when_the_books_of_the_runtime_do_not_balance():
+    with Server() as server:
+        def cook(by):
+            spawned = "server.root->rt->worker[0]->spawned"
+            done = subprocess.run(["gdb", "-p", str(server.process.pid), "-batch", "-ex",
+                                   f"set var {spawned} = {spawned} + {by}"], capture_output=True, timeout=PATIENCE)
+            equal(done.returncode, 0)
+
+        equal(server.http("/readyz"), (200, "ok\n"))
+        cook(1)
+        until(lambda: server.http("/readyz")[0] == 503, "not ready")
+        equal(bool(re.match(r"books: jobs: \d+ accepted, \d+ ended, \d+ queued, \d+ started\n$",
+                            server.http("/readyz")[1])), True)
+        equal(server.http("/healthz"), (200, "ok\n"))
+        cook(-1)
+        until(lambda: server.http("/readyz")[0] == 200, "ready again")
+
+
+@case
+def no_load_makes_the_books_look_wrong():
+    with Server("--workers", "2") as server:
+        stop = threading.Event()
+
+        def ask():
+            while not stop.is_set():
+                with server.client() as c:
+                    c.send(encode("INCR", "k") * 20 + encode("SUM", "*") + encode("DEBUG", "PANIC"))
+                    until(lambda: isinstance(c.reply(), kv_kit.Error), "the panic")
+
+        askers = [threading.Thread(target=ask) for _ in range(4)]
+        for asker in askers:
+            asker.start()
+        end = time.monotonic() + 2
+        while time.monotonic() < end:
+            equal(server.http("/readyz"), (200, "ok\n"))
+        stop.set()
+        for asker in askers:
+            asker.join()
+
+
 # -------------------------------------------------------------------------------------- systemd
 
 class Systemd:

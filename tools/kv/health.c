@@ -12,6 +12,8 @@
 
 #include <inttypes.h>
 
+#define IMBALANCE (COIR_SEC / 2)
+
 bool health_live(struct buffer *why)
 {
     coir_stats s;
@@ -23,8 +25,23 @@ bool health_live(struct buffer *why)
     return false;
 }
 
+/* An imbalance that stays: a thread in the middle of a call may look like one, but not for so long. */
+static bool books_are_wrong(coir_books *books)
+{
+    static _Atomic int64_t since; /* 0: they were right, or nobody could say */
+    int64_t now = coir_now(), first = atomic_load_explicit(&since, memory_order_relaxed); /* its own */
+    int status = coir_books_check(coir_current(), books);
+
+    if (status == COIR_EAGAIN)
+        return false; /* it was not quiet: what was known stays */
+    first = status == COIR_OK ? 0 : first ? first : now;
+    atomic_store_explicit(&since, first, memory_order_relaxed); /* its own */
+    return first && now - first >= IMBALANCE;
+}
+
 bool health_ready(struct buffer *why)
 {
+    coir_books books;
     coir_stats s;
 
     if (!health_live(why))
@@ -34,5 +51,7 @@ bool health_ready(struct buffer *why)
         buffer_print(why, "drains: it is about to end\n");
     else if (s.tainted > (uint64_t)server.set.tainted_max)
         buffer_print(why, "tainted: by %" PRIu64 " faults that may have harmed memory\n", s.tainted);
+    else if (books_are_wrong(&books))
+        buffer_print(why, "books: %s\n", books.what);
     return why->used == 0;
 }
