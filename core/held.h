@@ -26,6 +26,7 @@ struct held_kind {
     const void *(*object)(const struct held *h); /* what is held, to compare with; NULL: it is no lock */
     const char *returned; /* what a job has done that returns over one */
     const void *(*owed_to)(const struct held *h); /* a counter that it owes a unit; NULL: none, ever */
+    bool (*aborts)(const struct held *h); /* whether a panic of the holder ends the process; NULL: never */
 };
 
 /* Of a lock. */

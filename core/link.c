@@ -133,7 +133,7 @@ static void leave_link(struct held *h, enum leave how)
         unlink_pair(CONTAINER_OF(h, struct pair, tie.held));
 }
 
-static const struct held_kind linked = {leave_link, no_lock, "returned over a link in its frame", NULL};
+static const struct held_kind linked = {leave_link, no_lock, "returned over a link in its frame", NULL, NULL};
 
 int coir_link_counters(coir_link *link, coir_counter *a, coir_counter *b)
 {
@@ -206,7 +206,7 @@ static const void *owed_to(const struct held *h)
 }
 
 static const struct held_kind monitoring = {leave_monitor, no_lock, "returned over a monitor in its frame",
-                                            owed_to};
+                                            owed_to, NULL};
 
 int coir_monitor_counter(coir_monitor *monitor, coir_counter *watched, coir_counter *told)
 {

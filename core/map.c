@@ -9,6 +9,9 @@
  * since one that is not running has no domain. Nodes are put in front of their siblings: the tree has
  * the newest domain first, people want it last.
  *
+ * What jobs hold locked can be known of those that are parked: each is held for a moment, as a cancel does. This
+ * comes after the tree, so a job may be met whose domain is not in the copy; then it is not counted.
+ *
  * Locks: the tree of domains, then a tree of supervisors, or a pool, or a breaker.
  */
 #include "map.h"
@@ -67,6 +70,7 @@ static struct map_budget failures_of(struct breaker *b)
 static void show_domain(struct map_node *n, struct coir_domain *d)
 {
     n->has_domain = true;
+    n->domain = d;
     n->state = domain_state(d);
     n->jobs = domain_in_flight(d);
     n->places = budget(n->jobs, d->jobs_max, 0);
@@ -216,6 +220,40 @@ static void add_runtime(struct map *m)
     lock_drop(&rt->domains_lock);
 }
 
+/* --------------------------------------------------------------------------------------- locks */
+
+static struct map_node *node_of(struct map *m, const struct job *j)
+{
+    const void *domain = j->scope ? j->scope->domain : NULL;
+
+    for (uint32_t i = 0; i < m->count; i++)
+        if (m->node[i].has_domain && m->node[i].domain == domain)
+            return &m->node[i];
+    return NULL;
+}
+
+static void add_locks(struct map *m, const struct job *j)
+{
+    struct map_node *n = j->held ? node_of(m, j) : NULL;
+
+    for (const struct held *h = j->held; n && h; h = h->next) {
+        n->locks += h->kind->object(h) != NULL;
+        n->aborting += h->kind->aborts && h->kind->aborts(h);
+    }
+}
+
+static void look_if_parked(struct fiber *f, void *m)
+{
+    uint64_t generation;
+
+    if (!fiber_claim_parked(f, &generation))
+        return;
+    for (const struct job *j = f->job; j; j = j->outer)
+        add_locks(m, j);
+    if (!fiber_publish(f))
+        worker_ready(f);
+}
+
 /* ------------------------------------------------------------------------------------- the copy */
 
 int map_take(struct coir_runtime *rt, struct map *m)
@@ -229,10 +267,12 @@ int map_take(struct coir_runtime *rt, struct map *m)
         m->count = 0;
         add_runtime(m);
         if (m->count <= m->room)
-            return COIR_OK;
+            break;
         mem_free(&rt->host, m->node);
         m->room = 2 * (m->count > m->room ? m->count : m->room);
     }
+    worker_each_fiber(rt, look_if_parked, m);
+    return COIR_OK;
 }
 
 void map_free(struct map *m)

@@ -25,7 +25,9 @@ struct map_node {
     char name[32];
     int state;                /* COIR_DOMAIN_OPEN ..., or of a supervised child or supervisor COIR_CHILD_ENDED ... */
     bool has_domain;          /* jobs, places, memory, stacks and the policies of jobs are known */
+    const void *domain;       /* to compare with; NULL: of the runtime */
     uint64_t jobs;            /* in flight */
+    uint64_t locks, aborting; /* that its parked jobs hold, below left out; of these, by policy */
     struct map_budget failures, places, memory, stacks;
 
     /* Policies of its jobs. */

@@ -264,6 +264,15 @@ static void say_pool(struct map_cell *cell, const struct map_node *n)
                n->quarantine ? "; quarantine" : "");
 }
 
+static void say_locks(struct map_cell *cell, const struct map_node *n)
+{
+    say_next(cell);
+    put(cell, "holds ");
+    put_count(cell, n->locks, "lock");
+    if (n->aborting)
+        put(cell, ", %llu would abort the process", (unsigned long long)n->aborting);
+}
+
 static void say_policies(const struct map *m, const struct map_node *n, struct map_cell *cell)
 {
     const struct map_node *above = n->up == MAP_NONE ? NULL : &m->node[n->up];
@@ -279,6 +288,8 @@ static void say_policies(const struct map *m, const struct map_node *n, struct m
     say_full(cell, n);
     if (n->has_domain)
         say_job_policies(cell, m, n, above);
+    if (n->locks)
+        say_locks(cell, n);
 }
 
 void map_say(const struct map *m, uint32_t i, struct map_cell cell[MAP_COLUMNS])

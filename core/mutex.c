@@ -114,7 +114,12 @@ static const void *mutex_held(const struct held *h)
     return CONTAINER_OF(h, const struct mutex, held);
 }
 
-static const struct held_kind holding = {on_leave, mutex_held, HELD_LOCK, NULL};
+static bool mutex_aborts(const struct held *h)
+{
+    return CONTAINER_OF(h, const struct mutex, held)->policy == COIR_MUTEX_ABORT;
+}
+
+static const struct held_kind holding = {on_leave, mutex_held, HELD_LOCK, NULL, mutex_aborts};
 
 /* ----------------------------------------------------------------------------------- taking it */
 

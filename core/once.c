@@ -50,7 +50,7 @@ static const void *called(const struct held *h)
     return CONTAINER_OF(h, const struct caller, held)->once;
 }
 
-static const struct held_kind calling = {on_leave, called, HELD_LOCK, NULL};
+static const struct held_kind calling = {on_leave, called, HELD_LOCK, NULL, NULL};
 
 /* The caller is the first: calls, then tells those who wait. */
 static int call(struct once *o, coir_fn *fn, void *arg)

@@ -175,8 +175,13 @@ static const void *read_under(const struct held *h)
     return CONTAINER_OF(h, const struct read_hold, held)->lock;
 }
 
-static const struct held_kind writing = {on_writer_leave, written, HELD_LOCK, NULL};
-static const struct held_kind reading = {on_reader_leave, read_under, HELD_LOCK, NULL};
+static bool writer_aborts(const struct held *h)
+{
+    return CONTAINER_OF(h, const struct rwlock, held)->policy == COIR_MUTEX_ABORT;
+}
+
+static const struct held_kind writing = {on_writer_leave, written, HELD_LOCK, NULL, writer_aborts};
+static const struct held_kind reading = {on_reader_leave, read_under, HELD_LOCK, NULL, NULL};
 
 /* ------------------------------------------------------------------------------------ coming in */
 

@@ -2205,7 +2205,8 @@ COIR_API int coir_supervisor_print(coir_supervisor *supervisor,
  * Shows who fails with whom: the tree of domains, supervisors, their children and pools, as lines for people, a node
  * each. Of each: its state; whom it takes along when it fails; how many failures it has left before it does (panics
  * of a domain, restarts of a supervisor, failed attempts of a pool, within their window); jobs in flight; places,
- * stacks and memory that are left; and its policies, where they differ from those above.
+ * stacks and memory that are left; its policies, where they differ from those above; and the locks that its parked
+ * jobs hold, with those whose policy is to abort.
  *
  *   line       called with each, without newline; may suspend, and may call what it likes but coir_close
  *
@@ -2213,7 +2214,7 @@ COIR_API int coir_supervisor_print(coir_supervisor *supervisor,
  *
  * Returns     COIR_OK; COIR_EINVAL; COIR_ENOMEM
  * Call from   any thread while the runtime is open; its fibers too
- * Cost        a copy of all of it under the lock that opening and closing a domain takes
+ * Cost        a copy of all of it under the lock that opening and closing a domain takes, and a look at every stack
  */
 COIR_API int coir_map_print(coir_runtime *runtime, void (*line)(void *arg, const char *text), void *arg);
 

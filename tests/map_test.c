@@ -122,6 +122,40 @@ static void domains_say_their_limits_and_what_is_left(void)
     run_close(rt);
 }
 
+static coir_mutex careful, plain;
+
+static void holds_two(void *hold)
+{
+    CHECK_EQ(coir_mutex_lock(&careful), COIR_OK);
+    CHECK_EQ(coir_mutex_lock(&plain), COIR_OK);
+    job_block(hold);
+    CHECK_EQ(coir_mutex_unlock(&plain), COIR_OK);
+    CHECK_EQ(coir_mutex_unlock(&careful), COIR_OK);
+}
+
+static void locks_that_parked_jobs_hold_are_counted_with_their_policy(void)
+{
+    coir_domain_options o = domain_options("ledger");
+    coir_counter c = COIR_COUNTER_INIT;
+    coir_runtime *rt = run_open(1);
+    coir_domain *d = domain_open(rt, NULL, &o);
+    struct blocked b = {0, 0};
+
+    CHECK_EQ(coir_mutex_init(&careful, COIR_MUTEX_ABORT), COIR_OK);
+    CHECK_EQ(coir_mutex_init(&plain, COIR_MUTEX_POISON), COIR_OK);
+    CHECK_EQ(coir_domain_submit(d, &c, holds_two, &b), COIR_OK);
+    do
+        print(rt);
+    while (!strstr(row("ledger"), "holds")); /* until it has parked */
+    says("ledger", "holds 2 locks, 1 would abort the process");
+    CHECK_EQ(coir_counter_cancel(&c), COIR_OK);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+    print(rt);
+    CHECK(strstr(map.text, "holds") == NULL);
+    domain_close(d);
+    run_close(rt);
+}
+
 /* --------------------------------------------------------------------------------- supervisors */
 
 static void supervisors_say_who_goes_along_and_which_restarts_are_left(void)
@@ -377,6 +411,7 @@ static void what_cannot_be_is_refused(void)
 }
 
 CHECK_MAIN(CASE(domains_say_their_limits_and_what_is_left),
+           CASE(locks_that_parked_jobs_hold_are_counted_with_their_policy),
            CASE(supervisors_say_who_goes_along_and_which_restarts_are_left), CASE(pools_say_their_budgets),
            CASE(as_a_graph_names_are_escaped_and_groups_are_framed),
            CASE(it_may_be_drawn_while_all_of_it_changes), CASE(any_number_is_shown_in_order),
