@@ -215,6 +215,8 @@ static void add_jobs(struct graph *g, uint32_t node, const struct fiber *f)
             continue;
         g->jobs++;
         add_edge(g, node, j->owed_to, true);
+        if (j->serving)
+            add_edge(g, node, j->serves, true);
     }
 }
 
@@ -395,6 +397,7 @@ static void add_running(struct all *all, struct worker *w)
             info.waits_on = p.job[i - 1].owed_to;
         }
         add_edge(all->g, node, j->owed_to, true);
+        add_edge(all->g, node, j->serves, true);
         all->show(&info, all->arg);
     }
 }

@@ -54,10 +54,24 @@ bool job_canceled(struct coir_runtime *rt, const struct job *j)
     for (; j; j = j->outer) {
         if (j->masked)
             return false;
-        if ((j->owed_to && counter_canceled(j->owed_to)) || (j->scope && scope_canceled(j->scope)))
+        if ((j->owed_to && counter_canceled(j->owed_to)) || (j->scope && scope_canceled(j->scope)) ||
+            (j->serving && counter_canceled(j->serves)))
             return true;
     }
     return atomic_load_explicit(&rt->canceling, memory_order_seq_cst); /* ASK, fiber.c */
+}
+
+void job_serve(struct coir_domain *d, struct counter *c)
+{
+    struct job *j = job_proper(*job_slot());
+
+    if (!c && !j->serving)
+        return;
+    lock_take(&d->lock);
+    j->serves = c;
+    j->serving = c != NULL;
+    lock_drop(&d->lock);
+    j->told = false; /* a cancel was of the message, or will be told again */
 }
 
 /* In which of the calls that j contains: a finalizer's own boundaries belong to the finalizer. */

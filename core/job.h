@@ -69,6 +69,7 @@ struct job {
     bool apart;               /* outer is on another stack: a clean-up after it */
     bool masked;              /* a domain's finalizer, its name is the domain's: cancels do not reach it */
     bool obliged;             /* obligations have been bound to it */
+    bool serving;             /* it handles a message of a pool: `serves` is valid */
 
     /* Valid while their flag is set. */
     struct local *locals;     /* its coir_local values, newest first */
@@ -79,6 +80,7 @@ struct job {
     /* Of a job of a domain. */
     struct member member;     /* in the domain's list; scope->domain->lock */
     struct obligation *obligations; /* bound to it; scope->domain->lock */
+    struct counter *serves;   /* that the message is owed to; changed under scope->domain->lock */
     int64_t stall_ns;         /* the domain's, for those who must not follow scope (peek.c) */
 
     struct eh_globals eh;     /* C++ exception globals at its entry; coir_try's only, else zero */
@@ -108,6 +110,15 @@ uint64_t job_id(struct job *j);
 
 /* The same for one that is no coir_try, by a thread that holds its parked fiber. */
 uint64_t job_id_held(struct coir_runtime *rt, struct job *j);
+
+/* Whether c is owed its end, or that of the message it handles. */
+static inline bool job_owes(const struct job *j, const struct counter *c)
+{
+    return j->owed_to == c || (j->serving && j->serves == c);
+}
+
+/* The calling job handles a message that is owed to c; NULL: no more. It is a job of d. */
+void job_serve(struct coir_domain *d, struct counter *c);
 
 /* Whether it is a coir_try: a boundary inside another job, or on a plain thread. */
 static inline bool job_is_inner(const struct job *j)

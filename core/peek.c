@@ -28,7 +28,7 @@ UNSANITIZED static void note(struct peek *p, const volatile struct job *j,
 {
     unsigned i = p->depth < PEEK_JOBS ? p->depth : PEEK_JOBS - 1;
 
-    p->job[i] = (struct peek_job){j->fn, j->name, j->id, j->owed_to,
+    p->job[i] = (struct peek_job){j->fn, j->name, j->id, j->owed_to, j->serving ? j->serves : NULL,
                                    j->scope ? j->stall_ns : stall_ns};
     p->depth++;
 }

@@ -23,7 +23,7 @@ struct peek {
         coir_fn *fn;
         const char *name;
         uint64_t id;            /* 0: it has none yet */
-        struct counter *owed_to; /* not to be followed */
+        struct counter *owed_to, *serves; /* not to be followed; serves NULL: no message of a pool */
         int64_t stall_ns;       /* how long it may go on without suspending; 0: nobody watches */
     } job[PEEK_JOBS];
 };

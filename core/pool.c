@@ -51,6 +51,7 @@ static void run_again(struct pool_worker *w, const coir_failure *failure)
     p->restarts++;
     word_unlock(&p->state, word);
     w->message = NULL;
+    job_serve(p->domain, NULL);
     if (m) {
         m->failure = *failure;
         pool_end(p, m, COIR_MESSAGE_DEAD);

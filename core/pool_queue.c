@@ -390,6 +390,7 @@ static bool is_canceled(const coir_message *m)
 void pool_handle(struct coir_pool *p, coir_message *m)
 {
     struct parcel *e = parcel_of(m);
+    enum verdict verdict;
     int64_t due = e->due;
 
     if (is_canceled(m)) {
@@ -400,7 +401,10 @@ void pool_handle(struct coir_pool *p, coir_message *m)
         put_off(p, m, due);
         return;
     }
-    switch (retry_attempt(&p->retry, m, e->deadline, &due)) {
+    job_serve(p->domain, (struct counter *)(void *)m->counter);
+    verdict = retry_attempt(&p->retry, m, e->deadline, &due);
+    job_serve(p->domain, NULL);
+    switch (verdict) {
     case VERDICT_DONE:
         pool_end(p, m, COIR_MESSAGE_DONE);
         break;

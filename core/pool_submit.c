@@ -161,8 +161,10 @@ static void handle_in_job(void *arg)
 
     h->begun = true;
     pool_probe_nothing(h->pool);
-    if (job_try(handle, h, &h->message->failure) != COIR_DONE) /* the host's log, not the handler */
+    if (job_try(handle, h, &h->message->failure) != COIR_DONE) { /* the host's log, not the handler */
+        job_serve(h->pool->domain, NULL);
         pool_end(h->pool, h->message, COIR_MESSAGE_DEAD);
+    }
 }
 
 static void handle_here(struct coir_pool *p, coir_message *m, uintptr_t frame)

@@ -71,15 +71,23 @@ static uint64_t bit_of(const void *counter, size_t *word)
     return UINT64_C(1) << (hash >> 52 & 63);
 }
 
-static void note_owed(struct coir_domain *d, struct tell *t)
+static void note_in_filter(struct tell *t, const struct counter *c)
 {
     size_t word;
+    uint64_t bit = bit_of(c, &word);
 
+    t->filter[word] |= bit;
+}
+
+static void note_owed(struct coir_domain *d, struct tell *t)
+{
     lock_take(&d->lock);
     for (const struct member *m = d->members; m; m = m->next) {
-        uint64_t bit = bit_of(CONTAINER_OF(m, struct job, member)->owed_to, &word);
+        const struct job *j = CONTAINER_OF(m, struct job, member);
 
-        t->filter[word] |= bit;
+        note_in_filter(t, j->owed_to);
+        if (j->serving)
+            note_in_filter(t, j->serves);
     }
     lock_drop(&d->lock);
     for (struct coir_domain *child = d->child; child; child = child->next)
@@ -92,7 +100,7 @@ static bool owes(struct coir_domain *d, const struct counter *c)
 
     lock_take(&d->lock);
     for (const struct member *m = d->members; m && !found; m = m->next)
-        found = CONTAINER_OF(m, struct job, member)->owed_to == c;
+        found = job_owes(CONTAINER_OF(m, struct job, member), c);
     lock_drop(&d->lock);
     for (struct coir_domain *child = d->child; child && !found; child = child->next)
         found = owes(child, c);

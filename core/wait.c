@@ -163,7 +163,7 @@ static bool waits_for_itself(const struct fiber *self, const struct wait *wait)
     for (size_t i = 0; i < wait->n; i++) {
         const struct job *j = self->job;
 
-        while (j && j->owed_to != wait->counter[i])
+        while (j && !job_owes(j, wait->counter[i]))
             j = j->outer;
         if (!j)
             return false;

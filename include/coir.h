@@ -2450,7 +2450,8 @@ struct coir_message {
     uint64_t key;           /* names the input, for the quarantine */
     uint64_t idempotency;   /* names the effect, for coir_once_table; pools do not look at it */
     int64_t deadline;       /* no attempt begins after it; 0: the pool's default */
-    coir_counter *counter;  /* owed one unit until the message has ended; NULL: nobody waits */
+    coir_counter *counter;  /* owed one unit until the message has ended; NULL: nobody waits. Its cancel reaches
+                               the handler, as a job's, and no further attempt begins */
     uint32_t attempts;      /* begun so far. A submit keeps it: one that comes back keeps its count */
     uint32_t final;         /* set to 1 by a handler that fails: do not try again */
     int end;                /* enum coir_message_end */

@@ -4,6 +4,7 @@
  * and runtimes that close around them.
  */
 #include "pools.h"
+#include "threads.h"
 
 static coir_pool_receipt close_with(coir_pool *p, int64_t drain_ns, int expected)
 {
@@ -232,6 +233,96 @@ static void nor_if_it_runs_in_its_submitter(void)
     run_close(rt);
 }
 
+/* ------------------------------------------------------------- who waits for a message's end */
+
+struct waiting {
+    coir_counter c;
+    int told, outcome;
+};
+
+static void *wait_for_the_end(void *arg)
+{
+    struct waiting *w = arg;
+
+    while ((w->outcome = coir_wait(&w->c)) == COIR_ECANCELED)
+        run_set(&w->told);
+    return NULL;
+}
+
+/* Closes until the one who waits has been told. by_runtime: the runtime's close tells, not the pool's. */
+static void who_waits_is_told(int by_runtime)
+{
+    struct job_message held = {.m = {0}};
+    struct waiting w = {.outcome = -1};
+    struct threads all = {.count = 0};
+    coir_pool_options o = pool_options("stuck");
+    coir_runtime *rt = run_open(2);
+    coir_pool *p = pool_open(rt, &o);
+    coir_receipt r;
+
+    held.m.counter = &w.c;
+    pool_hold_one(p, &held);
+    threads_add(&all, wait_for_the_end, &w);
+    while (!__atomic_load_n(&w.told, __ATOMIC_ACQUIRE))
+        CHECK_EQ(by_runtime ? coir_close(rt, 0, &r) : coir_pool_close(p, 0, NULL), COIR_ETIMEDOUT);
+    run_set(&held.go);
+    threads_join(&all);
+    CHECK_EQ(w.outcome, COIR_DONE);
+    if (!by_runtime)
+        close_now(p);
+    run_close(rt);
+}
+
+static void who_waits_for_a_message_whose_handler_is_stuck_is_told(void)
+{
+    who_waits_is_told(0);
+    who_waits_is_told(1);
+}
+
+static void a_cancel_of_a_message_reaches_its_handler(void)
+{
+    coir_pool_options o = pool_options("cancel");
+    coir_runtime *rt = run_open(1);
+    coir_pool *p;
+
+    o.attempts_max = 3;
+    p = pool_open(rt, &o);
+    for (int i = 0; i < 3; i++) { /* the worker notices each */
+        struct job_message blocked = {.block = 1};
+        coir_counter c = COIR_COUNTER_INIT;
+
+        blocked.m.counter = &c;
+        CHECK_EQ(coir_pool_submit(p, &blocked.m), COIR_OK);
+        run_until(&blocked.started);
+        CHECK_EQ(coir_counter_cancel(&c), COIR_OK);
+        CHECK_EQ(coir_wait(&c), COIR_CANCELED);
+        CHECK(blocked.handled == 1 && blocked.m.end == COIR_MESSAGE_RETURNED);
+    }
+    CHECK_EQ(close_with(p, -1, COIR_OK).pool.returned, 3);
+    run_close(rt);
+}
+
+static void wait_for_itself(coir_message *m)
+{
+    CHECK_EQ(coir_wait(m->counter), COIR_EDEADLK);
+}
+
+static void a_handler_that_waits_for_its_own_message_is_told(void)
+{
+    struct job_message job = {.m = {0}};
+    coir_pool_options o = pool_options("own");
+    coir_runtime *rt = run_open(1);
+    coir_pool *p;
+
+    o.handle = wait_for_itself;
+    p = pool_open(rt, &o);
+    CHECK_EQ(pool_run(p, &job), COIR_DONE);
+    pool_close(p);
+    run_close(rt);
+}
+
+/* -------------------------------------------------------------------------------------- cancel */
+
 static void who_waits_for_a_place_is_told(int by_cancel)
 {
     struct job_message held = {.m = {0}};
@@ -366,6 +457,9 @@ CHECK_MAIN(CASE(a_drain_lets_queue_and_retries_end), CASE(a_close_during_the_bac
            CASE(past_the_budget_handlers_are_canceled_and_the_queue_is_returned),
            CASE(a_handler_that_does_not_end_is_named_and_the_pool_stays),
            CASE(a_caller_that_handles_is_waited_for), CASE(a_handler_cannot_close_its_pool),
-           CASE(nor_if_it_runs_in_its_submitter), CASE(a_close_tells_who_waits_for_a_place),
+           CASE(nor_if_it_runs_in_its_submitter),
+           CASE(who_waits_for_a_message_whose_handler_is_stuck_is_told),
+           CASE(a_cancel_of_a_message_reaches_its_handler),
+           CASE(a_handler_that_waits_for_its_own_message_is_told), CASE(a_close_tells_who_waits_for_a_place),
            CASE(a_canceled_pool_gives_all_back), CASE(a_canceled_message_is_not_begun),
            CASE(the_domain_above_and_the_runtime_end_a_pool), CASE(a_fiber_may_open_use_and_close_one))
