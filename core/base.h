@@ -142,6 +142,13 @@ static inline void tally(_Atomic uint64_t *n, uint64_t by)
     atomic_store_explicit(n, was + by, memory_order_relaxed);      /* a figure, orders nothing */
 }
 
+/* The same; who reads it and then passes an acquire fence sees what was done before. */
+static inline void tally_release(_Atomic uint64_t *n, uint64_t by)
+{
+    uint64_t was = atomic_load_explicit(n, memory_order_relaxed);  /* own write */
+    atomic_store_explicit(n, was + by, memory_order_release);      /* BOOKS */
+}
+
 static inline uint64_t tally_read(const _Atomic uint64_t *n)
 {
     return atomic_load_explicit((_Atomic uint64_t *)(uintptr_t)n, memory_order_relaxed); /* a figure */

@@ -347,7 +347,7 @@ static inline __attribute__((always_inline)) bool run_in(struct fiber *self, con
     if (scoped)
         leave_scope(&j, outcome);
     w = worker_of(self); /* it may have moved */
-    tally(&w->ended[outcome], 1);
+    tally_release(&w->ended[outcome], 1); /* BOOKS */
     if (metered)
         hostcall_completed(w->runtime, outcome, coir_now() - began);
     if (LIKELY(outcome == COIR_DONE))

@@ -14,10 +14,10 @@ static void note_dropped(struct coir_runtime *rt, int outcome, bool shutdown)
     struct worker *w = worker_here();
 
     if (w && w->runtime == rt) {
-        tally(&w->ended[outcome], 1);
+        tally_release(&w->ended[outcome], 1); /* BOOKS */
         tally(&w->dropped, shutdown);
     } else {
-        atomic_fetch_add_explicit(&rt->ended_outside, 1, memory_order_relaxed); /* BOOKS, runtime.c */
+        atomic_fetch_add_explicit(&rt->ended_outside, 1, memory_order_release); /* BOOKS, books.c */
         atomic_fetch_add_explicit(&rt->dropped_outside, shutdown, memory_order_relaxed); /* a figure */
         fence_full(); /* BOOKS: no worker may notice */
         if (runtime_flag(&rt->draining))

@@ -148,8 +148,7 @@ static int start_workers(struct coir_runtime *rt)
 static void stop_workers(struct coir_runtime *rt)
 {
     atomic_store_explicit(&rt->stopping, true, memory_order_release); /* CLOSE */
-    fence_full(); /* SLEEP: the flag is work */
-    park_wake_all(&rt->park);
+    park_wake_all(&rt->park); /* who lists itself after this has its lock, and sees the flag */
     for (unsigned i = 0; i < rt->worker_count; i++) {
         if (rt->worker[i]->has_thread)
             pthread_join(rt->worker[i]->thread, NULL);
