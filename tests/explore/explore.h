@@ -31,6 +31,7 @@ struct scenario {
     void (*thread[EXPLORE_THREADS])(void);
     void (*check)(void);      /* or NULL */
     bool no_membarrier;       /* the kernel refuses it */
+    bool figures;             /* base.h's tally is a step like any other */
     unsigned less;            /* it is large: so many preemptions fewer than the others get */
     const char *fails;        /* why it must fail: a known fault of core/, with which this goes */
 };

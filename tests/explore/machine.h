@@ -108,11 +108,11 @@ struct place *place_of(uintptr_t address, unsigned bytes);
 bool place_is_known(uintptr_t address);
 struct message *place_message(void);   /* a new one */
 void place_free(uintptr_t from, size_t bytes);
+bool place_is_freed(uintptr_t address);
 void place_overwritten(uintptr_t from, size_t bytes); /* by plain code */
 
 /* race.c */
 void race_access(uintptr_t address, size_t bytes, bool write, const void *pc);
-void race_free(uintptr_t from, size_t bytes);
 void race_atomic(uintptr_t address, unsigned bytes, const struct site *site);
 
 /* local.c: the variables that each thread has for itself. */

@@ -32,14 +32,16 @@ static double seconds(void)
 }
 
 /* A crash of the code under test is a failure like any other; its stack is abandoned with the rest. */
-static void on_crash(int signal)
+static void on_crash(int signal, siginfo_t *info, void *context)
 {
-    schedule_fail("%s", strsignal(signal));
+    (void)context;
+    schedule_fail("%s at %p%s", strsignal(signal), info->si_addr,
+                  info->si_addr ? "" : " (a function that world.c does not provide, if no pointer)");
 }
 
 static void catch_crashes(void)
 {
-    struct sigaction action = {.sa_handler = on_crash, .sa_flags = SA_NODEFER};
+    struct sigaction action = {.sa_sigaction = on_crash, .sa_flags = SA_NODEFER | SA_SIGINFO};
 
     sigaction(SIGSEGV, &action, NULL);
     sigaction(SIGBUS, &action, NULL);

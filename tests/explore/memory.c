@@ -177,6 +177,12 @@ static int pick_visible(struct thread *t, const struct place *p, int low)
     return n == 1 ? low : p->count - 1 - (int)choice_of((unsigned)n);
 }
 
+/* What is no part of any protocol. */
+static bool is_figure(const struct site *site)
+{
+    return site->figure && !machine.scenario->figures;
+}
+
 /* What no thread can have written is what it was. */
 static uint64_t read_as_it_is(const volatile void *address, unsigned bytes)
 {
@@ -195,7 +201,7 @@ uint64_t explore_load(const volatile void *address, unsigned bytes, int order,
     struct place *p;
     struct message *m;
 
-    if (site->figure || (!machine.running && !place_is_known((uintptr_t)address)))
+    if (is_figure(site) || (!machine.running && !place_is_known((uintptr_t)address)))
         return read_as_it_is(address, bytes);
     p = use(t, address, bytes, site);
     m = p->message[pick_visible(t, p, site->hint && order == RELAXED ? p->count - 1
@@ -231,7 +237,7 @@ void explore_store(const volatile void *address, unsigned bytes, uint64_t value,
     struct place *p;
     int i;
 
-    if (site->figure) { /* no part of any protocol: written where it lies, and no step */
+    if (is_figure(site)) { /* written where it lies, and no step */
         memcpy((void *)(uintptr_t)address, &value, bytes);
         return;
     }

@@ -28,6 +28,20 @@ PLANTED = [
     ("core/worker.c", "a loop is a spare and in use",
      "    struct fiber *f = w->spare;\n\n    w->spare = NULL;\n    return f;\n",
      "    struct fiber *f = w->spare;\n\n    return f;\n"),
+    # ---------------------------------------------------------------------------------- close
+    ("core/books.c", "accepted is read before ended",
+     "    uint64_t ended = books_ended(rt, by_outcome);\n\n"
+     "    atomic_thread_fence(memory_order_acquire); /* BOOKS: ended is read before accepted */\n"
+     "    return books_accepted(rt) - ended;\n",
+     "    uint64_t accepted = books_accepted(rt);\n\n    return accepted - books_ended(rt, by_outcome);\n"),
+    ("core/runtime.c", "visitors are not waited for", "    await_visitors(rt);\n", "    (void)await_visitors;\n"),
+    ("core/runtime.c", "the books are read before draining is set",
+     "        uint32_t seen = atomic_load_explicit(&rt->books, memory_order_acquire); /* BOOKS */\n\n"
+     "        fence_full(); /* BOOKS */\n",
+     "        uint32_t seen = atomic_load_explicit(&rt->books, memory_order_acquire);\n"),
+    ("core/worker.c", "draining looked at without a fence",
+     "    fence_full(); /* BOOKS: what this worker ended comes before the look at draining */\n", ""),
+    ("core/worker.c", "a closer is not told", "        rt->idle(rt);\n", "        ;\n"),
     # ----------------------------------------------------------------------------------- wait
     ("core/wait.c", "parked on a counter that has settled",
      "            fiber_wake(self, generation, WAKE_EVENT);\n            break;\n        }\n    }\n    alarm_arm(",
@@ -215,6 +229,5 @@ STAYS = {
     "errand.c: errand_run: store &e->waiter: release -> relaxed": BY_KERNEL,
     "worker.c: worker_each_fiber: load &rt->stacks.created: acquire -> relaxed":
         "stack.c, which makes stacks while others look at all, is not simulated",
-    "worker.c: idle: fence_full left out": "runtime.c, which closes and looks at the books, is not simulated",
     "errand.h: errand_receive: load &e->waiter: acquire -> relaxed": BY_KERNEL,
 }

@@ -59,6 +59,14 @@ static uint32_t *line_of(uintptr_t address)
     return &used_line[address / 64 % LINES];
 }
 
+bool place_is_freed(uintptr_t address)
+{
+    for (int i = 0; i < freed_count; i++)
+        if (freed[i].from <= address && address < freed[i].to)
+            return true;
+    return false;
+}
+
 static struct place *new_place(uintptr_t address, unsigned bytes)
 {
     struct place *p = &place[machine.places];
@@ -69,11 +77,9 @@ static struct place *new_place(uintptr_t address, unsigned bytes)
     p->bytes = (uint8_t)bytes;
     p->id = (uint8_t)machine.places++;
     p->spinners = 0;
-    p->freed = false;
+    p->freed = place_is_freed(address);
     *line_of(address) = machine.execution;
     memset(p->used, 0, sizeof p->used);
-    for (int i = 0; i < freed_count; i++)
-        p->freed |= freed[i].from <= address && address < freed[i].to;
     read_initial(p);
     return p;
 }

@@ -68,7 +68,8 @@ static struct word *word_of(uintptr_t address)
     struct word *w = find_word(address);
 
     if (w->execution != machine.execution) {
-        *w = (struct word){.address = address, .execution = machine.execution};
+        *w = (struct word){.address = address, .execution = machine.execution,
+                           .freed = place_is_freed(address)};
         if (filled == FILL_MAX)
             schedule_fail("an execution touches more than %d words", FILL_MAX);
         touched[filled++] = w;
@@ -154,33 +155,33 @@ void race_atomic(uintptr_t address, unsigned bytes, const struct site *site)
     }
 }
 
-void race_free(uintptr_t from, size_t bytes)
+/* All that has been touched of some memory is written, as by who frees it. */
+static void write_all(uintptr_t from, size_t bytes, code_address pc)
 {
-    const void *pc = __builtin_return_address(0);
-
-    race_access(from, bytes, true, pc);
-    for (uintptr_t a = from; a < from + bytes; a += WORD)
-        word_of(a)->freed = true;
+    for (int i = 0; filled_in == machine.execution && i < filled; i++)
+        if (touched[i]->address - from < bytes)
+            touch(touched[i], WHOLE, pc);
 }
 
 void explore_free(const volatile void *memory, size_t bytes)
 {
-    place_free((uintptr_t)memory, bytes);
-    race_free((uintptr_t)memory, bytes);
+    uintptr_t from = (uintptr_t)memory;
+
+    if (!machine.running)
+        return;
+    write_all(from, bytes, (code_address)(uintptr_t)__builtin_return_address(0));
+    place_free(from, bytes);
+    for (int i = 0; filled_in == machine.execution && i < filled; i++)
+        touched[i]->freed |= touched[i]->address - from < bytes;
 }
 
 /* Words below this frame that nobody has touched are left alone. */
 __attribute__((noinline)) void explore_leave_frames(void)
 {
     uintptr_t from = (uintptr_t)__builtin_frame_address(0) - FRAMES_BYTES;
-    code_address pc = (code_address)(uintptr_t)__builtin_return_address(0);
 
-    if (filled_in != machine.execution)
-        return;
     place_overwritten(from, FRAMES_BYTES);
-    for (int i = 0; i < filled; i++)
-        if (touched[i]->address - from < FRAMES_BYTES)
-            touch(touched[i], WHOLE, pc);
+    write_all(from, FRAMES_BYTES, (code_address)(uintptr_t)__builtin_return_address(0));
 }
 
 /* ------------------------------------------------------------------------- called by the compiler */

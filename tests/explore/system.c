@@ -25,7 +25,7 @@
 #include "mem.h"
 
 #define ARENA_BYTES (64 << 10)
-#define FREED_BYTES 64 /* of a block that is given back: the compiler's hooks watch so much of it */
+#define LINE 64
 
 static _Alignas(64) char arena[ARENA_BYTES];
 static size_t arena_used;
@@ -162,21 +162,27 @@ int64_t coir_now(void)
 
 void *mem_alloc(const struct host *h, size_t bytes)
 {
-    void *memory = arena + arena_used;
+    char *block = arena + arena_used;
 
     (void)h;
-    bytes = (bytes + 63) & ~(size_t)63;
-    if (arena_used + bytes > ARENA_BYTES)
+    bytes = (bytes + LINE - 1) / LINE * LINE;
+    if (arena_used + LINE + bytes > ARENA_BYTES)
         schedule_fail("a scenario allocates more than %d bytes", ARENA_BYTES);
-    arena_used += bytes;
-    return memset(memory, 0, bytes);
+    arena_used += LINE + bytes;
+    memcpy(block, &bytes, sizeof bytes);
+    return memset(block + LINE, 0, bytes);
 }
 
 void mem_free(const struct host *h, void *memory)
 {
+    const char *block = memory;
+    size_t bytes;
+
     (void)h;
-    if (memory)
-        explore_free(memory, FREED_BYTES);
+    if (block < arena || block >= arena + sizeof arena)
+        return; /* a static object of the scenario's, or none */
+    memcpy(&bytes, block - LINE, sizeof bytes);
+    explore_free(memory, bytes);
 }
 
 void fatal(const char *format, ...)

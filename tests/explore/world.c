@@ -25,7 +25,7 @@ static struct {
     _Alignas(64) struct fiber fiber;
 } stack[WORLD_WORKERS * STACKS];
 
-static unsigned jobs;          /* that were added */
+static unsigned jobs;          /* that were added; 0: nobody counts */
 static _Atomic unsigned ended; /* of them */
 
 /* -------------------------------------------------------------------------------------- stacks */
@@ -53,6 +53,12 @@ struct stack *stack_at(struct stacks *s, size_t i)
     return &stack[i].fiber.stack;
 }
 
+void stack_cache_share(struct stacks *s, struct stack_cache *cache)
+{
+    (void)s;
+    (void)cache;
+}
+
 bool stacks_trim(struct stacks *s)
 {
     (void)s;
@@ -65,7 +71,6 @@ bool stacks_trim(struct stacks *s)
 static void stop(void)
 {
     atomic_store_explicit(&world.stopping, true, memory_order_release);
-    fence_full();
     park_wake_all(&world.park);
 }
 
@@ -92,7 +97,8 @@ bool job_run_in_place(struct fiber *self, const struct work *item)
     explore_leave_frames();
     self->job = j.outer;
     MUST(!j.held);
-    if (atomic_fetch_add_explicit(&ended, 1, memory_order_relaxed) + 1 == jobs)
+    tally_release(&worker_of(self)->ended[COIR_DONE], 1); /* as boundary.c does it */
+    if (jobs && atomic_fetch_add_explicit(&ended, 1, memory_order_relaxed) + 1 == jobs)
         stop();
     return true;
 }
@@ -198,7 +204,13 @@ void world_add(unsigned i, coir_fn *fn, void *arg, struct counter *owed)
     if (owed)
         counter_owe(owed, 1);
     MUST(deque_push(&worker[i - 1].deque, &(struct work){fn, arg, owed, NULL}));
+    tally(&worker[i - 1].spawned, 1);
     jobs++;
+}
+
+void world_keep_open(void)
+{
+    jobs = 0;
 }
 
 void world_expect(unsigned more)

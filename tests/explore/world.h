@@ -24,6 +24,9 @@ void world_add(unsigned worker, coir_fn *fn, void *arg, struct counter *owed);
 /* In setup: jobs will spawn so many more. */
 void world_expect(unsigned more);
 
+/* In setup: the workers go home when somebody closes the runtime, and not before. */
+void world_keep_open(void);
+
 /* A worker's thread: works until all jobs have ended. */
 void world_work_1(void);
 void world_work_2(void);
