@@ -481,6 +481,7 @@ static COLD int heed(struct worker *w)
     if (UNLIKELY(w->runtime->metrics.checkpoint != NULL) && self->job)
         measure(w);
     if (!canceled && asked & ASK_YIELD && self->job) {
+        w->look_outside = true; /* those who have waited long may be in the injector, or wait for a deadline */
         worker_yield(self);
         canceled = job_canceled(self->runtime, self->job);
     }
