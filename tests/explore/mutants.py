@@ -106,6 +106,9 @@ PLANTED = [
     ("core/deque.c", "room is not looked at again",
      "        if (b - d->top_seen >= DEQUE_CAP)\n            return false;\n",
      "        if (b - d->top_seen > DEQUE_CAP + 1)\n            return false;\n"),
+    ("core/deque.c", "a slot is written before the look at top",
+     "    if (UNLIKELY(b - d->top_seen >= DEQUE_CAP)) {\n",
+     "    put(slot(d, b), item);\n    if (UNLIKELY(b - d->top_seen >= DEQUE_CAP)) {\n"),
     ("core/deque.c", "owed word is not looked at",
      "    if (atomic_load_explicit(&s->owed, memory_order_relaxed) != owed ||  /* own write */\n",
      "    if (\n"),
@@ -121,6 +124,10 @@ PLANTED = [
     ("core/ring.c", "slot read after the CAS",
      "            return e;\n    }\n",
      "            return atomic_load_explicit(slot(r, h), memory_order_relaxed);\n        (void)e;\n    }\n"),
+    ("core/ring.c", "a slot is written before the look at head",
+     "    int64_t t = atomic_load_explicit(&r->tail, memory_order_relaxed); /* own write */\n\n",
+     "    int64_t t = atomic_load_explicit(&r->tail, memory_order_relaxed);\n\n"
+     "    atomic_store_explicit(slot(r, t), e, memory_order_relaxed);\n"),
     ("core/ring.c", "one more than there is room for", ">= RING_CAP) /* FREE */", "> RING_CAP) /* FREE */"),
     ("core/ring.c", "a push overtakes the list",
      "    if (LIKELY(atomic_load_explicit(&r->over_count, memory_order_relaxed) == 0 && /* own write */\n"
@@ -166,8 +173,7 @@ PLANTED = [
      "    unsigned n = park_sleeping(atomic_load_explicit(&p->counts, memory_order_seq_cst));\n"
      "    lock_take(&p->lock);\n    while (n-- > 0 && (s = pop_sleeper(p))) {"),
     ("core/park.c", "membarrier left out",
-     "    else if (membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) != 0)\n",
-     "    else if (false)\n"),
+     "    while (membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) != 0) {\n", "    while (false) {\n"),
     ("core/park.c", "leaves without its token",
      "    if (!listed)\n        take_token(self);\n", ""),
     ("core/park.c", "token given by a plain store",
@@ -301,7 +307,8 @@ PLANTED = [
      "           (atomic_store_explicit(&l->taken, 1, memory_order_relaxed), true);\n"),
 ]
 
-LATE_STORE = "load->store order, which the model leaves out: the read of the slot stays before its reuse"
+LATE_STORE = ("load->store order, which the model leaves out; moved in the source it is killed: "
+              "\"item (slot) read after the CAS\", \"a slot is written before the look\"")
 FENCED = "unneeded: the release fence before it does the same"
 RELEASED = "unneeded: every store of bottom releases by itself"
 FENCE_FOLLOWS = "unneeded: a full fence follows before anything depends on it"

@@ -60,6 +60,15 @@ PLANTED = [
      "    if (!fiber_publish(f))\n        worker_ready(f);\n",
      "    if (is_meant(v, f)) {\n        fiber_wake(f, generation, v->reason);\n        v->woken++;\n    }\n"
      "    fiber_publish(f);\n"),
+    ("core/stall.c", "an ask is put down after the look",
+     "    uint32_t asked = atomic_exchange_explicit(&w->asked, 0, memory_order_seq_cst); /* ASKED */\n"
+     "    struct fiber *self = w->current;\n"
+     "    bool canceled = self->job && job_canceled(w->runtime, self->job);\n",
+     "    struct fiber *self = w->current;\n"
+     "    bool canceled = self->job && job_canceled(w->runtime, self->job);\n"
+     "    uint32_t asked = atomic_exchange_explicit(&w->asked, 0, memory_order_seq_cst);\n"),
+    ("core/wait.c", "jobs that run are not asked",
+     "        worker_ask(rt->worker[i], ASK_LOOK);\n", "        ;\n"),
     # --------------------------------------------------------------------------------- thread
     ("core/thread.c", "a seat is let go before its thread",
      "    let_go(s->thread);\n    wait_node_release(node);", "    wait_node_release(node);\n    let_go(s->thread);"),
@@ -229,5 +238,7 @@ STAYS = {
     "errand.c: errand_run: store &e->waiter: release -> relaxed": BY_KERNEL,
     "worker.c: worker_each_fiber: load &rt->stacks.created: acquire -> relaxed":
         "stack.c, which makes stacks while others look at all, is not simulated",
+    "state.h: runtime_flag: load flag: acquire -> relaxed":
+        "unneeded by those that are simulated: draining and stopping tell of nothing but themselves",
     "errand.h: errand_receive: load &e->waiter: acquire -> relaxed": BY_KERNEL,
 }

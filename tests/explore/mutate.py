@@ -31,7 +31,7 @@ FEW = 6
 # Which explorers look at the files of this name, in this order.
 LOOKS = {"deque": ["deque"], "ring": ["ring"], "inject": ["inject"], "park": ["park", "wait"],
          "counter": ["counter", "fiber"], "fiber": ["fiber", "wait"], "timer": ["timer"],
-         "base": ["timer", "inject", "close"], "worker": ["wait", "close"], "books": ["close"], "find": ["wait"],
+         "base": ["timer", "inject", "close"], "worker": ["wait", "close"], "state": ["wait", "close"], "books": ["close"], "find": ["wait"],
          "wait": ["wait", "errand"], "errand": ["errand"], "thread": ["wait"],
          "waitq": ["semaphore", "mutex", "channel", "event"], "mutex": ["mutex", "cond"],
          "rwlock": ["rwlock"], "semaphore": ["semaphore"], "event": ["event"], "once": ["once"],
@@ -39,7 +39,7 @@ LOOKS = {"deque": ["deque"], "ring": ["ring"], "inject": ["inject"], "park": ["p
          "cell": ["cell"], "quarantine_file": ["quarantine"], "quarantine": ["quarantine"]}
 
 # The same for files of which only planted faults are tried.
-PLANTED_LOOKS = {"runtime": ["close"]}
+PLANTED_LOOKS = {"runtime": ["close"], "stall": ["wait"]}
 
 # Schedules of one search, by program; less where each takes longer.
 LIMIT = {"deque": 300000, "ring": 300000, "inject": 300000, "park": 300000, "counter": 300000,

@@ -97,6 +97,27 @@ static void spawn_and_wait(void *arg)
     wait_and_read(NULL);
 }
 
+/* Runs until it is told to stop; what it looks at last is the word that tells. */
+static void run_until_told(void *arg)
+{
+    struct worker *w = worker_of(fiber_self());
+    unsigned turns = 0;
+
+    (void)arg;
+    if (atomic_load_explicit(&canceled.state, memory_order_relaxed) & COUNTER_CANCEL)
+        return; /* as boundary.c looks before a job starts */
+    while (coir_checkpoint() == COIR_OK)
+        if (!atomic_load_explicit(&w->asked, memory_order_relaxed))
+            spin_pause(&turns);
+}
+
+/* Not canceled: what it hears is not meant for it. */
+static void ask_once(void *arg)
+{
+    (void)arg;
+    MUST(coir_checkpoint() == COIR_OK);
+}
+
 static void yield_once(void *arg)
 {
     (void)arg;
@@ -224,6 +245,19 @@ static void setup_spawn(void)
     world_expect(1);
 }
 
+static void setup_told(void)
+{
+    setup(1);
+    world_add(1, run_until_told, NULL, &canceled);
+    world_add(1, ask_once, NULL, NULL); /* the newest first */
+}
+
+static void setup_told_early(void)
+{
+    setup(1);
+    world_add(1, run_until_told, NULL, &canceled);
+}
+
 static void setup_yield(void)
 {
     setup(1);
@@ -280,6 +314,8 @@ EXPLORE_MAIN(
     {.name = "one_of_two", setup_any, {world_work_1, settle_0, settle_1}, world_check, .less = 2},
     {.name = "a_child_in_place_or_stolen", setup_spawn, {world_work_1, world_work_2}, world_check,
      .less = 1},
+    {.name = "a_job_that_runs_is_told", setup_told, {world_work_1, NULL, cancel}, world_check},
+    {.name = "a_job_that_starts_is_told", setup_told_early, {world_work_1, NULL, cancel}, world_check},
     {.name = "two_jobs_yield", setup_yield, {world_work_1}, check_turns},
     {.name = "a_job_that_yields_is_stolen", setup_yield_two, {world_work_1, world_work_2}, world_check,
      .less = 1},
