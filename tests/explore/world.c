@@ -74,9 +74,10 @@ static void stop(void)
     park_wake_all(&world.park);
 }
 
-/* What the jobs of this world use of a record; it is large. */
+/* A record; what these jobs do not use of it is zero, but for its large end. */
 static void begin(struct job *j, const struct work *item, struct job *outer)
 {
+    memset(j, 0, offsetof(struct job, member));
     j->fn = item->fn;
     j->arg = item->arg;
     j->owed_to = item->owed;
