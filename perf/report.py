@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """report.py - what tools/perf has found: verdicts, the table, JSON, charts."""
+import json
 import os
 import statistics
 import subprocess
@@ -153,6 +154,13 @@ def machine():
             "loaded": load >= LOADED}
 
 
+def write(about, results, file):
+    """As JSON, a line a row."""
+    rows_of_it = ",\n".join(json.dumps(r) for r in results)
+    with open(file, "w") as out:
+        out.write(f'{json.dumps(about)[:-1]}, "rows": [\n{rows_of_it}\n]}}\n')
+
+
 # --------------------------------------------------------------------------------------- charts
 
 
@@ -165,6 +173,10 @@ def draw(script, file):
                           stderr=subprocess.STDOUT)
     if done.returncode:
         raise OSError(f"gnuplot failed: {done.stdout.strip()}")
+    with open(file) as drawn:
+        text = "".join(line.rstrip() + "\n" for line in drawn if line.strip())
+    with open(file, "w") as tidy:
+        tidy.write(text)
 
 
 def quoted(text):

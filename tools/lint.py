@@ -17,7 +17,8 @@ TOP = set(""".ci .clang-format .editorconfig .git .gitignore CHANGELOG.md LICENS
     arch build build.ninja core include perf tests tools""".split())
 NOT_OURS = {".git", "build", "__pycache__"}
 LINES_MAX, LINES_WARN = 600, 500
-LINES_FREE = {"include/coir.h"}  # the whole public interface, by design in one file
+LINES_FREE = {"include/coir.h",  # the whole public interface, by design in one file
+              "perf/figures.svg"}  # drawn
 C = {".c", ".h", ".cc"}
 ASM = {".asm", ".S", ".inc"}
 BOUNDARIES = re.compile(r"\b(coir_(?:try|contain_\w+|degrade|once_\w*call\w*|run|open|supervisor_(?:run|open)))\s*\(")

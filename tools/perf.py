@@ -305,9 +305,7 @@ def main(words):
     if missing:
         print("Not all peers are installed: tools/deps --perf")
     if asked.json:
-        with open(asked.json, "w") as file:
-            json.dump({"machine": before, "quick": asked.quick, "grow": asked.grow, "rows": results}, file, indent=1)
-            file.write("\n")
+        report.write({"machine": before, "quick": asked.quick, "grow": asked.grow}, results, asked.json)
     return 0 if all(r["coir"] for r in results) else 1
 
 
