@@ -875,6 +875,8 @@ COIR_API COIR_MUST_USE int coir_try(coir_fn *fn, void *arg, coir_failure *failur
 /*
  * Runs fn(arg) when the job (or the innermost coir_try) ends, however it ends; last in, first out.
  *
+ *   arg        must not lie in the frames of the job's function: a return has left them by then
+ *
  * The first COIR_DEFER_INLINE of a boundary cannot fail. A handler that panics makes the job end
  * PANICKED, one that calls coir_fail makes it end FAILED at least; the other handlers still run.
  *

@@ -80,6 +80,7 @@ def no_request_that_was_read_is_lost_by_a_drain_under_load():
     for io, workers in KINDS:
         with Server("--io", io, "--workers", str(workers)) as server:
             streams = [Stream(server.port) for _ in range(CONNECTIONS)]
+            until(lambda: server.connections() == CONNECTIONS, "all are in")
             start = time.monotonic()
             sent = load(streams, start + LOAD_SECONDS, start)
             server.process.send_signal(signal.SIGTERM)

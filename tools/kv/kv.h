@@ -114,7 +114,7 @@ void figures_map(struct buffer *out,
 
 /* -------------------------------------------------------------------------------- connection */
 
-/* One connection. It lives in the frame of the job that owns it, and nowhere else. */
+/* One connection: its job's, until that has ended. */
 struct client {
     struct request request; /* the one being read or run; first, since client_more goes back */
     struct client *next, *prev; /* in the list of server.c */

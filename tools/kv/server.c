@@ -10,14 +10,15 @@
  * client that asks less often than that, it ends after each: thousands of these would cost a stack
  * and a timer more.
  *
- * Both are plain loops. Blocking calls park the fiber and not its worker, so the loop and the
- * locals of its frame are all the state there is.
+ * Both are plain loops. Blocking calls park the fiber and not its worker, so where the loop stands is
+ * all the state there is.
  */
 #include "kv.h"
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 
 #define READ_BYTES (16u << 10)     /* of a read buffer, while no request is longer */
@@ -223,27 +224,43 @@ static void close_client(void *arg)
     coir_socket_close(c->socket);
     buffer_free(&c->out);
     request_free(&c->request);
+    free(c);
 }
 
-/* The job of a connection. It is closed by whatever way its frame is left. */
+static struct client *open_client(int socket)
+{
+    struct client *c = calloc(1, sizeof *c);
+
+    if (!c) {
+        coir_socket_close(socket);
+        return NULL;
+    }
+    c->request.more = client_more;
+    c->request.bytes_max = (size_t)server.set.client_input << 10;
+    c->socket = socket;
+    c->answered = true;
+    enlist(c);
+    return c;
+}
+
+/* The job of a connection. It is closed by whatever way the job ends, a fault included; the frame has gone by
+ * then, so the client is not in it. */
 static void client_serve(void *arg)
 {
-    struct client c = {
-        .request = {.more = client_more, .bytes_max = (size_t)server.set.client_input << 10},
-        .socket = (int)(intptr_t)arg,
-        .answered = true};
+    struct client *c = open_client((int)(intptr_t)arg);
 
+    if (!c)
+        return;
     coir_job_name("client");
-    enlist(&c);
-    coir_require(coir_defer(close_client, &c) == COIR_OK, "the first handlers cannot fail");
+    coir_require(coir_defer(close_client, c) == COIR_OK, "the first handlers cannot fail");
     /* Replies go out in one piece, so there is nothing to gather. Failing costs latency only. */
-    (void)setsockopt(c.socket, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
-    while (!c.ended && (request_waits(&c.request, READ_BYTES) || receive(&c, COIR_NEVER) > 0)) {
-        answer(&c);
+    (void)setsockopt(c->socket, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+    while (!c->ended && (request_waits(&c->request, READ_BYTES) || receive(c, COIR_NEVER) > 0)) {
+        answer(c);
         coir_yield(); /* to those who came meanwhile */
     }
-    if ((c.ended || server_drains()) && !coir_canceled())
-        server_linger(c.socket, coir_now() + LINGER);
+    if ((c->ended || server_drains()) && !coir_canceled())
+        server_linger(c->socket, coir_now() + LINGER);
 }
 
 void server_dismiss(void)

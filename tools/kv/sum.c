@@ -176,8 +176,10 @@ static int await(struct sum *s)
 {
     int outcome;
 
-    while ((outcome = coir_wait(s->message.counter)) < COIR_DONE)
+    while ((outcome = coir_wait(s->message.counter)) < COIR_DONE) {
         atomic_store_explicit(&s->given_up, true, memory_order_relaxed); /* canceled: it ends soon */
+        coir_yield();
+    }
     return outcome;
 }
 
