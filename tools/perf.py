@@ -57,10 +57,10 @@ def installed(header):
 def missing_programs(chosen):
     """Builds what the rows need; the drivers of peers that are not installed."""
     wanted = {program for row in chosen for program, *_ in row.sources().values()}
-    drivers = [*rows.PEERS.values(), ("resp", None)]
-    missing = {driver for driver, header in drivers if driver in wanted and not installed(header)}
-    here = sorted(wanted - missing - {rows.COIR, *servers.SERVERS} | {"resp"} & (wanted - missing))
-    build(["build/bin/coir-perf", *(f"build/peers/{name}" for name in here),
+    optional = dict(rows.PEERS.values()) | {"resp": None}
+    missing = {driver for driver, header in optional.items() if driver in wanted and not installed(header)}
+    drivers = sorted((wanted & {*optional, rows.SETJMP}) - missing)
+    build(["build/bin/coir-perf", *(f"build/peers/{name}" for name in drivers),
            *(servers.BUILT if wanted & {*servers.SERVERS} else ())])
     return missing
 
