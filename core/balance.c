@@ -162,6 +162,8 @@ int coir_books_check(coir_runtime *rt, coir_books *books)
 
     if (!rt)
         return COIR_EINVAL;
+    if (runtime_forked(rt))
+        return COIR_EFORKED;
     books = books ? books : &own;
     memset(books, 0, sizeof *books);
     for (int i = 0; i < LOOKS && status != COIR_OK; i++) {

@@ -40,7 +40,7 @@
  * here; to keep some memory below it that is no frame costs nothing. */
 static inline __attribute__((always_inline)) uintptr_t lowest_frame(const struct job *j, bool raised)
 {
-    const struct worker *w = worker_tls;
+    const struct worker *w = worker_here();
 
     if (raised)
         return j->raised_at;
@@ -159,7 +159,7 @@ static COLD int end_holding(struct job *j, int outcome, uintptr_t frame)
 
 static struct eh_globals *exceptions_here(void)
 {
-    struct worker *w = worker_here();
+    const struct worker *w = worker_tls; /* a fork's is empty: NULL */
 
     return w ? w->carrier.eh : thread_exceptions();
 }
@@ -344,6 +344,8 @@ static inline __attribute__((always_inline)) bool run_in(struct fiber *self, con
     if (scoped)
         enter_scope(&j);
     outcome = call(&j, &self->job);
+    if (UNLIKELY(!worker_of(self)->current))
+        fatal("a job that has forked returned in the new process: it must exec or _exit there");
     if (scoped)
         leave_scope(&j, outcome);
     w = worker_of(self); /* it may have moved */

@@ -68,7 +68,9 @@ static int call(coir_domain *domain, size_t bytes, int (*what)(struct coir_domai
     int status;
 
     if (!d)
-        return COIR_EPERM;
+        return status_outside();
+    if (runtime_forked(d->rt))
+        return COIR_EFORKED;
     domain_visit(d);
     status = what(d, bytes);
     domain_leave(d);

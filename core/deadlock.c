@@ -312,5 +312,7 @@ int coir_deadlock_check(coir_runtime *rt, coir_deadlock *report)
 {
     coir_deadlock own;
 
-    return rt ? deadlock_check(rt, false, report ? report : &own) : COIR_EINVAL;
+    if (!rt)
+        return COIR_EINVAL;
+    return runtime_forked(rt) ? COIR_EFORKED : deadlock_check(rt, false, report ? report : &own);
 }

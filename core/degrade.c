@@ -42,7 +42,7 @@ int coir_degrade(coir_fn *fn, void *arg, int64_t deadline, coir_fn *fallback)
     if (!fn)
         return COIR_EINVAL;
     if (!self || !self->job)
-        return COIR_EPERM;
+        return status_outside();
     if (self->runtime->options.panic == COIR_PANIC_ABORT)
         return COIR_EPOLICY;
     if (coir_canceled())

@@ -172,6 +172,8 @@ int coir_domain_open(coir_runtime *rt, coir_domain *parent, const coir_domain_op
     *domain = NULL;
     if (!rt || (parent && parent->rt != rt))
         return COIR_EINVAL;
+    if (runtime_forked(rt))
+        return COIR_EFORKED;
     status = copy_options(options, &o);
     if (status == COIR_OK)
         status = check_support(rt, &o);
@@ -337,6 +339,8 @@ int coir_domain_submit_until(coir_domain *d, coir_counter *counter, coir_fn *fn,
 
     if (!d || !fn)
         return COIR_EINVAL;
+    if (runtime_forked(d->rt))
+        return COIR_EFORKED;
     return submit(d, &item, deadline, (uintptr_t)__builtin_frame_address(0));
 }
 
@@ -346,6 +350,8 @@ int coir_domain_submit(coir_domain *d, coir_counter *counter, coir_fn *fn, void 
 
     if (!d || !fn)
         return COIR_EINVAL;
+    if (runtime_forked(d->rt))
+        return COIR_EFORKED;
     return submit(d, &item, COIR_NEVER, (uintptr_t)__builtin_frame_address(0));
 }
 
@@ -441,6 +447,8 @@ int coir_domain_cancel(coir_domain *d)
 {
     if (!d)
         return COIR_EINVAL;
+    if (runtime_forked(d->rt))
+        return COIR_EFORKED;
     domain_visit(d);
     hostcall_cancel_requested(d->rt, COIR_CANCEL_DOMAIN);
     domain_cancel(d);

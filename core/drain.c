@@ -296,6 +296,8 @@ int coir_domain_close(coir_domain *d, int64_t drain_ns, coir_domain_receipt *rec
 
     if (!d)
         return COIR_EINVAL;
+    if (runtime_forked(d->rt))
+        return COIR_EFORKED;
     if (domain_holds_caller(d))
         return COIR_EDEADLK;
     if (!claim(d))
@@ -314,6 +316,8 @@ int coir_domain_finalizer(coir_domain *d, coir_fn *fn, void *arg)
 
     if (!d || !fn)
         return COIR_EINVAL;
+    if (runtime_forked(d->rt))
+        return COIR_EFORKED;
     domain_visit(d);
     f = mem_alloc(&d->rt->host, sizeof *f);
     if (domain_is_closing(d)) {

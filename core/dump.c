@@ -225,6 +225,8 @@ int coir_dump(coir_runtime *rt, int fd)
 
     if (!rt)
         return COIR_EINVAL;
+    if (runtime_forked(rt))
+        return COIR_EFORKED;
     status = dump_runtime(rt, fd);
     errno = before; /* of what a signal handler interrupted */
     return status;

@@ -15,6 +15,8 @@ int coir_failure_find(coir_runtime *rt, uint64_t id, coir_failure *failure)
 
     if (!rt || !failure)
         return COIR_EINVAL;
+    if (runtime_forked(rt))
+        return COIR_EFORKED;
     if (!records_find(&rt->records, id, &r))
         return COIR_ENOENT;
     *failure = r.failure;
@@ -27,6 +29,8 @@ int coir_failure_next(coir_runtime *rt, uint64_t *cursor, coir_failure *failure)
 
     if (!rt || !cursor || !failure)
         return COIR_EINVAL;
+    if (runtime_forked(rt))
+        return COIR_EFORKED;
     if (!records_next(&rt->records, cursor, &r))
         return COIR_ENOENT;
     *failure = r.failure;
@@ -39,6 +43,8 @@ int coir_failure_text(coir_runtime *rt, uint64_t id, char *text, size_t bytes)
 
     if (!rt || !text || !bytes)
         return COIR_EINVAL;
+    if (runtime_forked(rt))
+        return COIR_EFORKED;
     if (!records_find(&rt->records, id, &r))
         return COIR_ENOENT;
     snprintf(text, bytes, "%s", r.text);
@@ -51,6 +57,8 @@ int coir_failure_domain(coir_runtime *rt, uint64_t id, char *name, size_t bytes)
 
     if (!rt || !name || !bytes)
         return COIR_EINVAL;
+    if (runtime_forked(rt))
+        return COIR_EFORKED;
     if (!records_find(&rt->records, id, &r))
         return COIR_ENOENT;
     snprintf(name, bytes, "%s", r.domain);
@@ -63,6 +71,8 @@ int coir_failure_frames(coir_runtime *rt, uint64_t id, void **pc, size_t n)
 
     if (!rt || (!pc && n))
         return COIR_EINVAL;
+    if (runtime_forked(rt))
+        return COIR_EFORKED;
     if (!records_find(&rt->records, id, &r))
         return COIR_ENOENT;
     for (size_t i = 0; i < n && i < r.frames; i++)
@@ -105,6 +115,8 @@ int coir_failure_print(coir_runtime *rt, uint64_t id, int fd)
 
     if (!rt)
         return COIR_EINVAL;
+    if (runtime_forked(rt))
+        return COIR_EFORKED;
     if (!records_find(&rt->records, id, &r))
         return COIR_ENOENT;
     written = print_words(&r, fd);

@@ -51,6 +51,11 @@ static struct caught caught[] = {
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards the table, but from handlers */
 
+void fault_forget_all(void)
+{
+    lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+}
+
 static const struct caught *caught_by(int number)
 {
     for (size_t i = 0; i < SIGNALS; i++)

@@ -14,5 +14,6 @@ void fault_close(struct coir_runtime *rt); /* with the last, the previous handle
 /* Each worker of such a runtime, at its start and end: an alternate and a rescue stack. */
 int fault_thread_open(const struct host *host);
 void fault_thread_close(void);
+void fault_forget_all(void); /* as runtime_forget_all: a handler that is installed stays */
 
 #endif

@@ -72,6 +72,8 @@ int coir_domain_stats_read(coir_domain *d, coir_domain_stats *stats)
 
     if (!d || !stats)
         return COIR_EINVAL;
+    if (runtime_forked(d->rt))
+        return COIR_EFORKED;
     domain_visit(d);
     lock_take(&d->rt->domains_lock);
     domain_sum(d, &b);
@@ -125,6 +127,8 @@ int coir_stats_read(coir_runtime *rt, coir_stats *s)
 
     if (!rt || !s)
         return COIR_EINVAL;
+    if (runtime_forked(rt))
+        return COIR_EFORKED;
     memset(s, 0, sizeof *s);
     books_ended(rt, s->ended);
     s->spawned = books_accepted(rt);

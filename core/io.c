@@ -44,6 +44,12 @@ int io_open(struct coir_runtime *rt)
     return open_backend(rt, &io_epoll_backend);
 }
 
+void io_forget_all(void)
+{
+    io_uring_forget_all();
+    io_epoll_forget_all();
+}
+
 void io_close(struct coir_runtime *rt)
 {
     backend_of(rt)->close(rt);
@@ -133,6 +139,8 @@ int64_t io_do(struct fiber *self, struct io_op *op, int64_t deadline)
 
 int io_close_fd(int fd)
 {
+    if (life_is_over()) /* its parent goes on with it, and with all that waits there */
+        return close(fd) == 0 ? COIR_OK : COIR_EBADF;
     /* What was prepared for this descriptor must not meet the next one of its number. */
     io_uring_submit_prepared();
     /* Wakes what waits in the kernel, which may be any io_uring of the process. Not connected, not

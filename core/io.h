@@ -15,6 +15,7 @@
  * COIR_EMFILE. */
 int io_open(struct coir_runtime *rt);
 void io_close(struct coir_runtime *rt); /* workers have ended */
+void io_forget_all(void); /* as runtime_forget_all */
 
 /* On each worker's own thread, before its first job and after its last. */
 void io_worker_start(struct worker *w);
@@ -77,6 +78,9 @@ void io_uring_submit_prepared(void);
 
 /* Ends, as COIR_ECANCELED, what waits for fd in any epoll backend of the process, and closes fd. */
 int io_epoll_close_fd(int fd);
+
+void io_uring_forget_all(void);
+void io_epoll_forget_all(void);
 
 static inline struct io_op *io_op_of(struct errand *e)
 {

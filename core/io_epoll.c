@@ -58,6 +58,12 @@ struct epoll {
 static struct lock epolls_lock; /* guards the list */
 static struct epoll *epolls;    /* of the process: a close must find who waits, in any runtime */
 
+void io_epoll_forget_all(void)
+{
+    epolls_lock = (struct lock){0};
+    epolls = NULL;
+}
+
 static struct epoll *epoll_of(const struct coir_runtime *rt)
 {
     return rt->io_shared;

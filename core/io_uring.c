@@ -86,6 +86,12 @@ struct rings {
 static struct lock all_lock; /* guards the list; outside every sq */
 static struct rings *all_rings;
 
+void io_uring_forget_all(void)
+{
+    all_lock = (struct lock){0};
+    all_rings = NULL;
+}
+
 /* Statuses of the kernel that leave nothing to hold on to. */
 static COLD void give_up(const char *what, int error)
 {

@@ -239,7 +239,7 @@ static int check(const struct coir_isolator *iso, const struct asked *a)
     if (life_forked(iso->born))
         return COIR_EFORKED;
     if (!fiber_self())
-        return COIR_EPERM;
+        return status_outside();
     return a->in_bytes > iso->plan.options.input_max ? COIR_ERANGE : COIR_OK;
 }
 

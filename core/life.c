@@ -21,17 +21,36 @@
 static _Atomic uint32_t unwiped; /* the word where there is no page for it */
 _Atomic(_Atomic uint32_t *) life_word;
 
+/* Whether it is emptied does not matter to who only runs on. */
+static void *map(size_t bytes, bool *wiped)
+{
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    *wiped = p != MAP_FAILED && madvise(p, bytes, MADV_WIPEONFORK) == 0;
+    return p != MAP_FAILED ? p : NULL;
+}
+
+void *life_alloc(size_t bytes)
+{
+    bool wiped;
+
+    return map(bytes, &wiped);
+}
+
+void life_free(void *memory, size_t bytes)
+{
+    munmap(memory, bytes);
+}
+
 static _Atomic uint32_t *make_word(void)
 {
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    void *p = mmap(NULL, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    size_t bytes = sizeof(uint32_t);
+    bool wiped;
+    void *p = map(bytes, &wiped);
 
-    if (p == MAP_FAILED)
-        return &unwiped;
-    if (madvise(p, page, MADV_WIPEONFORK) == 0)
-        return p;
-    munmap(p, page);
-    return &unwiped;
+    if (p && !wiped)
+        munmap(p, bytes);
+    return wiped ? p : &unwiped;
 }
 
 /* Two threads may come first: the loser's page goes. */
@@ -46,7 +65,7 @@ static _Atomic uint32_t *word_of_process(void)
                                                 memory_order_relaxed))
         return made;
     if (made != &unwiped)
-        munmap(made, (size_t)sysconf(_SC_PAGESIZE));
+        munmap(made, sizeof *made);
     return word;
 }
 

@@ -11,6 +11,10 @@
 /* Something is opened here: the number to remember this process by, never 0. A fork has forgotten it. */
 uint32_t life_begin(void);
 
+/* Zeroed memory that is empty in a fork, in whole pages; NULL: none. */
+void *life_alloc(size_t bytes);
+void life_free(void *memory, size_t bytes);
+
 /* The word that life_begin returned last; a fork finds 0 in it. Constant once life_begin has been called. */
 extern _Atomic(_Atomic uint32_t *) life_word;
 

@@ -71,7 +71,7 @@ int coir_local_set(const coir_local *key, void *value)
     if (!key)
         return COIR_EINVAL;
     if (!j)
-        return COIR_EPERM;
+        return status_outside();
     l = find(j, key);
     if (!l && !value)
         return COIR_OK;

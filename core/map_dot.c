@@ -173,6 +173,8 @@ int coir_map_dot(coir_runtime *runtime, void (*line)(void *arg, const char *text
 
     if (!runtime || !line)
         return COIR_EINVAL;
+    if (runtime_forked(runtime))
+        return COIR_EFORKED;
     status = map_take(runtime, &m);
     if (status != COIR_OK)
         return status;

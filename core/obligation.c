@@ -257,7 +257,9 @@ int coir_obligation_take_at(coir_domain *domain, const char *what, const char *f
         return COIR_EINVAL;
     *obligation = (coir_obligation){NULL, 0};
     if (!d)
-        return COIR_EPERM;
+        return status_outside();
+    if (runtime_forked(d->rt))
+        return COIR_EFORKED;
     made.job = job_in(d);
     made.taker = coir_job_id();
     domain_visit(d);
@@ -281,6 +283,8 @@ static int settle(coir_obligation obligation, enum fate fate)
 
     if (!d)
         return COIR_EINVAL;
+    if (runtime_forked(d->rt))
+        return COIR_EFORKED;
     j = fate == FATE_ADOPTED ? job_in(d) : NULL;
     if (fate == FATE_ADOPTED && !j)
         return COIR_EPERM;

@@ -187,7 +187,7 @@ int coir_offload_until(coir_fn *fn, void *arg, int64_t deadline)
     int status;
 
     if (!self)
-        return COIR_EPERM;
+        return status_outside();
     if (!fn)
         return COIR_EINVAL;
     c.pool = self->runtime->offload;

@@ -36,6 +36,7 @@ struct cell {
 
 struct coir_once_table {
     const struct host *host;
+    uint32_t born;              /* life.h */
     uint64_t mask;              /* of the hash; chains are a power of two */
     _Atomic uint64_t state;     /* WORD_LOCK: guards all below */
     uint64_t calling;           /* cells that are CALLING */
@@ -252,6 +253,8 @@ int coir_once_table_call_until(coir_once_table *table, uint64_t key, coir_result
 
     if (!table || !fn)
         return COIR_EINVAL;
+    if (life_forked(table->born))
+        return COIR_EFORKED;
     if (runtime_here() && runtime_here()->options.panic == COIR_PANIC_ABORT)
         return COIR_EPOLICY;
     count_inside(table, 1);
@@ -277,6 +280,8 @@ int coir_once_table_open(coir_runtime *rt, size_t keys_max, coir_once_table **ta
     *table = NULL;
     if (!rt)
         return COIR_EINVAL;
+    if (runtime_forked(rt))
+        return COIR_EFORKED;
     if (!keys_max || keys_max > KEYS_MAX)
         return COIR_ERANGE;
     while (chains < keys_max)
@@ -285,6 +290,7 @@ int coir_once_table_open(coir_runtime *rt, size_t keys_max, coir_once_table **ta
     if (!t)
         return COIR_ENOMEM;
     t->host = &rt->host;
+    t->born = rt->born;
     t->mask = chains - 1;
     t->chain = (struct cell **)(void *)&t->cell[keys_max];
     for (size_t i = 0; i < keys_max; i++)
@@ -300,6 +306,8 @@ int coir_once_table_close(coir_once_table *table)
 
     if (!table)
         return COIR_EINVAL;
+    if (life_forked(table->born))
+        return COIR_EFORKED;
     word = word_lock(&table->state);
     busy = table->inside > 0;
     word_unlock(&table->state, word);

@@ -290,7 +290,7 @@ int coir_fail_at(const char *file, int line, int code, const char *format, ...)
 
     coir_require(code != 0, "coir_fail: the code is 0, which reads as success (%s:%d)", file, line);
     if (!j)
-        return COIR_EPERM;
+        return status_outside();
     put_place(&said, file, line, __builtin_frame_address(0));
     va_start(args, format);
     put_text(&said, format, args);
@@ -312,7 +312,7 @@ int coir_defer(coir_fn *fn, void *arg)
     if (!fn)
         return COIR_EINVAL;
     if (!j)
-        return COIR_EPERM;
+        return status_outside();
     if (!j->defers) {
         j->defers = true;
         j->defer_count = 0;

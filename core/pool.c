@@ -313,6 +313,8 @@ int coir_pool_open(coir_runtime *rt, const coir_pool_options *options, coir_pool
     status = rt ? copy_options(options, &o) : COIR_EINVAL;
     if (status == COIR_OK && o.parent && o.parent->rt != rt)
         status = COIR_EINVAL;
+    if (status == COIR_OK && runtime_forked(rt))
+        status = COIR_EFORKED;
     if (status == COIR_OK)
         status = check_options(rt, &o);
     return status == COIR_OK ? open_pool(rt, &o, pool) : status;
@@ -328,7 +330,9 @@ int coir_quarantine_open(coir_runtime *rt, const coir_quarantine_options *option
     if (!q)
         return COIR_EINVAL;
     *q = NULL;
-    return rt ? quarantine_open(&rt->host, options, q) : COIR_EINVAL;
+    if (!rt)
+        return COIR_EINVAL;
+    return runtime_forked(rt) ? COIR_EFORKED : quarantine_open(&rt->host, options, q);
 }
 
 /* ------------------------------------------------------------------------------------- close */
@@ -441,6 +445,8 @@ int coir_pool_close(coir_pool *pool, int64_t drain_ns, coir_pool_receipt *receip
 
     if (!pool)
         return COIR_EINVAL;
+    if (runtime_forked(pool->rt))
+        return COIR_EFORKED;
     if (domain_holds_caller(pool->domain))
         return COIR_EDEADLK;
     if (!claim(pool))

@@ -243,6 +243,8 @@ int coir_pool_submit_until(coir_pool *pool, coir_message *message, int64_t deadl
 
     if (!pool || !message)
         return COIR_EINVAL;
+    if (runtime_forked(pool->rt))
+        return COIR_EFORKED;
     atomic_fetch_add_explicit(&pool->visitors, 1, memory_order_seq_cst); /* VISIT */
     status = submit(pool, message, deadline, (uintptr_t)__builtin_frame_address(0));
     atomic_fetch_sub_explicit(&pool->visitors, 1, memory_order_release); /* VISIT: the last access */

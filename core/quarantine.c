@@ -20,6 +20,7 @@
 
 #include <string.h>
 
+#include "life.h"
 #include "quarantine_file.h"
 
 #ifndef WINDOW /* tests/explore has a smaller one */
@@ -33,6 +34,7 @@ struct coir_quarantine {
     struct host host;
     unsigned strikes_max;
     int64_t expiry_ns;
+    uint32_t born;        /* life.h */
 
     struct lock lock;     /* guards all below */
     struct table table;
@@ -257,6 +259,7 @@ int quarantine_open(const struct host *host, const coir_quarantine_options *give
     if (!q)
         return COIR_ENOMEM;
     q->host = *host;
+    q->born = life_begin();
     q->strikes_max = o.strikes_max ? o.strikes_max : STRIKES_DEFAULT;
     q->expiry_ns = o.expiry_ns ? o.expiry_ns : EXPIRY_DEFAULT_NS;
     status = table_open(&q->table, o.path, wanted);
@@ -281,6 +284,8 @@ int coir_quarantine_close(coir_quarantine *q)
 
     if (!q)
         return COIR_EINVAL;
+    if (life_forked(q->born))
+        return COIR_EFORKED;
     lock_take(&q->lock);
     busy = q->users > 0;
     lock_drop(&q->lock);
@@ -326,6 +331,8 @@ int coir_quarantine_next(coir_quarantine *q, uint64_t *cursor, coir_quarantined 
 
     if (!q || !cursor || !out)
         return COIR_EINVAL;
+    if (life_forked(q->born))
+        return COIR_EFORKED;
     lock_take(&q->lock);
     while (status == COIR_ENOENT && *cursor < q->table.slots) {
         table_read(&q->table, (*cursor)++, &e);
@@ -345,6 +352,8 @@ int coir_quarantine_release(coir_quarantine *q, const char *type, uint64_t key)
 
     if (!q || !type)
         return COIR_EINVAL;
+    if (life_forked(q->born))
+        return COIR_EFORKED;
     lock_take(&q->lock);
     i = find(q, coir_quarantine_type(type), key, false, 0, &e);
     if (i != UINT64_MAX && e.in_flight) {
@@ -365,6 +374,8 @@ int coir_quarantine_stats_read(coir_quarantine *q, coir_quarantine_stats *stats)
 
     if (!q || !stats)
         return COIR_EINVAL;
+    if (life_forked(q->born))
+        return COIR_EFORKED;
     lock_take(&q->lock);
     *stats = (coir_quarantine_stats){.slots = q->table.slots};
     for (uint64_t i = 0; i < q->table.slots; i++) {

@@ -26,12 +26,14 @@
 #include "obligation.h"
 #include "offload.h"
 #include "options.h"
+#include "probe.h"
 #include "receipt.h"
 #include "runtime.h"
 #include "signals.h"
 #include "spawn.h"
 #include "stall.h"
 #include "supervisor.h"
+#include "thread.h"
 #include "wait.h"
 
 #define CANCEL_BUDGET_NS (100 * COIR_MS)
@@ -105,7 +107,7 @@ static int start_thread(struct worker *w)
 
 static int add_worker(struct coir_runtime *rt, unsigned i)
 {
-    struct worker *w = mem_alloc(&rt->host, sizeof *w);
+    struct worker *w = life_alloc(sizeof *w);
 
     if (!w)
         return COIR_ENOMEM;
@@ -155,7 +157,7 @@ static void stop_workers(struct coir_runtime *rt)
     }
     worker_each_fiber(rt, worker_forget_fiber, NULL);
     for (unsigned i = 0; i < rt->worker_count; i++)
-        mem_free(&rt->host, rt->worker[i]);
+        life_free(rt->worker[i], sizeof *rt->worker[i]);
 }
 
 /* From its header down, as a job would. */
@@ -271,6 +273,7 @@ static int allocate(const coir_options *options, const coir_metrics *metrics,
     if (!rt)
         return COIR_ENOMEM;
     rt->host = host;
+    rt->born = life_begin();
     rt->number = atomic_fetch_add_explicit(&opened, 1, memory_order_relaxed) + 1; /* unique, no more */
     records_init(&rt->records, &rt->host, options->records);
     rt->options = *options;
@@ -304,6 +307,18 @@ static int check_support(const struct host *host, const coir_options *o)
     return COIR_OK;
 }
 
+/* This process is a fork of one with runtimes. What all runtimes share is as that had it at the fork: lists
+ * of what is none of ours, locks whose holders are not here. */
+static void forget_parent(void)
+{
+    runtime_forget_all();
+    thread_forget_all();
+    fault_forget_all();
+    io_forget_all();
+    signals_forget_all();
+    probe_forget_all();
+}
+
 int runtime_open(const coir_options *options, const struct lab_ops *lab, coir_runtime **runtime)
 {
     struct host host;
@@ -314,6 +329,8 @@ int runtime_open(const coir_options *options, const struct lab_ops *lab, coir_ru
     if (!runtime)
         return COIR_EINVAL;
     *runtime = NULL;
+    if (life_is_over())
+        forget_parent();
     if (worker_here())
         return COIR_EPERM; /* it could not be closed from there either */
     status = options_copy(options, &o);
@@ -413,6 +430,8 @@ int coir_close(coir_runtime *rt, int64_t drain_ns, coir_receipt *receipt)
 
     if (!rt)
         return COIR_EINVAL;
+    if (runtime_forked(rt))
+        return COIR_EFORKED;
     if (worker_here())
         return COIR_EPERM;
     if (atomic_exchange_explicit(&rt->closing, true, memory_order_acquire)) /* CLOSE */

@@ -231,6 +231,19 @@ static void unwatch(int number)
     atomic_fetch_and_explicit(&pending, ~bit(number), memory_order_relaxed);   /* nobody waits for it */
 }
 
+void signals_forget_all(void)
+{
+    setup = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+    lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+    first = last = NULL;
+    runtimes = 0;
+    for (int i = 1; i <= SIGNALS_MAX; i++)
+        if (watched[i].users) {
+            watched[i].users = 1;
+            unwatch(i);
+        }
+}
+
 /* Setup held. What the runtime has asked for so far stays asked for. */
 static int watch_more(struct coir_runtime *rt, uint64_t set)
 {
@@ -294,7 +307,7 @@ int coir_signal_wait_until(uint64_t signals, int64_t deadline)
     int status;
 
     if (!self)
-        return COIR_EPERM;
+        return status_outside();
     if (!may_wait_for(signals))
         return COIR_EINVAL;
     status = ensure_watched(self->runtime, signals);

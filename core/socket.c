@@ -98,7 +98,7 @@ int coir_socket_accept_until(int listener, int64_t deadline)
     int fd;
 
     if (!self)
-        return COIR_EPERM;
+        return status_outside();
     if (listener < 0)
         return COIR_EBADF;
     fd = (int)io_do(self, &op, deadline);
@@ -120,7 +120,7 @@ int coir_socket_connect_until(const char *address, uint16_t port, int64_t deadli
     int status;
 
     if (!self)
-        return COIR_EPERM;
+        return status_outside();
     if (!address || !(op.bytes = parse(address, port, &a)))
         return COIR_EINVAL;
     op.address = &a.any;
@@ -151,7 +151,7 @@ static size_t at_most(size_t bytes)
 static int check_transfer(const struct fiber *self, int socket, const void *buffer, size_t bytes)
 {
     if (!self)
-        return COIR_EPERM;
+        return status_outside();
     if (socket < 0)
         return COIR_EBADF;
     return bytes && !buffer ? COIR_EINVAL : COIR_OK;

@@ -48,7 +48,7 @@ static int spawn(struct work *first, size_t stride, size_t n, uintptr_t frame)
     int status = COIR_OK;
 
     if (!j)
-        return COIR_EPERM;
+        return status_outside();
     if (!first->fn)
         return COIR_EINVAL;
     first->scope = j->scope;
@@ -101,7 +101,11 @@ int coir_submit(coir_runtime *rt, coir_counter *counter, coir_fn *fn, void *arg)
 {
     struct work item = {fn, arg, counter, NULL};
 
-    return rt && fn ? submit(rt, &item, (uintptr_t)__builtin_frame_address(0)) : COIR_EINVAL;
+    if (!rt || !fn)
+        return COIR_EINVAL;
+    if (UNLIKELY(runtime_forked(rt)))
+        return COIR_EFORKED;
+    return submit(rt, &item, (uintptr_t)__builtin_frame_address(0));
 }
 
 int spawn_admitted(struct coir_runtime *rt, const struct work *item, uintptr_t frame)
@@ -343,7 +347,7 @@ int coir_spawn_after(coir_counter *after, coir_counter *done, coir_fn *fn, void 
     int status;
 
     if (!j)
-        return COIR_EPERM;
+        return status_outside();
     if (!after || !fn)
         return COIR_EINVAL;
     a = mem_alloc(&w->runtime->host, sizeof *a);
@@ -432,7 +436,7 @@ int coir_job_name(const char *name)
     struct job *j = w ? w->current->job : NULL;
 
     if (!j)
-        return COIR_EPERM;
+        return status_outside();
     j = job_proper(j);
     if (j->scope)
         lock_take(&j->scope->domain->lock); /* a receipt may be read from the list of its jobs */

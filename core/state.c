@@ -14,12 +14,17 @@ static __thread struct coir_runtime *adopted;
 NOINLINE struct worker *worker_self(void)
 {
     __asm__ volatile("");
-    return worker_tls;
+    return worker_here();
+}
+
+COLD int status_outside(void)
+{
+    return life_is_over() ? COIR_EFORKED : COIR_EPERM;
 }
 
 NOINLINE struct coir_runtime *runtime_here(void)
 {
-    struct worker *w = worker_here();
+    struct worker *w = worker_tls; /* a fork's is empty: NULL, too */
 
     return w ? w->runtime : adopted;
 }
@@ -39,6 +44,12 @@ void runtime_register(struct coir_runtime *rt)
     rt->next_open = open_list;
     open_list = rt;
     lock_drop(&open_lock);
+}
+
+void runtime_forget_all(void)
+{
+    open_lock = (struct lock){0};
+    open_list = NULL;
 }
 
 void runtime_unregister(struct coir_runtime *rt)

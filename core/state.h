@@ -11,6 +11,7 @@
 #include "deque.h"
 #include "fiber.h"
 #include "inject.h"
+#include "life.h"
 #include "park.h"
 #include "record.h"
 #include "stack.h"
@@ -81,6 +82,7 @@ struct coir_runtime {
     struct host host;
     coir_options options;      /* defaults filled in */
     uint32_t number;           /* from 1, in the order of opening */
+    uint32_t born;             /* life.h */
     bool metered;              /* there are metrics callbacks */
     coir_metrics metrics;      /* a copy; all NULL if there are none */
     struct worker **worker;    /* worker_count of them */
@@ -150,13 +152,25 @@ static inline unsigned faults_contained(enum coir_faults faults, unsigned also)
     return faults == COIR_FAULTS_CONTAIN ? FAULT_OVERFLOW | also : 0;
 }
 
+/* Whether this process is a fork of the one that opened the runtime: nobody runs its jobs here. */
+static inline bool runtime_forked(const struct coir_runtime *rt)
+{
+    return life_forked(rt->born);
+}
+
 /* The worker of this thread, or NULL. Only for functions that do not suspend in between: after a
- * suspend the fiber may be on another thread, and a compiler may have kept the address. */
+ * suspend the fiber may be on another thread, and a compiler may have kept the address. A worker is empty in
+ * a fork, so what forked in a job goes on as a plain thread. */
 extern __thread struct worker *worker_tls;
 static inline struct worker *worker_here(void)
 {
-    return worker_tls;
+    struct worker *w = worker_tls;
+
+    return w && LIKELY(w->current != NULL) ? w : NULL;
 }
+
+/* What a call that needs a fiber says where there is none. */
+int status_outside(void);
 
 /* The same for functions that suspend. */
 struct worker *worker_self(void);
@@ -233,6 +247,9 @@ static inline bool runtime_visit_to_wake(struct coir_runtime *rt)
 /* The runtimes of the process that are open. */
 void runtime_register(struct coir_runtime *rt);
 void runtime_unregister(struct coir_runtime *rt);
+
+/* In a fork, before it opens a runtime of its own: its parent's are none of its own. */
+void runtime_forget_all(void);
 
 /* Calls visit(rt, arg) for each runtime that is open; none can close meanwhile. It must not suspend. */
 void runtime_each_open(void (*visit)(struct coir_runtime *rt, void *arg), void *arg);

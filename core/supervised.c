@@ -407,7 +407,7 @@ int coir_child_ready(void)
     struct child *c = child_here();
 
     if (!c)
-        return COIR_EPERM;
+        return status_outside();
     if (!atomic_exchange_explicit(&c->ready, true, memory_order_release)) /* READY */
         mailbox_ring(&c->owner->mail);
     return COIR_OK;
@@ -424,7 +424,7 @@ int coir_child_stop_wait_until(int64_t deadline)
 {
     struct child *c = child_here();
 
-    return c ? coir_event_wait_until(&c->stop, deadline) : COIR_EPERM;
+    return c ? coir_event_wait_until(&c->stop, deadline) : status_outside();
 }
 
 int coir_child_stop_wait(void)

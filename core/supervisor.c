@@ -378,6 +378,8 @@ int coir_supervisor_open(coir_runtime *rt, coir_domain *domain, const coir_super
     *supervisor = NULL;
     if (!rt || (domain && domain->rt != rt))
         return COIR_EINVAL;
+    if (runtime_forked(rt))
+        return COIR_EFORKED;
     status = spec_copy_supervisor(options, &o);
     if (status == COIR_OK && rt->options.panic == COIR_PANIC_ABORT)
         status = COIR_EPOLICY;
@@ -398,6 +400,8 @@ int coir_supervisor_stop(coir_supervisor *s)
 {
     if (!s)
         return COIR_EINVAL;
+    if (runtime_forked(s->rt))
+        return COIR_EFORKED;
     supervisor_ask(s);
     return COIR_OK;
 }
@@ -438,6 +442,8 @@ int coir_supervisor_close(coir_supervisor *s, int64_t budget_ns, coir_domain_rec
 
     if (!s)
         return COIR_EINVAL;
+    if (runtime_forked(s->rt))
+        return COIR_EFORKED;
     if (s->child)
         return COIR_EPERM;
     if (domain_holds_caller(s->domain))

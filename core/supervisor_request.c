@@ -141,6 +141,8 @@ int coir_supervisor_add(coir_supervisor *s, const coir_child_spec *spec, uint64_
 
     if (!s || !spec)
         return COIR_EINVAL;
+    if (runtime_forked(s->rt))
+        return COIR_EFORKED;
     status = spec_copy_child(spec, s->strategy, &filled);
     if (status != COIR_OK)
         return status;
@@ -156,5 +158,7 @@ int coir_supervisor_remove(coir_supervisor *s, uint64_t child)
 
     if (!s || !child)
         return COIR_EINVAL;
+    if (runtime_forked(s->rt))
+        return COIR_EFORKED;
     return call(s, &r);
 }

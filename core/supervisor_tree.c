@@ -104,6 +104,8 @@ int coir_supervisor_visit(coir_supervisor *s, void (*visit)(void *arg, const coi
 
     if (!s || !visit)
         return COIR_EINVAL;
+    if (runtime_forked(s->rt))
+        return COIR_EFORKED;
     begin(s, &k, &info);
     visit(arg, &info);
     while (take_next(s->tree, &k, &info))

@@ -10,6 +10,8 @@
  */
 #include "thread.h"
 
+#include "life.h"
+
 struct thread {
     struct counter *const *counter;
     size_t count;
@@ -49,6 +51,12 @@ static void delist(struct thread *t)
     if (t->next)
         t->next->prev = t->prev;
     lock_drop(&lock);
+}
+
+void thread_forget_all(void)
+{
+    lock = (struct lock){0};
+    threads = NULL;
 }
 
 static void let_go(struct thread *t)
@@ -116,6 +124,8 @@ int thread_wait(struct counter *const *c, size_t n, int64_t deadline, size_t *wh
     struct thread t = {.counter = c, .count = n};
     int outcome;
 
+    if (life_is_over())
+        return COIR_EFORKED; /* whoever owes them runs in another process */
     do
         outcome = wait_once(&t, deadline, which);
     while (outcome == -1 && !t.canceled && (deadline == COIR_NEVER || coir_now() < deadline));

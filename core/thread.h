@@ -15,4 +15,6 @@ int thread_wait(struct counter *const *c, size_t n, int64_t deadline, size_t *wh
  * called under a lock and must not follow the counter, which may have settled this moment. */
 size_t thread_wake(bool (*owed)(const struct counter *c, void *arg), void *arg);
 
+void thread_forget_all(void); /* as runtime_forget_all */
+
 #endif

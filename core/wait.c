@@ -246,9 +246,9 @@ void wait_join(struct counter *c)
     while (counter_look(c) < 0) {
         coir_counter *public = (coir_counter *)(void *)c;
 
-        if (!self)
-            (void)!coir_wait_until(public, COIR_NEVER);
-        else if (park_on(self, &wait, &which, &reason) == COIR_ENOMEM) {
+        if (!self && coir_wait_until(public, COIR_NEVER) == COIR_EFORKED)
+            fatal("a job ends in a forked process while others owe it theirs");
+        else if (self && park_on(self, &wait, &which, &reason) == COIR_ENOMEM) {
             drop_canceled(self);
             spin_pause(&turns); /* others finish the jobs that run */
         }
@@ -387,7 +387,8 @@ void wait_cancel(struct counter *c, enum coir_cancel cause)
     if (rt)
         hostcall_cancel_requested(rt, cause);
     counter_cancel(c);
-    wake_canceled_everywhere();
+    if (!life_is_over())
+        wake_canceled_everywhere();
 }
 
 /* -------------------------------------------------------------------------------- public part */
@@ -474,6 +475,8 @@ int coir_counter_cancel(coir_counter *counter)
 
     if (!c)
         return COIR_EINVAL;
+    if (life_is_over())
+        return COIR_EFORKED;
     if (counter_look(c) < 0)
         wait_cancel(c, COIR_CANCEL_ASKED);
     else

@@ -166,7 +166,7 @@ int sleeper_begin(struct sleeper *s, const char *what, const void *on)
     *s = (struct sleeper){.fiber = fiber_self()};
     atomic_store_explicit(&s->state, SLEEPER_WAITS, memory_order_relaxed); /* published by WORD */
     if (!s->fiber)
-        return COIR_OK;
+        return life_is_over() ? COIR_EFORKED : COIR_OK;
     if (!job_park_begin(s->fiber, &s->generation, what, on, false))
         return COIR_ENOMEM;
     s->fiber->sleeper = s;

@@ -283,9 +283,9 @@ void worker_forget_fiber(struct fiber *f, void *unused)
 
 NOINLINE void worker_main(struct worker *w)
 {
-    worker_tls = w;
     fiber_adopt_thread(&w->home, &w->carrier, w->runtime->options.share_fp);
     w->current = &w->home;
+    worker_tls = w;
     w->fp = arch_fp_get();
     atomic_store_explicit(&w->busy_tick, 1, memory_order_relaxed); /* a hint: awake from the start */
     switch_to(w, &w->home, take_spare(w), LEFT_NOTHING);

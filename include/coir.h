@@ -20,6 +20,10 @@
  *               COIR_LOCKCHECK=abort in the environment it aborts there. Neither mtx_lock nor
  *               programs that are linked statically are watched.
  *   Signals     no function here may be called from a signal handler unless it says so.
+ *   Forks       a process forked while runtimes are open has their memory, not their threads. What touches
+ *               them there (a runtime or anything that belongs to one, a call that needs a fiber, a wait) gets
+ *               COIR_EFORKED, a job that returns there ends the process. It may open runtimes of its own, from
+ *               its first thread; waits are then told no more that they are for its parent's. Needs Linux 4.14.
  *   NULL        a NULL pointer gives COIR_EINVAL unless a meaning is stated.
  *   C++         usable as it is. A catch (...) inside a job that does not rethrow swallows a
  *               panic, and the jobs spawned on counters of the frames it left are then the

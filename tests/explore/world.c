@@ -28,6 +28,16 @@ static struct {
 static unsigned jobs;          /* that were added; 0: nobody counts */
 static _Atomic unsigned ended; /* of them */
 
+/* ------------------------------------------------------------------------------------- no forks */
+
+_Atomic(_Atomic uint32_t *) life_word; /* life.h */
+
+void life_free(void *memory, size_t bytes)
+{
+    (void)memory;
+    (void)bytes;
+}
+
 /* -------------------------------------------------------------------------------------- stacks */
 
 struct stack *stack_take(struct stacks *s, struct stack_cache *cache)
