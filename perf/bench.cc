@@ -22,16 +22,16 @@ namespace {
 
 const bench_suite *const suites[] = {&switching, &yield,  &spawn,   &parallel, &panic,
                                      &happy,     &wake,   &memory,  &domain,   &handoff,
-                                     &timer,     &tail,   &workers, &fanout,   &crowd,
-                                     &depth};
-constexpr size_t usual = 11; /* the first so many, unless suites are named */
+                                     &timer,     &isolate, &tail,   &workers,  &fanout,
+                                     &crowd,     &depth};
+constexpr size_t usual = 12; /* the first so many, unless suites are named */
 
 const char usage[] = R"(usage: coir-perf [--quick] [SUITE...]     prints one table
        coir-perf --rows                     lists its rows, for tools/perf
        coir-perf --benchmark_...            as Google Benchmark does
 
-suites: switching yield spawn parallel panic happy wake memory domain handoff timer, which is the
-        default; tail workers fanout crowd depth, which tools/perf sets beside peers
+suites: switching yield spawn parallel panic happy wake memory domain handoff timer isolate, which
+        is the default; tail workers fanout crowd depth, which tools/perf sets beside peers
 --quick  fewer and shorter repetitions, under 20 seconds
 )";
 

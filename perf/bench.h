@@ -64,7 +64,7 @@ struct bench_suite {
     const struct bench_suite suite = {#suite, rows, sizeof(rows) / sizeof *(rows)}
 
 extern const struct bench_suite switching, yield, spawn, parallel, panic, wake, memory, domain, tail;
-extern const struct bench_suite handoff, happy, timer;
+extern const struct bench_suite handoff, happy, timer, isolate;
 extern const struct bench_suite workers, fanout, crowd, depth; /* how cost grows */
 
 /* What C cannot do, for the ruler of panic_perf.c: throws; calls fn(arg) and catches. */

@@ -115,6 +115,22 @@ def a_request_that_breaks_ends_its_connection_only(server, what, reply, figure, 
         equal(server.metrics()['coir_domain_panicked_total{domain="requests"}'], 3)
 
 
+@each_io
+def a_native_crash_is_an_error_reply_and_the_connection_lives(server):
+    ways = [("WILD-WRITE", "SIGSEGV"), ("STACK-SMASH", "SIG(SEGV|ABRT)"), ("ABORT", "SIGABRT"),
+            ("LOOP", "SIGXCPU, past its CPU limit"), ("EXIT", "exit status 3")]
+    with server.client() as c, others(server):
+        for n, (way, reply) in enumerate(3 * ways):
+            c.send(encode("DEBUG", "NATIVE-CRASH", way) + encode("INCR", "after"))
+            matches(f"ERR isolated: {reply}; limits:.*", c.reply())
+            equal(c.reply(), n + 1)
+        equal(c("DEBUG", "NATIVE-CRASH", "NOTHING"), "OK")
+        figures = info(c)
+    equal(int(figures["kind_isolated"]), 3 * len(ways))
+    equal(int(figures["tainted"]), 0)
+    equal(server.metrics()['coir_failures_at_total{location="isolated"}'], 3 * len(ways))
+
+
 @case
 def faults_are_contained_only_where_no_lock_is_held():
     out = subprocess.run(["nm", kv_kit.BINARY], text=True, capture_output=True, check=True).stdout

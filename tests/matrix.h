@@ -67,6 +67,10 @@ coir_failure scene_kept(struct scene *s);
 /* In a child: runs fn as a job of a runtime with one worker. It returns if the process survives it. */
 void die_in_job(const coir_options *options, coir_fn *fn);
 
+/* The isolator of the rows that need one: to be opened while the process has one thread. */
+void isolated_open(void);
+void isolated_close(void);
+
 /* --------------------------------------------------------------------------------------- rows */
 
 #define GROUP(title)

@@ -80,6 +80,14 @@ GROUP("Messages of a pool that tries three times; the waiter waits for the messa
 ROW(message_panics_once, "pool message", "its handler panics once", "DONE", "2 attempts, 0 dead letters, next message DONE", "lives")
 ROW(message_panics_each_time, "pool message", "its handler panics", "PANICKED, panic at job", "3 attempts, 1 dead letters, next message DONE", "lives")
 
+GROUP("Isolated calls; others are who called, in a job")
+ROW(isolated_crash, "isolated child", "SIGSEGV", "DONE", "call PANICKED, next call DONE", "lives")
+ROW(isolated_crash_passed_on, "isolated child", "SIGSEGV, its caller panics", "PANICKED, panic at job", "call PANICKED, next call DONE", "lives")
+ROW(isolated_panic, "isolated child", "panics", "DONE", "call PANICKED, next call DONE", "lives")
+ROW(isolated_exit, "isolated child", "calls exit", "DONE", "call FAILED, next call DONE", "lives")
+ROW(isolated_hang, "isolated child", "outlasts its time limit", "DONE", "call PANICKED, next call DONE", "lives")
+ROW(isolated_caller_canceled, "isolated child", "its caller is canceled", "DONE", "call ECANCELED, next call ECANCELED", "lives")
+
 GROUP("What the broken job held")
 ROW(mutex_holder, "mutex holder", "panics", "PANICKED, panic at job", "lock EPOISONED", "lives")
 ROW(mutex_holder_with_defer, "mutex holder", "panics, handler unlocks", "PANICKED, panic at job", "lock EPOISONED", "lives")

@@ -224,6 +224,7 @@ int main(int argc, char **argv)
 {
     static struct check_case cases[ROWS];
     size_t n = 0;
+    int status;
 
     for (int i = 0; i < ROWS; i++)
         if (!rows[i].group)
@@ -234,5 +235,8 @@ int main(int argc, char **argv)
                    print_where("where it broke", "what broke"));
         argv[1] = argv[0];
     }
-    return check_main(cases, n, argc - table, argv + table);
+    isolated_open();
+    status = check_main(cases, n, argc - table, argv + table);
+    isolated_close();
+    return status;
 }
