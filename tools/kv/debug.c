@@ -186,13 +186,14 @@ const char *debug_command(struct client *c)
         const char *(*run)(struct client *c);
     } kinds[] = {{"panic", panic}, {"overflow", overflow}, {"segfault", segfault},
                  {"abort", abort_here}, {"throw", throw}, {"leak", leak},
-                 {"loop", loop}, {"sleep", sleep_until}, {"poison", poison}, {"sweep", sweep}};
+                 {"loop", loop}, {"sleep", sleep_until}, {"poison", poison}, {"sweep", sweep},
+                 {"native-crash", native_crash}};
 
     if (!is_local(c))
         return "DEBUG is for local connections only";
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
         if (bytes_are(request_argument(&c->request, 1), kinds[i].name))
             return kinds[i].run(c);
-    return "DEBUG knows PANIC, OVERFLOW, SEGFAULT, ABORT, THROW, LEAK, LOOP [ms], SLEEP [ms], POISON "
-           "and SWEEP [times]";
+    return "DEBUG knows PANIC, OVERFLOW, SEGFAULT, ABORT, THROW, LEAK, LOOP [ms], SLEEP [ms], POISON, "
+           "SWEEP [times] and NATIVE-CRASH [way]";
 }

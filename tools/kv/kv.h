@@ -151,6 +151,15 @@ const char *sum_broken(struct client *client, struct bytes pattern);
 /* DEBUG: breaks in the way that is asked for. A handler as those in command.c. */
 const char *debug_command(struct client *client);
 
+/* ------------------------------------------------------------------------------- native crashes */
+
+/* Forks the child that DEBUG NATIVE-CRASH runs in: before there are threads. What is wrong, or NULL. */
+const char *native_open(void);
+void native_close(void); /* when no request runs any more */
+
+/* DEBUG NATIVE-CRASH: breaks a process, in the way that is asked for, and not this one. A handler. */
+const char *native_crash(struct client *client);
+
 /* -------------------------------------------------------------------------------------- store */
 
 /*

@@ -181,6 +181,7 @@ static void prepare(void)
     struct settings *set = &server.set;
     struct rlimit limit;
     sigset_t held;
+    const char *wrong;
 
     signal(SIGPIPE, SIG_IGN); /* a log that nobody reads any more ends nothing */
     sigemptyset(&held);
@@ -189,6 +190,9 @@ static void prepare(void)
     pthread_sigmask(SIG_BLOCK, &held, NULL); /* those that come before the child that takes them */
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
         (void)setrlimit(RLIMIT_NOFILE, &(struct rlimit){limit.rlim_max, limit.rlim_max});
+    wrong = native_open();
+    if (wrong)
+        errx(1, "cannot fork a child for dangerous work: %s", wrong);
     server.started = coir_now();
     server.listener = listen_on("port", &set->port);
     server.metrics_listener =
@@ -210,8 +214,11 @@ int main(int argc, char **argv)
         .faults_also = COIR_FAULTS_ALSO_ALL,
         .log = log_line,
     };
+    int status;
 
     parse_options(argc, argv, &o);
     prepare();
-    return service_run(&o);
+    status = service_run(&o);
+    native_close();
+    return status;
 }
