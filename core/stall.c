@@ -15,8 +15,7 @@
  * (stall_limit.c); whether a job has come to its own tells its record, read while it runs (peek.c), and in
  * the end the job itself. So a job of a patient domain gets no signal for the sake of others.
  *
- * Deadlocks are looked for when the last worker goes to sleep, and every second; but only if some fiber
- * has parked since the last look, for nothing else makes a cycle.
+ * Deadlocks are looked for when the last worker sleeps, and each second, if a fiber has parked since.
  */
 #include "stall.h"
 
