@@ -2,8 +2,7 @@
 /*
  * stall.c - watches the workers from a thread of its own, if options ask for it.
  *
- * Why a thread: sleeping workers do look in on busy ones, but when all are busy, which is when a stall
- * hurts most, nobody sleeps.
+ * Why a thread: sleeping workers look in on busy ones, but when a stall hurts most nobody sleeps.
  *
  * A stall costs the job that stalls nothing until it is looked at. A worker counts its turns and its
  * switches anyway, and one of the two moves between any two jobs and at every suspension: if both are
@@ -475,8 +474,10 @@ static COLD int heed(struct worker *w)
 {
     uint32_t asked = atomic_exchange_explicit(&w->asked, 0, memory_order_seq_cst); /* ASKED */
     struct fiber *self = w->current;
-    bool canceled = self->job && job_canceled(w->runtime, self->job);
+    bool canceled;
 
+    fence_full(); /* ASKED: what arrive wrote over asks no more, but its flag is seen by jobs that start later */
+    canceled = self->job && job_canceled(w->runtime, self->job);
     if (UNLIKELY(w->runtime->metrics.checkpoint != NULL) && self->job)
         measure(w);
     if (!canceled && asked & ASK_YIELD && self->job) {
@@ -484,10 +485,9 @@ static COLD int heed(struct worker *w)
         worker_yield(self);
         canceled = job_canceled(self->runtime, self->job);
     }
-    if (!canceled)
-        return COIR_OK;
-    worker_ask(worker_of(self), ASK_LOOK); /* whoever asks next on this worker may be canceled too */
-    return COIR_ECANCELED;
+    if (canceled)
+        worker_ask(worker_of(self), ASK_LOOK); /* whoever asks next on this worker may be canceled too */
+    return canceled ? COIR_ECANCELED : COIR_OK;
 }
 
 int coir_checkpoint(void)

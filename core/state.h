@@ -190,7 +190,8 @@ enum ask {
 };
 
 /* Anyone. ASKED: a canceler sets its flag, then asks each worker (both seq_cst). A job that it does not
- * find running was queued or parked then, and whoever resumes a fiber asks itself to look. */
+ * find running was queued or parked then, and whoever resumes a fiber asks itself to look: by a plain store, so
+ * that who puts an ask down passes a fence, behind which the flags of asks that were written over are seen. */
 static inline void worker_ask(struct worker *w, enum ask what)
 {
     atomic_fetch_or_explicit(&w->asked, what, memory_order_seq_cst); /* ASKED */
