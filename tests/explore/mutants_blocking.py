@@ -61,12 +61,12 @@ PLANTED = [
      "    if (is_meant(v, f)) {\n        fiber_wake(f, generation, v->reason);\n        v->woken++;\n    }\n"
      "    fiber_publish(f);\n"),
     ("core/stall.c", "an ask is put down after the look",
-     "    uint32_t asked = atomic_exchange_explicit(&w->asked, 0, memory_order_seq_cst); /* ASKED */\n"
-     "    struct fiber *self = w->current;\n"
-     "    bool canceled = self->job && job_canceled(w->runtime, self->job);\n",
-     "    struct fiber *self = w->current;\n"
-     "    bool canceled = self->job && job_canceled(w->runtime, self->job);\n"
-     "    uint32_t asked = atomic_exchange_explicit(&w->asked, 0, memory_order_seq_cst);\n"),
+     "    canceled = self->job && job_canceled(w->runtime, self->job);\n    if (UNLIKELY(",
+     "    canceled = self->job && job_canceled(w->runtime, self->job);\n"
+     "    asked |= atomic_exchange_explicit(&w->asked, 0, memory_order_seq_cst);\n    if (UNLIKELY("),
+    ("core/stall.c", "an ask is put down without a fence",
+     "    fence_full(); /* ASKED: what arrive wrote over asks no more, but its flag is seen by jobs that start later */\n",
+     ""),
     ("core/wait.c", "jobs that run are not asked",
      "        worker_ask(rt->worker[i], ASK_LOOK);\n", "        ;\n"),
     # --------------------------------------------------------------------------------- thread

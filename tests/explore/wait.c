@@ -144,6 +144,15 @@ static void settle_1(void)
     settle(1);
 }
 
+/* The job that it wakes is followed by one from the injector: there is no deque's fence before it. */
+static void settle_and_submit(void)
+{
+    struct work work = {run_until_told, NULL, &canceled, NULL};
+
+    MUST(inject_push(&world.inject, &work, 0, 1, true) == COIR_OK);
+    settle(0);
+}
+
 static void cancel(void)
 {
     wait_cancel(&canceled, COIR_CANCEL_ASKED);
@@ -252,6 +261,22 @@ static void setup_told(void)
     world_add(1, ask_once, NULL, NULL); /* the newest first */
 }
 
+/* Parked before it asks: after it was resumed there is no fence. */
+static void wait_and_ask_once(void *arg)
+{
+    wait_and_read(arg);
+    ask_once(arg);
+}
+
+static void setup_told_injected(void)
+{
+    setup(1);
+    counter_owe(counter(0), 1);
+    counter_owe(&canceled, 1);
+    world_add(1, wait_and_ask_once, NULL, NULL);
+    world_expect(1);
+}
+
 static void setup_told_early(void)
 {
     setup(1);
@@ -315,6 +340,8 @@ EXPLORE_MAIN(
     {.name = "a_child_in_place_or_stolen", setup_spawn, {world_work_1, world_work_2}, world_check,
      .less = 1},
     {.name = "a_job_that_runs_is_told", setup_told, {world_work_1, NULL, cancel}, world_check},
+    {.name = "a_job_from_the_injector_is_told", setup_told_injected, {world_work_1, settle_and_submit, cancel}, world_check,
+     .less = 2},
     {.name = "a_job_that_starts_is_told", setup_told_early, {world_work_1, NULL, cancel}, world_check},
     {.name = "two_jobs_yield", setup_yield, {world_work_1}, check_turns},
     {.name = "a_job_that_yields_is_stolen", setup_yield_two, {world_work_1, world_work_2}, world_check,
