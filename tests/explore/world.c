@@ -30,8 +30,6 @@ static _Atomic unsigned ended; /* of them */
 
 /* ------------------------------------------------------------------------------------- no forks */
 
-_Atomic(_Atomic uint32_t *) life_word; /* life.h */
-
 void life_free(void *memory, size_t bytes)
 {
     (void)memory;
