@@ -86,7 +86,7 @@ void deque_push_many(struct deque *d, const struct work *first, size_t stride, s
 
     for (size_t i = 0; i < n; i++) {
         put(slot(d, b + (int64_t)i), &item);
-        item.arg = (char *)item.arg + stride;
+        item.arg = (void *)((uintptr_t)item.arg + stride); /* it may be NULL */
     }
     fence_release();                                                            /* PUB */
     atomic_store_explicit(&d->bottom, b + (int64_t)n, memory_order_release);    /* PUB */

@@ -31,6 +31,15 @@ void __tsan_switch_to_fiber(void *fiber, unsigned flags);
 #define UNSANITIZED
 #endif
 
+/* Memcheck takes a switch to a stack that it does not know for a huge frame. What it calls the stack is kept where
+ * TSan keeps its fiber. Who builds without its header does not tell it. */
+#if !defined(COIR_TSAN) && __has_include(<valgrind/valgrind.h>)
+#include <valgrind/valgrind.h>
+#else
+#define VALGRIND_STACK_REGISTER(low, high) 0u
+#define VALGRIND_STACK_DEREGISTER(id) (void)(id)
+#endif
+
 static void sanitizer_arrive(struct fiber *self, struct fiber *left)
 {
 #ifdef FIBER_ASAN
@@ -49,8 +58,9 @@ static void sanitizer_new_stack(struct fiber *f)
 #ifdef COIR_TSAN
     if (!f->tsan)
         f->tsan = __tsan_create_fiber(0);
+#else
+    f->tsan = (void *)(uintptr_t)VALGRIND_STACK_REGISTER(f->bottom, (const char *)f->bottom + f->bytes);
 #endif
-    (void)f;
 }
 
 NOINLINE void fiber_forget_frames(const void *high)
@@ -115,8 +125,9 @@ void fiber_forget(struct fiber *f)
 #ifdef COIR_TSAN
     if (f->tsan)
         __tsan_destroy_fiber(f->tsan);
+#else
+    VALGRIND_STACK_DEREGISTER((unsigned)(uintptr_t)f->tsan);
 #endif
-    (void)f;
 }
 
 /* C++ exceptions being handled stay with the fiber that handles them. Without a carrier it will be

@@ -116,7 +116,7 @@ static int append(struct inject *q, struct work item, size_t stride, size_t n)
         if (!c || c->end == CHUNK_ITEMS)
             c = add_chunk(q);
         c->item[c->end++] = item;
-        item.arg = (char *)item.arg + stride;
+        item.arg = (void *)((uintptr_t)item.arg + stride); /* it may be NULL */
     }
     atomic_store_explicit(&q->work_count, count + n, memory_order_relaxed); /* under lock */
     return COIR_OK;

@@ -27,7 +27,6 @@
 #include "stack.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -99,7 +98,7 @@ static size_t capacity(const struct stacks *s, const char **why)
 /* -------------------------------------------------------------------------------- guard pages */
 
 /* Emulators answer success to advice they do not know, so the guard is tried: the kernel must
- * refuse to read a path from it. */
+ * refuse to look at a futex in it, which else is not 1. (A path in it would be read by valgrind itself, and end it.) */
 static bool advice_works(void)
 {
     const size_t bytes = page_bytes();
@@ -109,7 +108,7 @@ static bool advice_works(void)
     if (page == MAP_FAILED)
         return false;
     if (madvise(page, bytes, MADV_GUARD_INSTALL) == 0)
-        works = syscall(SYS_faccessat, AT_FDCWD, page, F_OK) == -1 && errno == EFAULT;
+        works = syscall(SYS_futex, page, FUTEX_WAIT_PRIVATE, 1, NULL, NULL, 0) == -1 && errno == EFAULT;
     munmap(page, bytes);
     return works;
 }

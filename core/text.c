@@ -41,7 +41,7 @@ static struct lock lock; /* writers */
 
 bool text_is_ours(uintptr_t pc)
 {
-    return pc - (uintptr_t)__start_coir_text < (uintptr_t)(__stop_coir_text - __start_coir_text);
+    return pc - (uintptr_t)__start_coir_text < (uintptr_t)__stop_coir_text - (uintptr_t)__start_coir_text;
 }
 
 static uintptr_t end_of(struct range *r)

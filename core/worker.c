@@ -464,7 +464,7 @@ static int push_many(struct worker *w, struct work item, size_t stride, size_t n
     struct work rest = item;
     int status = COIR_OK;
 
-    rest.arg = (char *)item.arg + here * stride;
+    rest.arg = (void *)((uintptr_t)item.arg + here * stride); /* it may be NULL */
     if (here < n)
         status = inject_push(&w->runtime->inject, &rest, stride, n - here, false);
     if (status == COIR_OK)

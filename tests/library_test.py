@@ -9,6 +9,7 @@ import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LIBRARY = "build/lib/coir.o"
+SHARED = "build/lib/libcoir.so.0"
 
 # What cannot fail, or is not asked whether it did, since nothing depends on it. Beside it: unwinder, linker, C++,
 # stdio, strings and pthread's locks, by prefix.
@@ -50,6 +51,23 @@ class Library(unittest.TestCase):
         self.assertGreater(len(failing), 30)
         self.assertEqual([n for n in self.wanted if n not in failing | HARMLESS | ISOLATED
                           and not n.startswith(HARMLESS_PREFIXES)], [])
+
+    def test_the_shared_library_is_hardened(self):
+        """All relocations are read-only once it is loaded, code holds none, and no stack is executable."""
+        output("ninja", SHARED)
+        segments, dynamic = output("readelf", "-lW", SHARED), output("readelf", "-dW", SHARED)
+        self.assertIn("GNU_RELRO", segments)
+        self.assertRegex(dynamic, r"BIND_NOW|FLAGS_1.*NOW")
+        self.assertNotIn("TEXTREL", dynamic)
+        self.assertRegex(segments, r"GNU_STACK +(0x0+ +){2}\S+ +0x0+ +0x0+ +RW ")
+        self.assertNotRegex(segments, r"LOAD .*RWE")
+
+    def test_large_frames_are_probed(self):
+        """A frame larger than a page touches each page on its way down, so that none steps over a guard."""
+        code = output("objdump", "-d", "--no-show-raw-insn", LIBRARY)
+        large = re.findall(r"sub +\$0x1000,%rsp\n.*orq +\$0x0,\(%rsp\)", code)
+        self.assertGreater(len(large), 0)
+        self.assertEqual([n for n in re.findall(r"sub +\$0x([0-9a-f]+),%rsp", code) if 0x1000 < int(n, 16) < 1 << 62], [])
 
     def test_nothing_runs_before_main(self):
         sections = output("readelf", "-SW", LIBRARY)

@@ -174,6 +174,9 @@ void storm_print(const struct storm_rest *first, const struct storm_rest *last, 
 void storm_tie(void);
 void storm_untie(void);
 
+/* One line, while it goes on. */
+void storm_tell(const struct storm_rest *now, int64_t ns);
+
 /* Registers the code that may be contained. */
 void storm_register(void);
 

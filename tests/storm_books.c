@@ -248,6 +248,19 @@ static void print_rest(const struct storm_rest *first, const struct storm_rest *
     printf("%10.0f panics a second\n", (double)storm_raised() / ((double)ns / 1e9));
 }
 
+void storm_tell(const struct storm_rest *now, int64_t ns)
+{
+    const coir_stats *s = &now->stats;
+
+    printf("%5lld s: %llu jobs = %llu done + %llu failed + %llu expired + %llu canceled, skipped or dropped + "
+           "%llu panicked; %llu stacks, %ld blocks, %ld KiB\n", (long long)(ns / COIR_SEC),
+           (unsigned long long)s->spawned, (unsigned long long)s->ended[COIR_DONE],
+           (unsigned long long)s->ended[COIR_FAILED], (unsigned long long)s->ended[COIR_EXPIRED],
+           (unsigned long long)s->ended[COIR_CANCELED], (unsigned long long)s->ended[COIR_PANICKED],
+           (unsigned long long)s->stacks, now->blocks, now->resident_kib);
+    fflush(stdout);
+}
+
 void storm_check(coir_runtime *rt, coir_domain *top, const struct storm_rest *first,
                  const struct storm_rest *last)
 {

@@ -5,10 +5,13 @@
  * what it had to, the runtime's books, the metrics and the model agree, and no stack, fiber or byte
  * has gone.
  *
- *   storm_test [--seed N] [--panics N] [CASE...]
+ *   storm_test [--seed N] [--panics N | --seconds N] [CASE...]
  *
  * A seed gives the same jobs, though not the same schedule; it is printed with a failure. The jobs are
  * in storm_kinds.c, storm_faults.c and storm_cxx.cc.
+ *
+ * With --seconds it goes on for so long (tools/soak): a round takes a second, all is checked after each one, and
+ * every few seconds a line says how it goes.
  *
  * The storm comes in rounds, each of which comes to rest, so what is left can be told from what is in
  * use. At 30 % all that fills up once is full (the store of records, caches, glibc's arenas); from there
@@ -33,11 +36,13 @@
 #define ROUNDS 10
 #define FIRST 3 /* of them: what fills up once is full */
 #define CONDUCTORS 5 /* fibers, and one thread */
+#define TELL 5 /* rounds of a soak between its lines */
 #define BATCH 16
 #define STACKS 512
 
 static uint64_t seed = 1;
 static long panics_wanted = PANICS;
+static long seconds; /* 0: no soak */
 
 /* ------------------------------------------------------------------------------------ one batch */
 
@@ -45,7 +50,8 @@ struct conductor {
     coir_runtime *rt;
     coir_domain *top;
     uint64_t seed;
-    long goal; /* panics, of all */
+    long goal;     /* panics, of all; or */
+    int64_t until; /* a time, not 0 */
     int on_thread;
 };
 
@@ -258,7 +264,7 @@ static void conduct(void *conductor)
 {
     struct conductor *by = conductor;
 
-    while (storm_raised() < by->goal)
+    while (by->until ? coir_now() < by->until : storm_raised() < by->goal)
         one_batch(by);
 }
 
@@ -276,13 +282,14 @@ static void *conduct_on_a_thread(void *conductor)
 
 static void one_round(coir_runtime *rt, coir_domain *top, int round)
 {
+    int64_t until = seconds ? coir_now() + COIR_SEC : 0;
     struct conductor by[CONDUCTORS + 1];
     coir_counter c = COIR_COUNTER_INIT;
     struct threads t = {0};
 
     for (int i = 0; i <= CONDUCTORS; i++) {
         by[i] = (struct conductor){rt, top, (seed * 1000 + (uint64_t)(round * 10 + i)) * 7919 + 13,
-                                   panics_wanted / ROUNDS * (round + 1), i == CONDUCTORS};
+                                   panics_wanted / ROUNDS * (round + 1), until, i == CONDUCTORS};
         if (by[i].on_thread)
             threads_add(&t, conduct_on_a_thread, &by[i]);
         else if (CHECK_EQ(coir_submit(rt, &c, conducts, &by[i]), COIR_OK))
@@ -306,6 +313,31 @@ static coir_options options(const coir_metrics *metrics)
     return o;
 }
 
+/* A round, and what is left of it. */
+static void round_and_rest(coir_runtime *rt, coir_domain *top, int round, struct storm_rest *first,
+                           struct storm_rest *last)
+{
+    alarm(CHECK_SECONDS); /* for each round: a busy machine is no hang */
+    one_round(rt, top, round);
+    *last = storm_at_rest(rt);
+    if (round < FIRST)
+        *first = *last;
+}
+
+/* Until the time has passed or something does not add up. */
+static void soak(coir_runtime *rt, coir_domain *top, struct storm_rest *first, struct storm_rest *last)
+{
+    int64_t began = coir_now();
+
+    for (int round = 0; coir_now() - began < seconds * COIR_SEC && !check_failures; round++) {
+        round_and_rest(rt, top, round, first, last);
+        if (round >= FIRST)
+            storm_check(rt, top, first, last);
+        if (round % TELL == TELL - 1)
+            storm_tell(last, coir_now() - began);
+    }
+}
+
 static void nothing_is_left_after_a_million_panics(void)
 {
     const coir_metrics metrics = storm_metrics();
@@ -320,12 +352,10 @@ static void nothing_is_left_after_a_million_panics(void)
     if (!CHECK_EQ(coir_open(&o, &rt), COIR_OK) ||
         !CHECK_EQ(coir_domain_open(rt, NULL, NULL, &top), COIR_OK))
         return;
-    for (int round = 0; round < ROUNDS; round++) {
-        alarm(CHECK_SECONDS); /* for each round: a busy machine is no hang */
-        one_round(rt, top, round);
-        last = storm_at_rest(rt);
-        first = round < FIRST ? last : first;
-    }
+    for (int round = 0; !seconds && round < ROUNDS; round++)
+        round_and_rest(rt, top, round, &first, &last);
+    if (seconds)
+        soak(rt, top, &first, &last);
     storm_check(rt, top, &first, &last);
     close_domain(top, -1);
     storm_print(&first, &last, coir_now() - began, seed);
@@ -353,6 +383,7 @@ int main(int argc, char **argv)
 
     seed = (uint64_t)option("--seed", 1, &argc, argv);
     panics_wanted = option("--panics", PANICS, &argc, argv);
+    seconds = option("--seconds", 0, &argc, argv);
     failed = check_main(cases, 1, argc, argv);
     if (failed)
         fprintf(stderr, "again: %s --seed %llu\n", argv[0], (unsigned long long)seed);

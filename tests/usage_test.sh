@@ -80,7 +80,7 @@ an_unknown_case_runs_nothing_and_lists_the_known()
     [[ $status == 2 && -z $out && $err == *'no such case: nosuch'*holds*breaks* ]]
 }
 
-for tool in tools/demo tools/test tools/deps tools/install tools/perf tools/lint.py build/bin/coir-kv build/bin/coir-load; do
+for tool in tools/demo tools/test tools/deps tools/install tools/perf tools/soak tools/trust tools/lint.py build/bin/coir-kv build/bin/coir-load; do
     check "$tool --help" helps "$tool"
     check "$tool --nosuch" names_an_unknown_option "$tool"
 done

@@ -13,7 +13,7 @@ USAGE = """usage: tools/lint.py [ROOT]
 
 Prints FILE:LINE: MESSAGE for each finding in the tree at ROOT, by default its own. Exit status: 0:
 there is none; 1: there are some; 2: bad option."""
-TOP = set(""".ci .clang-format .editorconfig .git .gitignore CHANGELOG.md LICENSE README.md
+TOP = set(""".ci .clang-format .clang-tidy .editorconfig .git .gitignore CHANGELOG.md LICENSE README.md
     arch build build.ninja core include perf tests tools""".split())
 NOT_OURS = {".git", "build", "__pycache__"}
 LINES_MAX, LINES_WARN = 600, 500

@@ -133,6 +133,8 @@ static bool broken(struct request *r, const char *error)
 /* The bytes of the request that have arrived and are not read yet. */
 static struct bytes unread(const struct request *r)
 {
+    if (!r->in.data) /* nothing has: there is nothing to point into */
+        return (struct bytes){"", 0};
     return (struct bytes){r->in.data + r->begin + r->at, r->in.used - r->begin - r->at};
 }
 
