@@ -98,8 +98,8 @@ struct _Unwind_Context;
 void *arch_capture(struct _Unwind_Context *boundary, struct arch_frame *frame);
 extern const char arch_boundary_resumed[];
 
-/* Floating-point control words, packed; restored when a panic has left them changed. */
-uint64_t arch_fp_get(void);
+/* Floating-point control words, packed, as port.h's inline arch_fp_get tells them; restored when a panic
+ * has left them changed. */
 void arch_fp_set(uint64_t words);
 
 /* Where the code that a signal has interrupted was, from the handler's context: program counter and

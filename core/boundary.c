@@ -22,48 +22,8 @@
 #include "drop.h"
 #include "foreign.h"
 #include "hostcall.h"
+#include "left.h"
 #include "terminate.h"
-
-#define THREAD_FRAMES (UINT64_C(64) << 10)
-
-/* What reads frames that have been left must make no call, which would run on them. ThreadSanitizer makes one
- * of each read, so there it is a function of its own that is not instrumented. */
-#if defined(COIR_TSAN) && defined(__clang__)
-#define ON_LEFT_FRAMES NOINLINE __attribute__((disable_sanitizer_instrumentation))
-#elif defined(COIR_TSAN)
-#define ON_LEFT_FRAMES NOINLINE __attribute__((no_sanitize("thread")))
-#else
-#define ON_LEFT_FRAMES inline __attribute__((always_inline))
-#endif
-
-/* Where the frames that the job has left can begin. How large a plain thread's stack is nobody knows
- * here; to keep some memory below it that is no frame costs nothing. */
-static inline __attribute__((always_inline)) uintptr_t lowest_frame(const struct job *j, bool raised)
-{
-    const struct worker *w = worker_here();
-
-    if (raised)
-        return j->raised_at;
-    return w ? (uintptr_t)w->current->bottom : (uintptr_t)j - THREAD_FRAMES;
-}
-
-/* The lowest counter the job still owns, or lock it holds, in frames that have been left. Inlined
- * into a caller that makes no call before it has moved its stack pointer below them. */
-static inline __attribute__((always_inline)) uintptr_t lowest_left(const struct job *j, bool raised)
-{
-    uintptr_t lowest = (uintptr_t)j, floor = lowest_frame(j, raised);
-
-    for (struct held *h = j->held; h; h = h->next)
-        if ((uintptr_t)h >= floor && (uintptr_t)h < lowest)
-            lowest = (uintptr_t)h;
-
-    for (struct counter *c = j->owned; c; c = c->next_owned) {
-        if (counter_owner(c) != j)
-            job_lost_counter();
-        lowest = (uintptr_t)c < lowest ? (uintptr_t)c : lowest;
-    }
-    return lowest;
-}
 
 /* ----------------------------------------------------------------------------- how a job ends */
 
@@ -123,8 +83,11 @@ static COLD int returned_owing(struct job *j, uintptr_t frame)
 {
     bool owed = false;
 
-    for (struct counter *c = j->owned; c; c = c->next_owned)
+    for (struct counter *c = j->owned; c; c = c->next_owned) {
+        if (counter_is_local(c))
+            counter_share(c);
         owed |= counter_look(c) < 0;
+    }
     job_settle_owned(j, frame);
     if (!owed)
         return COIR_DONE;
@@ -252,12 +215,12 @@ static ON_LEFT_FRAMES int call(struct job *j, struct job **slot)
 }
 
 /* Sets what must be set; the rest is written before its flag is. */
-static inline void open_job(struct job *j, const struct work *item, struct job *outer)
+static ALWAYS_INLINE void open_job(struct job *j, struct work item, struct job *outer)
 {
-    j->fn = item->fn;
-    j->arg = item->arg;
-    j->owed_to = item->owed;
-    j->scope = item->scope;
+    j->fn = item.fn;
+    j->arg = item.arg;
+    j->owed_to = item.owed;
+    j->scope = item.scope;
     j->outer = outer;
     memset((char *)j + offsetof(struct job, held), 0,
            offsetof(struct job, locals) - offsetof(struct job, held));
@@ -266,7 +229,7 @@ static inline void open_job(struct job *j, const struct work *item, struct job *
 /* A boundary inside a job, or on a plain thread, that calls fn(arg). */
 static inline void open_inner(struct job *j, coir_fn *fn, void *arg, struct job *outer)
 {
-    open_job(j, &(struct work){fn, arg, NULL, outer ? outer->scope : NULL}, outer);
+    open_job(j, (struct work){fn, arg, NULL, outer ? outer->scope : NULL}, outer);
     j->is_try = true;
 }
 
@@ -310,32 +273,33 @@ static COLD void release_failed(struct worker *w, struct counter *c, int outcome
 }
 
 /* Whether the work is to be dropped instead of run, its domain apart. */
-static inline __attribute__((always_inline)) bool unwanted(struct worker *w, const struct work *item)
+static ALWAYS_INLINE bool is_unwanted(struct worker *w, struct counter *c)
 {
-    struct counter *c = item->owed;
+    return UNLIKELY(atomic_load_explicit(&w->runtime->canceling, memory_order_relaxed)) || /* CLOSE */
+           (c && UNLIKELY(atomic_load_explicit(&c->state, memory_order_relaxed) & /* a request, no order */
+                          COUNTER_CANCEL));
+}
 
-    if (UNLIKELY(atomic_load_explicit(&w->runtime->canceling, memory_order_relaxed))) { /* CLOSE */
-        job_drop(w->runtime, item, COIR_KIND_SHUTDOWN);
-        return true;
-    }
-    if (c && UNLIKELY(atomic_load_explicit(&c->state, memory_order_relaxed) & /* a request, no order */
-                      COUNTER_CANCEL)) {
-        job_drop(w->runtime, item, COIR_KIND_SKIPPED);
-        return true;
-    }
+static COLD bool drop(struct worker *w, coir_fn *fn, void *arg, struct counter *owed, struct scope *scope)
+{
+    job_drop(w->runtime, &(struct work){fn, arg, owed, scope},
+             atomic_load_explicit(&w->runtime->canceling, memory_order_relaxed) ? COIR_KIND_SHUTDOWN /* CLOSE */
+                                                                                : COIR_KIND_SKIPPED);
     return false;
 }
 
-/* Runs the work; releases its unit unless it ended DONE. True: DONE. scoped: whether it has a scope. */
-static inline __attribute__((always_inline)) bool run_in(struct fiber *self, const struct work *item,
-                                                         bool scoped, bool metered)
+/* Runs the work; releases its unit unless it ended DONE. True: DONE. scoped: whether it has a scope.
+ * The work comes by value: words that were just stored one by one would be loaded as vectors, and wait. */
+static ALWAYS_INLINE bool run_in(struct fiber *self, struct work item, bool scoped, bool metered)
 {
     struct worker *w = worker_of(self);
     int64_t began;
     struct job j;
     int outcome;
 
-    if (unwanted(w, item) || (scoped && drop_turned_away(w->runtime, item, &j)))
+    if (is_unwanted(w, item.owed))
+        return drop(w, item.fn, item.arg, item.owed, item.scope);
+    if (scoped && drop_turned_away(w->runtime, &item, &j))
         return false;
     if (metered)
         began = coir_now();
@@ -358,47 +322,106 @@ static inline __attribute__((always_inline)) bool run_in(struct fiber *self, con
     return false;
 }
 
-/* A copy of its own, so that jobs outside every domain pay one branch. */
-static NOINLINE bool run_scoped(struct fiber *self, const struct work *item)
+/* Copies of their own, so that jobs outside every domain pay one branch, and a runtime without metrics does not
+ * even ask. */
+static NOINLINE bool run_scoped(struct fiber *self, struct work item)
 {
     return run_in(self, item, true, false);
 }
 
-static inline __attribute__((always_inline)) bool run(struct fiber *self, const struct work *item)
+static COLD bool run_metered(struct fiber *self, struct work item)
 {
-    return UNLIKELY(item->scope != NULL) ? run_scoped(self, item) : run_in(self, item, false, false);
+    return run_in(self, item, item.scope != NULL, true);
+}
+
+static ALWAYS_INLINE bool run(struct fiber *self, struct work item)
+{
+    return UNLIKELY(item.scope != NULL) ? run_scoped(self, item) : run_in(self, item, false, false);
+}
+
+/* The next of the same counter and scope, unless others wait. */
+static ALWAYS_INLINE bool next_like(struct fiber *self, struct work *item)
+{
+    struct worker *w = worker_of(self);
+
+    return !worker_others_wait(w) && deque_pop_like(&w->deque, item);
 }
 
 /* Jobs of one counter that follow each other release their units together: the counter cannot settle
  * before the last of them anyway, and its line is the one that workers fight for. */
-void job_run(struct fiber *self, struct work *item)
+void job_run(struct fiber *self, const struct work *first)
 {
-    struct counter *owed = item->owed;
+    struct work item = {first->fn, first->arg, first->owed, first->scope};
     uint64_t done = 0;
 
     do
         done += run(self, item);
-    while (owed && !worker_others_wait(worker_of(self)) &&
-           deque_pop_owed(&worker_of(self)->deque, owed, item->scope, item));
-    if (owed && done)
-        counter_settle(owed, done);
+    while (item.owed && next_like(self, &item));
+    if (item.owed && done)
+        counter_settle(item.owed, done);
 }
 
-/* Apart, so that a runtime without metrics does not even ask (but in place, where nothing is tight). */
-static COLD bool run_metered(struct fiber *self, const struct work *item)
+void job_run_metered(struct fiber *self, const struct work *item)
 {
-    return run_in(self, item, item->scope != NULL, true);
-}
-
-void job_run_metered(struct fiber *self, struct work *item)
-{
-    if (run_metered(self, item) && item->owed)
+    if (run_metered(self, *item) && item->owed)
         counter_settle(item->owed, 1);
+}
+
+static ALWAYS_INLINE bool stack_is_low(const struct fiber *self)
+{
+    return (uintptr_t)__builtin_frame_address(0) - (uintptr_t)self->bottom < self->bytes / 2;
+}
+
+/* Runs c's jobs that this worker has queued last; returns how many units are left to release. Exceptions that
+ * the waiter is handling are hidden from them, and its floating-point control words come back if one of
+ * them panics. */
+static ALWAYS_INLINE uint64_t run_children(struct fiber *self, struct counter *c, struct scope *scope)
+{
+    struct work item = {.owed = c, .scope = scope};
+    struct worker *w = worker_of(self);
+    struct eh_globals eh = {0};
+    uint64_t done = 0, fp;
+
+    if (stack_is_low(self) || !deque_pop_like(&w->deque, &item))
+        return 0;
+    fp = arch_fp_get();
+    if (w->carrier.eh) {
+        eh = *w->carrier.eh;
+        *w->carrier.eh = (struct eh_globals){0};
+    }
+    do
+        if (LIKELY(!worker_of(self)->metered) ? run(self, item) : run_metered(self, item))
+            done++;
+        else
+            arch_fp_set(fp);
+    while (next_like(self, &item));
+    w = worker_of(self); /* a child may have parked, and this stack moved */
+    if (w->carrier.eh)
+        *w->carrier.eh = eh;
+    return done;
+}
+
+void job_run_children(struct fiber *self, struct counter *c)
+{
+    uint64_t done = run_children(self, c, self->job ? self->job->scope : NULL);
+
+    if (done)
+        counter_settle(c, done);
+}
+
+int job_join_own(struct fiber *self, struct job *j, struct counter *c)
+{
+    uint64_t done = run_children(self, c, j->scope);
+    int outcome = counter_end_mine(c, done);
+
+    if (LIKELY(outcome >= 0))
+        job_disown(j, c);
+    return outcome;
 }
 
 bool job_run_in_place(struct fiber *self, const struct work *item)
 {
-    return LIKELY(!worker_of(self)->metered) ? run(self, item) : run_metered(self, item);
+    return LIKELY(!worker_of(self)->metered) ? run(self, *item) : run_metered(self, *item);
 }
 
 /* Opens j as a boundary on what runs here. Returns where its innermost job is kept: that belongs to

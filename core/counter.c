@@ -14,6 +14,10 @@
  *       detached the list and stored the settled word, no waiter leaves: one that wants to
  *       (deadline) finds no unit owed and waits to be released.
  *   C4  A failure record is written once, before its job's unit is released.
+ *   C5  While LOCAL is set the units that are owed are those of the word and those of `mine`; the word alone
+ *       may be below zero and says nothing. `mine` is plain: only its owner's stack touches it. (One word with
+ *       plain stores by the owner loses what others release.) So nobody is the finisher before the
+ *       owner has told the word what it owes, with which LOCAL goes; it does so before it parks or ends.
  *
  * Orderings
  *   SETTLE  a release of a unit (acq_rel) -> the load that finds the word settled (acquire). The
@@ -76,8 +80,22 @@ void counter_settle(struct counter *c, uint64_t n)
     uint64_t was = atomic_fetch_sub_explicit(&c->state, n * COUNTER_ONE,
                                              memory_order_acq_rel); /* SETTLE */
 
-    ASSERT(was >= n * COUNTER_ONE);
-    if (UNLIKELY(was & COUNTER_WAITERS) && was < (n + 1) * COUNTER_ONE)
+    ASSERT(was & COUNTER_LOCAL || was >= n * COUNTER_ONE);
+    if (UNLIKELY(was & COUNTER_WAITERS) && was < (n + 1) * COUNTER_ONE && !(was & COUNTER_LOCAL)) /* C5 */
+        finish(c);
+}
+
+void counter_share(struct counter *c)
+{
+    uint64_t mine = atomic_load_explicit(&c->mine, memory_order_relaxed);  /* own write */
+    uint64_t s = atomic_load_explicit(&c->state, memory_order_relaxed), to; /* rechecked by the CAS */
+
+    atomic_store_explicit(&c->mine, 0, memory_order_relaxed); /* read by the owner alone */
+    do
+        to = (s + mine * COUNTER_ONE) & ~COUNTER_LOCAL;
+    while (!atomic_compare_exchange_weak_explicit(&c->state, &s, to, memory_order_acq_rel,
+                                                  memory_order_relaxed)); /* SETTLE */
+    if (UNLIKELY(to & COUNTER_WAITERS) && to < COUNTER_ONE)
         finish(c);
 }
 
@@ -126,6 +144,12 @@ bool counter_enlist(struct counter *c, struct wait_node *node)
     return true;
 }
 
+/* Whether a unit is owed, or may be, so that a finisher is still to come. */
+static bool is_owed(uint64_t state)
+{
+    return state >= COUNTER_ONE || state & COUNTER_LOCAL; /* C5 */
+}
+
 static void unlink_node(struct counter *c, struct wait_node *node)
 {
     if (node->prev)
@@ -145,7 +169,7 @@ static void unlock_delisted(struct counter *c)
     uint64_t gone;
 
     do
-        gone = COUNTER_LOCK | (!c->waiters && s >= COUNTER_ONE ? COUNTER_WAITERS : 0);
+        gone = COUNTER_LOCK | (!c->waiters && is_owed(s) ? COUNTER_WAITERS : 0);
     while (!atomic_compare_exchange_weak_explicit(&c->state, &s, s & ~gone, memory_order_release,
                                                   memory_order_relaxed)); /* LOCK */
 }
@@ -155,8 +179,7 @@ bool counter_try_delist(struct counter *c, struct wait_node *node)
     bool mine;
 
     lock(c, 0);
-    mine = node->listed &&
-           atomic_load_explicit(&c->state, memory_order_relaxed) >= COUNTER_ONE; /* LOCK; C3 */
+    mine = node->listed && is_owed(atomic_load_explicit(&c->state, memory_order_relaxed)); /* LOCK; C3 */
     if (mine)
         unlink_node(c, node);
     unlock_delisted(c);

@@ -23,7 +23,7 @@ struct wait_node {
 
 /* What a coir_counter is. All zero is a valid, settled counter. */
 struct counter {
-    _Atomic uint64_t state;    /* units << 8 | outcome << 3 | CANCEL | WAITERS | LOCK */
+    _Atomic uint64_t state;    /* units << 8 | LOCAL | outcome << 3 | CANCEL | WAITERS | LOCK */
     struct wait_node *waiters; /* LOCK */
 
     /* Of the job in whose frames the counter lies, once it has spawned on it (job.c). */
@@ -31,11 +31,13 @@ struct counter {
     struct counter *next_owned;
 
     _Atomic uint32_t claimed; /* the failure record: 0 free, 1 being written, 2 valid */
+    _Atomic uint32_t mine;    /* units owed beside those of state, while LOCAL: its owner's to write and read */
     coir_failure failure;     /* of the first job that failed */
 };
 
 _Static_assert(sizeof(struct counter) <= sizeof(coir_counter), "coir.h reserves enough");
 _Static_assert(_Alignof(struct counter) <= _Alignof(coir_counter), "coir.h aligns enough");
+_Static_assert(offsetof(struct counter, failure) == 5 * sizeof(uint64_t), "coir_counter_init_local");
 _Static_assert(sizeof(coir_counter) == 192, "one hot line and an inline cold record");
 
 #define COUNTER_LOCK UINT64_C(1)
@@ -43,7 +45,10 @@ _Static_assert(sizeof(coir_counter) == 192, "one hot line and an inline cold rec
 #define COUNTER_CANCEL UINT64_C(4)
 #define COUNTER_OUTCOME_SHIFT 3
 #define COUNTER_OUTCOME (UINT64_C(7) << COUNTER_OUTCOME_SHIFT)
+#define COUNTER_LOCAL UINT64_C(64)
 #define COUNTER_ONE UINT64_C(256)
+
+_Static_assert(COUNTER_LOCAL == COIR_COUNTER_LOCAL_BIT, "as coir.h initializes it");
 
 static inline struct counter *counter_of(coir_counter *c)
 {
@@ -52,7 +57,7 @@ static inline struct counter *counter_of(coir_counter *c)
 
 static inline bool counter_is_settled(uint64_t state)
 {
-    return state < COUNTER_ONE && !(state & (COUNTER_WAITERS | COUNTER_LOCK));
+    return state < COUNTER_ONE && !(state & (COUNTER_LOCAL | COUNTER_WAITERS | COUNTER_LOCK));
 }
 
 static inline int counter_outcome_of(uint64_t state)
@@ -74,13 +79,59 @@ static inline void counter_owe(struct counter *c, uint64_t n)
     atomic_fetch_add_explicit(&c->state, n * COUNTER_ONE, memory_order_relaxed);
 }
 
+/* Releases n units, all of them DONE. */
+void counter_settle(struct counter *c, uint64_t n);
+
+/* Whether its owner owes by counter_owe_mine. Only the owner ends that (counter_share). */
+static inline bool counter_is_local(struct counter *c)
+{
+    return atomic_load_explicit(&c->state, memory_order_relaxed) & COUNTER_LOCAL; /* own write */
+}
+
+/* Owner of a local counter: n more are owed. False: that is too many for a local one. */
+static inline bool counter_owe_mine(struct counter *c, uint64_t n)
+{
+    uint32_t sum;
+
+    if (UNLIKELY(__builtin_add_overflow(atomic_load_explicit(&c->mine, memory_order_relaxed), /* own write */
+                                        n, &sum)))
+        return false;
+    atomic_store_explicit(&c->mine, sum, memory_order_relaxed); /* read by the owner alone */
+    return true;
+}
+
+/* Owner of a local counter: n of what it owes by counter_owe_mine, or somebody else by counter_owe, are done. */
+static inline void counter_settle_mine(struct counter *c, uint64_t n)
+{
+    uint32_t mine = atomic_load_explicit(&c->mine, memory_order_relaxed); /* own write */
+
+    if (LIKELY(n <= mine && counter_is_local(c)))
+        atomic_store_explicit(&c->mine, mine - (uint32_t)n, memory_order_relaxed); /* as above */
+    else
+        counter_settle(c, n);
+}
+
+/* Owner of a local counter: n units are done. COIR_DONE if these were the last, nobody else has had to do with
+ * it and nothing has happened to it; else -1. */
+static ALWAYS_INLINE int counter_end_mine(struct counter *c, uint64_t n)
+{
+    if (LIKELY(n == atomic_load_explicit(&c->mine, memory_order_relaxed) &&                    /* own write */
+               atomic_load_explicit(&c->state, memory_order_acquire) == COUNTER_LOCAL)) { /* SETTLE */
+        atomic_store_explicit(&c->mine, 0, memory_order_relaxed); /* read by the owner alone */
+        return COIR_DONE;
+    }
+    if (n)
+        counter_settle_mine(c, n);
+    return -1;
+}
+
 static inline bool counter_canceled(struct counter *c)
 {
     return atomic_load_explicit(&c->state, memory_order_seq_cst) & COUNTER_CANCEL; /* ASK, fiber.c */
 }
 
 /* The job that owns it (job.c). Only that job's answer is exact; others learn that it is not theirs. */
-/* Inlined for sure: see ON_LEFT_FRAMES in boundary.c. */
+/* Inlined for sure: see ON_LEFT_FRAMES in left.h. */
 static inline __attribute__((always_inline)) struct job *counter_owner(struct counter *c)
 {
     return atomic_load_explicit(&c->owner, memory_order_relaxed); /* own write, or a mere "no" */
@@ -91,8 +142,9 @@ static inline void counter_set_owner(struct counter *c, struct job *j)
     atomic_store_explicit(&c->owner, j, memory_order_relaxed); /* read back by the writer */
 }
 
-/* Releases n units, all of them DONE. */
-void counter_settle(struct counter *c, uint64_t n);
+/* Owner: what it owes is told to all, and the counter is like any other from now on. (To make it local again
+ * when it has settled would take the outcome from those who come late to look for it.) */
+void counter_share(struct counter *c);
 
 /* Releases one unit with an outcome worse than DONE. failure NULL: no record. */
 void counter_fail(struct counter *c, int outcome, const coir_failure *failure);

@@ -1,154 +1,180 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * deque.c - work-stealing deque (Chase and Lev, 2005; orderings after Lê et al., PPoPP 2013).
+ * deque.c - work-stealing deque whose owner passes no fence.
  *
  * Owns: the ring of jobs that one worker has spawned and nobody has started.
  * Knows nothing about jobs or fibers: an item is four words.
  *
- * Bounded on purpose: a growing array brings the two hard faults of the paper's listing (a stale
- * array after a resize, and its publication). A full deque refuses, and the caller uses the
- * injector, which is where admission is limited.
+ * A deque in which any item may be stolen at any time (Chase and Lev, 2005) costs its owner a full fence at
+ * each pop, which is more than an empty job. So the owner lends: one word, the window, says what anybody may
+ * take, and the rest is its own. A thief that finds nothing lent asks, in the same word, which the owner
+ * reads at each push and pop; it answers by lending half. An owner that does neither, because it is in a
+ * long job, is not waited for: the thief has all threads pass a fence (membarrier) and opens the window
+ * itself. (van Dijk and van de Pol, 2014, split a deque so, but wait for the owner.)
+ *
+ * Bounded on purpose: a full deque refuses, and the caller uses the injector, which is where admission
+ * is limited. A growing array would bring a stale array after a resize, and its publication.
  *
  * Invariants
- *   D1  top <= bottom + 1, and top never decreases. Indices are signed: pop may pass top by one.
- *   D2  Only the owner writes bottom and slots; only a successful CAS moves top.
- *   D3  Each pushed item is returned by exactly one pop or steal.
+ *   D1  The window never has the same value twice: for one top it goes from nothing lent to ASKED to some
+ *       lent, and on to more; to have fewer the owner raises top by DEQUE_LAP, which leaves the slots the same.
+ *       So a CAS that succeeds has found what was read before it, several items included. (Top has 48
+ *       bits: to be fooled a thief would have to sleep through 2^36 takings back.)
+ *   D2  Only the owner writes bottom and slots; top and what is lent change by a CAS on the window.
+ *   D3  Each pushed item is returned by exactly one pop or steal: one that is lent to who moves the window
+ *       past it, one that is not to the owner.
+ *   D4  bottom - top is the number of items, or -1 in a pop that finds none; and for the moment in which the
+ *       owner has raised top by DEQUE_LAP and not yet bottom, it is less by that.
  *
  * Orderings
- *   PUB   push: release fence, store bottom (release) -> steal loads bottom (acquire).
- *         A thief that sees the index sees the item behind it. The fence is needed as well as
- *         the store: a thief may read the bottom that a later pop wrote.
- *   REUSE steal's CAS on top (seq_cst) -> push loads top (acquire).
+ *   PUB   what makes an item visible: push stores bottom (release) -> deque_open loads it (acquire); the
+ *         CAS that lends (release) -> steal loads the window (acquire). Every store of bottom is a
+ *         release: a thief may read the one that a later pop wrote.
+ *   REUSE steal's CAS (release) -> push loads the window (acquire).
  *         The owner overwrites a slot only after the thief has read it.
- *   LAST  seq_cst fence in pop <-> seq_cst fence in steal.
- *         For the last item, pop sees the thief's top or the thief sees pop's bottom; the CAS on
- *         top then picks one winner (D3). The CAS stays seq_cst: a weaker one passes the checkers
- *         of the C11 model and is wrong on hardware that delays the item's load past it.
+ *   FORCE pop: lower bottom, fence, read the window. Who opens it: read ASKED, fence, read bottom.
+ *         One fence comes first. If the owner's: the opener sees the bottom that was lowered, and leaves
+ *         the item alone. If the opener's: the owner sees ASKED, and takes its item by a CAS on the window,
+ *         which fails if the other has opened it. Membarrier on the opener's side stands for both fences.
  */
 #include "deque.h"
 
-static struct deque_slot *slot(struct deque *d, int64_t i)
+/* The window with its top raised. */
+static uint64_t raised(uint64_t window, uint32_t by, uint32_t lent)
 {
-    return &d->slot[i & (DEQUE_CAP - 1)];
+    return ((window >> 16) + by) << 16 | lent;
 }
 
-static inline __attribute__((always_inline)) void put(struct deque_slot *s, const struct work *item)
+void deque_init(struct deque *d, bool asymmetric)
 {
-    atomic_store_explicit(&s->fn, item->fn, memory_order_relaxed);     /* carried by PUB */
-    atomic_store_explicit(&s->arg, item->arg, memory_order_relaxed);   /* carried by PUB */
-    atomic_store_explicit(&s->owed, item->owed, memory_order_relaxed); /* carried by PUB */
-    atomic_store_explicit(&s->scope, item->scope, memory_order_relaxed); /* carried by PUB */
+    d->asymmetric = asymmetric;
 }
 
-static inline __attribute__((always_inline)) void get(struct deque_slot *s, struct work *item)
+static bool move_window(struct deque *d, uint64_t *from, uint64_t to)
 {
-    item->fn = atomic_load_explicit(&s->fn, memory_order_relaxed);     /* carried by PUB */
-    item->arg = atomic_load_explicit(&s->arg, memory_order_relaxed);   /* carried by PUB */
-    item->owed = atomic_load_explicit(&s->owed, memory_order_relaxed); /* carried by PUB */
-    item->scope = atomic_load_explicit(&s->scope, memory_order_relaxed); /* carried by PUB */
-}
-
-size_t deque_room(struct deque *d)
-{
-    int64_t b = atomic_load_explicit(&d->bottom, memory_order_relaxed); /* own write */
-
-    d->top_seen = atomic_load_explicit(&d->top, memory_order_acquire); /* REUSE */
-    return (size_t)(DEQUE_CAP - (b - d->top_seen));
+    return atomic_compare_exchange_strong_explicit(&d->window, from, to, memory_order_release,
+                                                   memory_order_relaxed); /* PUB, REUSE */
 }
 
 unsigned deque_count(struct deque *d)
 {
-    int64_t b = atomic_load_explicit(&d->bottom, memory_order_relaxed); /* own write */
-    int64_t t = atomic_load_explicit(&d->top, memory_order_relaxed);    /* only grows */
+    uint64_t window = atomic_load_explicit(&d->window, memory_order_relaxed); /* a hint; SLEEP fences */
+    uint32_t b = atomic_load_explicit(&d->bottom, memory_order_relaxed);      /* a hint; SLEEP fences */
+    int32_t n = (int32_t)(b - deque_top_of(window));
 
-    return b > t ? (unsigned)(b - t) : 0;
+    if (n < -1)
+        n += DEQUE_LAP; /* D4 */
+    return n > 0 ? (unsigned)n : 0;
 }
 
-bool deque_push(struct deque *d, const struct work *item)
+size_t deque_room(struct deque *d)
 {
-    int64_t b = atomic_load_explicit(&d->bottom, memory_order_relaxed); /* own write */
+    uint32_t b = atomic_load_explicit(&d->bottom, memory_order_relaxed);      /* own write */
+    uint64_t window = atomic_load_explicit(&d->window, memory_order_acquire); /* REUSE */
 
-    if (UNLIKELY(b - d->top_seen >= DEQUE_CAP)) {
-        d->top_seen = atomic_load_explicit(&d->top, memory_order_acquire); /* REUSE */
-        if (b - d->top_seen >= DEQUE_CAP)
-            return false;
-    }
-    put(slot(d, b), item);
-    fence_release();                                                /* PUB */
-    atomic_store_explicit(&d->bottom, b + 1, memory_order_release); /* PUB */
-    return true;
+    return DEQUE_CAP - (b - deque_top_of(window));
 }
 
 void deque_push_many(struct deque *d, const struct work *first, size_t stride, size_t n)
 {
-    int64_t b = atomic_load_explicit(&d->bottom, memory_order_relaxed); /* own write */
+    uint32_t b = atomic_load_explicit(&d->bottom, memory_order_relaxed); /* own write */
     struct work item = *first;
 
     for (size_t i = 0; i < n; i++) {
-        put(slot(d, b + (int64_t)i), &item);
+        deque_put(deque_slot(d, b + (uint32_t)i), &item);
         item.arg = (void *)((uintptr_t)item.arg + stride); /* it may be NULL */
     }
-    fence_release();                                                            /* PUB */
-    atomic_store_explicit(&d->bottom, b + (int64_t)n, memory_order_release);    /* PUB */
+    atomic_store_explicit(&d->bottom, b + (uint32_t)n, memory_order_release); /* PUB */
+    deque_answer(d);
 }
 
-/* The last item is contested: whoever moves top has it. */
-static bool pop_last(struct deque *d, int64_t b, int64_t t)
+COLD void deque_answer(struct deque *d)
 {
-    bool won = atomic_compare_exchange_strong_explicit(&d->top, &t, t + 1, memory_order_seq_cst,
-                                                       memory_order_relaxed); /* LAST */
+    uint64_t window = atomic_load_explicit(&d->window, memory_order_relaxed); /* checked by the CAS */
+    uint32_t n = atomic_load_explicit(&d->bottom, memory_order_relaxed) - deque_top_of(window); /* own */
 
-    atomic_store_explicit(&d->bottom, b + 1, memory_order_release); /* PUB: keeps its chain */
-    return won;
+    if (window & DEQUE_ASKED && n > 1)
+        move_window(d, &window, raised(window, 0, n / 2));
 }
 
-bool deque_pop(struct deque *d, struct work *item)
+/* Raises top by DEQUE_LAP, so that `lent` are lent and no more. */
+static bool take_back(struct deque *d, uint64_t *window, uint32_t b, uint32_t lent)
 {
-    int64_t b = atomic_load_explicit(&d->bottom, memory_order_relaxed) - 1; /* own write */
-    int64_t t = atomic_load_explicit(&d->top, memory_order_relaxed); /* only grows: a true "empty" */
-
-    if (t > b)
+    if (!move_window(d, window, raised(*window, DEQUE_LAP, lent)))
         return false;
-    fence_release();                                            /* PUB: keeps its chain */
-    atomic_store_explicit(&d->bottom, b, memory_order_release); /* PUB: keeps its chain */
-    fence_full();                                               /* LAST */
-    t = atomic_load_explicit(&d->top, memory_order_relaxed);    /* LAST: after the fence */
-    if (t < b) {
-        get(slot(d, b), item);
-        return true;
-    }
-    if (t == b) {
-        get(slot(d, b), item);
-        return pop_last(d, b, t);
-    }
-    atomic_store_explicit(&d->bottom, b + 1, memory_order_release); /* PUB: keeps its chain */
-    return false;
+    atomic_store_explicit(&d->bottom, b + DEQUE_LAP, memory_order_release); /* PUB: keeps its chain */
+    return true;
 }
 
-bool deque_pop_owed(struct deque *d, const void *owed, const void *scope, struct work *item)
+/* Item b is below the window's end, or nothing is there. Of the items before it half stay lent, or are if
+ * somebody has asked. */
+COLD bool deque_pop_slowly(struct deque *d)
 {
-    int64_t b = atomic_load_explicit(&d->bottom, memory_order_relaxed) - 1; /* own write */
-    struct deque_slot *s = slot(d, b);
+    uint32_t b = atomic_load_explicit(&d->bottom, memory_order_relaxed);      /* own write */
+    uint64_t window = atomic_load_explicit(&d->window, memory_order_relaxed); /* checked by the CAS */
 
-    /* A slot below top is stale, but then the pop finds the deque empty. */
-    if (atomic_load_explicit(&s->owed, memory_order_relaxed) != owed ||  /* own write */
-        atomic_load_explicit(&s->scope, memory_order_relaxed) != scope) /* own write */
-        return false;
-    return deque_pop(d, item);
+    for (;;) {
+        int32_t before = (int32_t)(b - deque_top_of(window)); /* items older than this */
+        uint32_t half = ((uint32_t)before + 1) / 2;
+
+        if (before < 0) {
+            atomic_store_explicit(&d->bottom, b + 1, memory_order_release); /* PUB: keeps its chain */
+            return false;
+        }
+        if (before >= (int32_t)deque_lent_of(window))
+            return true; /* a thief has moved on: it is the owner's alone */
+        if (window & DEQUE_ASKED && before > 0) {
+            if (move_window(d, &window, raised(window, 0, half)))
+                return true;
+        } else if (take_back(d, &window, b, window & DEQUE_ASKED ? 0 : half)) {
+            return true;
+        }
+    }
 }
 
-enum steal deque_steal(struct deque *d, struct work *item)
+bool deque_pop_oldest(struct deque *d, struct work *item)
 {
-    int64_t t = atomic_load_explicit(&d->top, memory_order_acquire); /* orders a thief's own reads */
-    int64_t b;
+    uint32_t b = atomic_load_explicit(&d->bottom, memory_order_relaxed);      /* own write */
+    uint64_t window = atomic_load_explicit(&d->window, memory_order_relaxed); /* checked by the CAS */
+    uint32_t t, lent;
 
-    fence_full();                                               /* LAST */
-    b = atomic_load_explicit(&d->bottom, memory_order_acquire); /* PUB */
-    if (t >= b)
-        return STEAL_EMPTY;
-    get(slot(d, t), item); /* before the CAS: after it the owner may reuse the slot */
-    if (!atomic_compare_exchange_strong_explicit(&d->top, &t, t + 1, memory_order_seq_cst,
-                                                 memory_order_relaxed)) /* LAST, REUSE */
-        return STEAL_LOST;
-    return STEAL_OK;
+    do {
+        t = deque_top_of(window);
+        if (t == b)
+            return false;
+        lent = window & DEQUE_ASKED ? 0 : deque_lent_of(window);
+        deque_get(deque_slot(d, t), item);
+    } while (!move_window(d, &window, raised(window, 1, lent ? lent - 1 : 0)));
+    return true;
+}
+
+enum steal deque_steal(struct deque *d, struct work *items, size_t max, size_t *n, uint64_t *asked)
+{
+    uint64_t window = atomic_load_explicit(&d->window, memory_order_acquire); /* PUB */
+    uint32_t t = deque_top_of(window), lent = deque_lent_of(window), half;
+
+    if (lent == 0) {
+        if (deque_empty(d))
+            return STEAL_EMPTY;
+        *asked = window | DEQUE_ASKED;
+        return move_window(d, &window, *asked) ? STEAL_ASKED : STEAL_LOST;
+    }
+    if (lent & DEQUE_ASKED) {
+        *asked = window;
+        return deque_empty(d) ? STEAL_EMPTY : STEAL_ASKED;
+    }
+    half = (lent + 1) / 2 < max ? (lent + 1) / 2 : (uint32_t)max;
+    for (uint32_t i = 0; i < half; i++)
+        deque_get(deque_slot(d, t + i), &items[i]); /* before the CAS: after it the owner may reuse them */
+    *n = half;
+    return move_window(d, &window, raised(window, half, lent - half)) ? STEAL_OK : STEAL_LOST;
+}
+
+void deque_open(struct deque *d, uint64_t asked)
+{
+    uint32_t b = atomic_load_explicit(&d->bottom, memory_order_acquire); /* PUB; FORCE: after the fence */
+    int32_t n = (int32_t)(b - deque_top_of(asked));
+
+    if (n > 0)
+        move_window(d, &asked, raised(asked, 0, ((uint32_t)n + 1) / 2));
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * deque.h - a worker's new jobs: pushed and popped by their owner, newest first; stolen by others,
- * oldest first. See deque.c for the orderings.
+ * oldest first. See deque.c for the protocol and its orderings.
  */
 #ifndef COIR_DEQUE_H
 #define COIR_DEQUE_H
@@ -30,33 +30,172 @@ struct deque_slot {
 
 _Static_assert(COIR_CACHE_LINE % sizeof(struct deque_slot) == 0, "no slot straddles a line");
 
+/*
+ *      slot:     top           top + lent        bottom
+ *                 |  anybody's  |  the owner's     |
+ *                 +-------------+------------------+
+ *
+ * The owner pushes and pops at the bottom and looks at the window, which says what is anybody's, in
+ * passing. It opens the window when it is asked to.
+ */
 struct deque {
-    /* Written by thieves, and by the owner for the last item. */
-    _Alignas(COIR_CACHE_LINE) _Atomic int64_t top; /* next index to steal */
+    /* Written by thieves, and by the owner to open it or to take back what it has lent. */
+    _Alignas(COIR_CACHE_LINE) _Atomic uint64_t window; /* top << 16 | items lent from there, or ASKED */
 
     /* Written by the owner. */
-    _Alignas(COIR_CACHE_LINE) _Atomic int64_t bottom; /* next index to push */
-    int64_t top_seen; /* owner's: a value top has reached, so a push need not read top */
+    _Alignas(COIR_CACHE_LINE) _Atomic uint32_t bottom; /* next index to push; indices wrap around */
+    bool asymmetric; /* thieves have the owner pass a fence when they need one; else it always does */
     _Alignas(COIR_CACHE_LINE) struct deque_slot slot[DEQUE_CAP]; /* valid in [top, bottom) */
 };
 
 _Static_assert((DEQUE_CAP & (DEQUE_CAP - 1)) == 0, "mask needs a power of two");
-_Static_assert(offsetof(struct deque, bottom) == COIR_CACHE_LINE, "top shares no line");
+_Static_assert(offsetof(struct deque, bottom) == COIR_CACHE_LINE, "the window shares no line");
 
-enum steal { STEAL_OK, STEAL_EMPTY, STEAL_LOST }; /* LOST: a race, worth trying again */
+#define DEQUE_ASKED 0x8000u /* nothing is lent, and somebody wants something */
+#define DEQUE_LAP (2 * DEQUE_CAP) /* a multiple, so that slots stay; twice, for D4 */
+#define DEQUE_LEND_AT 16             /* a push answers when so many are there; a pop always */
 
-bool deque_push(struct deque *d, const struct work *item); /* owner; false: full */
-bool deque_pop(struct deque *d, struct work *item);        /* owner; false: empty */
+static inline uint32_t deque_top_of(uint64_t window)
+{
+    return (uint32_t)(window >> 16);
+}
+
+/* Items from top that are not the owner's alone. ASKED: more than there can be. */
+static inline uint32_t deque_lent_of(uint64_t window)
+{
+    return window & 0xffff;
+}
+
+static inline struct deque_slot *deque_slot(struct deque *d, uint32_t i)
+{
+    return &d->slot[i & (DEQUE_CAP - 1)];
+}
+
+static ALWAYS_INLINE void deque_put(struct deque_slot *s, const struct work *item)
+{
+    atomic_store_explicit(&s->fn, item->fn, memory_order_relaxed);       /* carried by PUB */
+    atomic_store_explicit(&s->arg, item->arg, memory_order_relaxed);     /* carried by PUB */
+    atomic_store_explicit(&s->owed, item->owed, memory_order_relaxed);   /* carried by PUB */
+    atomic_store_explicit(&s->scope, item->scope, memory_order_relaxed); /* carried by PUB */
+}
+
+static ALWAYS_INLINE void deque_get(struct deque_slot *s, struct work *item)
+{
+    item->fn = atomic_load_explicit(&s->fn, memory_order_relaxed);       /* carried by PUB */
+    item->arg = atomic_load_explicit(&s->arg, memory_order_relaxed);     /* carried by PUB */
+    item->owed = atomic_load_explicit(&s->owed, memory_order_relaxed);   /* carried by PUB */
+    item->scope = atomic_load_explicit(&s->scope, memory_order_relaxed); /* carried by PUB */
+}
+
+/* asymmetric: callers of deque_open have every thread pass a fence before. */
+void deque_init(struct deque *d, bool asymmetric);
+
+/* Owner: lends half, if somebody has asked. */
+void deque_answer(struct deque *d);
+
+/* Owner: the rest of a pop that meets the window; bottom has been lowered. False: empty. */
+bool deque_pop_slowly(struct deque *d);
+
+/* What a push looks at. */
+struct deque_end {
+    uint64_t window;
+    uint32_t bottom;
+};
+
+/* Owner: whether there is room for one more, in *end. */
+static ALWAYS_INLINE bool deque_has_room(struct deque *d, struct deque_end *end)
+{
+    end->bottom = atomic_load_explicit(&d->bottom, memory_order_relaxed); /* own write */
+    end->window = atomic_load_explicit(&d->window, memory_order_acquire); /* REUSE */
+    return end->bottom - deque_top_of(end->window) < DEQUE_CAP;
+}
+
+/* Owner, where there is room. True: somebody has asked, and so many are there that it is time to answer. */
+static ALWAYS_INLINE bool deque_append(struct deque *d, const struct deque_end *end, const struct work *item)
+{
+    deque_put(deque_slot(d, end->bottom), item);
+    atomic_store_explicit(&d->bottom, end->bottom + 1, memory_order_release); /* PUB */
+    return UNLIKELY(end->window & DEQUE_ASKED) &&
+           end->bottom - deque_top_of(end->window) >= DEQUE_LEND_AT;
+}
+
+/* Owner; false: full. */
+static inline bool deque_push(struct deque *d, const struct work *item)
+{
+    struct deque_end end;
+
+    if (!deque_has_room(d, &end))
+        return false;
+    if (deque_append(d, &end, item))
+        deque_answer(d);
+    return true;
+}
+
+/* Owner: makes item b, the newest, its own; false: empty. */
+static ALWAYS_INLINE bool deque_lower(struct deque *d, uint32_t b)
+{
+    uint64_t window;
+
+    atomic_store_explicit(&d->bottom, b, memory_order_release); /* PUB: keeps its chain */
+    if (UNLIKELY(!d->asymmetric))
+        fence_full(); /* FORCE */
+    else
+        atomic_signal_fence(memory_order_seq_cst); /* FORCE: the thief's fence is the owner's, too */
+    window = atomic_load_explicit(&d->window, memory_order_relaxed); /* FORCE: after the fence */
+    return LIKELY((int32_t)(b - deque_top_of(window)) >= (int32_t)deque_lent_of(window)) ||
+           deque_pop_slowly(d);
+}
+
+/* Owner; false: empty. */
+static ALWAYS_INLINE bool deque_pop(struct deque *d, struct work *item)
+{
+    uint32_t b = atomic_load_explicit(&d->bottom, memory_order_relaxed) - 1; /* own write */
+
+    if (!deque_lower(d, b))
+        return false;
+    deque_get(deque_slot(d, b), item);
+    return true;
+}
+
+/* Owner: pops the newest item if its owed and scope words are those of *item. */
+static ALWAYS_INLINE bool deque_pop_like(struct deque *d, struct work *item)
+{
+    uint32_t b = atomic_load_explicit(&d->bottom, memory_order_relaxed) - 1; /* own write */
+    struct deque_slot *s = deque_slot(d, b);
+
+    /* A slot below top is stale, but then the pop finds the deque empty. */
+    if (atomic_load_explicit(&s->owed, memory_order_relaxed) != item->owed ||   /* own write */
+        atomic_load_explicit(&s->scope, memory_order_relaxed) != item->scope || /* own write */
+        !deque_lower(d, b))
+        return false;
+    item->fn = atomic_load_explicit(&s->fn, memory_order_relaxed);   /* own write */
+    item->arg = atomic_load_explicit(&s->arg, memory_order_relaxed); /* own write */
+    return true;
+}
+
+/* Owner: pops the oldest item; false: empty. */
+bool deque_pop_oldest(struct deque *d, struct work *item);
 
 /* Owner: pushes n items fn(arg + i * stride), which deque_room has found room for, in one step. */
 void deque_push_many(struct deque *d, const struct work *first, size_t stride, size_t n);
-enum steal deque_steal(struct deque *d, struct work *item); /* anyone */
-
-/* Owner: pops the newest item if its owed and scope words are these. */
-bool deque_pop_owed(struct deque *d, const void *owed, const void *scope, struct work *item);
 
 /* Owner: items a push is sure to find room for. */
 size_t deque_room(struct deque *d);
+
+enum steal {
+    STEAL_OK,
+    STEAL_EMPTY,
+    STEAL_LOST, /* a race, worth trying again */
+    STEAL_ASKED /* nothing is lent; the owner has been asked to, and will when it next pushes or pops */
+};
+
+/* Anyone: takes the oldest items, up to max and at most half of what is lent; *n: how many. ASKED: *asked is
+ * for deque_open. */
+enum steal deque_steal(struct deque *d, struct work *items, size_t max, size_t *n, uint64_t *asked);
+
+/* Anyone: opens the window of an owner that does not answer. Between the steal that returned `asked` and
+ * this call every thread has passed a full fence (the caller alone, if the deque is not asymmetric). */
+void deque_open(struct deque *d, uint64_t asked);
 
 /* Items that are there: thieves can only have made it fewer for the owner; a hint for others. */
 unsigned deque_count(struct deque *d);
@@ -64,10 +203,20 @@ unsigned deque_count(struct deque *d);
 /* Anyone: whether there seemed to be nothing. Exact for the owner when it says true. */
 static inline bool deque_empty(struct deque *d)
 {
-    int64_t t = atomic_load_explicit(&d->top, memory_order_relaxed);    /* a hint; SLEEP fences */
-    int64_t b = atomic_load_explicit(&d->bottom, memory_order_relaxed); /* a hint; SLEEP fences */
+    uint64_t window = atomic_load_explicit(&d->window, memory_order_relaxed); /* a hint; SLEEP fences */
+    uint32_t b = atomic_load_explicit(&d->bottom, memory_order_relaxed);      /* a hint; SLEEP fences */
+    uint32_t n = b - deque_top_of(window);
 
-    return t >= b;
+    return n + 1 <= 1 || n == (uint32_t)-DEQUE_LAP; /* D4 */
+}
+
+/* Anyone: whether a steal may find something; a hint that touches no line that the owner writes unless
+ * it has not been asked yet. */
+static inline bool deque_lends(struct deque *d)
+{
+    uint64_t window = atomic_load_explicit(&d->window, memory_order_relaxed); /* a hint */
+
+    return deque_lent_of(window) ? !(window & DEQUE_ASKED) : !deque_empty(d);
 }
 
 #endif

@@ -16,6 +16,7 @@
 #define ROUND_FIBERS 16
 #define INJECT_BATCH 32  /* injected jobs taken at once; thieves share them */
 #define STEAL_BATCH 32   /* jobs stolen at once */
+#define ASK_LOOKS 32     /* looks around of an idle worker that an owner has to answer it; some microseconds */
 #define BUSY_LOOKS 16 /* then the oldest job of its own has its turn */
 
 static struct fiber *fiber_at(struct link *e)
@@ -54,7 +55,7 @@ struct fiber *find_any_ready(struct worker *w)
 static bool find_local(struct worker *w, struct next *n)
 {
     for (int round = 0; round < 2; round++) {
-        if (w->jobs_left && deque_pop(&w->deque, &n->work)) {
+        if (w->jobs_left && !deque_empty(&w->deque) && deque_pop(&w->deque, &n->work)) {
             w->jobs_left--;
             return n->has_work = true;
         }
@@ -95,35 +96,67 @@ static uint64_t next_random(struct worker *w)
     return w->random;
 }
 
-static bool steal_job(struct worker *victim, struct work *work)
+static enum steal steal(struct deque *d, struct work *items, size_t max, size_t *n, uint64_t *asked)
 {
     enum steal s;
 
     do
-        s = deque_steal(&victim->deque, work);
+        s = deque_steal(d, items, max, n, asked);
     while (s == STEAL_LOST);
+    return s;
+}
+
+/* The owner has had its time to answer. */
+static COLD enum steal steal_unanswered(struct coir_runtime *rt, struct deque *d, struct work *items,
+                                        size_t max, size_t *n, uint64_t asked)
+{
+    park_fence_all(&rt->park); /* FORCE, deque.c */
+    deque_open(d, asked);
+    return steal(d, items, max, n, &asked);
+}
+
+bool find_take_from(struct coir_runtime *rt, struct deque *d, struct work *item)
+{
+    uint64_t asked;
+    size_t n;
+    enum steal s = steal(d, item, 1, &n, &asked);
+
+    while (s == STEAL_ASKED)
+        s = steal_unanswered(rt, d, item, 1, &n, asked);
     return s == STEAL_OK;
 }
 
-/* A ready fiber, or the oldest job and up to half of the others: small jobs would otherwise cost
- * the two workers a cache line each. What is not run at once can be stolen again. */
+/* The oldest job and some of the others: small jobs would otherwise cost the two workers a cache line
+ * each. What is not run at once can be stolen again. Not inlined: as find_injected. */
+static NOINLINE bool steal_jobs(struct worker *w, struct deque *victim, struct next *n)
+{
+    struct work batch[STEAL_BATCH];
+    size_t count;
+    uint64_t asked;
+    enum steal s = steal(victim, batch, STEAL_BATCH, &count, &asked);
+
+    if (s == STEAL_ASKED && (w->looks >= ASK_LOOKS || !w->runtime->spin_ns)) {
+        w->looks = 0;
+        s = steal_unanswered(w->runtime, victim, batch, STEAL_BATCH, &count, asked);
+    }
+    if (s != STEAL_OK)
+        return false;
+    n->work = batch[0];
+    for (size_t i = 1; i < count; i++)
+        deque_push(&w->deque, &batch[i]); /* it was empty: there is room */
+    return n->has_work = true;
+}
+
+/* A ready fiber, or jobs. */
 static bool steal_from(struct worker *w, struct worker *victim, struct next *n)
 {
     struct link *e = ring_empty(&victim->ring) ? NULL : ring_steal(&victim->ring);
-    struct work more;
 
     if (e) {
         n->fiber = fiber_at(e);
         return true;
     }
-    if (deque_empty(&victim->deque) || !steal_job(victim, &n->work))
-        return false;
-    for (unsigned i = 1; i < STEAL_BATCH && i < deque_count(&victim->deque); i++) {
-        if (!steal_job(victim, &more))
-            break;
-        deque_push(&w->deque, &more); /* it was empty: there is room */
-    }
-    return n->has_work = true;
+    return !deque_empty(&victim->deque) && steal_jobs(w, &victim->deque, n);
 }
 
 static bool find_stolen(struct worker *w, struct next *n)
@@ -187,7 +220,7 @@ bool find_starved(struct worker *w)
 
 static bool find_oldest(struct worker *w, struct next *n)
 {
-    if (!find_starved(w) || deque_steal(&w->deque, &n->work) != STEAL_OK)
+    if (!find_starved(w) || !deque_pop_oldest(&w->deque, &n->work))
         return false;
     w->busy_looks = 0;
     return n->has_work = true;
@@ -196,10 +229,11 @@ static bool find_oldest(struct worker *w, struct next *n)
 bool find_next(struct worker *w, struct next *n)
 {
     *n = (struct next){0};
-    if (UNLIKELY(worker_turn(w) % POLL_TURNS == 0 || w->look_outside)) {
+    if (UNLIKELY(worker_turn(w) >= w->poll_at || w->look_outside)) {
         if (w->runtime->lab)
             return w->runtime->lab->find(w, n);
         w->look_outside = false;
+        w->poll_at = tally_read(&w->tick) + POLL_TURNS;
         atomic_store_explicit(&w->busy_tick, tally_read(&w->tick) | 1, memory_order_relaxed); /* a hint */
         find_events(w, false);
         if (find_oldest(w, n) || (!inject_empty(&w->runtime->inject) && find_injected(w, n)))
@@ -208,6 +242,18 @@ bool find_next(struct worker *w, struct next *n)
     if (find_local(w, n) || find_injected(w, n) || find_stolen(w, n))
         return true;
     return find_events(w, true) && find_local(w, n);
+}
+
+bool find_promising(struct worker *w)
+{
+    struct coir_runtime *rt = w->runtime;
+
+    if (!inject_empty(&rt->inject))
+        return true;
+    for (unsigned i = 0; i < rt->worker_count; i++)
+        if (!ring_empty(&rt->worker[i]->ring) || deque_lends(&rt->worker[i]->deque))
+            return true;
+    return ++w->looks >= ASK_LOOKS && find_quietly(rt);
 }
 
 bool find_quietly(struct coir_runtime *rt)

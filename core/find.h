@@ -20,7 +20,7 @@ struct next {
 struct lab_ops {
     bool (*find)(struct worker *w, struct next *n);     /* in place of find_next */
     bool (*idle)(struct worker *w);                     /* nothing was found; true: look again at once */
-    void (*run)(struct fiber *self, struct work *item); /* in place of coir_runtime.run */
+    void (*run)(struct fiber *self, const struct work *item); /* in place of coir_runtime.run */
 };
 
 /* A look every POLL_TURNS turns: whether it is time that the worker's oldest job has its turn. */
@@ -41,6 +41,13 @@ struct fiber *find_without_loop(struct worker *w);
 
 /* Fires timers and readies completed I/O: the worker's own timers, or all. True: something was. */
 bool find_events(struct worker *w, bool all);
+
+/* Takes the oldest job of a deque, whoever owns it and whatever that worker does; false: none. */
+bool find_take_from(struct coir_runtime *rt, struct deque *d, struct work *item);
+
+/* Whether it is worth looking for work in earnest; for an idle worker that looks again and again. Jobs whose
+ * owner has been asked for them count when it has not answered for a while. */
+bool find_promising(struct worker *w);
 
 /* Whether anything is runnable anywhere, by looking only. */
 bool find_quietly(struct coir_runtime *rt);

@@ -160,15 +160,12 @@ struct job *job_around(struct job *j, uintptr_t address, uintptr_t frame)
     return NULL;
 }
 
-void job_adopt(struct job *j, struct counter *c, uintptr_t frame)
+void job_adopt_slowly(struct job *j, struct counter *c, uintptr_t frame)
 {
     struct job *owner = job_around(j, (uintptr_t)c, frame);
 
-    if (!owner || counter_owner(c) == owner)
-        return;
-    counter_set_owner(c, owner);
-    c->next_owned = owner->owned;
-    owner->owned = c;
+    if (owner && counter_owner(c) != owner)
+        job_own(owner, c);
 }
 
 bool job_owns(const struct job *j, struct counter *c)
@@ -179,8 +176,14 @@ bool job_owns(const struct job *j, struct counter *c)
     return false;
 }
 
+void job_share(struct counter *c)
+{
+    if (counter_is_local(c) && (!counter_owner(c) || job_owns(*job_slot(), c)))
+        counter_share(c);
+}
+
 /* By address only: the counter may be memory that was never written (coir_counter_init). */
-void job_disown(struct job *j, struct counter *c)
+void job_disown_slowly(struct job *j, struct counter *c)
 {
     for (; j; j = j->is_try ? j->outer : NULL)
         for (struct counter **at = &j->owned; *at; at = &(*at)->next_owned)
@@ -222,6 +225,8 @@ void job_settle_owned(struct job *j, uintptr_t frame)
     for (c = j->owned; c; c = c->next_owned) {
         if ((uintptr_t)c < frame || (uintptr_t)c >= (uintptr_t)j || counter_owner(c) != j)
             job_lost_counter();
+        if (counter_is_local(c))
+            counter_share(c);
         if (counter_look(c) < 0)
             job_ops_set()->cancel(c, COIR_CANCEL_OWNER);
     }

@@ -162,10 +162,58 @@ struct job *job_around(struct job *j, uintptr_t address, uintptr_t frame);
 
 /* Remembers that the running job spawns on c if c lies in the job's frames, so that these are not torn
  * down under the children. frame: an address below those frames. */
-void job_adopt(struct job *j, struct counter *c, uintptr_t frame);
+static inline void job_adopt(struct job *j, struct counter *c, uintptr_t frame);
 
 /* The wait for c is over: forgets it. */
-void job_disown(struct job *j, struct counter *c);
+void job_disown_slowly(struct job *j, struct counter *c);
+
+static inline void job_disown(struct job *j, struct counter *c)
+{
+    if (UNLIKELY(!j || j->owned != c)) {
+        job_disown_slowly(j, c);
+        return;
+    }
+    j->owned = c->next_owned;
+    counter_set_owner(c, NULL);
+}
+
+/* Where the counter is not in the frames of the innermost boundary. */
+void job_adopt_slowly(struct job *j, struct counter *c, uintptr_t frame);
+
+static inline void job_own(struct job *j, struct counter *c)
+{
+    counter_set_owner(c, j);
+    c->next_owned = j->owned;
+    j->owned = c;
+}
+
+static inline void job_adopt(struct job *j, struct counter *c, uintptr_t frame)
+{
+    if (LIKELY((uintptr_t)c >= frame && (uintptr_t)c < (uintptr_t)j))
+        job_own(j, c);
+    else
+        job_adopt_slowly(j, c, frame);
+}
+
+/* Whether j owes c by plain stores: c is local and j's. */
+static inline bool job_owes_mine(const struct job *j, struct counter *c)
+{
+    return j && counter_owner(c) == j && counter_is_local(c);
+}
+
+/* n more are owed to c; j (NULL: nobody's) remembers that it has spawned on it, by one compare when it does
+ * so already. */
+static inline void job_owe(struct job *j, struct counter *c, uint64_t n, uintptr_t frame)
+{
+    if (j && UNLIKELY(counter_owner(c) != j))
+        job_adopt(j, c, frame);
+    if (!job_owes_mine(j, c) || UNLIKELY(!counter_owe_mine(c, n)))
+        counter_owe(c, n);
+}
+
+/* Before others than its owner may have to do with the end of a local counter: its owner shares it, or
+ * anybody if it has none. */
+void job_share(struct counter *c);
 
 /* Whether c is one that j (or the job around this coir_try) spawned on in its frames. */
 bool job_owns(const struct job *j, struct counter *c);

@@ -132,9 +132,9 @@ static bool pick_old(struct lab *l, struct worker *w, struct next *n)
     uint64_t count = deque_count(&w->deque);
     uint64_t ahead = choose(l, LAB_ROTATE, count < CANDIDATES ? count : CANDIDATES);
 
-    for (; ahead && deque_steal(&w->deque, &n->work) == STEAL_OK; ahead--)
+    for (; ahead && deque_pop_oldest(&w->deque, &n->work); ahead--)
         deque_push(&w->deque, &n->work);
-    return n->has_work = deque_steal(&w->deque, &n->work) == STEAL_OK;
+    return n->has_work = deque_pop_oldest(&w->deque, &n->work);
 }
 
 static bool pick_injected(struct worker *w, struct next *n)
@@ -163,8 +163,10 @@ static bool pick(struct lab *l, struct worker *w, struct next *n)
         source[count++] = INJECTED;
     if (!count)
         return false;
-    if (!l->begun) /* by the first job, alone; how often the worker has looked for it before is chance */
+    if (!l->begun) { /* by the first job, alone; how often the worker has looked for it before is chance */
         atomic_store_explicit(&w->tick, 0, memory_order_relaxed); /* own write */
+        w->poll_at = POLL_TURNS;
+    }
     l->begun = true;
     switch (source[choose(l, LAB_PICK, count)]) {
     case NEWEST:
@@ -254,7 +256,7 @@ static void panic_instead(void *arg)
                (unsigned long long)l->report.panics);
 }
 
-static void lab_run(struct fiber *self, struct work *item)
+static void lab_run(struct fiber *self, const struct work *item)
 {
     struct worker *w = worker_of(self);
     struct lab *l = lab_of(w);

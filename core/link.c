@@ -107,6 +107,7 @@ static void on_settled_link(struct wait_node *node, int outcome)
 static void watch(struct end *e, struct counter *of, struct counter *other)
 {
     *e = (struct end){{.settled = on_settled_link}, of, other};
+    job_share(of);
     if (counter_enlist(of, &e->node))
         return;
     die_together(e, counter_look(of));
@@ -217,6 +218,7 @@ int coir_monitor_counter(coir_monitor *monitor, coir_counter *watched, coir_coun
     tie_to_frame(&m->tie, &monitoring, (uintptr_t)__builtin_frame_address(0));
     m->end = (struct end){{.settled = on_settled_monitor}, counter_of(watched), counter_of(told)};
     counter_owe(m->end.other, 1);
+    job_share(m->end.of);
     if (!counter_enlist(m->end.of, &m->end.node))
         tell(&m->end, counter_look(m->end.of));
     return COIR_OK;

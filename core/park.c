@@ -52,10 +52,9 @@ void park_init(struct park *p)
 #endif
 }
 
-/* The fence of the side that pays: all other threads have passed one when it returns. Publishers rely
- * on it, so it may not begin to be refused once the runtime is open; a kernel with many processors may
- * want for the memory to name them in, for a while. */
-static void fence_all(const struct park *p)
+/* Publishers rely on it, so it may not begin to be refused once the runtime is open; a kernel with many
+ * processors may want for the memory to name them in, for a while. */
+void park_fence_all(const struct park *p)
 {
     unsigned turns = 0;
 
@@ -82,7 +81,7 @@ bool park_search_end(struct park *p)
 
     if (park_searching(was) != 1 || !park_sleeping(was))
         return false;
-    fence_all(p); /* SEARCH */
+    park_fence_all(p); /* SEARCH */
     return true;
 }
 
@@ -115,7 +114,7 @@ void park_announce(struct park *p, struct parker *self, bool searching)
     lock_drop(&p->lock);
     atomic_fetch_add_explicit(&p->counts, ONE_SLEEPING - (searching ? ONE_SEARCHING : 0),
                               memory_order_seq_cst); /* SLEEP */
-    fence_all(p); /* SLEEP */
+    park_fence_all(p); /* SLEEP */
 }
 
 /* Waits for the token of a waker that has taken us off the list. */

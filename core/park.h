@@ -33,6 +33,10 @@ struct park {
 
 void park_init(struct park *p);
 
+/* The fence of the side that pays: all threads have passed one when it returns, or, if not asymmetric,
+ * the caller has. */
+void park_fence_all(const struct park *p);
+
 /* Publisher of work: wakes one sleeper unless someone is searching already. */
 static inline void park_notify(struct park *p);
 
@@ -68,6 +72,9 @@ static inline bool parker_go_away(struct parker *self)
                                                    memory_order_acquire); /* TOKEN */
 }
 
+/* Publisher: whether park_notify has something to do; with asymmetric fences, after the publishing store. */
+static inline bool park_is_due(struct park *p);
+
 void park_wake_one(struct park *p);
 void park_wake_all(struct park *p);
 
@@ -81,7 +88,7 @@ static inline unsigned park_searching(uint64_t counts)
     return (unsigned)counts;
 }
 
-static inline void park_notify(struct park *p)
+static inline bool park_is_due(struct park *p)
 {
     uint64_t counts;
 
@@ -90,7 +97,12 @@ static inline void park_notify(struct park *p)
     else
         atomic_signal_fence(memory_order_seq_cst); /* SLEEP: the sleeper's membarrier is the fence */
     counts = atomic_load_explicit(&p->counts, memory_order_relaxed); /* SLEEP: after the fence */
-    if (UNLIKELY(park_sleeping(counts) && !park_searching(counts)))
+    return park_sleeping(counts) && !park_searching(counts);
+}
+
+static inline void park_notify(struct park *p)
+{
+    if (UNLIKELY(park_is_due(p)))
         park_wake_one(p);
 }
 

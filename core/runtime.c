@@ -118,6 +118,7 @@ static int add_worker(struct coir_runtime *rt, unsigned i)
     w->metered = rt->metered;
     w->look_outside = rt->lab != NULL;
     timers_init(&w->timers);
+    deque_init(&w->deque, rt->park.asymmetric);
     rt->worker[i] = w;
     rt->worker_count = i + 1;
     return worker_prepare(w) ? COIR_OK : COIR_ENOMEM;

@@ -9,24 +9,18 @@
 
 #include "boundary.h"
 #include "drop.h"
+#include "find.h"
 #include "hostcall.h"
 #include "report.h"
 #include "spawn.h"
 
-/* Remembers c as a counter this job has spawned on; one compare when it does so already. */
-static inline void owe(struct job *j, struct counter *c, size_t n, uintptr_t frame)
-{
-    if (!c)
-        return;
-    if (j && UNLIKELY(counter_owner(c) != j))
-        job_adopt(j, c, frame);
-    counter_owe(c, n);
-}
-
 /* The queue has refused: the units go, and with the last of them the counter is its job's no more. */
 static COLD void give_up(struct job *j, struct counter *c, size_t n)
 {
-    counter_settle(c, n);
+    if (job_owes_mine(j, c))
+        counter_settle_mine(c, n);
+    else
+        counter_settle(c, n);
     if (counter_look(c) >= 0)
         job_disown(j, c);
 }
@@ -41,7 +35,7 @@ static COLD void take_back(struct job *j, const struct work *first, size_t n)
 }
 
 /* What a job spawns runs in its scope. */
-static int spawn(struct work *first, size_t stride, size_t n, uintptr_t frame)
+static NOINLINE int spawn(struct work *first, size_t stride, size_t n, uintptr_t frame)
 {
     struct worker *w = worker_here();
     struct job *j = w ? w->current->job : NULL;
@@ -54,7 +48,8 @@ static int spawn(struct work *first, size_t stride, size_t n, uintptr_t frame)
     first->scope = j->scope;
     if (UNLIKELY(j->scope != NULL) && (status = scope_admit(j->scope, n)) != COIR_OK)
         return status;
-    owe(j, first->owed, n, frame);
+    if (first->owed)
+        job_owe(j, first->owed, n, frame);
     status = worker_push(w, first, stride, n);
     if (UNLIKELY(w->metered) && status == COIR_OK)
         hostcall_spawned(w->runtime, n);
@@ -63,11 +58,46 @@ static int spawn(struct work *first, size_t stride, size_t n, uintptr_t frame)
     return status;
 }
 
+static NOINLINE int spawn_one(struct counter *c, coir_fn *fn, void *arg, uintptr_t frame)
+{
+    struct work item = {fn, arg, c, NULL};
+
+    return spawn(&item, 0, 1, frame);
+}
+
+static COLD int pushed_noticed(struct worker *w)
+{
+    deque_answer(&w->deque);
+    park_notify(&w->runtime->park);
+    return COIR_OK;
+}
+
+/* The same as spawn for what is usual: no scope, no metrics, a counter of the job's own, room. Kept so simple that
+ * it needs no registers of its callers. */
 int coir_spawn(coir_counter *counter, coir_fn *fn, void *arg)
 {
-    struct work item = {fn, arg, counter, NULL};
+    uintptr_t frame = (uintptr_t)__builtin_frame_address(0);
+    struct counter *c = counter_of(counter);
+    struct worker *w = worker_here();
+    struct job *j = w ? w->current->job : NULL;
+    struct deque_end end;
 
-    return spawn(&item, 0, 1, (uintptr_t)__builtin_frame_address(0));
+    if (UNLIKELY(!j || !fn || j->scope || w->metered || !deque_has_room(&w->deque, &end)))
+        return spawn_one(c, fn, arg, frame);
+    if (LIKELY(c != NULL)) {
+        if (UNLIKELY(counter_owner(c) != j)) {
+            if (UNLIKELY((uintptr_t)c < frame || (uintptr_t)c >= (uintptr_t)j))
+                return spawn_one(c, fn, arg, frame);
+            job_own(j, c);
+        }
+        if (!counter_is_local(c) || UNLIKELY(!counter_owe_mine(c, 1)))
+            counter_owe(c, 1);
+    }
+    tally(&w->spawned, 1); /* BOOKS, runtime.c: before anybody can end it */
+    if (UNLIKELY(deque_append(&w->deque, &end, &(struct work){fn, arg, c, NULL}) ||
+                 park_is_due(&w->runtime->park)))
+        return pushed_noticed(w);
+    return COIR_OK;
 }
 
 int coir_spawn_many(coir_counter *counter, coir_fn *fn, void *first, size_t stride, size_t n)
@@ -85,7 +115,8 @@ static int submit(struct coir_runtime *rt, const struct work *item, uintptr_t fr
     bool visiting = runtime_visit(rt);
     int status;
 
-    owe(*job_slot(), item->owed, 1, frame);
+    if (item->owed)
+        job_owe(*job_slot(), item->owed, 1, frame);
     status = inject_push(&rt->inject, item, 0, 1, true);
     if (status == COIR_OK)
         park_notify(&rt->park);
@@ -116,7 +147,8 @@ int spawn_admitted(struct coir_runtime *rt, const struct work *item, uintptr_t f
 
     if (!j || w->runtime != rt)
         return submit(rt, item, frame);
-    owe(j, item->owed, 1, frame);
+    if (item->owed)
+        job_owe(j, item->owed, 1, frame);
     status = worker_push(w, item, 0, 1);
     if (UNLIKELY(status != COIR_OK))
         take_back(j, item, 1);
@@ -133,7 +165,8 @@ void spawn_in_place(struct fiber *self, const struct work *item, uintptr_t frame
     struct eh_globals eh = {0};
     uint64_t fp = arch_fp_get();
 
-    owe(self->job, item->owed, 1, frame);
+    if (item->owed)
+        job_owe(self->job, item->owed, 1, frame);
     tally(&w->spawned, 1);
     hostcall_spawned(w->runtime, 1);
     if (w->carrier.eh) {
@@ -151,7 +184,8 @@ void spawn_in_place(struct fiber *self, const struct work *item, uintptr_t frame
 
 void spawn_outside(const struct work *item, uintptr_t frame)
 {
-    owe(*job_slot(), item->owed, 1, frame);
+    if (item->owed)
+        job_owe(*job_slot(), item->owed, 1, frame);
     job_run_outside(item);
 }
 
@@ -286,21 +320,17 @@ void spawn_drop_queued(struct coir_runtime *rt)
         job_drop(rt, &item, COIR_KIND_SHUTDOWN);
     for (unsigned i = 0; i < rt->worker_count; i++) {
         struct deque *d = &rt->worker[i]->deque;
-        enum steal s = STEAL_LOST;
 
-        for (n = DEQUE_CAP; n-- > 0 && s != STEAL_EMPTY;)
-            if ((s = deque_steal(d, &item)) == STEAL_OK)
-                job_drop(rt, &item, COIR_KIND_SHUTDOWN);
+        for (n = DEQUE_CAP; n-- > 0 && find_take_from(rt, d, &item);)
+            job_drop(rt, &item, COIR_KIND_SHUTDOWN);
     }
 }
 
-static bool steal_from(void *deque, struct work *item)
+static bool steal_from(void *worker, struct work *item)
 {
-    enum steal s = STEAL_LOST;
+    struct worker *w = worker;
 
-    while (s == STEAL_LOST)
-        s = deque_steal(deque, item);
-    return s == STEAL_OK;
+    return find_take_from(w->runtime, &w->deque, item);
 }
 
 static bool is_wanted(const struct work *item)
@@ -308,8 +338,8 @@ static bool is_wanted(const struct work *item)
     return !item->scope || !scope_canceled(item->scope);
 }
 
-/* One worker's deque (NULL: the injector), as much as there is now. */
-static void sift(struct coir_runtime *rt, struct deque *from, size_t n)
+/* One worker's jobs (NULL: the injector's), as much as there is now. */
+static void sift(struct coir_runtime *rt, struct worker *from, size_t n)
 {
     enum sift s = SIFT_KEPT;
     struct work item;
@@ -325,7 +355,7 @@ void spawn_drop_canceled(struct coir_runtime *rt)
 {
     sift(rt, NULL, atomic_load_explicit(&rt->inject.work_count, memory_order_relaxed)); /* a bound */
     for (unsigned i = 0; i < rt->worker_count; i++)
-        sift(rt, &rt->worker[i]->deque, DEQUE_CAP);
+        sift(rt, rt->worker[i], DEQUE_CAP);
     park_wake_all(&rt->park); /* what was a worker's own is now for all */
 }
 
@@ -365,9 +395,11 @@ int coir_spawn_after(coir_counter *after, coir_counter *done, coir_fn *fn, void 
         mem_free(&w->runtime->host, a);
         return COIR_EAGAIN;
     }
-    owe(j, counter_of(done), 1, (uintptr_t)__builtin_frame_address(0));
+    if (done)
+        job_owe(j, counter_of(done), 1, (uintptr_t)__builtin_frame_address(0));
     tally(&w->spawned, 1);
     hostcall_spawned(w->runtime, 1);
+    job_share(c);
     if (!counter_enlist(c, &a->node))
         on_settled_after(&a->node, counter_look(c));
     else if (atomic_load_explicit(&w->runtime->canceling, memory_order_seq_cst) || /* ASK, fiber.c */

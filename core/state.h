@@ -37,6 +37,8 @@ struct worker {
     unsigned fibers_left;     /* and fibers before jobs get theirs */
     unsigned io_queued;       /* operations prepared and not yet given to the kernel */
     bool searching;           /* counted as searching in runtime->park */
+    unsigned looks;           /* around, since it last found something */
+    uint64_t poll_at;         /* the tick at which it looks at timers, I/O and the injector again */
     bool look_outside;        /* the next turn looks at timers, I/O and the injector first */
     unsigned busy_looks;      /* such looks since its deque was last seen empty, or served from its other end */
     const char *hostcall;     /* the host's code that runs now and must not suspend, or NULL */
@@ -101,7 +103,7 @@ struct coir_runtime {
     const struct lab_ops *lab; /* decides what its one worker does next (lab.c); NULL: nobody does */
 
     /* Set by rows above, called by rows below them. */
-    void (*run)(struct fiber *self, struct work *item); /* a job in its boundary; may write *item */
+    void (*run)(struct fiber *self, const struct work *item); /* a job in its boundary */
     void (*idle)(struct coir_runtime *rt); /* a worker found nothing to do while draining */
     void (*stall_sooner)(struct coir_runtime *rt); /* stall_least has become less; NULL: nobody watches */
     void (*all_idle)(struct coir_runtime *rt); /* the last worker goes to sleep; NULL: nobody cares */
@@ -178,8 +180,10 @@ struct worker *worker_self(void);
 /* One more turn; w is the caller's. */
 static inline uint64_t worker_turn(struct worker *w)
 {
-    tally(&w->tick, 1);
-    return tally_read(&w->tick);
+    uint64_t turn = tally_read(&w->tick) + 1;
+
+    atomic_store_explicit(&w->tick, turn, memory_order_relaxed); /* a figure */
+    return turn;
 }
 
 /* What coir_checkpoint is asked to do. */

@@ -49,43 +49,6 @@ void alarm_cancel(struct alarm *a)
         timer_cancel(a->heap, &a->timer);
 }
 
-/* ----------------------------------------------------------------------------------- in place */
-
-static bool stack_is_low(const struct fiber *self)
-{
-    return (uintptr_t)__builtin_frame_address(0) - (uintptr_t)self->bottom < self->bytes / 2;
-}
-
-/* Runs c's jobs that this worker has queued last. Exceptions that the waiter is handling are hidden
- * from them, and its floating-point control words come back if one of them panics. */
-static void run_children(struct fiber *self, struct counter *c)
-{
-    struct worker *w = worker_of(self);
-    struct eh_globals eh = {0};
-    struct scope *scope = self->job ? self->job->scope : NULL;
-    struct work item;
-    uint64_t done = 0, fp;
-
-    if (stack_is_low(self) || !deque_pop_owed(&w->deque, c, scope, &item))
-        return;
-    fp = arch_fp_get();
-    if (w->carrier.eh) {
-        eh = *w->carrier.eh;
-        *w->carrier.eh = (struct eh_globals){0};
-    }
-    do {
-        if (job_run_in_place(self, &item))
-            done++;
-        else
-            arch_fp_set(fp);
-        w = worker_of(self); /* the child may have parked, and this stack moved */
-    } while (!worker_others_wait(w) && deque_pop_owed(&w->deque, c, scope, &item));
-    if (w->carrier.eh)
-        *w->carrier.eh = eh;
-    if (done)
-        counter_settle(c, done);
-}
-
 /* ------------------------------------------------------------------------------------- parked */
 
 struct watch {
@@ -393,21 +356,18 @@ void wait_cancel(struct counter *c, enum coir_cancel cause)
 
 /* -------------------------------------------------------------------------------- public part */
 
-int coir_wait_until(coir_counter *counter, int64_t deadline)
+/* A wait for a counter that may have to do with others. */
+static int wait_shared(struct counter *c, int64_t deadline)
 {
-    struct counter *c = counter_of(counter);
-    struct fiber *self;
-    bool owned;
+    bool owned = counter_owner(c) && job_owns(*job_slot(), c);
+    struct fiber *self = fiber_self();
     size_t which;
     int outcome;
 
-    if (!c)
-        return COIR_EINVAL;
+    job_share(c);
     outcome = counter_look(c);
-    self = fiber_self();
-    owned = counter_owner(c) && job_owns(*job_slot(), c);
     if (outcome < 0 && self && deadline == COIR_NEVER) {
-        run_children(self, c);
+        job_run_children(self, c);
         outcome = counter_look(c);
     }
     if (outcome < 0) {
@@ -422,9 +382,21 @@ int coir_wait_until(coir_counter *counter, int64_t deadline)
     return outcome;
 }
 
+int coir_wait_until(coir_counter *counter, int64_t deadline)
+{
+    struct counter *c = counter_of(counter);
+
+    return c ? wait_shared(c, deadline) : COIR_EINVAL;
+}
+
 int coir_wait(coir_counter *counter)
 {
-    return coir_wait_until(counter, COIR_NEVER);
+    struct counter *c = counter_of(counter);
+    struct worker *w = worker_here();
+    struct job *j = w ? w->current->job : NULL;
+    int outcome = c && job_owes_mine(j, c) ? job_join_own(w->current, j, c) : -1;
+
+    return LIKELY(outcome >= 0) ? outcome : coir_wait_until(counter, COIR_NEVER);
 }
 
 static bool owns_any(struct counter *const *c, size_t n)
@@ -441,8 +413,11 @@ static int wait_any(struct counter *const *c, size_t n, int64_t deadline, size_t
     struct fiber *self = fiber_self();
     struct watch watch[COIR_WAIT_ANY_MAX];
     struct wait wait = {c, watch, n, deadline, .own = owns_any(c, n)};
-    int outcome = first_settled(c, NULL, n, 0, which);
+    int outcome;
 
+    for (size_t i = 0; i < n; i++)
+        job_share(c[i]);
+    outcome = first_settled(c, NULL, n, 0, which);
     if (outcome >= 0)
         return outcome;
     return self ? fiber_wait(self, &wait, false, which) : thread_wait(c, n, deadline, which);

@@ -122,6 +122,7 @@ static void before_running(struct worker *w)
 
     if (w->searching) {
         w->searching = false;
+        w->looks = 0;
         if (park_search_end(&rt->park) && find_quietly(rt))
             park_notify(&rt->park);
     }
@@ -199,7 +200,7 @@ static void idle(struct worker *w)
         park_search_begin(&rt->park);
     w->searching = true;
     while (rt->spin_ns && !runtime_flag(&rt->stopping)) {
-        if (find_quietly(rt) || find_events(w, true))
+        if (find_promising(w) || find_events(w, true))
             return;
         if (coir_now() >= until)
             break;
@@ -347,7 +348,7 @@ static struct fiber *next_directly(struct worker *w)
     bool jobs = !deque_empty(&w->deque);
     struct fiber *f;
 
-    if (UNLIKELY(worker_turn(w) % POLL_TURNS == 0 || w->look_outside)) {
+    if (UNLIKELY(worker_turn(w) >= w->poll_at || w->look_outside)) {
         w->look_outside = true;
         return NULL;
     }
@@ -445,19 +446,17 @@ void worker_yield(struct fiber *self)
     fiber_resume(self);
 }
 
-bool worker_others_wait(struct worker *w)
+COLD void worker_look_around(struct worker *w)
 {
-    if (worker_turn(w) % POLL_TURNS == 0) {
-        find_events(w, false);
-        if (find_starved(w))
-            w->look_outside = true;
-    }
-    return w->look_outside || !ring_empty(&w->ring) || !inject_empty(&w->runtime->inject);
+    w->poll_at = tally_read(&w->tick) + POLL_TURNS;
+    find_events(w, false);
+    if (find_starved(w) || !inject_empty(&w->runtime->inject))
+        w->look_outside = true;
 }
 
 /* ----------------------------------------------------------------------------------- new work */
 
-/* More than the deque has room for: the injector takes the rest, or all is refused. */
+/* What the deque has no room for the injector takes, or all is refused. */
 static int push_many(struct worker *w, struct work item, size_t stride, size_t n)
 {
     size_t room = deque_room(&w->deque), here = n < room ? n : room;
@@ -474,17 +473,15 @@ static int push_many(struct worker *w, struct work item, size_t stride, size_t n
 
 int worker_push(struct worker *w, const struct work *first, size_t stride, size_t n)
 {
-    tally(&w->spawned, n); /* BOOKS, runtime.c: before anybody can end it */
-    if (UNLIKELY(n != 1 || !deque_push(&w->deque, first))) {
-        int status = push_many(w, *first, stride, n);
+    int status;
 
-        if (status != COIR_OK) {
-            tally(&w->spawned, -n);
-            return status;
-        }
-    }
-    park_notify(&w->runtime->park);
-    return COIR_OK;
+    tally(&w->spawned, n); /* BOOKS, runtime.c: before anybody can end it */
+    status = push_many(w, *first, stride, n);
+    if (status == COIR_OK)
+        park_notify(&w->runtime->park);
+    else
+        tally(&w->spawned, -n);
+    return status;
 }
 
 void worker_each_fiber(struct coir_runtime *rt, void (*visit)(struct fiber *f, void *arg), void *arg)

@@ -37,9 +37,16 @@ static inline void worker_wake(struct fiber *f, uint64_t generation, enum wake r
         worker_ready(f);
 }
 
-/* A turn of a caller that runs jobs by itself: now and then looks at timers and I/O. True: fibers or
- * injected work wait for this worker, so the caller should let the loop have it. */
-bool worker_others_wait(struct worker *w);
+void worker_look_around(struct worker *w);
+
+/* A turn of a caller that runs jobs by itself: now and then, as the loop does, looks at timers, I/O and
+ * injected work. True: others wait for this worker, so the caller should let the loop have it. */
+static ALWAYS_INLINE bool worker_others_wait(struct worker *w)
+{
+    if (UNLIKELY(worker_turn(w) >= w->poll_at))
+        worker_look_around(w);
+    return w->look_outside || !ring_empty(&w->ring);
+}
 
 /* Puts the calling fiber behind everything that is runnable on its worker. */
 void worker_yield(struct fiber *self);

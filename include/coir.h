@@ -647,6 +647,22 @@ typedef struct coir_counter {
 #endif
 
 /*
+ * Instead of COIR_COUNTER_INIT, for a counter in the frames of a job that alone waits for it: what this job
+ * spawns on it, and runs in place while it waits, then costs no atomic operation. Otherwise it is a
+ * counter like any other, and altogether so from the first wait on that others are needed for, until it is
+ * made anew. Somebody else who waits for it is let go no sooner than that job has waited, or has ended.
+ */
+#define COIR_COUNTER_LOCAL {{COIR_COUNTER_LOCAL_BIT}}
+#define COIR_COUNTER_LOCAL_BIT 64 /* for the line above */
+
+/* The same for memory that is none yet, without clearing what is for failures only: five words. */
+static inline void coir_counter_init_local(coir_counter *counter)
+{
+    counter->opaque[0] = COIR_COUNTER_LOCAL_BIT;
+    counter->opaque[1] = counter->opaque[2] = counter->opaque[3] = counter->opaque[4] = 0;
+}
+
+/*
  * Makes a counter new: nothing owed, outcome DONE, no failure. No job may owe it.
  */
 COIR_API void coir_counter_init(coir_counter *counter);
@@ -747,7 +763,8 @@ COIR_API COIR_MUST_USE int coir_wait_any(coir_counter *const *counters, size_t n
  * Call from   a fiber
  * Suspends    no
  * Ordering    what the caller did before happens before fn
- * Cost        about two atomic operations; never allocates while the worker's queue has room
+ * Cost        an atomic operation, none with a local counter; never allocates while the worker's queue has
+ *             room
  */
 COIR_API int coir_spawn(coir_counter *counter, coir_fn *fn, void *arg);
 
@@ -760,6 +777,24 @@ COIR_API int coir_spawn(coir_counter *counter, coir_fn *fn, void *arg);
  */
 COIR_API int coir_spawn_many(coir_counter *counter, coir_fn *fn, void *first, size_t stride,
                              size_t n);
+
+/*
+ * Calls here(here_arg), and there(there_arg) as a job that runs elsewhere meanwhile, if another worker has
+ * nothing to do, or else in place when `here` has returned. Returns when both have ended.
+ *
+ * `here` is a plain call of the calling job: a panic of it is the caller's own, and cancels `there` and waits
+ * for it first. `there` is contained as any job.
+ *
+ * Returns     the outcome of `there`, COIR_DONE..COIR_PANICKED. Or, if neither was called: COIR_EPERM on a
+ *             plain thread, COIR_EINVAL (a function is NULL), COIR_EAGAIN, COIR_ECANCELED and COIR_ENOMEM as
+ *             coir_spawn. COIR_ECANCELED, COIR_EDEADLK and COIR_ENOMEM as coir_wait cannot come: the
+ *             counter is the call's own, so it waits until `there` has settled
+ * Call from   a fiber
+ * Suspends    yes
+ * Ordering    what the caller did before happens before both; both happen before the return
+ * Cost        no atomic operation, if nobody takes `there`; never allocates while the worker's queue has room
+ */
+COIR_API COIR_MUST_USE int coir_fork2(coir_fn *here, void *here_arg, coir_fn *there, void *there_arg);
 
 /*
  * Starts fn(arg) when everything owed to `after` has settled as COIR_DONE; otherwise the job ends

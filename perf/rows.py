@@ -84,6 +84,8 @@ def jobs():
     for workers in (1, 2):
         yield Row(f"fib/{workers}", f"spawn/fib/{workers}", peers("oneTBB Go", f"fib/{workers}"),
                   cpus=workers, quick_n=400000)
+        yield Row(f"fork/{workers}", f"spawn/fork/{workers}", peers("oneTBB Go", f"fib/{workers}"),
+                  cpus=workers, quick_n=400000)
     yield Row("submit/2", "spawn/submit", peers("oneTBB Go Boost.Fiber", "submit/2"), cpus=2,
               goals=[Goal(125), Goal(0.5, "oneTBB")])
     yield Row("parallel_for", "parallel/for", peers("oneTBB", "parallel_for/2"),

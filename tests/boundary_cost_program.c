@@ -69,17 +69,17 @@ static inline __attribute__((always_inline)) void call_job(struct fiber *self, c
 }
 
 /* In the place of job_run. */
-static void run_without_boundary(struct fiber *self, struct work *item)
+static void run_without_boundary(struct fiber *self, const struct work *first)
 {
-    struct counter *c = item->owed;
+    struct work item = *first;
     uint64_t done = 0;
 
     do {
-        call_job(self, item);
+        call_job(self, &item);
         done++;
     } while (!worker_others_wait(worker_of(self)) &&
-             deque_pop_owed(&worker_of(self)->deque, c, NULL, item));
-    counter_settle(c, done);
+             deque_pop_like(&worker_of(self)->deque, &item));
+    counter_settle(item.owed, done);
 }
 
 /* The loop runs them: a wait with a deadline runs none itself. */
@@ -97,7 +97,7 @@ static void spawn_and_join(long n)
 static void jobs(long n, bool bare)
 {
     struct coir_runtime *rt = worker_self()->runtime;
-    void (*run)(struct fiber *self, struct work *item) = rt->run;
+    void (*run)(struct fiber *self, const struct work *item) = rt->run;
 
     if (bare)
         rt->run = run_without_boundary;

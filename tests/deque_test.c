@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * deque_test.c - core/deque.c: order, bounds, and that no item is lost or doubled.
+ * deque_test.c - core/deque.c: order, bounds, what is lent, and that no item is lost or doubled.
  *
  * D3 is attacked by one owner and three thieves, once with bursts of items and once with a single
- * item that all of them want. x86 and qemu reorder too little to show a missing fence of PUB; they
- * do show LAST: without the fence in pop, or with a pop that takes the last item without the CAS,
- * the_contested_last_item_goes_to_one fails.
+ * item that all of them want, with membarrier and with fences. x86 and qemu reorder too little to show a
+ * missing order of PUB; they do show FORCE: without the fence in pop, or in a thief that opens the
+ * window, the_contested_last_item_goes_to_one fails.
  */
 #include "deque.h"
+#include "park.h"
 #include "threads.h"
 
 #define THIEVES 3
+#define LOOT 8
 
 static struct deque d;
 
@@ -43,6 +45,13 @@ static bool push(uintptr_t i)
     return deque_push(&d, &item);
 }
 
+/* Pops the newest item into *got if it is owed to `owed`. */
+static bool pop_like(void *owed, struct work *got)
+{
+    *got = (struct work){.owed = owed};
+    return deque_pop_like(&d, got);
+}
+
 /* The number of the popped item; -1: empty. */
 static intptr_t pop(void)
 {
@@ -51,17 +60,46 @@ static intptr_t pop(void)
     return deque_pop(&d, &item) ? number_of(&item) : -1;
 }
 
+static struct park park; /* for its fence */
+
+/* Up to max items, as find.c does for an owner that does not answer. */
+static enum steal steal_some(struct work *items, size_t max, size_t *n)
+{
+    uint64_t asked;
+    enum steal s = deque_steal(&d, items, max, n, &asked);
+
+    if (s == STEAL_ASKED) {
+        park_fence_all(&park);
+        deque_open(&d, asked);
+        s = deque_steal(&d, items, max, n, &asked);
+    }
+    return s;
+}
+
 static intptr_t steal(void)
 {
     struct work item;
+    size_t n;
 
-    return deque_steal(&d, &item) == STEAL_OK ? number_of(&item) : -1;
+    return steal_some(&item, 1, &n) == STEAL_OK ? number_of(&item) : -1;
 }
 
-static void reset_at(int64_t index)
+static void reset_at(uint64_t index)
 {
     memset(&d, 0, sizeof d);
-    d.top = d.bottom = d.top_seen = index;
+    park_init(&park);
+    deque_init(&d, park.asymmetric);
+    d.window = index << 16;
+    d.bottom = (uint32_t)index;
+}
+
+/* What a thief learns that only asks. */
+static enum steal ask(size_t *n)
+{
+    struct work items[DEQUE_CAP];
+    uint64_t asked;
+
+    return deque_steal(&d, items, DEQUE_CAP, n, &asked);
 }
 
 /* ---------------------------------------------------------------------------------- one thread */
@@ -87,12 +125,14 @@ static void steal_returns_the_oldest_item(void)
 static void an_empty_deque_gives_nothing(void)
 {
     struct work item;
+    size_t n;
 
     reset_at(0);
     for (int round = 0; round < 3; round++) {
         CHECK(!deque_pop(&d, &item));
-        CHECK_EQ(deque_steal(&d, &item), STEAL_EMPTY);
-        CHECK(!deque_pop_owed(&d, NULL, NULL, &item));
+        CHECK_EQ(ask(&n), STEAL_EMPTY);
+        CHECK(!deque_pop_oldest(&d, &item));
+        CHECK(!pop_like(NULL, &item));
         CHECK(deque_empty(&d));
         CHECK_EQ(deque_count(&d), 0);
         CHECK_EQ(deque_room(&d), DEQUE_CAP);
@@ -128,7 +168,7 @@ static void room_and_count_add_up_to_the_capacity(void)
     }
 }
 
-static void pop_owed_takes_only_its_own(void)
+static void pop_like_takes_only_its_own(void)
 {
     int mine, other;
     struct work a = {noop, NULL, &mine, NULL}, b = {noop, NULL, &other, NULL}, got;
@@ -136,28 +176,28 @@ static void pop_owed_takes_only_its_own(void)
     reset_at(0);
     CHECK(deque_push(&d, &b));
     CHECK(deque_push(&d, &a));
-    CHECK(!deque_pop_owed(&d, &other, NULL, &got));
-    CHECK(deque_pop_owed(&d, &mine, NULL, &got));
+    CHECK(!pop_like(&other, &got));
+    CHECK(pop_like(&mine, &got));
     CHECK_EQ(got.owed, &mine);
-    CHECK(!deque_pop_owed(&d, &mine, NULL, &got));
+    CHECK(!pop_like(&mine, &got));
     CHECK_EQ(deque_count(&d), 1);
 }
 
 /* The slot below the bottom still holds the words of an item that is gone. */
-static void pop_owed_does_not_take_a_stale_slot(void)
+static void pop_like_does_not_take_a_stale_slot(void)
 {
     int mine;
     struct work a = {noop, NULL, &mine, NULL}, got;
 
     reset_at(0);
     CHECK(deque_push(&d, &a));
-    CHECK_EQ(deque_steal(&d, &got), STEAL_OK);
-    CHECK(!deque_pop_owed(&d, &mine, NULL, &got));
+    CHECK(deque_pop_oldest(&d, &got));
+    CHECK(!pop_like(&mine, &got));
     CHECK_EQ(deque_count(&d), 0);
     CHECK_EQ(deque_room(&d), DEQUE_CAP);
 }
 
-static void order_is_kept_when_indices_wrap_around(int64_t start)
+static void order_is_kept_when_indices_wrap_around(uint64_t start)
 {
     uintptr_t next = 0, oldest = 0;
 
@@ -180,7 +220,122 @@ static void slots_are_reused_in_order(void)
 {
     order_is_kept_when_indices_wrap_around(0);
     order_is_kept_when_indices_wrap_around(DEQUE_CAP - 1);
-    order_is_kept_when_indices_wrap_around(INT64_C(1) << 40);
+    order_is_kept_when_indices_wrap_around((UINT64_C(1) << 32) - DEQUE_CAP);
+    order_is_kept_when_indices_wrap_around((UINT64_C(1) << 48) - DEQUE_CAP);
+}
+
+/* -------------------------------------------------------------------------------- what is lent */
+
+static void push_some(uintptr_t n)
+{
+    for (uintptr_t i = 0; i < n; i++)
+        CHECK(push(i));
+}
+
+static void a_pop_answers_with_half_of_the_others(void)
+{
+    size_t n;
+
+    reset_at(0);
+    push_some(9);
+    CHECK_EQ(ask(&n), STEAL_ASKED);
+    CHECK_EQ(ask(&n), STEAL_ASKED);
+    CHECK_EQ(pop(), 8);
+    CHECK_EQ(ask(&n), STEAL_OK); /* four of eight were lent, half of those are given */
+    CHECK_EQ(n, 2);
+    for (intptr_t i = 7; i >= 2; i--)
+        CHECK_EQ(pop(), i);
+    CHECK_EQ(pop(), -1);
+}
+
+static void a_push_answers_when_there_are_many(void)
+{
+    size_t n;
+
+    reset_at(0);
+    push_some(1);
+    CHECK_EQ(ask(&n), STEAL_ASKED);
+    for (uintptr_t i = 1; i < DEQUE_LEND_AT; i++) {
+        CHECK(push(i));
+        CHECK_EQ(ask(&n), STEAL_ASKED);
+    }
+    CHECK(push(DEQUE_LEND_AT));
+    CHECK_EQ(ask(&n), STEAL_OK);
+    CHECK_EQ(n, DEQUE_LEND_AT / 4);
+}
+
+static void the_last_item_is_not_lent(void)
+{
+    size_t n;
+
+    reset_at(0);
+    push_some(1);
+    CHECK_EQ(ask(&n), STEAL_ASKED);
+    CHECK_EQ(pop(), 0);
+    CHECK_EQ(ask(&n), STEAL_EMPTY);
+    CHECK_EQ(deque_room(&d), DEQUE_CAP);
+}
+
+/* In a long job, say. */
+static void an_owner_that_does_not_answer_is_not_waited_for(void)
+{
+    struct work items[DEQUE_CAP];
+    size_t n;
+
+    reset_at(0);
+    push_some(8);
+    CHECK_EQ(steal_some(items, DEQUE_CAP, &n), STEAL_OK);
+    CHECK_EQ(n, 2);
+    CHECK_EQ(number_of(&items[1]), 1);
+    CHECK_EQ(steal(), 2);
+    CHECK_EQ(deque_count(&d), 5);
+}
+
+static void a_thief_takes_no_more_than_it_wants(void)
+{
+    struct work items[3];
+    size_t n;
+
+    reset_at(0);
+    push_some(100);
+    CHECK_EQ(steal_some(items, 3, &n), STEAL_OK);
+    CHECK_EQ(n, 3);
+    CHECK_EQ(number_of(&items[2]), 2);
+    CHECK_EQ(pop(), 99);
+}
+
+static void what_was_lent_is_taken_back(void)
+{
+    size_t n;
+
+    reset_at(5);
+    push_some(DEQUE_CAP);
+    CHECK_EQ(ask(&n), STEAL_ASKED);
+    for (intptr_t i = DEQUE_CAP - 1; i >= 0; i--) {
+        CHECK_EQ(deque_count(&d), i + 1);
+        CHECK_EQ(pop(), i);
+    }
+    CHECK_EQ(deque_room(&d), DEQUE_CAP);
+    push_some(DEQUE_CAP);
+    CHECK(!push(0));
+}
+
+static void the_oldest_may_be_popped_lent_or_not(void)
+{
+    struct work item;
+    size_t n;
+
+    reset_at(0);
+    push_some(6);
+    CHECK(deque_pop_oldest(&d, &item) && number_of(&item) == 0);
+    CHECK_EQ(ask(&n), STEAL_ASKED);
+    CHECK(deque_pop_oldest(&d, &item) && number_of(&item) == 1);
+    CHECK_EQ(ask(&n), STEAL_ASKED);
+    CHECK_EQ(pop(), 5);
+    CHECK(deque_pop_oldest(&d, &item) && number_of(&item) == 2);
+    CHECK_EQ(pop(), 4);
+    CHECK_EQ(pop(), 3);
+    CHECK_EQ(pop(), -1);
 }
 
 /* -------------------------------------------------------------------------------- many threads */
@@ -198,16 +353,18 @@ static void book(intptr_t i)
 
 static void *steal_until_over(void *unused)
 {
-    struct work item;
+    struct work item[LOOT];
     unsigned turns = 0;
+    size_t n;
 
     while (!atomic_load_explicit(&over, memory_order_acquire) || !deque_empty(&d)) {
-        if (deque_steal(&d, &item) == STEAL_OK) {
-            book(number_of(&item));
-            atomic_fetch_add_explicit(&stolen, 1, memory_order_relaxed);
-        } else {
+        if (steal_some(item, LOOT, &n) != STEAL_OK) {
             spin_pause(&turns);
+            continue;
         }
+        for (size_t i = 0; i < n; i++)
+            book(number_of(&item[i]));
+        atomic_fetch_add_explicit(&stolen, n, memory_order_relaxed);
     }
     return unused;
 }
@@ -232,12 +389,14 @@ static void push_and_pop(size_t items, uint64_t most)
     }
 }
 
-static void run_owner_and_thieves(size_t items, uint64_t most)
+static void run_owner_and_thieves(size_t items, uint64_t most, bool asymmetric)
 {
     struct threads thieves = {.count = 0};
     size_t wrong = 0;
 
     reset_at(DEQUE_CAP - 5);
+    if (!asymmetric)
+        d.asymmetric = park.asymmetric = false;
     taken = calloc(items, 1);
     pushed = 0;
     stolen = 0;
@@ -256,17 +415,19 @@ static void run_owner_and_thieves(size_t items, uint64_t most)
 
 static void every_item_is_taken_exactly_once(void) /* D3 */
 {
-    run_owner_and_thieves(CHECK_SCALE(8000000), 64);
+    run_owner_and_thieves(CHECK_SCALE(4000000), 64, true);
+    run_owner_and_thieves(CHECK_SCALE(4000000), 64, false);
 }
 
-static void the_contested_last_item_goes_to_one(void) /* D3, LAST */
+static void the_contested_last_item_goes_to_one(void) /* D3, FORCE */
 {
-    run_owner_and_thieves(CHECK_SCALE(4000000), 1);
+    run_owner_and_thieves(CHECK_SCALE(2000000), 1, true);
+    run_owner_and_thieves(CHECK_SCALE(2000000), 1, false);
 }
 
 static void a_full_deque_loses_nothing_to_thieves(void) /* D3, REUSE */
 {
-    run_owner_and_thieves(CHECK_SCALE(4000000), 3 * DEQUE_CAP);
+    run_owner_and_thieves(CHECK_SCALE(4000000), 3 * DEQUE_CAP, true);
 }
 
 CHECK_MAIN(CASE(pop_returns_the_newest_item),
@@ -274,9 +435,16 @@ CHECK_MAIN(CASE(pop_returns_the_newest_item),
            CASE(an_empty_deque_gives_nothing),
            CASE(push_fails_when_full_and_loses_nothing),
            CASE(room_and_count_add_up_to_the_capacity),
-           CASE(pop_owed_takes_only_its_own),
-           CASE(pop_owed_does_not_take_a_stale_slot),
+           CASE(pop_like_takes_only_its_own),
+           CASE(pop_like_does_not_take_a_stale_slot),
            CASE(slots_are_reused_in_order),
+           CASE(a_pop_answers_with_half_of_the_others),
+           CASE(a_push_answers_when_there_are_many),
+           CASE(the_last_item_is_not_lent),
+           CASE(an_owner_that_does_not_answer_is_not_waited_for),
+           CASE(a_thief_takes_no_more_than_it_wants),
+           CASE(what_was_lent_is_taken_back),
+           CASE(the_oldest_may_be_popped_lent_or_not),
            CASE(every_item_is_taken_exactly_once),
            CASE(the_contested_last_item_goes_to_one),
            CASE(a_full_deque_loses_nothing_to_thieves))

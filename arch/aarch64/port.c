@@ -11,14 +11,6 @@
 extern const char arch_enter[]; /* switch.S: the first frame of every stack */
 enum { ENTER_NOP = 4 };         /* bytes of its leading nop */
 
-uint64_t arch_fp_get(void)
-{
-    uint64_t fpcr;
-
-    __asm__ volatile("mrs %0, fpcr" : "=r"(fpcr));
-    return fpcr;
-}
-
 void arch_fp_set(uint64_t words)
 {
     __asm__ volatile("msr fpcr, %0" : : "r"(words));

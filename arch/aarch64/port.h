@@ -39,6 +39,14 @@ struct arch_fault {
 _Static_assert(sizeof(struct arch_fault) == 336, "rescue.S says so");
 _Static_assert(offsetof(struct arch_fault, d) == 264, "rescue.S stores them there");
 
+static inline uint64_t arch_fp_get(void)
+{
+    uint64_t fpcr;
+
+    __asm__ volatile("mrs %0, fpcr" : "=r"(fpcr));
+    return fpcr;
+}
+
 /* isb and not yield: most cores take yield for a nop. */
 static inline void arch_relax(void)
 {

@@ -22,16 +22,6 @@
 extern const char arch_enter[]; /* switch.asm: the first frame of every stack */
 enum { ENTER_NOP = 1 };         /* bytes of its leading nop */
 
-/* The status word of the x87 and the sticky flags in MXCSR travel with the control bits; the psABI
- * leaves them to the callee, so that is harmless. */
-uint64_t arch_fp_get(void)
-{
-    uint16_t x87_cw;
-
-    __asm__ volatile("fnstcw %0" : "=m"(x87_cw));
-    return (uint64_t)x87_cw << 32 | __builtin_ia32_stmxcsr();
-}
-
 void arch_fp_set(uint64_t words)
 {
     uint16_t x87_cw = (uint16_t)(words >> 32);

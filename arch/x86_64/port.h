@@ -37,6 +37,16 @@ struct arch_fault {
 
 _Static_assert(sizeof(struct arch_fault) == 144, "rescue.asm says so");
 
+/* The status word of the x87 and the sticky flags in MXCSR travel with the control bits; the psABI
+ * leaves them to the callee, so that is harmless. */
+static inline uint64_t arch_fp_get(void)
+{
+    uint16_t x87_cw;
+
+    __asm__ volatile("fnstcw %0" : "=m"(x87_cw));
+    return (uint64_t)x87_cw << 32 | __builtin_ia32_stmxcsr();
+}
+
 static inline void arch_relax(void)
 {
     __builtin_ia32_pause();

@@ -258,6 +258,73 @@ static void wait_and_stay(void)
     MUST(work[1] == 1);
 }
 
+/* ------------------------------------------------------------------------------------ a local counter */
+
+/* Its owner owes one unit by a plain store, and others by the word. */
+static void setup_local(void)
+{
+    setup(0);
+    atomic_store_explicit(&c.state, COUNTER_LOCAL, memory_order_relaxed);
+    MUST(counter_owe_mine(&c, 1));
+}
+
+static void setup_local_two(void)
+{
+    setup_local();
+    MUST(counter_owe_mine(&c, 1));
+}
+
+/* A unit of the owner's spawns another before it ends. */
+static void finish_after_owing_2(void)
+{
+    counter_owe(&c, 1);
+    finish(2);
+    counter_settle(&c, 1);
+}
+
+/* The owner runs one more itself, then waits for the rest; the counter goes with the wait. */
+static void owe_run_and_wait(void)
+{
+    MUST(counter_owe_mine(&c, 1));
+    if (counter_end_mine(&c, 1) < 0) {
+        counter_share(&c);
+        MUST(wait_for_ever(3) == COIR_DONE);
+    }
+    MUST(work[1] == 1);
+    explore_free(&c, sizeof c);
+}
+
+/* Nobody but the owner has anything to do with it, until somebody takes its last unit. */
+static void run_all_or_share(void)
+{
+    MUST(counter_owe_mine(&c, 1));
+    MUST(counter_end_mine(&c, 1) < 0);
+    if (counter_end_mine(&c, 1) < 0)
+        MUST(!"it was the owner's alone");
+    explore_free(&c, sizeof c);
+}
+
+static void share_and_wait(void)
+{
+    counter_share(&c);
+    MUST(wait_for_ever(3) == COIR_DONE);
+    MUST(work[1] == 1);
+}
+
+static void share_and_see_the_worst(void)
+{
+    counter_share(&c);
+    MUST(wait_for_ever(3) == COIR_FAILED);
+    MUST(work[1] == 1);
+    explore_free(&c, sizeof c);
+}
+
+/* The owner lets go who waits, if the last unit has gone before. */
+static void share_only(void)
+{
+    counter_share(&c);
+}
+
 static void check_settled(void)
 {
     MUST(counter_look(&c) >= 0);
@@ -288,4 +355,14 @@ EXPLORE_MAIN(
     {.name = "the_worst_outcome_counts", setup_two, {fail_1, panic_2, wait_for_the_worst}, .less = 1},
     {.name = "a_record_is_whole_or_absent", setup_two, {fail_1, panic_2, look_at_the_record}},
     {.name = "a_cancel_changes_nothing_else", setup_one, {finish_1, cancel_2, wait_and_stay},
-     check_canceled})
+     check_canceled},
+    {.name = "a_local_one_is_its_owners", setup_local, {NULL, NULL, run_all_or_share}},
+    {.name = "a_local_one_ends_when_its_owner_says_so", setup_local,
+     {finish_1, NULL, owe_run_and_wait}},
+    {.name = "others_owe_and_release_a_local_one", setup_local_two,
+     {finish_1, finish_after_owing_2, share_and_wait}, check_settled, .less = 1},
+    {.name = "a_local_ones_outcome_is_seen", setup_local, {fail_1, NULL, share_and_see_the_worst}},
+    {.name = "another_waits_for_a_local_one", setup_local, {finish_1, wait_among_others_2, share_only},
+     check_settled, .less = 1},
+    {.name = "another_gives_up_on_a_local_one", setup_local, {finish_1, give_up_2, share_and_wait},
+     check_settled, .less = 2})

@@ -5,11 +5,12 @@
  */
 #include "deque.h"
 
+#include <linux/membarrier.h>
 #include <string.h>
 
 #include "explore.h"
 
-#define ITEMS 5
+#define ITEMS 8
 
 static struct deque d;
 static int payload[ITEMS];                     /* what an item points to: ITEM written before the push */
@@ -58,30 +59,70 @@ static bool pop(void)
     return true;
 }
 
-static enum steal steal(int thread)
+static void fence_all(void)
 {
-    struct work w;
-    enum steal result = deque_steal(&d, &w);
+    if (!d.asymmetric)
+        fence_full();
+    else
+        MUST(syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) == 0);
+}
 
-    if (result == STEAL_OK)
-        took(thread, &w);
-    return result;
+/* As find.c does for an owner that does not answer. */
+static enum steal steal_some(struct work *loot, size_t max, size_t *n)
+{
+    uint64_t asked;
+    enum steal s = deque_steal(&d, loot, max, n, &asked);
+
+    if (s == STEAL_ASKED) {
+        fence_all();
+        deque_open(&d, asked);
+        s = deque_steal(&d, loot, max, n, &asked);
+    }
+    return s;
+}
+
+static void steal(int thread, size_t max)
+{
+    struct work loot[ITEMS];
+    size_t n;
+
+    if (steal_some(loot, max, &n) != STEAL_OK)
+        return;
+    MUST(n >= 1 && n <= max);
+    for (size_t i = 0; i < n; i++)
+        took(thread, &loot[i]);
 }
 
 static void steal_2(void)
 {
-    steal(2);
+    steal(2, 1);
 }
 
 static void steal_3(void)
 {
-    steal(3);
+    steal(3, 1);
 }
 
 static void steal_twice_2(void)
 {
-    steal(2);
-    steal(2);
+    steal(2, 1);
+    steal(2, 1);
+}
+
+static void steal_some_2(void)
+{
+    steal(2, ITEMS);
+}
+
+/* Asks only, and takes what is lent. */
+static void ask_3(void)
+{
+    struct work w;
+    uint64_t asked;
+    size_t n;
+
+    if (deque_steal(&d, &w, 1, &n, &asked) == STEAL_OK)
+        took(3, &w);
 }
 
 static void setup_empty(void)
@@ -89,7 +130,7 @@ static void setup_empty(void)
     memset(got, 0, sizeof got);
     memset(payload, 0, sizeof payload);
     memset(pushed, 0, sizeof pushed);
-    d.top_seen = 0;
+    deque_init(&d, syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0);
 }
 
 static void setup_one(void)
@@ -104,12 +145,38 @@ static void setup_two(void)
     push(1);
 }
 
+/* Somebody has asked. */
+static void ask(void)
+{
+    struct work w;
+    uint64_t asked;
+    size_t n;
+
+    MUST(deque_steal(&d, &w, 1, &n, &asked) == STEAL_ASKED);
+}
+
+static void setup_two_asked(void)
+{
+    setup_two();
+    ask();
+}
+
+/* Six, of which three are lent. */
+static void setup_lent(void)
+{
+    setup_empty();
+    for (int i = 0; i < 6; i++)
+        push(i);
+    ask();
+    deque_answer(&d);
+}
+
 /* What is left is popped; then each item has been taken once. */
 static void check_exactly_once(void)
 {
     while (pop())
         ;
-    MUST(deque_empty(&d) && deque_count(&d) == 0);
+    MUST(deque_empty(&d) && deque_count(&d) == 0 && deque_room(&d) == DEQUE_CAP);
     for (int i = 0; i < ITEMS; i++)
         MUST(got[1][i] + got[2][i] + got[3][i] == pushed[i]);
 }
@@ -138,6 +205,33 @@ static void pop_push_pop_push(void)
     push(3);
 }
 
+/* Down to what is lent, takes that back, and lends again what has come into its place. */
+static void pop_four_push_two_lend(void)
+{
+    for (int i = 0; i < 4; i++)
+        pop();
+    push(6);
+    push(7);
+    deque_answer(&d);
+}
+
+static void pop_oldest_pop_push(void)
+{
+    struct work w;
+
+    if (deque_pop_oldest(&d, &w))
+        took(1, &w);
+    pop();
+    push(2);
+}
+
+static void answer_pop_pop(void)
+{
+    deque_answer(&d);
+    pop();
+    pop();
+}
+
 /* Empty, and known to be: a pop finds nothing only if all has been taken. */
 static void push_pop_until_empty(void)
 {
@@ -148,18 +242,24 @@ static void push_pop_until_empty(void)
     push(1);
 }
 
+static bool pop_like(void *owed, struct work *w)
+{
+    *w = (struct work){.owed = owed};
+    return deque_pop_like(&d, w);
+}
+
 static void pop_only_what_is_owed(void)
 {
     struct work w;
 
     push(0);
     push(1);
-    MUST(!deque_pop_owed(&d, &debt[0], NULL, &w));
-    if (deque_pop_owed(&d, &debt[1], NULL, &w)) {
+    MUST(!pop_like(&debt[0], &w));
+    if (pop_like(&debt[1], &w)) {
         MUST(w.arg == &payload[1]);
         took(1, &w);
     }
-    if (deque_pop_owed(&d, &debt[0], NULL, &w)) {
+    if (pop_like(&debt[0], &w)) {
         MUST(w.arg == &payload[0]);
         took(1, &w);
     }
@@ -194,8 +294,9 @@ static void took_of_many(int thread, const struct work *w)
 static void steal_of_many(int thread)
 {
     struct work w;
+    size_t n;
 
-    if (deque_steal(&d, &w) == STEAL_OK)
+    if (steal_some(&w, 1, &n) == STEAL_OK)
         took_of_many(thread, &w);
 }
 
@@ -231,7 +332,7 @@ static void setup_full(void)
         payload[i] = i + 1;
         memcpy(&d.slot[i], &(struct work){nothing, &payload[i], &debt[i], NULL}, sizeof(struct work));
     }
-    atomic_store_explicit(&d.top, 0, memory_order_relaxed);
+    atomic_store_explicit(&d.window, 0, memory_order_relaxed);
     atomic_store_explicit(&d.bottom, DEQUE_CAP - 1, memory_order_relaxed);
 }
 
@@ -247,32 +348,45 @@ static void push_into_full(void)
 
 static void check_full(void)
 {
-    int64_t top = atomic_load_explicit(&d.top, memory_order_relaxed);
-    int64_t bottom = atomic_load_explicit(&d.bottom, memory_order_relaxed);
+    unsigned count = deque_count(&d);
+    int stolen = DEQUE_CAP + pushed[OLD + 1] - (int)count;
     struct work w;
 
-    MUST(bottom - top <= DEQUE_CAP && bottom == DEQUE_CAP + pushed[OLD + 1]);
+    MUST(count <= DEQUE_CAP && deque_room(&d) == DEQUE_CAP - count);
     for (int i = 0; i < OLD; i++)
-        MUST(got[2][i] + got[3][i] == (i < top));
+        MUST(got[2][i] + got[3][i] == (i < stolen));
     for (int i = OLD + pushed[OLD + 1]; i >= OLD; i--)
         MUST(deque_pop(&d, &w) && w.arg == &payload[i]);
     memset(d.slot, 0, OLD * sizeof d.slot[0]);
 }
 
+/* With membarrier and, as .fence, without it: that takes more schedules. `large`: see .less. */
+#define BOTH(text, large, fence, ...)                   \
+    {.name = text, __VA_ARGS__, .less = large},         \
+    {.name = text ".fence", __VA_ARGS__, .less = fence, .no_membarrier = true}
+
 EXPLORE_MAIN(
-    {.name = "one_item_has_one_taker", setup_one, {pop_once, steal_2, steal_3}, check_exactly_once},
-    {.name = "pushed_and_popped_under_a_thief", setup_empty, {push_push_pop_pop, steal_twice_2},
-     check_exactly_once},
-    {.name = "two_items_two_thieves", setup_two, {pop_once, steal_2, steal_3}, check_exactly_once},
-    {.name = "pushed_and_popped_under_two_thieves", setup_empty,
-     {push_push_pop_pop, steal_2, steal_3}, check_exactly_once},
-    {.name = "an_item_behind_a_pop_is_seen_whole", setup_one, {pop_push_pop_push, steal_twice_2},
-     check_exactly_once},
-    {.name = "empty_is_true_for_the_owner", setup_empty, {push_pop_until_empty, steal_2, steal_3},
-     check_exactly_once},
-    {.name = "only_what_is_owed_is_popped", setup_empty, {pop_only_what_is_owed, steal_2, steal_3},
-     check_exactly_once},
-    {.name = "many_are_pushed_in_one_step", setup_empty,
-     {push_many, steal_of_many_2, steal_of_many_3}, check_many},
-    {.name = "a_full_deque_reuses_stolen_slots", setup_full,
-     {push_into_full, steal_twice_2, steal_3}, check_full})
+    BOTH("one_item_has_one_taker", 1, 1, setup_one, {pop_once, steal_2, steal_3}, check_exactly_once),
+    BOTH("pushed_and_popped_under_a_thief", 0, 0, setup_empty, {push_push_pop_pop, steal_twice_2},
+         check_exactly_once),
+    BOTH("two_items_two_thieves", 1, 1, setup_two, {pop_once, steal_2, steal_3}, check_exactly_once),
+    BOTH("pushed_and_popped_under_two_thieves", 2, 2, setup_empty,
+         {push_push_pop_pop, steal_2, steal_3}, check_exactly_once),
+    BOTH("an_item_behind_a_pop_is_seen_whole", 0, 1, setup_one, {pop_push_pop_push, steal_twice_2},
+         check_exactly_once),
+    BOTH("empty_is_true_for_the_owner", 1, 2, setup_empty, {push_pop_until_empty, steal_2, steal_3},
+         check_exactly_once),
+    BOTH("an_answer_meets_an_opener", 1, 1, setup_two_asked, {answer_pop_pop, steal_2, ask_3},
+         check_exactly_once),
+    BOTH("a_pop_meets_an_opener", 0, 0, setup_two_asked, {pop_push_pop_push, steal_2},
+         check_exactly_once),
+    BOTH("what_is_taken_back_is_not_stolen", 1, 1, setup_lent,
+         {pop_four_push_two_lend, steal_some_2, ask_3}, check_exactly_once),
+    BOTH("the_oldest_has_one_taker", 1, 2, setup_two, {pop_oldest_pop_push, steal_2, steal_3},
+         check_exactly_once),
+    BOTH("only_what_is_owed_is_popped", 2, 2, setup_empty, {pop_only_what_is_owed, steal_2, steal_3},
+         check_exactly_once),
+    BOTH("many_are_pushed_in_one_step", 1, 2, setup_empty,
+         {push_many, steal_of_many_2, steal_of_many_3}, check_many),
+    BOTH("a_full_deque_reuses_stolen_slots", 2, 2, setup_full,
+         {push_into_full, steal_twice_2, steal_3}, check_full))

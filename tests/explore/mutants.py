@@ -10,108 +10,72 @@ source keeps the stronger one.
 
 PLANTED = [
     # ---------------------------------------------------------------------------------- deque
-    ("core/deque.c", "item read after the CAS",
-     """    get(slot(d, t), item); /* before the CAS: after it the owner may reuse the slot */
-    if (!atomic_compare_exchange_strong_explicit(&d->top, &t, t + 1, memory_order_seq_cst,
-                                                 memory_order_relaxed)) /* LAST, REUSE */
+    ("core/deque.c", "items read after the CAS",
+     """    for (uint32_t i = 0; i < half; i++)
+        deque_get(deque_slot(d, t + i), &items[i]); /* before the CAS: after it the owner may reuse them */
+    *n = half;
+    return move_window(d, &window, raised(window, half, lent - half)) ? STEAL_OK : STEAL_LOST;
+""",
+     """    if (!move_window(d, &window, raised(window, half, lent - half)))
         return STEAL_LOST;
-""",
-     """    if (!atomic_compare_exchange_strong_explicit(&d->top, &t, t + 1, memory_order_seq_cst,
-                                                 memory_order_relaxed)) /* LAST, REUSE */
-        return STEAL_LOST;
-    get(slot(d, t), item);
+    for (uint32_t i = 0; i < half; i++)
+        deque_get(deque_slot(d, t + i), &items[i]);
+    *n = half;
+    return STEAL_OK;
 """),
-    ("core/deque.c", "thief looks at bottom before top",
-     """    int64_t b;
-
-    fence_full();                                               /* LAST */
-    b = atomic_load_explicit(&d->bottom, memory_order_acquire); /* PUB */
-    if (t >= b)
-""",
-     """    int64_t b = 0;
-
-    b = atomic_load_explicit(&d->bottom, memory_order_acquire); /* PUB */
-    fence_full();                                               /* LAST */
-    t = atomic_load_explicit(&d->top, memory_order_acquire);
-    if (t >= b)
-"""),
-    ("core/deque.c", "steal of one that is not there", "    if (t >= b)\n", "    if (t > b)\n"),
-    ("core/deque.c", "several stolen with one CAS",
-     """    get(slot(d, t), item); /* before the CAS: after it the owner may reuse the slot */
-    if (!atomic_compare_exchange_strong_explicit(&d->top, &t, t + 1, memory_order_seq_cst,
-                                                 memory_order_relaxed)) /* LAST, REUSE */
-""",
-     """    static struct work loot;
-    int64_t many = t == 0 && b > 1 ? 2 : 1;
-
-    if (loot.fn && t == 2) {
-        *item = loot;
-        loot.fn = NULL;
-        return STEAL_OK;
-    }
-    loot.fn = NULL;
-    get(slot(d, t), item);
-    if (many == 2)
-        get(slot(d, 1), &loot);
-    if (!atomic_compare_exchange_strong_explicit(&d->top, &t, t + many, memory_order_seq_cst,
-                                                 memory_order_relaxed)) /* LAST, REUSE */
-"""),
-    ("core/deque.c", "last item taken without a CAS", "    if (t < b) {\n", "    if (t <= b) {\n"),
-    ("core/deque.c", "last item: a lost CAS is ignored", "    return won;\n",
-     "    return won || true;\n"),
-    ("core/deque.c", "index published before the item",
-     """    put(slot(d, b), item);
-    fence_release();                                                /* PUB */
-    atomic_store_explicit(&d->bottom, b + 1, memory_order_release); /* PUB */
-""",
-     """    atomic_store_explicit(&d->bottom, b + 1, memory_order_release); /* PUB */
-    put(slot(d, b), item);
-"""),
-    ("core/deque.c", "pop reads top before it lowers bottom",
-     "    t = atomic_load_explicit(&d->top, memory_order_relaxed);    /* LAST: after the fence */\n",
-     ""),
+    ("tests/explore/deque.c", "opened without a fence",
+     "        fence_all();\n        deque_open(&d, asked);\n", "        deque_open(&d, asked);\n"),
+    ("tests/explore/deque.c", "opened in spite of an answer",
+     "        fence_all();\n        deque_open(&d, asked);\n",
+     "        fence_all();\n        deque_open(&d, atomic_load_explicit(&d.window, memory_order_relaxed));\n"),
+    ("core/deque.c", "a thief takes one that is not lent",
+     "(lent + 1) / 2 < max ? (lent + 1) / 2 :", "lent + 1 < max ? lent + 1 :"),
+    ("core/deque.c", "opened beyond bottom", "((uint32_t)n + 1) / 2));", "(uint32_t)n + 1));"),
+    ("core/deque.c", "taken back, and the window says what it said before",
+     "    if (!move_window(d, window, raised(*window, DEQUE_LAP, lent)))\n        return false;\n"
+     "    atomic_store_explicit(&d->bottom, b + DEQUE_LAP, memory_order_release); /* PUB: keeps its chain */\n",
+     "    if (!move_window(d, window, raised(*window, 0, lent)))\n        return false;\n"),
+    ("core/deque.c", "the last item is popped over a question",
+     "        if (before >= (int32_t)deque_lent_of(window))\n",
+     "        if (before >= (int32_t)deque_lent_of(window) || window & DEQUE_ASKED)\n"),
+    ("core/deque.c", "taken back by a store",
+     "    if (!move_window(d, window, raised(*window, DEQUE_LAP, lent)))\n        return false;\n",
+     "    atomic_store_explicit(&d->window, raised(*window, DEQUE_LAP, lent), memory_order_release);\n"),
+    ("core/deque.c", "more is lent than is left to lend",
+     "        uint32_t half = ((uint32_t)before + 1) / 2;\n", "        uint32_t half = (uint32_t)before + 1;\n"),
+    ("core/deque.c", "the oldest is popped without a CAS",
+     "    } while (!move_window(d, &window, raised(window, 1, lent ? lent - 1 : 0)));\n",
+     "    } while (false);\n"
+     "    atomic_store_explicit(&d->window, raised(window, 1, lent ? lent - 1 : 0), memory_order_release);\n"),
     ("core/deque.c", "empty pop leaves bottom low",
-     """    atomic_store_explicit(&d->bottom, b + 1, memory_order_release); /* PUB: keeps its chain */
-    return false;
-""", "    return false;\n"),
-    ("core/deque.c", "push: neither fence nor release",
-     """    put(slot(d, b), item);
-    fence_release();                                                /* PUB */
-    atomic_store_explicit(&d->bottom, b + 1, memory_order_release); /* PUB */
+     """            atomic_store_explicit(&d->bottom, b + 1, memory_order_release); /* PUB: keeps its chain */
+            return false;
+""", "            return false;\n"),
+    ("core/deque.h", "index published before the item",
+     """    deque_put(deque_slot(d, end->bottom), item);
+    atomic_store_explicit(&d->bottom, end->bottom + 1, memory_order_release); /* PUB */
 """,
-     """    put(slot(d, b), item);
-    atomic_store_explicit(&d->bottom, b + 1, memory_order_relaxed);
+     """    atomic_store_explicit(&d->bottom, end->bottom + 1, memory_order_release); /* PUB */
+    deque_put(deque_slot(d, end->bottom), item);
 """),
-    ("core/deque.c", "push of many: neither fence nor release",
-     """    fence_release();                                                            /* PUB */
-    atomic_store_explicit(&d->bottom, b + (int64_t)n, memory_order_release);    /* PUB */
-""",
-     """    atomic_store_explicit(&d->bottom, b + (int64_t)n, memory_order_relaxed);
-"""),
-    ("core/deque.c", "pop: neither fence nor release",
-     """    fence_release();                                            /* PUB: keeps its chain */
-    atomic_store_explicit(&d->bottom, b, memory_order_release); /* PUB: keeps its chain */
-""",
-     """    atomic_store_explicit(&d->bottom, b, memory_order_relaxed);
-"""),
-    ("core/deque.c", "a thief does not synchronize with a pop's store",
-     ("    put(slot(d, b), item);\n    fence_release();                                                /* PUB */\n",
-      "    fence_release();                                            /* PUB: keeps its chain */\n"
-      "    atomic_store_explicit(&d->bottom, b, memory_order_release); /* PUB: keeps its chain */\n"),
-     ("    put(slot(d, b), item);\n",
-      "    atomic_store_explicit(&d->bottom, b, memory_order_relaxed);\n")),
-    ("core/deque.c", "one more than there is room for",
-     "    if (UNLIKELY(b - d->top_seen >= DEQUE_CAP)) {\n",
-     "    if (UNLIKELY(b - d->top_seen > DEQUE_CAP)) {\n"),
-    ("core/deque.c", "room is not looked at again",
-     "        if (b - d->top_seen >= DEQUE_CAP)\n            return false;\n",
-     "        if (b - d->top_seen > DEQUE_CAP + 1)\n            return false;\n"),
-    ("core/deque.c", "a slot is written before the look at top",
-     "    if (UNLIKELY(b - d->top_seen >= DEQUE_CAP)) {\n",
-     "    put(slot(d, b), item);\n    if (UNLIKELY(b - d->top_seen >= DEQUE_CAP)) {\n"),
-    ("core/deque.c", "owed word is not looked at",
-     "    if (atomic_load_explicit(&s->owed, memory_order_relaxed) != owed ||  /* own write */\n",
-     "    if (\n"),
+    ("core/deque.h", "pop looks at the window before it lowers bottom",
+     ("    atomic_store_explicit(&d->bottom, b, memory_order_release); /* PUB: keeps its chain */\n",
+      "    window = atomic_load_explicit(&d->window, memory_order_relaxed); /* FORCE: after the fence */\n"),
+     ("    window = atomic_load_explicit(&d->window, memory_order_relaxed);\n"
+      "    atomic_store_explicit(&d->bottom, b, memory_order_release);\n", "")),
+    ("core/deque.h", "a lent item is popped",
+     "    return LIKELY((int32_t)(b - deque_top_of(window)) >= (int32_t)deque_lent_of(window)) ||\n",
+     "    return LIKELY((int32_t)(b - deque_top_of(window)) >= 0) ||\n"),
+    ("core/deque.h", "one more than there is room for",
+     "    return end->bottom - deque_top_of(end->window) < DEQUE_CAP;\n",
+     "    return end->bottom - deque_top_of(end->window) <= DEQUE_CAP;\n"),
+    ("core/deque.h", "a slot is written before the look at the window",
+     "    struct deque_end end;\n\n    if (!deque_has_room(d, &end))\n",
+     "    struct deque_end end;\n\n    deque_put(deque_slot(d, atomic_load_explicit(&d->bottom, memory_order_relaxed)), item);\n"
+     "    if (!deque_has_room(d, &end))\n"),
+    ("core/deque.h", "owed word is not looked at",
+     "    if (atomic_load_explicit(&s->owed, memory_order_relaxed) != item->owed ||   /* own write */\n        ",
+     "    if ("),
     # ----------------------------------------------------------------------------------- ring
     ("core/ring.c", "two may take one element",
      """        if (atomic_compare_exchange_weak_explicit(&r->head, &h, h + 1, memory_order_acq_rel,
@@ -200,8 +164,23 @@ PLANTED = [
      "        return;\n    if (p->asymmetric)\n        ;\n"),
     # -------------------------------------------------------------------------------- counter
     ("core/counter.c", "list looked at after the decrement",
-     "    if (UNLIKELY(was & COUNTER_WAITERS) && was < (n + 1) * COUNTER_ONE)\n",
+     "    if (UNLIKELY(was & COUNTER_WAITERS) && was < (n + 1) * COUNTER_ONE && !(was & COUNTER_LOCAL)) /* C5 */\n",
      "    if (was < (n + 1) * COUNTER_ONE && c->waiters)\n"),
+    ("core/counter.c", "a finisher though the owner has not said what it owes",
+     "was < (n + 1) * COUNTER_ONE && !(was & COUNTER_LOCAL)) /* C5 */",
+     "was < (n + 1) * COUNTER_ONE)"),
+    ("core/counter.c", "shared, and nobody lets go who waits",
+     "    if (UNLIKELY(to & COUNTER_WAITERS) && to < COUNTER_ONE)\n        finish(c);\n", ""),
+    ("core/counter.c", "shared by a store",
+     "    while (!atomic_compare_exchange_weak_explicit(&c->state, &s, to, memory_order_acq_rel,\n"
+     "                                                  memory_order_relaxed)); /* SETTLE */\n",
+     "    while (false);\n    atomic_store_explicit(&c->state, to, memory_order_release);\n"),
+    ("core/counter.c", "a local one with nothing in its word is not owed",
+     "    return state >= COUNTER_ONE || state & COUNTER_LOCAL; /* C5 */\n",
+     "    return state >= COUNTER_ONE;\n"),
+    ("core/counter.h", "settled though local",
+     "return state < COUNTER_ONE && !(state & (COUNTER_LOCAL | COUNTER_WAITERS | COUNTER_LOCK));",
+     "return state < COUNTER_ONE && !(state & (COUNTER_WAITERS | COUNTER_LOCK));"),
     ("core/counter.c", "next read after the release",
      "        next = node->next;\n        node->outcome = outcome;\n        node->settled(node, outcome);\n",
      "        node->outcome = outcome;\n        node->settled(node, outcome);\n        next = node->next;\n"),
@@ -215,11 +194,10 @@ PLANTED = [
      "    while (!wait_node_released(node)) /* C3: a finisher is on its way, or has the node */\n"
      "        spin_pause(&turns);\n", "    (void)turns;\n"),
     ("core/counter.c", "taken out though a finisher is on its way",
-     "    mine = node->listed &&\n"
-     "           atomic_load_explicit(&c->state, memory_order_relaxed) >= COUNTER_ONE; /* LOCK; C3 */\n",
+     "    mine = node->listed && is_owed(atomic_load_explicit(&c->state, memory_order_relaxed)); /* LOCK; C3 */\n",
      "    mine = node->listed;\n"),
     ("core/counter.c", "WAITERS goes with nothing owed",
-     "(!c->waiters && s >= COUNTER_ONE ? COUNTER_WAITERS : 0)",
+     "(!c->waiters && is_owed(s) ? COUNTER_WAITERS : 0)",
      "(!c->waiters ? COUNTER_WAITERS : 0)"),
     ("core/counter.c", "enlisted at a settled counter",
      "        if (also && counter_is_settled(s))\n            return false;\n", ""),
@@ -237,11 +215,11 @@ PLANTED = [
     ("core/counter.c", "a better outcome replaces the worst",
      "    while (counter_outcome_of(s) < outcome) {\n", "    while (counter_outcome_of(s) != outcome) {\n"),
     ("core/counter.h", "settled though locked",
-     "return state < COUNTER_ONE && !(state & (COUNTER_WAITERS | COUNTER_LOCK));",
-     "return state < COUNTER_ONE && !(state & COUNTER_WAITERS);"),
+     "return state < COUNTER_ONE && !(state & (COUNTER_LOCAL | COUNTER_WAITERS | COUNTER_LOCK));",
+     "return state < COUNTER_ONE && !(state & (COUNTER_LOCAL | COUNTER_WAITERS));"),
     ("core/counter.h", "settled though a finisher is to come",
-     "return state < COUNTER_ONE && !(state & (COUNTER_WAITERS | COUNTER_LOCK));",
-     "return state < COUNTER_ONE && !(state & COUNTER_LOCK);"),
+     "return state < COUNTER_ONE && !(state & (COUNTER_LOCAL | COUNTER_WAITERS | COUNTER_LOCK));",
+     "return state < COUNTER_ONE && !(state & (COUNTER_LOCAL | COUNTER_LOCK));"),
     # ---------------------------------------------------------------------------------- fiber
     ("core/fiber.c", "generation not checked",
      "        if (fiber_generation_of(w) != generation || (s != FIBER_PARKED && s != FIBER_PARKING))\n",
@@ -309,34 +287,20 @@ PLANTED = [
 
 LATE_STORE = ("load->store order, which the model leaves out; moved in the source it is killed: "
               "\"item (slot) read after the CAS\", \"a slot is written before the look\"")
-FENCED = "unneeded: the release fence before it does the same"
-RELEASED = "unneeded: every store of bottom releases by itself"
 FENCE_FOLLOWS = "unneeded: a full fence follows before anything depends on it"
 QUEUED = "unneeded: the queue that the fiber goes to carries it"
 CHECKED = "unneeded: rechecked by the CAS, and a failure leads to nothing that was written before"
 WORD_ONLY = "unneeded: nothing but the word itself depends on it; park->lock carries the rest"
 
 STAYS = {
-    "deque.c: deque_room: load &d->top: acquire -> relaxed": LATE_STORE,
-    "deque.c: deque_push: load &d->top: acquire -> relaxed": LATE_STORE,
-    "deque.c: deque_push: store &d->bottom: release -> relaxed": FENCED,
-    "deque.c: deque_push_many: store &d->bottom: release -> relaxed": FENCED,
-    "deque.c: pop_last: store &d->bottom: release -> relaxed": FENCED,
-    "deque.c: deque_pop: store &d->bottom: release -> relaxed": FENCED,
-    "deque.c: deque_pop: store &d->bottom: release -> relaxed #2": FENCED,
-    "deque.c: deque_push: fence_release left out": RELEASED,
-    "deque.c: deque_push_many: fence_release left out": RELEASED,
-    "deque.c: deque_pop: fence_release left out": RELEASED,
-    "deque.c: pop_last: compare_exchange_strong &d->top: seq_cst -> acq_rel":
-        "as published; the fence before it and the CAS's atomicity are what C11 needs",
-    "deque.c: pop_last: compare_exchange_strong &d->top: seq_cst -> relaxed":
-        "as published; the fence before it and the CAS's atomicity are what C11 needs",
-    "deque.c: deque_steal: load &d->top: acquire -> relaxed":
-        "unneeded: the full fence that follows acquires",
-    "deque.c: deque_steal: compare_exchange_strong &d->top: seq_cst -> acq_rel": LATE_STORE,
-    "deque.c: deque_steal: compare_exchange_strong &d->top: seq_cst -> relaxed": LATE_STORE,
-    "deque.c: pop: neither fence nor release":
-        "no harm: a push's fence covers all stores behind it; without that it is killed",
+    "deque.c: deque_room: load &d->window: acquire -> relaxed": LATE_STORE,
+    "deque.h: deque_has_room: load &d->window: acquire -> relaxed": LATE_STORE,
+    "deque.c: take_back: store &d->bottom: release -> relaxed":
+        "unneeded: the CAS before it releases as much",
+    "deque.c: deque_pop_slowly: store &d->bottom: release -> relaxed":
+        "unneeded: nothing is there to be seen",
+    "deque.h: deque_lower: atomic_signal_fence left out":
+        "against the compiler only, which reorders nothing here",
     "ring.c: append: load &r->head: acquire -> relaxed": LATE_STORE,
     "ring.c: take_from_ring: compare_exchange_weak &r->head: acq_rel -> acquire": LATE_STORE,
     "ring.c: take_from_ring: compare_exchange_weak &r->head: acq_rel -> relaxed": LATE_STORE,

@@ -44,8 +44,16 @@ static bool items_in_sight(void)
 static bool take_from_deque(void)
 {
     struct work w;
+    uint64_t asked;
+    size_t n;
+    enum steal s = deque_steal(&d, &w, 1, &n, &asked);
 
-    return deque_steal(&d, &w) == STEAL_OK;
+    if (s == STEAL_ASKED) {
+        park_fence_all(&p);
+        deque_open(&d, asked);
+        s = deque_steal(&d, &w, 1, &n, &asked);
+    }
+    return s == STEAL_OK;
 }
 
 static bool deque_in_sight(void)
@@ -178,7 +186,7 @@ static void setup(void)
 static void setup_deque(void)
 {
     setup();
-    d.top_seen = 0;
+    deque_init(&d, p.asymmetric);
     take = take_from_deque;
     in_sight = deque_in_sight;
 }

@@ -11,6 +11,7 @@
 
 #include "boundary.h"
 #include "explore.h"
+#include "find.h"
 #include "hostcall.h"
 
 #define STACKS 4 /* of each worker, most often */
@@ -112,11 +113,25 @@ bool job_run_in_place(struct fiber *self, const struct work *item)
     return true;
 }
 
-void job_run(struct fiber *self, struct work *item)
+void job_run(struct fiber *self, const struct work *item)
 {
     job_run_in_place(self, item);
     if (item->owed)
         counter_settle(item->owed, 1);
+}
+
+void job_run_children(struct fiber *self, struct counter *c)
+{
+    struct work item = {.owed = c};
+    uint64_t done = 0;
+
+    while (deque_pop_like(&worker_of(self)->deque, &item)) {
+        done += job_run_in_place(self, &item);
+        if (worker_others_wait(worker_of(self)))
+            break;
+    }
+    if (done)
+        counter_settle(c, done);
 }
 
 int job_try(coir_fn *fn, void *arg, coir_failure *failure)
@@ -171,6 +186,8 @@ static void reset_worker(unsigned i, unsigned stacks)
     memset(w, 0, offsetof(struct worker, ring));
     memset(&w->ring.over, 0, sizeof w->ring.over);
     memset(&w->deque, 0, offsetof(struct deque, slot));
+    deque_init(&w->deque, world.park.asymmetric);
+    w->poll_at = POLL_TURNS;
     timers_init(&w->timers);
     w->runtime = &world;
     w->index = i;
