@@ -304,6 +304,23 @@ static void run_all_or_share(void)
     explore_free(&c, sizeof c);
 }
 
+/* A child in place hands on a unit that somebody else releases before the owner looks. */
+static _Atomic int handed;
+
+static void finish_what_is_handed_1(void)
+{
+    if (atomic_load_explicit(&handed, memory_order_acquire))
+        finish(1);
+}
+
+static void hand_on_and_look(void)
+{
+    counter_owe(&c, 1);
+    atomic_store_explicit(&handed, 1, memory_order_release);
+    if (counter_end_mine(&c, 1) == COIR_DONE)
+        MUST(work[1] == 1);
+}
+
 static void share_and_wait(void)
 {
     counter_share(&c);
@@ -361,6 +378,8 @@ EXPLORE_MAIN(
      {finish_1, NULL, owe_run_and_wait}},
     {.name = "others_owe_and_release_a_local_one", setup_local_two,
      {finish_1, finish_after_owing_2, share_and_wait}, check_settled, .less = 1},
+    {.name = "what_others_did_for_a_local_one_is_seen", setup_local,
+     {finish_what_is_handed_1, NULL, hand_on_and_look}},
     {.name = "a_local_ones_outcome_is_seen", setup_local, {fail_1, NULL, share_and_see_the_worst}},
     {.name = "another_waits_for_a_local_one", setup_local, {finish_1, wait_among_others_2, share_only},
      check_settled, .less = 1},

@@ -316,7 +316,7 @@ STAYS = {
     "park.h: parker_go_away: compare_exchange_strong &self->word: acq_rel -> relaxed": WORD_ONLY,
     "park.h: parker_go_away: compare_exchange_strong failure &self->word: acquire -> relaxed":
         "unneeded: the woken reads its token again, with acquire, when it retracts",
-    "park.h: park_notify: atomic_signal_fence left out":
+    "park.h: park_is_due: atomic_signal_fence left out":
         "against the compiler only, which reorders nothing here",
     "counter.c: counter_settle: fetch_sub &c->state: acq_rel -> release":
         "unneeded: the finisher acquires with LOCK, and nobody else goes on to look",
