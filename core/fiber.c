@@ -26,9 +26,6 @@ void *__tsan_get_current_fiber(void);
 void *__tsan_create_fiber(unsigned flags);
 void __tsan_destroy_fiber(void *fiber);
 void __tsan_switch_to_fiber(void *fiber, unsigned flags);
-#define UNSANITIZED __attribute__((no_sanitize("thread")))
-#else
-#define UNSANITIZED
 #endif
 
 /* Memcheck takes a switch to a stack that it does not know for a huge frame. What it calls the stack is kept where
@@ -152,7 +149,7 @@ COLD void fiber_change_carrier(struct carrier *c, struct fiber *to)
 }
 
 #if FIBER_SANITIZED
-UNSANITIZED struct carrier *fiber_switch(struct carrier *c, struct fiber *from, struct fiber *to)
+FIBER_UNSANITIZED struct carrier *fiber_switch(struct carrier *c, struct fiber *from, struct fiber *to)
 {
     fiber_hand_over(c, from, to);
 #ifdef FIBER_ASAN
@@ -167,20 +164,6 @@ UNSANITIZED struct carrier *fiber_switch(struct carrier *c, struct fiber *from, 
 }
 #endif
 
-void fiber_prefetch_header(const struct fiber *f)
-{
-    __builtin_prefetch(f, 1);
-}
-
-/* Reads a stack pointer that may be another's by now: then the lines are of no use, and no harm. */
-UNSANITIZED void fiber_prefetch_stack(const struct fiber *f)
-{
-    const char *sp = f->sp;
-
-    for (int line = 0; line < 5; line++)
-        __builtin_prefetch(sp + line * COIR_CACHE_LINE, 1);
-}
-
 void fiber_arrive(struct fiber *self, struct carrier *c)
 {
     sanitizer_arrive(self, c->left);
@@ -188,26 +171,11 @@ void fiber_arrive(struct fiber *self, struct carrier *c)
 
 /* ----------------------------------------------------------------------------------- states */
 
-static uint64_t word(struct fiber *f)
-{
-    return atomic_load_explicit(&f->state, memory_order_relaxed); /* owner's, or rechecked by a CAS */
-}
-
-void fiber_set(struct fiber *f, enum fiber_state from, enum fiber_state to)
-{
-    uint64_t w = word(f);
-
-    ASSERT(fiber_state_of(w) == from);
-    (void)from;
-    atomic_store_explicit(&f->state, fiber_word(fiber_generation_of(w), WAKE_NONE, to),
-                          memory_order_release); /* STACK */
-}
-
 uint64_t fiber_park_begin(struct fiber *f)
 {
-    uint64_t generation = fiber_generation_of(word(f));
+    uint64_t generation = fiber_generation_of(fiber_word_now(f));
 
-    ASSERT(fiber_state_of(word(f)) == FIBER_RUNNING);
+    ASSERT(fiber_state_of(fiber_word_now(f)) == FIBER_RUNNING);
     atomic_exchange_explicit(&f->state, fiber_word(generation, WAKE_NONE, FIBER_PARKING),
                              memory_order_seq_cst); /* ASK */
     return generation;
@@ -215,7 +183,7 @@ uint64_t fiber_park_begin(struct fiber *f)
 
 bool fiber_publish(struct fiber *f)
 {
-    uint64_t w = fiber_word(fiber_generation_of(word(f)), WAKE_NONE, FIBER_PARKING);
+    uint64_t w = fiber_word(fiber_generation_of(fiber_word_now(f)), WAKE_NONE, FIBER_PARKING);
     uint64_t parked = fiber_word(fiber_generation_of(w), WAKE_NONE, FIBER_PARKED);
 
     if (atomic_compare_exchange_strong_explicit(&f->state, &w, parked, memory_order_acq_rel,
@@ -266,15 +234,4 @@ bool fiber_claim_parked(struct fiber *f, uint64_t *generation)
             spin_pause(&turns);
         w = atomic_load_explicit(&f->state, memory_order_seq_cst); /* ASK */
     }
-}
-
-enum wake fiber_resume(struct fiber *f)
-{
-    uint64_t w = word(f);
-
-    ASSERT(fiber_state_of(w) == FIBER_READY || fiber_state_of(w) == FIBER_NOTIFIED ||
-           fiber_state_of(w) == FIBER_IDLE || fiber_state_of(w) == FIBER_PARKING);
-    atomic_store_explicit(&f->state, fiber_word(fiber_generation_of(w) + 1, WAKE_NONE, FIBER_RUNNING),
-                          memory_order_relaxed); /* own; wakers of the old generation fail */
-    return fiber_reason_of(w);
 }

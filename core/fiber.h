@@ -45,6 +45,11 @@
 #define FIBER_ASAN 1
 #endif
 #endif
+#if defined(COIR_TSAN)
+#define FIBER_UNSANITIZED __attribute__((no_sanitize("thread")))
+#else
+#define FIBER_UNSANITIZED
+#endif
 #if defined(FIBER_ASAN) || defined(COIR_TSAN)
 #define FIBER_SANITIZED 1
 #else
@@ -152,10 +157,22 @@ void fiber_forget(struct fiber *f); /* before its memory goes */
 
 /* Brings what a switch to the fiber will touch into the cache, in two steps some time apart: so many
  * switches before it. */
-#define FIBER_AHEAD_HEADER 8
-#define FIBER_AHEAD_STACK  4
-void fiber_prefetch_header(const struct fiber *f);
-void fiber_prefetch_stack(const struct fiber *f);
+#define FIBER_AHEAD_HEADER 16
+#define FIBER_AHEAD_STACK  8
+#define FIBER_AHEAD_LINES  4
+static inline void fiber_prefetch_header(const struct fiber *f)
+{
+    __builtin_prefetch(f, 1);
+}
+
+/* Reads a stack pointer that may be another's by now: then the lines are of no use, and no harm. */
+FIBER_UNSANITIZED static inline void fiber_prefetch_stack(const struct fiber *f)
+{
+    const char *sp = f->sp;
+
+    for (int line = 0; line < FIBER_AHEAD_LINES; line++)
+        __builtin_prefetch(sp + line * COIR_CACHE_LINE, 1);
+}
 
 /* Before a forced unwind: sanitizers do not see how the frames below `high` will go. */
 void fiber_forget_frames(const void *high);
@@ -214,8 +231,21 @@ static inline uint64_t fiber_generation(struct fiber *f)
     return fiber_generation_of(atomic_load_explicit(&f->state, memory_order_relaxed)); /* owner's */
 }
 
+static inline uint64_t fiber_word_now(struct fiber *f)
+{
+    return atomic_load_explicit(&f->state, memory_order_relaxed); /* owner's, or rechecked by a CAS */
+}
+
 /* One checked edge of the drawing above, by the state's owner, keeping the generation. */
-void fiber_set(struct fiber *f, enum fiber_state from, enum fiber_state to);
+static inline void fiber_set(struct fiber *f, enum fiber_state from, enum fiber_state to)
+{
+    uint64_t w = fiber_word_now(f);
+
+    ASSERT(fiber_state_of(w) == from);
+    (void)from;
+    atomic_store_explicit(&f->state, fiber_word(fiber_generation_of(w), WAKE_NONE, to),
+                          memory_order_release); /* STACK */
+}
 
 /* RUNNING -> PARKING; returns the generation that wakers must name. */
 uint64_t fiber_park_begin(struct fiber *f);
@@ -231,7 +261,16 @@ bool fiber_wake(struct fiber *f, uint64_t generation, enum wake reason);
 bool fiber_claim_parked(struct fiber *f, uint64_t *generation);
 
 /* Owner, resumed or never switched: -> RUNNING with the next generation. Returns the reason. */
-enum wake fiber_resume(struct fiber *f);
+static inline enum wake fiber_resume(struct fiber *f)
+{
+    uint64_t w = fiber_word_now(f);
+
+    ASSERT(fiber_state_of(w) == FIBER_READY || fiber_state_of(w) == FIBER_NOTIFIED ||
+           fiber_state_of(w) == FIBER_IDLE || fiber_state_of(w) == FIBER_PARKING);
+    atomic_store_explicit(&f->state, fiber_word(fiber_generation_of(w) + 1, WAKE_NONE, FIBER_RUNNING),
+                          memory_order_relaxed); /* own; wakers of the old generation fail */
+    return fiber_reason_of(w);
+}
 
 #if defined(COIR_TSAN)
 #define FIBER_KEEPS_STACKS 1 /* TSan's fiber handle lives in the stack: no stack is given back */

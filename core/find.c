@@ -17,6 +17,7 @@
 #define INJECT_BATCH 32  /* injected jobs taken at once; thieves share them */
 #define STEAL_BATCH 32   /* jobs stolen at once */
 #define ASK_LOOKS 32     /* looks around of an idle worker that an owner has to answer it; some microseconds */
+#define CLAIM_LOOKS 32   /* looks at what others have claimed, before it is wrested; microseconds */
 #define BUSY_LOOKS 16 /* then the oldest job of its own has its turn */
 
 static struct fiber *fiber_at(struct link *e)
@@ -26,18 +27,40 @@ static struct fiber *fiber_at(struct link *e)
 
 /* Of a long queue the next fibers are fetched ahead: their stacks have left the cache, and a switch
  * would wait for line after line. */
+static inline void look_ahead(struct ring *r)
+{
+    struct link *far = ring_peek(r, FIBER_AHEAD_HEADER), *near;
+
+    if (far && (near = ring_peek(r, FIBER_AHEAD_STACK))) {
+        fiber_prefetch_header(fiber_at(far));
+        fiber_prefetch_stack(fiber_at(near));
+    }
+}
+
+/* SLEEP: who has looked at the queues while the owner claimed may have seen nothing, and slept. */
 struct fiber *find_ready(struct worker *w)
 {
-    struct link *far = ring_peek(&w->ring, FIBER_AHEAD_HEADER), *near;
+    int64_t claimed = w->ring.claimed;
+    struct link *e;
 
-    if (far) {
-        near = ring_peek(&w->ring, FIBER_AHEAD_STACK);
-        fiber_prefetch_header(fiber_at(far));
-        if (near)
-            fiber_prefetch_stack(fiber_at(near));
-    }
-    far = ring_take(&w->ring);
-    return far ? fiber_at(far) : NULL;
+    look_ahead(&w->ring);
+    e = ring_take(&w->ring);
+    if (w->ring.claimed != claimed && ring_kept(&w->ring))
+        park_notify(&w->runtime->park);
+    return e ? fiber_at(e) : NULL;
+}
+
+static void fence_all(const void *park)
+{
+    park_fence_all(park); /* FORCE, ring.c */
+}
+
+struct fiber *find_ready_of(struct worker *victim)
+{
+    struct link *e = ring_steal(&victim->ring);
+
+    e = e ? e : ring_wrest(&victim->ring, fence_all, &victim->runtime->park);
+    return e ? fiber_at(e) : NULL;
 }
 
 struct fiber *find_any_ready(struct worker *w)
@@ -46,9 +69,10 @@ struct fiber *find_any_ready(struct worker *w)
     struct fiber *f = find_ready(w);
     struct link *e = f ? NULL : inject_take_fiber(&rt->inject);
 
-    for (unsigned i = 0; !f && !e && i < rt->worker_count; i++)
-        e = ring_steal(&rt->worker[i]->ring);
-    return e ? fiber_at(e) : f;
+    f = e ? fiber_at(e) : f;
+    for (unsigned i = 0; !f && i < rt->worker_count; i++)
+        f = find_ready_of(rt->worker[i]);
+    return f;
 }
 
 /* Own queues, in rounds. */
@@ -126,6 +150,20 @@ bool find_take_from(struct coir_runtime *rt, struct deque *d, struct work *item)
     return s == STEAL_OK;
 }
 
+/* What the owner has claimed it will run in no time, unless it is in a long job: then it is wrested. */
+static struct fiber *steal_fiber(struct worker *w, struct worker *victim)
+{
+    struct link *e;
+
+    if (ring_empty(&victim->ring))
+        return NULL;
+    if ((e = ring_steal(&victim->ring)))
+        return fiber_at(e);
+    if (++w->claims_seen % CLAIM_LOOKS && w->runtime->spin_ns)
+        return NULL;
+    return find_ready_of(victim);
+}
+
 /* The oldest job and some of the others: small jobs would otherwise cost the two workers a cache line
  * each. What is not run at once can be stolen again. Not inlined: as find_injected. */
 static NOINLINE bool steal_jobs(struct worker *w, struct deque *victim, struct next *n)
@@ -150,12 +188,8 @@ static NOINLINE bool steal_jobs(struct worker *w, struct deque *victim, struct n
 /* A ready fiber, or jobs. */
 static bool steal_from(struct worker *w, struct worker *victim, struct next *n)
 {
-    struct link *e = ring_empty(&victim->ring) ? NULL : ring_steal(&victim->ring);
-
-    if (e) {
-        n->fiber = fiber_at(e);
+    if ((n->fiber = steal_fiber(w, victim)))
         return true;
-    }
     return !deque_empty(&victim->deque) && steal_jobs(w, &victim->deque, n);
 }
 

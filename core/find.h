@@ -32,6 +32,9 @@ bool find_next(struct worker *w, struct next *n);
 /* The oldest ready fiber of the worker's own queue, or NULL. */
 struct fiber *find_ready(struct worker *w);
 
+/* A ready fiber of another worker, even if that has claimed it, or NULL. Any thread. */
+struct fiber *find_ready_of(struct worker *victim);
+
 /* Any ready fiber, wherever it waits, or NULL. */
 struct fiber *find_any_ready(struct worker *w);
 

@@ -14,6 +14,7 @@
 
 #include <string.h>
 
+#include "find.h"
 #include "peek.h"
 #include "sleeper.h"
 #include "spawn.h"
@@ -354,10 +355,8 @@ static void all_if_parked(struct fiber *f, void *arg)
 }
 
 /* Who takes a fiber from its queue may look at it; then it goes to the end of the injector. */
-static void add_queued(struct all *all, struct link *e)
+static void add_queued(struct all *all, struct fiber *f)
 {
-    struct fiber *f = CONTAINER_OF(e, struct fiber, stack.link);
-
     add_held(all, f, 0, false);
     worker_ready(f);
 }
@@ -367,13 +366,14 @@ static void add_all_queued(struct all *all)
     struct coir_runtime *rt = all->g->rt;
     size_t n = atomic_load_explicit(&rt->inject.fiber_count, memory_order_relaxed); /* a bound */
     size_t bound = atomic_load_explicit(&rt->stacks.created, memory_order_relaxed); /* a bound */
+    struct fiber *f;
     struct link *e;
 
     while (n-- > 0 && (e = inject_take_fiber(&rt->inject)))
-        add_queued(all, e);
+        add_queued(all, CONTAINER_OF(e, struct fiber, stack.link));
     for (unsigned i = 0; i < rt->worker_count; i++)
-        for (n = bound; n > 0 && (e = ring_steal(&rt->worker[i]->ring)); n--)
-            add_queued(all, e);
+        for (n = bound; n > 0 && (f = find_ready_of(rt->worker[i])); n--)
+            add_queued(all, f);
 }
 
 static void add_running(struct all *all, struct worker *w)

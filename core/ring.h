@@ -44,23 +44,103 @@ static inline struct link *list_take(struct list *l)
     return e;
 }
 
+/*
+ *      slot:     next          kept            head         tail
+ *                 |  the owner's |  taken away   |  anybody's  |
+ *                 +--------------+               +-------------+
+ *
+ * The owner claims a few at once, as what is anybody's costs a CAS, and that waits for all stores before
+ * it, of which a switch leaves many. What it has claimed can be wrested from it.
+ */
 struct ring {
-    /* Moved by whoever takes. */
-    _Alignas(COIR_CACHE_LINE) _Atomic int64_t head; /* next index to take */
+    /* Moved by whoever takes what is anybody's. */
+    _Alignas(COIR_CACHE_LINE) _Atomic int64_t head; /* next index to take or to claim */
 
     /* Written by the owner. */
     _Alignas(COIR_CACHE_LINE) _Atomic int64_t tail; /* next index to fill */
-    _Atomic(struct link *) slot[RING_CAP];          /* valid in [head, tail) */
+    _Atomic int64_t next; /* next index to take of those it has claimed */
+    int64_t claimed;      /* kept, as it has written it */
+    bool asymmetric;      /* who wrests has the owner pass a fence; else it always does */
+
+    /* Written by the owner when it claims, lowered by who wrests. */
+    _Alignas(COIR_CACHE_LINE) _Atomic int64_t kept; /* [next, kept) is the owner's */
+
+    _Alignas(COIR_CACHE_LINE) _Atomic(struct link *) slot[RING_CAP];
 
     /* Younger than all of the ring. */
-    _Alignas(COIR_CACHE_LINE) struct lock lock; /* guards over */
+    _Alignas(COIR_CACHE_LINE) struct lock lock; /* guards over; held by who wrests */
     struct list over;
     _Atomic size_t over_count; /* over.count, readable without the lock */
 };
 
-void ring_push(struct ring *r, struct link *e); /* owner */
-struct link *ring_take(struct ring *r);         /* owner; NULL: empty */
-struct link *ring_steal(struct ring *r);        /* anyone; NULL: nothing to be had */
+/* asymmetric: the fence given to ring_wrest is one that every thread passes. */
+void ring_init(struct ring *r, bool asymmetric);
+
+struct link *ring_steal(struct ring *r); /* anyone; NULL: nothing is anybody's */
+
+/* Anyone: takes one that the owner has claimed, for it may be in a long job. NULL: nothing to be had.
+ * fence(arg) passes a full fence: the caller's, and the owner's too if the ring is asymmetric. */
+struct link *ring_wrest(struct ring *r, void (*fence)(const void *arg), const void *arg);
+
+/* Owner: the parts of a push and a take that are seldom needed. */
+void ring_push_slowly(struct ring *r, struct link *e);
+struct link *ring_take_slowly(struct ring *r);
+bool ring_settle(struct ring *r, int64_t i);
+
+static inline _Atomic(struct link *) *ring_slot(struct ring *r, int64_t i)
+{
+    return &r->slot[i & (RING_CAP - 1)];
+}
+
+static inline void ring_fill(struct ring *r, int64_t t, struct link *e)
+{
+    atomic_store_explicit(ring_slot(r, t), e, memory_order_relaxed); /* carried by FILL */
+    atomic_store_explicit(&r->tail, t + 1, memory_order_release);    /* FILL */
+}
+
+/* Owner. Only it adds to the list, so a zero that it reads is true. */
+static inline void ring_push(struct ring *r, struct link *e)
+{
+    int64_t t = atomic_load_explicit(&r->tail, memory_order_relaxed); /* own write */
+
+    if (LIKELY(t - atomic_load_explicit(&r->next, memory_order_relaxed) < RING_CAP && /* own write */
+               atomic_load_explicit(&r->over_count, memory_order_relaxed) == 0))      /* own write */
+        ring_fill(r, t, e);
+    else
+        ring_push_slowly(r, e);
+}
+
+/* Owner: makes slot i, the next, its own; false: it has been wrested. */
+static inline bool ring_keep(struct ring *r, int64_t i)
+{
+    atomic_store_explicit(&r->next, i + 1, memory_order_relaxed); /* FORCE: before the fence */
+    if (UNLIKELY(!r->asymmetric))
+        fence_full(); /* FORCE */
+    else
+        atomic_signal_fence(memory_order_seq_cst); /* FORCE: the other's fence is ours, too */
+    return LIKELY(i < atomic_load_explicit(&r->kept, memory_order_relaxed)) || /* FORCE: after the fence */
+           ring_settle(r, i);
+}
+
+/* Owner; NULL: empty. */
+static inline struct link *ring_take(struct ring *r)
+{
+    int64_t i = atomic_load_explicit(&r->next, memory_order_relaxed); /* own write */
+
+    if (LIKELY(i < atomic_load_explicit(&r->kept, memory_order_relaxed)) && /* checked by ring_keep */
+        LIKELY(ring_keep(r, i)))
+        return atomic_load_explicit(ring_slot(r, i), memory_order_relaxed); /* own write */
+    return ring_take_slowly(r);
+}
+
+/* How many are claimed and not taken; a hint for all but the owner. */
+static inline int64_t ring_kept(struct ring *r)
+{
+    int64_t next = atomic_load_explicit(&r->next, memory_order_relaxed); /* a hint; SLEEP fences */
+    int64_t kept = atomic_load_explicit(&r->kept, memory_order_relaxed); /* a hint; SLEEP fences */
+
+    return next < kept ? kept - next : 0;
+}
 
 /* Anyone: whether there seemed to be nothing. Exact for the owner when it says true. */
 static inline bool ring_empty(struct ring *r)
@@ -68,18 +148,20 @@ static inline bool ring_empty(struct ring *r)
     int64_t h = atomic_load_explicit(&r->head, memory_order_relaxed);  /* a hint; SLEEP fences */
     int64_t t = atomic_load_explicit(&r->tail, memory_order_relaxed);  /* a hint; SLEEP fences */
 
-    return h >= t &&
+    return h >= t && ring_kept(r) == 0 &&
            atomic_load_explicit(&r->over_count, memory_order_relaxed) == 0; /* a hint; SLEEP fences */
 }
 
 /* Owner: the element that will be taken after `ahead` others, or NULL; a hint for prefetching. */
 static inline struct link *ring_peek(struct ring *r, int64_t ahead)
 {
-    int64_t i = atomic_load_explicit(&r->head, memory_order_relaxed) + ahead; /* a hint */
+    int64_t kept = ring_kept(r), i;
 
+    i = ahead < kept ? atomic_load_explicit(&r->next, memory_order_relaxed) + ahead /* own write */
+                     : atomic_load_explicit(&r->head, memory_order_relaxed) + ahead - kept; /* a hint */
     if (i >= atomic_load_explicit(&r->tail, memory_order_relaxed)) /* own write */
         return NULL;
-    return atomic_load_explicit(&r->slot[i & (RING_CAP - 1)], memory_order_relaxed); /* a hint */
+    return atomic_load_explicit(ring_slot(r, i), memory_order_relaxed); /* a hint */
 }
 
 /* Owner: whether there is more than it can run itself at once. */
@@ -88,7 +170,7 @@ static inline bool ring_several(struct ring *r)
     int64_t h = atomic_load_explicit(&r->head, memory_order_relaxed); /* a hint */
     int64_t t = atomic_load_explicit(&r->tail, memory_order_relaxed); /* own write */
 
-    return t - h > 1;
+    return t - h + ring_kept(r) > 1;
 }
 
 #endif

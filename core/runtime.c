@@ -119,6 +119,7 @@ static int add_worker(struct coir_runtime *rt, unsigned i)
     w->look_outside = rt->lab != NULL;
     timers_init(&w->timers);
     deque_init(&w->deque, rt->park.asymmetric);
+    ring_init(&w->ring, rt->park.asymmetric);
     rt->worker[i] = w;
     rt->worker_count = i + 1;
     return worker_prepare(w) ? COIR_OK : COIR_ENOMEM;

@@ -41,6 +41,7 @@ struct worker {
     uint64_t poll_at;         /* the tick at which it looks at timers, I/O and the injector again */
     bool look_outside;        /* the next turn looks at timers, I/O and the injector first */
     unsigned busy_looks;      /* such looks since its deque was last seen empty, or served from its other end */
+    unsigned claims_seen;     /* looks at fibers that others have claimed and not run */
     const char *hostcall;     /* the host's code that runs now and must not suspend, or NULL */
     bool polling;             /* fibers it readies are its own to run: it wakes others itself */
     uint64_t random;          /* where to start stealing */

@@ -51,48 +51,44 @@ static struct fiber *take_loop(struct worker *w)
 static void keep_loop(struct worker *w, struct fiber *loop)
 {
     fiber_set(loop, FIBER_RUNNING, FIBER_IDLE);
-    if (!w->spare)
+    if (w->left == LEFT_CLEANED && !w->reserve)
+        w->reserve = loop;
+    else if (!w->spare)
         w->spare = loop;
     else
         stack_give(&w->runtime->stacks, &w->stacks, &loop->stack);
 }
 
-/* Does what was asked about the fiber that was left. */
-static void arrive(struct worker *w)
+static NOINLINE void arrive_rarely(struct worker *w)
 {
     struct fiber *left = w->carrier.left;
 
-    atomic_store_explicit(&w->asked, ASK_LOOK, memory_order_relaxed); /* ASKED: for who is resumed */
-    switch (w->left) {
-    case LEFT_NOTHING:
-        break;
-    case LEFT_LOOP:
+    if (w->left == LEFT_LOOP || w->left == LEFT_CLEANED)
         keep_loop(w, left);
-        break;
-    case LEFT_PARKING:
-        if (!fiber_publish(left))
-            worker_ready(left);
-        break;
-    case LEFT_READY:
+    else if (w->left == LEFT_BROKEN)
+        clean_up(w);
+    else if (w->left == LEFT_PARKING && !fiber_publish(left))
+        worker_ready(left);
+}
+
+/* Does what was asked about the fiber that was left. */
+static inline void arrive(struct worker *w)
+{
+    struct fiber *left = w->carrier.left;
+
+    if (atomic_load_explicit(&w->asked, memory_order_relaxed) != ASK_LOOK)      /* own, but for more bits */
+        atomic_store_explicit(&w->asked, ASK_LOOK, memory_order_relaxed); /* ASKED: for who is resumed */
+    if (LIKELY(w->left == LEFT_READY)) {
         fiber_set(left, FIBER_RUNNING, FIBER_READY);
         ring_push(&w->ring, &left->stack.link);
-        break;
-    case LEFT_BROKEN:
-        clean_up(w);
-        break;
-    case LEFT_CLEANED:
-        if (w->reserve) {
-            keep_loop(w, left);
-        } else {
-            fiber_set(left, FIBER_RUNNING, FIBER_IDLE);
-            w->reserve = left;
-        }
-        break;
+    } else {
+        arrive_rarely(w);
     }
 }
 
-/* Leaves `self` for `to`; returns when somebody resumes `self`, who must then arrive. */
-static struct worker *leave(struct worker *w, struct fiber *self, struct fiber *to, enum left left)
+/* Leaves `self` for `to`; returns when somebody resumes `self`, who must then arrive. Not inlined: with one
+ * switch site for all a lease of a fiber is 30 ns less, for returns are predicted. */
+static NOINLINE struct worker *leave(struct worker *w, struct fiber *self, struct fiber *to, enum left left)
 {
     w->left = left;
     w->current = to;
@@ -115,8 +111,7 @@ static struct fiber *take_spare(struct worker *w)
     return f;
 }
 
-/* Before the worker turns to what it found: others learn what is left, the kernel what is queued. */
-static void before_running(struct worker *w)
+static NOINLINE void tell_others(struct worker *w)
 {
     struct coir_runtime *rt = w->runtime;
 
@@ -128,6 +123,13 @@ static void before_running(struct worker *w)
     }
     if (w->io_queued && (w->io_queued >= IO_BATCH || ring_empty(&w->ring)))
         rt->io->flush(w);
+}
+
+/* Before the worker turns to what it found: others learn what is left, the kernel what is queued. */
+static inline void before_running(struct worker *w)
+{
+    if (UNLIKELY(w->searching || w->io_queued))
+        tell_others(w);
 }
 
 /* -------------------------------------------------------------------------------------- sleeping */
@@ -435,7 +437,7 @@ void worker_yield(struct fiber *self)
     struct fiber *to;
 
     lockcheck_suspend(w, "yield");
-    w->jobs_left = deque_count(&w->deque); /* all of them are runnable now */
+    w->jobs_left = deque_empty(&w->deque) ? 0 : deque_count(&w->deque); /* all are runnable now */
     to = next_directly(w);
     if (!to && (w->jobs_left || w->look_outside))
         to = w->spare || (w->spare = take_loop(w)) ? take_spare(w) : find_without_loop(w);

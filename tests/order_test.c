@@ -341,6 +341,67 @@ static void a_timer_fires_beside_busy_work(void)
     CHECK(turns < 1000 * TURNS);
 }
 
+/* ------------------------------------------------------------------- ready behind a long job */
+
+#define BEHIND 40 /* more than a worker claims of its ready fibers at once */
+
+static coir_counter way;
+static int arrived, passed, other_busy, one_runs;
+
+/* The first to pass does not let its worker go before all the others have passed. */
+static void pass_and_stay(void *unused)
+{
+    (void)unused;
+    run_count(&arrived);
+    CHECK_EQ(coir_wait(&way), COIR_DONE);
+    if (run_count(&passed) > 1)
+        return;
+    run_set(&one_runs);
+    while (__atomic_load_n(&passed, __ATOMIC_ACQUIRE) < BEHIND)
+        sched_yield();
+}
+
+static void hold_worker(void *unused)
+{
+    (void)unused;
+    run_set(&other_busy);
+    while (!__atomic_load_n(&one_runs, __ATOMIC_ACQUIRE))
+        sched_yield();
+}
+
+/* All become ready on this worker while the other is held; it claims some of them, then is stuck. */
+static void open_beside(void *all)
+{
+    while (__atomic_load_n(&arrived, __ATOMIC_ACQUIRE) < BEHIND)
+        coir_yield();
+    CHECK_EQ(coir_spawn(all, hold_worker, NULL), COIR_OK);
+    while (!__atomic_load_n(&other_busy, __ATOMIC_ACQUIRE))
+        sched_yield();
+    coir_counter_done(&way, COIR_DONE);
+}
+
+static void ready_fibers_behind_a_long_job_run_elsewhere(void)
+{
+    const int64_t spins[] = {0, -1}; /* options.spin_ns: as it is, and not at all */
+
+    for (size_t i = 0; i < sizeof spins / sizeof spins[0]; i++) {
+        coir_options o = run_options(2);
+        coir_counter all = COIR_COUNTER_INIT;
+        coir_runtime *rt;
+
+        o.spin_ns = spins[i];
+        arrived = passed = other_busy = one_runs = 0;
+        coir_counter_init(&way);
+        coir_counter_add(&way, 1);
+        CHECK_EQ(coir_open(&o, &rt), COIR_OK);
+        for (int n = 0; n < BEHIND; n++)
+            CHECK_EQ(coir_submit(rt, &all, pass_and_stay, NULL), COIR_OK);
+        CHECK_EQ(coir_submit(rt, &all, open_beside, &all), COIR_OK);
+        CHECK_EQ(coir_wait(&all), COIR_DONE);
+        run_close(rt);
+    }
+}
+
 CHECK_MAIN(CASE(spawned_jobs_run_newest_first), CASE(submitted_jobs_run_oldest_first),
            CASE(waiters_all_run_before_one_who_yields),
            CASE(new_jobs_all_run_before_one_who_yields), CASE(fibers_that_yield_take_turns),
@@ -349,4 +410,4 @@ CHECK_MAIN(CASE(spawned_jobs_run_newest_first), CASE(submitted_jobs_run_oldest_f
            CASE(nothing_stops_an_injected_job), CASE(an_injected_job_waits_a_few_turns_at_most),
            CASE(respawning_for_ever_stops_no_older_job),
            CASE(children_in_place_for_ever_stop_no_older_job),
-           CASE(a_timer_fires_beside_busy_work))
+           CASE(a_timer_fires_beside_busy_work), CASE(ready_fibers_behind_a_long_job_run_elsewhere))

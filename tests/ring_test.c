@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * ring_test.c - core/ring.c: oldest first, also through the overflow list, and nothing is lost or
- * doubled.
+ * doubled; what the owner has claimed can be wrested from it.
  */
+#include "park.h"
 #include "ring.h"
 #include "threads.h"
 
@@ -27,23 +28,75 @@ static void push(long i)
     ring_push(&r, &items[i].link);
 }
 
+static struct park park;
+
+static void fence(const void *arg)
+{
+    park_fence_all(arg);
+}
+
+static struct link *wrest(void)
+{
+    return ring_wrest(&r, fence, &park);
+}
+
 static void reset(void)
 {
     memset(&r, 0, sizeof r);
     memset(items, 0, sizeof items);
+    park_init(&park);
+    ring_init(&r, park.asymmetric);
 }
 
 /* ---------------------------------------------------------------------------------- one thread */
 
-static void take_returns_the_oldest(void)
+static void take_and_steal_return_the_oldest(void)
+{
+    for (int by_thief = 0; by_thief < 2; by_thief++) {
+        reset();
+        for (long i = 0; i < RING_CAP; i++)
+            push(i);
+        for (long i = 0; i < RING_CAP; i++)
+            CHECK_EQ(index_of(by_thief ? ring_steal(&r) : ring_take(&r)), i);
+        CHECK_EQ(ring_take(&r), NULL);
+        CHECK_EQ(ring_steal(&r), NULL);
+        CHECK_EQ(wrest(), NULL);
+    }
+}
+
+/* Of 20 the owner claims 10, and takes the first. */
+static void what_the_owner_has_claimed_can_be_wrested(void)
 {
     reset();
-    for (long i = 0; i < RING_CAP; i++)
+    CHECK_EQ(wrest(), NULL);
+    for (long i = 0; i < 20; i++)
         push(i);
-    for (long i = 0; i < RING_CAP; i++)
-        CHECK_EQ(index_of(i % 3 ? ring_take(&r) : ring_steal(&r)), i);
-    CHECK_EQ(ring_take(&r), NULL);
+    CHECK_EQ(wrest(), NULL); /* nothing is claimed */
+    CHECK_EQ(index_of(ring_take(&r)), 0);
+    CHECK_EQ(index_of(wrest()), 9);
+    CHECK_EQ(index_of(ring_take(&r)), 1);
+    for (long i = 10; i < 20; i++)
+        CHECK_EQ(index_of(ring_steal(&r)), i);
     CHECK_EQ(ring_steal(&r), NULL);
+    CHECK(!ring_empty(&r));
+    for (long i = 8; i > 1; i--)
+        CHECK_EQ(index_of(wrest()), i);
+    CHECK_EQ(wrest(), NULL);
+    CHECK(ring_empty(&r));
+    CHECK_EQ(ring_take(&r), NULL);
+    push(20);
+    CHECK_EQ(index_of(ring_take(&r)), 20);
+}
+
+/* The owner has not taken anything since: the ring is as wide as before. */
+static void stolen_slots_are_used_again(void)
+{
+    reset();
+    for (long i = 0; i < 2 * RING_CAP; i++) {
+        push(i);
+        CHECK_EQ(index_of(ring_steal(&r)), i);
+        CHECK_EQ(r.over.count, 0);
+    }
 }
 
 static void empty_and_several_tell_the_truth(void)
@@ -95,7 +148,7 @@ static void a_push_does_not_overtake_the_overflow(void) /* R2 */
         for (; pushes > 0 && in < ITEMS_MAX; pushes--)
             push(in++);
         for (; takes > 0 && out < in; takes--, out++)
-            if (!CHECK_EQ(index_of(takes % 5 ? ring_take(&r) : ring_steal(&r)), out))
+            if (!CHECK_EQ(index_of(ring_take(&r)), out))
                 return;
     }
     CHECK(ring_empty(&r));
@@ -104,7 +157,7 @@ static void a_push_does_not_overtake_the_overflow(void) /* R2 */
 static void indices_wrap_around(void)
 {
     reset();
-    r.head = r.tail = (INT64_C(1) << 40) - 3;
+    r.head = r.tail = r.next = r.kept = r.claimed = (INT64_C(1) << 40) - 3;
     for (long i = 0; i < 4 * RING_CAP; i++) {
         push(i % 100);
         CHECK_EQ(index_of(ring_take(&r)), i % 100);
@@ -114,7 +167,7 @@ static void indices_wrap_around(void)
 /* -------------------------------------------------------------------------------- many threads */
 
 static _Atomic bool over; /* the owner pushes no more */
-static _Atomic uint64_t stolen;
+static _Atomic uint64_t stolen, wrested;
 
 static bool book(struct link *e)
 {
@@ -130,6 +183,8 @@ static void *steal_until_over(void *unused)
     while (!atomic_load_explicit(&over, memory_order_acquire) || !ring_empty(&r)) {
         if (book(ring_steal(&r)))
             atomic_fetch_add_explicit(&stolen, 1, memory_order_relaxed);
+        else if (turns % 16 == 15 && book(wrest()))
+            atomic_fetch_add_explicit(&wrested, 1, memory_order_relaxed);
         else
             spin_pause(&turns);
     }
@@ -165,7 +220,7 @@ static void run_owner_and_thieves(unsigned rounds, uint64_t most)
     size_t wrong = 0;
 
     reset();
-    stolen = 0;
+    stolen = wrested = 0;
     over = false;
     for (int i = 0; i < THIEVES; i++)
         threads_add(&thieves, steal_until_over, NULL);
@@ -176,6 +231,7 @@ static void run_owner_and_thieves(unsigned rounds, uint64_t most)
         wrong += items[i].taken != rounds;
     CHECK_EQ(wrong, 0);
     CHECK(stolen > 0);
+    CHECK(wrested > 0);
     CHECK(ring_empty(&r));
 }
 
@@ -189,7 +245,8 @@ static void nothing_is_lost_in_the_overflow(void) /* R3 */
     run_owner_and_thieves(CHECK_SCALE(40), 3 * RING_CAP);
 }
 
-CHECK_MAIN(CASE(take_returns_the_oldest),
+CHECK_MAIN(CASE(take_and_steal_return_the_oldest),
+           CASE(what_the_owner_has_claimed_can_be_wrested), CASE(stolen_slots_are_used_again),
            CASE(empty_and_several_tell_the_truth),
            CASE(overflow_keeps_everything_in_order),
            CASE(thieves_empty_the_overflow_in_order),

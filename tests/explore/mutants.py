@@ -87,22 +87,67 @@ PLANTED = [
 """),
     ("core/ring.c", "slot read after the CAS",
      "            return e;\n    }\n",
-     "            return atomic_load_explicit(slot(r, h), memory_order_relaxed);\n        (void)e;\n    }\n"),
-    ("core/ring.c", "a slot is written before the look at head",
-     "    int64_t t = atomic_load_explicit(&r->tail, memory_order_relaxed); /* own write */\n\n",
-     "    int64_t t = atomic_load_explicit(&r->tail, memory_order_relaxed);\n\n"
-     "    atomic_store_explicit(slot(r, t), e, memory_order_relaxed);\n"),
-    ("core/ring.c", "one more than there is room for", ">= RING_CAP) /* FREE */", "> RING_CAP) /* FREE */"),
-    ("core/ring.c", "a push overtakes the list",
-     "    if (LIKELY(atomic_load_explicit(&r->over_count, memory_order_relaxed) == 0 && /* own write */\n"
-     "               append(r, e)))\n", "    if (append(r, e))\n"),
+     "            return atomic_load_explicit(ring_slot(r, h), memory_order_relaxed);\n        (void)e;\n    }\n"),
+    ("core/ring.h", "one more than there is room for", "memory_order_relaxed) < RING_CAP &&",
+     "memory_order_relaxed) <= RING_CAP &&"),
+    ("core/ring.c", "no room, and one more",
+     "    return t - atomic_load_explicit(&r->next, memory_order_relaxed) < RING_CAP;",
+     "    return t - atomic_load_explicit(&r->next, memory_order_relaxed) <= RING_CAP;"),
+    ("core/ring.c", "room is made over claims", "    if (!has_claims(r))\n", ""),
+    ("core/ring.h", "a push overtakes the list",
+     "               atomic_load_explicit(&r->over_count, memory_order_relaxed) == 0))      /* own write */\n",
+     "               true))\n"),
     ("core/ring.c", "list taken from without the lock",
-     "    lock_take(&r->lock);\n    e = list_take(&r->over);\n",
-     "    e = list_take(&r->over);\n    lock_take(&r->lock);\n"),
-    ("core/ring.c", "a thief refills", "owner && i < REFILL", "i < REFILL + owner"),
+     "    lock_take(&r->lock);\n    e = list_take(&r->over);\n    publish_count(r);\n",
+     "    e = list_take(&r->over);\n    lock_take(&r->lock);\n    publish_count(r);\n"),
     ("core/ring.c", "count of the list not published",
      "    lock_take(&r->lock);\n    list_push(&r->over, e);\n    publish_count(r);\n",
      "    lock_take(&r->lock);\n    list_push(&r->over, e);\n"),
+    ("core/ring.c", "a claim that another may have",
+     """    } while (!atomic_compare_exchange_weak_explicit(&r->head, &h, h + n, memory_order_acquire,
+                                                    memory_order_relaxed)); /* FREE */
+""",
+     """    } while (0);
+    atomic_store_explicit(&r->head, h + n, memory_order_release);
+"""),
+    ("core/ring.c", "a claim is told before next is",
+     ("    atomic_store_explicit(&r->next, h + 1, memory_order_relaxed); /* FILL: before kept */\n    r->claimed",
+      "    atomic_store_explicit(&r->kept, h + n, memory_order_release); /* FILL */\n"),
+     ("    r->claimed",
+      "    atomic_store_explicit(&r->kept, h + n, memory_order_release); /* FILL */\n"
+      "    atomic_store_explicit(&r->next, h + 1, memory_order_relaxed);\n")),
+    ("core/ring.c", "who wrests is not waited for",
+     """        lock_take(&r->lock);
+        r->claimed = atomic_load_explicit(&r->kept, memory_order_relaxed); /* under lock */
+        lock_drop(&r->lock);
+    }
+""",
+     """        r->claimed = atomic_load_explicit(&r->kept, memory_order_relaxed); /* under lock */
+    }
+"""),
+    ("core/ring.c", "both want it, the owner takes it", "    kept = i < r->claimed;\n", "    kept = true;\n"),
+    ("core/ring.c", "wrested without a look at next",
+     "    if (atomic_load_explicit(&r->next, memory_order_relaxed) <= i) /* FORCE: after the fence */\n",
+     "    if (i >= 0)\n"),
+    ("core/ring.c", "wrested by a store, not by a CAS",
+     """    if (!atomic_compare_exchange_strong_explicit(&r->kept, &was, i, memory_order_relaxed,
+                                                 memory_order_relaxed)) /* FORCE: before the fence */
+        return false;
+""",
+     """    atomic_store_explicit(&r->kept, i, memory_order_relaxed);
+    if (was < 0)
+        return false;
+"""),
+    ("core/ring.c", "given back over a new claim",
+     """    atomic_compare_exchange_strong_explicit(&r->kept, &lowered, i + 1, memory_order_relaxed,
+                                            memory_order_relaxed); /* lost: it has claimed more (R4) */
+""",
+     """    atomic_store_explicit(&r->kept, i + 1, memory_order_relaxed);
+    (void)lowered;
+"""),
+    ("core/ring.c", "wrested without a fence",
+     "    fence(arg);                                                         /* FORCE */\n",
+     "    (void)fence;\n    (void)arg;\n"),
     # --------------------------------------------------------------------------------- inject
     ("core/inject.c", "limit checked before the lock",
      "    lock_take(&q->lock);\n    status = admit(q, n, outside);\n",
@@ -224,7 +269,7 @@ PLANTED = [
     ("core/fiber.c", "generation not checked",
      "        if (fiber_generation_of(w) != generation || (s != FIBER_PARKED && s != FIBER_PARKING))\n",
      "        if (s != FIBER_PARKED && s != FIBER_PARKING)\n"),
-    ("core/fiber.c", "generation does not grow", "fiber_generation_of(w) + 1, WAKE_NONE, FIBER_RUNNING",
+    ("core/fiber.h", "generation does not grow", "fiber_generation_of(w) + 1, WAKE_NONE, FIBER_RUNNING",
      "fiber_generation_of(w), WAKE_NONE, FIBER_RUNNING"),
     ("core/fiber.c", "ready while its stack is in use",
      "enum fiber_state to = s == FIBER_PARKED ? FIBER_READY : FIBER_NOTIFIED;",
@@ -301,11 +346,14 @@ STAYS = {
         "unneeded: nothing is there to be seen",
     "deque.h: deque_lower: atomic_signal_fence left out":
         "against the compiler only, which reorders nothing here",
-    "ring.c: append: load &r->head: acquire -> relaxed": LATE_STORE,
-    "ring.c: take_from_ring: compare_exchange_weak &r->head: acq_rel -> acquire": LATE_STORE,
-    "ring.c: take_from_ring: compare_exchange_weak &r->head: acq_rel -> relaxed": LATE_STORE,
-    "ring.c: take_from_ring: compare_exchange_weak &r->head: acq_rel -> release":
+    "ring.c: has_room: load &r->head: acquire -> relaxed": LATE_STORE,
+    "ring.c: claim: compare_exchange_weak &r->head: acquire -> relaxed": LATE_STORE,
+    "ring.c: ring_steal: compare_exchange_weak &r->head: acq_rel -> acquire": LATE_STORE,
+    "ring.c: ring_steal: compare_exchange_weak &r->head: acq_rel -> relaxed": LATE_STORE,
+    "ring.c: ring_steal: compare_exchange_weak &r->head: acq_rel -> release":
         "unneeded: FILL acquires what the element needs",
+    "ring.h: ring_keep: atomic_signal_fence left out":
+        "against the compiler only, which reorders nothing here",
     "park.c: park_search_end: fetch_sub &p->counts: seq_cst -> acq_rel": FENCE_FOLLOWS,
     "park.c: park_search_end: fetch_sub &p->counts: seq_cst -> relaxed": FENCE_FOLLOWS,
     "park.c: park_announce: fetch_add &p->counts: seq_cst -> acq_rel": FENCE_FOLLOWS,
@@ -324,7 +372,7 @@ STAYS = {
         "no harm: the waiter reports its deadline and waits again; the rule saves it that",
     "counter.h: settled though locked":
         "no harm while nobody frees a counter that another still waits on",
-    "fiber.c: fiber_set: store &f->state: release -> relaxed": QUEUED,
+    "fiber.h: fiber_set: store &f->state: release -> relaxed": QUEUED,
     "fiber.c: fiber_publish: store &f->state: release -> relaxed": QUEUED,
     "fiber.c: fiber_publish: compare_exchange_strong &f->state: acq_rel -> release":
         "unneeded: it reads what the same thread has written",

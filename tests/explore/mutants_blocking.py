@@ -4,8 +4,8 @@
 PLANTED = [
     # --------------------------------------------------------------------------------- worker
     ("core/worker.c", "a fiber that was told in time is forgotten",
-     "        if (!fiber_publish(left))\n            worker_ready(left);\n        break;\n    case LEFT_READY:",
-     "        fiber_publish(left);\n        break;\n    case LEFT_READY:"),
+     "    else if (w->left == LEFT_PARKING && !fiber_publish(left))\n        worker_ready(left);\n",
+     "    else if (w->left == LEFT_PARKING)\n        fiber_publish(left);\n"),
     ("core/worker.c", "published before its stack is left",
      "        w = switch_to(w, self, to, LEFT_PARKING);\n",
      "        if (!fiber_publish(self))\n            worker_ready(self);\n"

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * ring.c - explores core/ring.c: R3, each element is taken exactly once, with what was written
- * before its push (FILL); R2, in the order of the pushes; overflow goes to the list and comes back.
+ * before its push (FILL); R2, in the order of the pushes, but for what is wrested; overflow goes to the
+ * list and comes back. Wresting with membarrier and, as .fence, without it.
  */
 #include "ring.h"
 
+#include <linux/membarrier.h>
 #include <string.h>
 
 #include "explore.h"
@@ -53,6 +55,25 @@ static bool steal(int thread)
     return took(thread, ring_steal(&r));
 }
 
+static void fence(const void *unused)
+{
+    (void)unused;
+    if (r.asymmetric)
+        syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
+    else
+        fence_full();
+}
+
+static void wrest_2(void)
+{
+    took(2, ring_wrest(&r, fence, NULL));
+}
+
+static void wrest_3(void)
+{
+    took(3, ring_wrest(&r, fence, NULL));
+}
+
 static void steal_2(void)
 {
     steal(2);
@@ -74,7 +95,9 @@ static void reset(void)
     memset(takes, 0, sizeof takes);
     memset(element, 0, sizeof element);
     memset(&r.over, 0, sizeof r.over);
+    r.claimed = 0;
     pushed = 0;
+    ring_init(&r, syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) == 0);
 }
 
 static void setup_two(void)
@@ -84,7 +107,8 @@ static void setup_two(void)
     push(1);
 }
 
-/* The old ones may be taken; behind them only one has room in the ring. */
+/* The old ones may be taken, the first by the owner, who has claimed it; behind them only one has room in
+ * the ring. */
 static void setup_full(void)
 {
     reset();
@@ -95,7 +119,9 @@ static void setup_full(void)
         memcpy(&r.slot[i], &e, sizeof e);
     }
     pushed = OLD;
-    atomic_store_explicit(&r.head, 0, memory_order_relaxed);
+    r.claimed = 1;
+    atomic_store_explicit(&r.kept, 1, memory_order_relaxed);
+    atomic_store_explicit(&r.head, 1, memory_order_relaxed);
     atomic_store_explicit(&r.tail, RING_CAP - 1, memory_order_relaxed);
 }
 
@@ -157,17 +183,29 @@ static void push_past_the_end_and_take(void)
     push(5);
 }
 
+/* The last goes where a thief has taken the second of the old ones, or to the list. */
+static void take_and_push_past_the_end(void)
+{
+    take();
+    push(3);
+    push(4);
+    push(5);
+}
+
 /* Past the strangers, which nobody has reached, what was pushed follows in order. */
 static void check_full(void)
 {
     int64_t head = atomic_load_explicit(&r.head, memory_order_relaxed);
     int64_t tail = atomic_load_explicit(&r.tail, memory_order_relaxed);
 
-    MUST(head == takes[1] + takes[2] + takes[3] && tail <= head + RING_CAP);
+    MUST(head - ring_kept(&r) == takes[1] + takes[2] + takes[3] && tail <= head + RING_CAP);
     MUST((size_t)(RING_CAP + pushed - OLD - 1 - tail) == r.over.count);
     for (int64_t i = head; i < OLD; i++)
         MUST(element[i].payload == i + 1);
+    if (ring_kept(&r))
+        MUST(take());
     atomic_store_explicit(&r.head, RING_CAP - 1, memory_order_relaxed);
+    atomic_store_explicit(&r.next, RING_CAP - 1, memory_order_relaxed);
     while (take())
         ;
     MUST(ring_empty(&r));
@@ -194,7 +232,64 @@ static void take_and_push(void)
     push(3);
 }
 
+/* ---------------------------------------------------------------------------------- what is claimed */
+
+/* Of four the owner has claimed two, and taken the first. */
+static void setup_claimed(void)
+{
+    reset();
+    for (int i = 0; i < 4; i++)
+        push(i);
+    MUST(take());
+}
+
+static void take_three(void)
+{
+    take();
+    take();
+    take();
+}
+
+static void take_push_take(void)
+{
+    take();
+    push(4);
+    take();
+    push(5);
+}
+
+static void check_each_once(void)
+{
+    int count[ELEMENTS] = {0};
+
+    while (take())
+        ;
+    MUST(ring_empty(&r) && !ring_several(&r) && !ring_peek(&r, 0));
+    for (int t = 1; t <= EXPLORE_THREADS; t++)
+        for (int i = 0; i < takes[t]; i++)
+            count[taken[t][i]]++;
+    for (int i = 0; i < ELEMENTS; i++)
+        MUST(count[i] == (i < pushed));
+}
+
+static void push_three_take_one(void)
+{
+    push(0);
+    push(1);
+    push(2);
+    take();
+}
+
+#define WRESTING(text, ...) \
+    {.name = text, __VA_ARGS__}, \
+    {.name = text ".fence", __VA_ARGS__, .no_membarrier = true}
+
 EXPLORE_MAIN(
+    WRESTING("claims_are_taken_or_wrested", setup_claimed, {take_three, wrest_2, wrest_3}, check_each_once,
+             .less = 1),
+    WRESTING("claims_are_renewed_beside_thieves", setup_claimed, {take_push_take, wrest_2, steal_3},
+             check_each_once, .less = 1),
+    WRESTING("what_is_wrested_is_whole", reset, {push_three_take_one, wrest_2, wrest_3}, check_each_once),
     {.name = "each_is_taken_once", setup_two, {push_two_take_one, steal_2, steal_3},
      check_exactly_once},
     {.name = "a_thief_takes_in_order", setup_two, {push_two_take_one, steal_twice_2},
@@ -205,5 +300,7 @@ EXPLORE_MAIN(
      {push_past_the_end, steal_2, steal_3}, check_full},
     {.name = "an_emptied_slot_is_used_again", setup_full,
      {push_past_the_end_and_take, steal_twice_2}, check_full},
+    {.name = "a_stolen_slot_is_used_again", setup_full,
+     {take_and_push_past_the_end, steal_2, steal_3}, check_full},
     {.name = "the_list_is_shared_and_refilled", setup_list, {take_and_push, steal_2, steal_3},
      check_exactly_once})

@@ -184,6 +184,7 @@ static void reset_worker(unsigned i, unsigned stacks)
     struct worker *w = workers[i] = &worker[i];
 
     memset(w, 0, offsetof(struct worker, ring));
+    memset(&w->ring, 0, offsetof(struct ring, slot));
     memset(&w->ring.over, 0, sizeof w->ring.over);
     memset(&w->deque, 0, offsetof(struct deque, slot));
     deque_init(&w->deque, world.park.asymmetric);
