@@ -82,13 +82,28 @@ void isolated_hang(struct scene *s)
     waiter_runs(s, call_in_job, &(struct caller){s, impatient, iso_wait, 0});
 }
 
+static void call_until_canceled(void *arg)
+{
+    struct caller *c = arg;
+
+    peer_saw(c->s, "call %s", outcome_name(iso_breaks(c->iso, c->fn, NULL, COIR_NEVER)));
+}
+
+static void call_next_in_job(void *s)
+{
+    call_next(s);
+}
+
+/* Its own next call may or may not find its answer without a wait that the cancel would end; another's does. */
 void isolated_caller_canceled(struct scene *s)
 {
     struct caller c = {s, isolator, iso_wait, 0};
-    coir_counter counter = COIR_COUNTER_INIT;
+    coir_counter counter = COIR_COUNTER_INIT, next = COIR_COUNTER_INIT;
 
-    CHECK_EQ(coir_submit(s->rt, &counter, call_in_job, &c), COIR_OK);
+    CHECK_EQ(coir_submit(s->rt, &counter, call_until_canceled, &c), COIR_OK);
     scene_until_parked(s->rt, 1);
     CHECK_EQ(coir_counter_cancel(&counter), COIR_OK);
     waiter_waits(s, &counter);
+    CHECK_EQ(coir_submit(s->rt, &next, call_next_in_job, s), COIR_OK);
+    CHECK_EQ(coir_wait(&next), COIR_DONE);
 }

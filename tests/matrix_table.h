@@ -86,7 +86,7 @@ ROW(isolated_crash_passed_on, "isolated child", "SIGSEGV, its caller panics", "P
 ROW(isolated_panic, "isolated child", "panics", "DONE", "call PANICKED, next call DONE", "lives")
 ROW(isolated_exit, "isolated child", "calls exit", "DONE", "call FAILED, next call DONE", "lives")
 ROW(isolated_hang, "isolated child", "outlasts its time limit", "DONE", "call PANICKED, next call DONE", "lives")
-ROW(isolated_caller_canceled, "isolated child", "its caller is canceled", "DONE", "call ECANCELED, next call ECANCELED", "lives")
+ROW(isolated_caller_canceled, "isolated child", "its caller is canceled", "DONE", "call ECANCELED, next call DONE", "lives")
 
 GROUP("What the broken job held")
 ROW(mutex_holder, "mutex holder", "panics", "PANICKED, panic at job", "lock EPOISONED", "lives")
