@@ -10,6 +10,7 @@
 
 #include "books.h"
 #include "explore.h"
+#include "find.h"
 #include "world.h"
 
 static coir_counter public;
@@ -145,7 +146,7 @@ static void steal_and_end(void)
 {
     struct work child;
 
-    if (deque_steal(&world.worker[0]->deque, &child) == STEAL_OK)
+    if (find_take_from(&world, &world.worker[0]->deque, &child))
         tally_release(&world.worker[1]->ended[COIR_DONE], 1);
 }
 
