@@ -9,7 +9,7 @@
  * caught even if every thread of the host blocks them. A wait is an errand (errand.c).
  *
  * Two locks: `setup` is held while signals are asked for or given up, and while the thread starts or
- * ends; `lock` guards the list of those who wait. setup is taken first.
+ * ends; `lock` guards the list of those who wait, and what the thread lets in. setup is taken first.
  *
  * Orderings
  *   CAUGHT  the handler sets the bit, then posts -> the thread has waited for the semaphore and reads
@@ -51,7 +51,8 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct wait_signal *first, *last; /* lock: the longest waiting first */
 
 static _Atomic uint64_t pending;  /* caught, and not given to anybody */
-static _Atomic uint64_t unblocked; /* what the thread lets through */
+static uint64_t unblocked, let_in; /* lock: what the thread shall let through, and what it does */
+static pthread_cond_t changed = PTHREAD_COND_INITIALIZER; /* `let_in` has */
 static _Atomic bool stopping;
 static sem_t knocks;              /* the thread shall look; never destroyed: a handler may come late */
 
@@ -150,16 +151,27 @@ static void revoke_wait(struct errand *e)
 
 /* ----------------------------------------------------------------------------------- the thread */
 
-static void let_through(void)
+static void mask(int how, uint64_t set)
 {
-    uint64_t set = atomic_load_explicit(&unblocked, memory_order_relaxed); /* CAUGHT, as of a knock */
-    sigset_t open;
+    sigset_t signals;
 
-    sigemptyset(&open);
+    sigemptyset(&signals);
     for (int i = 1; i <= SIGNALS_MAX; i++)
         if (set & bit(i))
-            sigaddset(&open, i);
-    pthread_sigmask(SIG_UNBLOCK, &open, NULL);
+            sigaddset(&signals, i);
+    pthread_sigmask(how, &signals, NULL);
+}
+
+static void let_through(void)
+{
+    pthread_mutex_lock(&lock);
+    if (let_in != unblocked) {
+        mask(SIG_BLOCK, let_in & ~unblocked);
+        mask(SIG_UNBLOCK, unblocked);
+        let_in = unblocked;
+        pthread_cond_broadcast(&changed);
+    }
+    pthread_mutex_unlock(&lock);
 }
 
 static void *thread_main(void *unused)
@@ -184,6 +196,7 @@ static int start_thread(void)
         return COIR_ENOMEM;
     made = true;
     atomic_store_explicit(&stopping, false, memory_order_relaxed); /* before the thread exists */
+    let_in = 0;
     thread_block_signals(&before);
     error = pthread_create(&thread, NULL, thread_main, NULL);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -213,34 +226,47 @@ static int watch(int number)
     if (w->users == 0 && sigaction(number, &ours, &w->previous) != 0)
         return COIR_EINVAL; /* the kernel's, or the C library's own */
     w->users++;
-    atomic_fetch_or_explicit(&unblocked, bit(number), memory_order_relaxed); /* a knock follows */
+    pthread_mutex_lock(&lock);
+    unblocked |= bit(number); /* a knock follows */
+    pthread_mutex_unlock(&lock);
     return COIR_OK;
 }
 
-/* Setup held. A handler that somebody installed on top of ours stays. */
-static void unwatch(int number)
+/* Setup held. Does not return before the thread blocks them: what they did before would happen to it, though
+ * every thread of the host may block them. */
+static void keep_out(uint64_t set)
 {
-    struct watched *w = &watched[number];
+    pthread_mutex_lock(&lock);
+    unblocked &= ~set;
+    sem_post(&knocks);
+    while (let_in & set)
+        pthread_cond_wait(&changed, &lock);
+    pthread_mutex_unlock(&lock);
+}
+
+/* Setup held, nobody asks for it any more, and it is kept out. A handler that somebody installed on top
+ * of ours stays. */
+static void restore(int number)
+{
     struct sigaction now;
 
-    if (--w->users > 0)
-        return;
     if (sigaction(number, NULL, &now) == 0 && now.sa_handler == on_signal)
-        sigaction(number, &w->previous, NULL);
-    atomic_fetch_and_explicit(&unblocked, ~bit(number), memory_order_relaxed); /* no order needed */
-    atomic_fetch_and_explicit(&pending, ~bit(number), memory_order_relaxed);   /* nobody waits for it */
+        sigaction(number, &watched[number].previous, NULL);
+    atomic_fetch_and_explicit(&pending, ~bit(number), memory_order_relaxed); /* nobody waits for it */
 }
 
 void signals_forget_all(void)
 {
     setup = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
     lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+    changed = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
     first = last = NULL;
     runtimes = 0;
+    unblocked = 0; /* there is no thread */
     for (int i = 1; i <= SIGNALS_MAX; i++)
         if (watched[i].users) {
-            watched[i].users = 1;
-            unwatch(i);
+            watched[i].users = 0;
+            restore(i);
         }
 }
 
@@ -279,10 +305,17 @@ static int ensure_watched(struct coir_runtime *rt, uint64_t set)
 
 void signals_close(struct coir_runtime *rt)
 {
+    uint64_t over = 0; /* nobody asks for these any more */
+
     pthread_mutex_lock(&setup);
     for (int i = 1; i <= SIGNALS_MAX; i++)
-        if (rt->signals & bit(i))
-            unwatch(i);
+        if (rt->signals & bit(i) && --watched[i].users == 0)
+            over |= bit(i);
+    if (over)
+        keep_out(over);
+    for (int i = 1; i <= SIGNALS_MAX; i++)
+        if (over & bit(i))
+            restore(i);
     if (rt->signals && --runtimes == 0)
         stop_thread();
     rt->signals = 0;

@@ -163,6 +163,14 @@ def a_signal_that_comes_while_it_starts_ends_it_well():
             pass
 
 
+@case
+def a_signal_that_comes_again_and_again_ends_it_well():
+    for i in range(20):
+        with Server("--workers", str(1 + i % 2)) as server:
+            while server.process.poll() is None:
+                server.process.terminate()
+
+
 @each
 def shutdown_drains_too(server):
     with server.client() as c, server.client() as other:

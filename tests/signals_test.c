@@ -237,6 +237,19 @@ static void ask_for_both(void *unused)
     ask_for(USR2);
 }
 
+static void ask_for_two(void *unused)
+{
+    (void)unused;
+    ask_for(USR2);
+}
+
+/* It may come. */
+static void ask_for_any(void *unused)
+{
+    (void)unused;
+    CHECK(coir_signal_wait_until(USR1, coir_now()) != COIR_EAGAIN);
+}
+
 static void run_in(coir_runtime *rt, coir_fn *fn)
 {
     coir_counter c = COIR_COUNTER_INIT;
@@ -287,6 +300,53 @@ static void asking_again_after_a_close_works(void)
     block_in_this_thread(SIG_UNBLOCK);
 }
 
+static _Atomic int called;
+static _Atomic bool sender_ends;
+
+static void count_call(int number)
+{
+    (void)number;
+    called++;
+}
+
+static void *send_all_the_time(void *unused)
+{
+    while (!sender_ends) {
+        kill(getpid(), SIGUSR1);
+        sched_yield();
+    }
+    return unused;
+}
+
+static void open_and_close_under_fire(void)
+{
+    coir_runtime *other = run_open(1); /* the thread stays for it */
+
+    run_in(other, ask_for_two);
+    for (int i = 0; i < MANY(200); i++)
+        run_on(1, ask_for_any, NULL);
+    run_close(other);
+    for (int i = 0; i < MANY(200); i++)
+        run_on(1, ask_for_any, NULL);
+}
+
+/* No thread of ours lets it in. */
+static void a_close_lets_no_signal_through_that_every_thread_blocks(void)
+{
+    pthread_t sender;
+
+    block_in_this_thread(SIG_BLOCK);
+    signal(SIGUSR1, count_call);
+    CHECK_EQ(pthread_create(&sender, NULL, send_all_the_time, NULL), 0);
+    open_and_close_under_fire();
+    sender_ends = true;
+    pthread_join(sender, NULL);
+    CHECK_EQ(called, 0);
+    signal(SIGUSR1, SIG_IGN); /* what is left */
+    signal(SIGUSR1, SIG_DFL);
+    block_in_this_thread(SIG_UNBLOCK);
+}
+
 static void die_after_close(void *unused)
 {
     run_on(1, ask_for_both, unused);
@@ -309,4 +369,6 @@ CHECK_MAIN(CASE(a_signal_reaches_a_fiber_though_every_thread_blocks_it),
            CASE(a_wait_can_be_canceled_and_have_a_deadline), CASE(a_close_ends_the_wait),
            CASE(no_signal_is_lost_to_a_deadline), CASE(what_is_no_signal_to_wait_for_is_refused),
            CASE(actions_come_back_with_the_last_close), CASE(a_handler_on_top_stays),
-           CASE(asking_again_after_a_close_works), CASE(after_the_close_a_signal_does_what_it_did))
+           CASE(asking_again_after_a_close_works),
+           CASE(a_close_lets_no_signal_through_that_every_thread_blocks),
+           CASE(after_the_close_a_signal_does_what_it_did))
