@@ -155,7 +155,8 @@ def errors_say_what_is_wrong(server):
         c.fails("ERR unknown command 'a  +OK'", "a\r\n+OK")
         c.fails("ERR unknown command ''", "")
         equal(len(c("x" * 100000)) < 300, True)
-        c.fails("ERR DEBUG knows PANIC, OVERFLOW, SEGFAULT, ABORT, THROW, LEAK, LOOP [ms], SLEEP [ms], POISON and SWEEP [times]",
+        c.fails("ERR DEBUG knows PANIC, OVERFLOW, SEGFAULT, ABORT, THROW, LEAK, LOOP [ms], SLEEP [ms], POISON, "
+                "SWEEP [times] and NATIVE-CRASH [way]",
                 "DEBUG", "NOTHING")
         c.fails("ERR milliseconds must be 0 to 60000", "DEBUG", "SLEEP", "-1")
         c.fails("ERR milliseconds must be 0 to 60000", "DEBUG", "LOOP", "60001")
