@@ -121,6 +121,43 @@ def what_is_under_way_is_answered_and_then_the_connection_ends(server):
 
 
 @each
+def who_was_let_in_by_the_kernel_only_is_answered(server):
+    server.process.send_signal(signal.SIGSTOP)
+    clients = [server.client() for _ in range(100)]
+    for c in clients:
+        c.send(encode("PING"))
+    server.process.send_signal(signal.SIGTERM)
+    server.process.send_signal(signal.SIGCONT)
+    for c in clients:
+        equal(c.reply(), "PONG")
+        c.is_closed()
+        c.close()
+    equal(end(server)[3:], [0, 0, 100])
+
+
+@each
+def replies_that_are_read_late_are_whole_though_more_is_asked_for(server):
+    """The drain must not reset the connection under replies that the peer's buffers have no room for."""
+    big, times = b"x" * 1000000, 3
+    with server.client() as c:
+        equal(c("SET", "big", big), "OK")
+        c.send(encode("GET", "big") * times)
+        until(lambda: server.metrics()["coir_kv_commands_total"] == 1 + times, "all are answered")
+        server.process.send_signal(signal.SIGTERM)
+        until(lambda: drains(server), "it drains")
+        c.send(encode("PING"))
+        for _ in range(times):
+            equal(c.reply() == big, True)
+
+
+def drains(server):
+    try:
+        return server.http("/readyz")[0] == 503
+    except OSError:  # it has ended
+        return True
+
+
+@each
 def who_comes_during_the_drain_is_refused(server):
     with server.client() as c:
         c.send(encode("DEBUG", "SLEEP", "300"))

@@ -15,18 +15,21 @@
  */
 #include "kv.h"
 
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #define READ_BYTES (16u << 10)     /* of a read buffer, while no request is longer */
 #define READ_BYTES_MAX (64u << 10) /* received before some of it is answered: fairness */
 #define IDLE (100 * COIR_MS)       /* without a request, until the second job ends */
 #define LINGER COIR_SEC
+#define BACKLOG 1024 /* coir_socket_listen's */
 #define ACCEPT_PAUSE (10 * COIR_MS)
-#define REST_PAUSE COIR_MS /* between two looks for the rest of a request, in the drain */
+#define REST_PAUSE COIR_MS /* in the drain, between two looks for the rest of a request or of its replies */
 
 struct server server;
 const char *const server_domains[DOMAINS] = {"clients", "requests", "metrics"};
@@ -125,6 +128,17 @@ static bool client_more(struct request *r)
     return got > 0;
 }
 
+/* In the drain we read no more (see dismiss), and then the kernel takes what still comes after our end has been
+ * told for an error: it resets the connection, and drops the replies that the peer has no room for yet. */
+static void await_taken(int socket, int64_t deadline)
+{
+    int left = 0;
+
+    while (ioctl(socket, SIOCOUTQ, &left) == 0 && left > 0 && coir_now() < deadline &&
+           coir_sleep_until(coir_now() + REST_PAUSE) == COIR_OK)
+        ;
+}
+
 /*
  * Closing while unread bytes are here would send a reset, and a reset takes back replies that are
  * still on their way. So the peer is told of the end, and what it goes on sending is read. Not
@@ -135,6 +149,8 @@ __attribute__((noinline)) void server_linger(int socket, int64_t deadline)
     int64_t limit = REQUEST_BYTES_MAX, got;
     char unread[4096];
 
+    if (server_drains())
+        await_taken(socket, deadline);
     if (shutdown(socket, SHUT_WR) != 0)
         return;
     do
@@ -295,16 +311,35 @@ static void refuse(int socket)
     coir_socket_close(socket);
 }
 
+static void admit(int socket)
+{
+    if (coir_domain_submit(server.domain[CLIENTS], &server.clients, client_serve, (void *)(intptr_t)socket) !=
+        COIR_OK)
+        refuse(socket);
+}
+
+/* Those whom the kernel has let in already may have asked for something: a close would reset them. Their
+ * number is that of its queue. */
+static void accept_the_rest(void)
+{
+    for (int i = 0, socket; i < BACKLOG; i++) {
+        socket = accept4(server.listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (socket < 0)
+            return;
+        admit(socket);
+    }
+}
+
 void server_accept_clients(void *unused)
 {
     (void)unused;
     while (!coir_canceled()) {
         int socket = server_accept(server.listener);
 
-        if (socket >= 0 && coir_domain_submit(server.domain[CLIENTS], &server.clients, client_serve,
-                                              (void *)(intptr_t)socket) != COIR_OK)
-            refuse(socket);
+        if (socket >= 0)
+            admit(socket);
     }
+    accept_the_rest();
     coir_socket_close(server.listener); /* whoever comes now is refused, and can go elsewhere */
 }
 
