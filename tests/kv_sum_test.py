@@ -39,6 +39,18 @@ def a_sum_is_that_of_all_values_whose_keys_match(server):
 
 
 @each
+def a_pattern_made_to_match_for_ever_is_given_up(server):
+    key = b"a" * 500000
+    with server.client() as c, server.client() as other:
+        c("SET", key, "7")
+        c.send(encode("SUM", b"*" + b"a" * 100000 + b"b"))
+        equal(other("GET", key), b"7")  # its shard is locked meanwhile
+        equal(c.reply(), Error("ERR the pattern takes too long to match: key '" + "a" * 64 + "'"))
+        for pattern in (b"*", key, b"*a", b"*" + key + b"*"):
+            equal(c("SUM", pattern), 7)
+
+
+@each
 def all_keys_are_met_once_while_the_table_grows(server):
     keys, stop = 20000, threading.Event()
     with server.client() as c, server.client() as other:

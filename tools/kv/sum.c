@@ -18,6 +18,7 @@
 #define SUMS_MAX 16 /* those that wait included */
 #define PARTS 8
 #define KEY_SHOWN 64
+#define STEPS_MAX (1u << 18) /* to match a key, that is about a millisecond */
 #define QUARANTINE (10 * COIR_SEC)
 
 struct part {
@@ -41,12 +42,14 @@ static coir_quarantine *quarantine;
 
 /* ----------------------------------------------------------------------------------- one part */
 
-/* '*' stands for any bytes, '?' for one, '\' for what follows it. */
-static bool matches(struct bytes pattern, struct bytes text)
+/* '*' stands for any bytes, '?' for one, '\' for what follows it. False with no steps left: it is not known. */
+static bool matches(struct bytes pattern, struct bytes text, size_t *steps)
 {
     size_t p = 0, t = 0, star = SIZE_MAX, resume = 0;
 
     while (t < text.length) {
+        if ((*steps)-- == 1)
+            return false;
         size_t literal = p + (p + 1 < pattern.length && pattern.data[p] == '\\');
 
         if (p < pattern.length && pattern.data[p] == '*') {
@@ -68,15 +71,18 @@ static bool matches(struct bytes pattern, struct bytes text)
     return p == pattern.length;
 }
 
-/* The shard is locked. */
+/* The shard is locked: so a pattern made to take for ever must not. */
 static void add(void *arg, struct bytes key, struct bytes value)
 {
     struct part *p = arg;
+    size_t steps = STEPS_MAX + 2 * key.length; /* whatever the key, each byte may be met */
     int64_t n = 0;
 
-    if (p->error || !matches(p->sum->pattern, key))
+    if (p->error || (!matches(p->sum->pattern, key, &steps) && steps))
         return;
-    if (!bytes_integer(value, &n))
+    if (!steps)
+        p->error = "the pattern takes too long to match";
+    else if (!bytes_integer(value, &n))
         p->error = "value is not an integer";
     else if (__builtin_add_overflow(p->total, n, &p->total))
         p->error = "the sum is out of range";
