@@ -93,8 +93,8 @@ void counter_share(struct counter *c)
     atomic_store_explicit(&c->mine, 0, memory_order_relaxed); /* read by the owner alone */
     do
         to = (s + mine * COUNTER_ONE) & ~COUNTER_LOCAL;
-    while (!atomic_compare_exchange_weak_explicit(&c->state, &s, to, memory_order_acq_rel,
-                                                  memory_order_relaxed)); /* SETTLE */
+    while (!atomic_compare_exchange_weak_explicit(&c->state, &s, to, memory_order_release,
+                                                  memory_order_relaxed)); /* SETTLE: what it has run itself */
     if (UNLIKELY(to & COUNTER_WAITERS) && to < COUNTER_ONE)
         finish(c);
 }

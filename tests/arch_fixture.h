@@ -14,6 +14,12 @@
 
 #include <unwind.h>
 
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_UNPOISON_MEMORY_REGION(address, bytes) ((void)(address), (void)(bytes))
+#endif
+
 typedef void *switch_fn(void **save, void *load, void *pass);
 
 #define STACK_BYTES (256 * 1024)
@@ -22,8 +28,10 @@ static _Alignas(16) char fiber_stack[STACK_BYTES];
 static void *home, *fiber; /* saved stack pointers of main's stack and of fiber_stack */
 static struct arch_record *record;
 
+/* Frames of the case before were left where they were. */
 static inline void start(arch_entry_fn *entry, void *arg)
 {
+    ASAN_UNPOISON_MEMORY_REGION(fiber_stack, STACK_BYTES);
     fiber = arch_prepare(fiber_stack + STACK_BYTES, entry, arg, &record);
 }
 

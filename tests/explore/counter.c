@@ -222,20 +222,7 @@ static void take_back(void)
 }
 
 /* Who is refused a place in the list knows that all is done. */
-static void enlist_or_go(void)
-{
-    struct watch *w = &watch[3];
-    unsigned turns = 0;
-
-    w->node.settled = on_settled;
-    if (counter_enlist(&c, &w->node))
-        while (!wait_node_released(&w->node))
-            spin_pause(&turns);
-    MUST(work[1] == 1 && work[2] == 1);
-    explore_free(&c, sizeof c);
-}
-
-static void enlist_among_others(void)
+static void enlist_and_wait(void)
 {
     struct watch *w = &watch[3];
     unsigned turns = 0;
@@ -245,6 +232,18 @@ static void enlist_among_others(void)
         while (!wait_node_released(&w->node))
             spin_pause(&turns);
     MUST(work[1] == 1);
+}
+
+static void enlist_and_see_both(void)
+{
+    enlist_and_wait();
+    MUST(work[2] == 1);
+}
+
+static void enlist_or_go(void)
+{
+    enlist_and_see_both();
+    explore_free(&c, sizeof c);
 }
 
 static void cancel_2(void)
@@ -336,6 +335,14 @@ static void share_and_see_the_worst(void)
     explore_free(&c, sizeof c);
 }
 
+/* It has run one itself, and its share may be what settles the counter. */
+static void run_one_and_share(void)
+{
+    work[2] = 1;
+    MUST(counter_end_mine(&c, 1) < 0);
+    counter_share(&c);
+}
+
 /* The owner lets go who waits, if the last unit has gone before. */
 static void share_only(void)
 {
@@ -368,7 +375,7 @@ EXPLORE_MAIN(
      check_settled},
     {.name = "a_refusal_to_enlist_has_seen_all", setup_two, {finish_1, finish_2, enlist_or_go}},
     {.name = "a_refusal_after_a_lock_has_seen_all", setup_one,
-     {finish_1, wait_among_others_2, enlist_among_others}, check_settled, .less = 1},
+     {finish_1, wait_among_others_2, enlist_and_wait}, check_settled, .less = 1},
     {.name = "the_worst_outcome_counts", setup_two, {fail_1, panic_2, wait_for_the_worst}, .less = 1},
     {.name = "a_record_is_whole_or_absent", setup_two, {fail_1, panic_2, look_at_the_record}},
     {.name = "a_cancel_changes_nothing_else", setup_one, {finish_1, cancel_2, wait_and_stay},
@@ -383,5 +390,7 @@ EXPLORE_MAIN(
     {.name = "a_local_ones_outcome_is_seen", setup_local, {fail_1, NULL, share_and_see_the_worst}},
     {.name = "another_waits_for_a_local_one", setup_local, {finish_1, wait_among_others_2, share_only},
      check_settled, .less = 1},
+    {.name = "another_sees_what_the_owner_has_run", setup_local_two,
+     {finish_1, enlist_and_see_both, run_one_and_share}, check_settled, .less = 1},
     {.name = "another_gives_up_on_a_local_one", setup_local, {finish_1, give_up_2, share_and_wait},
      check_settled, .less = 2})

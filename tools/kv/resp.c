@@ -149,17 +149,19 @@ static bool need(struct request *r, size_t n)
 /* Waits for a line of less than max bytes; *length is where its "\n" is. */
 static bool need_line(struct request *r, size_t max, const char *error, size_t *length)
 {
+    struct bytes here = unread(r);
     size_t searched = 0;
     const char *end;
 
-    while (!(end = memchr(unread(r).data + searched, '\n', unread(r).length - searched))) {
-        searched = unread(r).length;
+    while (here.length <= searched || !(end = memchr(here.data + searched, '\n', here.length - searched))) {
+        searched = here.length;
         if (searched >= max)
             return broken(r, error);
         if (!need(r, searched + 1))
             return false;
+        here = unread(r);
     }
-    *length = (size_t)(end - unread(r).data);
+    *length = (size_t)(end - here.data);
     return *length < max || broken(r, error);
 }
 
