@@ -276,6 +276,7 @@ def bad_options_give_one_line_and_exit_2():
                     ["--metrics-port", "1e3"], ["--max-clients", "0"], ["--request-ms", "0"],
                     ["--client-requests", "0"], ["--client-input", "63"], ["--client-input", "16385"],
                     ["--client-output", "0"], ["--panics-max", "1025"], ["--stall-ms", "0"], ["--hang-ms", "0"],
+                    ["--hang-ms", "99"], ["--stall-ms", "10001"], ["--stall-ms", "501", "--hang-ms", "500"],
                     ["--tainted-max", "-1"], ["--drain-ms", "x"], ["extra"]):
         fails(2, *options)
 

@@ -38,7 +38,7 @@ static const struct number {
     {"stall-ms", &server.set.stall_ms, 1, 60000, 100,
      "a request that computes so long at a stretch is logged with its place"},
     {"hang-ms", &server.set.hang_ms, 1, 3600000, 10000,
-     "a worker in one job for so long is lost: /healthz fails, systemd's watchdog starves"},
+     "a worker in one job for so long, at least --stall-ms, is lost: /healthz fails, the watchdog starves"},
     {"tainted-max", &server.set.tainted_max, 0, 1000000, 100,
      "contained faults after which /readyz fails"},
     {"drain-ms", &server.set.drain_ms, 0, 3600000, 10000,
@@ -109,6 +109,8 @@ static void parse_options(int argc, char **argv, coir_options *o)
     }
     if (optind < argc)
         errx(2, "%s: coir-kv takes options only", argv[optind]);
+    if (server.set.hang_ms < server.set.stall_ms) /* only a job that stalls is seen to hang */
+        errx(2, "--hang-ms: must not be less than --stall-ms, %d", server.set.stall_ms);
     o->workers = (unsigned)server.set.workers;
     o->stall_ns = server.set.stall_ms * COIR_MS;
 }
