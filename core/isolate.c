@@ -24,6 +24,7 @@
 #include "isolate.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -71,14 +72,37 @@ bool isolate_is_ready(struct isolate_slot *s, const struct isolate_notice *n, in
     return true;
 }
 
-/* Waits for a notice. COIR_OK, or the status of the wait. */
+/* What was heard is dropped: whether to wait on. A child that sends without end does not keep its call. */
+static int wait_on(int64_t deadline)
+{
+    if (coir_canceled())
+        return COIR_ECANCELED;
+    return coir_now() < deadline ? COIR_OK : COIR_ETIMEDOUT;
+}
+
+/* Nothing was received. Of an empty packet, or because nobody is left who could send one? */
+static bool is_left_alone(const struct isolate_slot *s)
+{
+    struct pollfd on = {.fd = s->socket, .events = POLLRDHUP};
+
+    return poll(&on, 1, 0) != 0;
+}
+
+/* Waits for a notice. COIR_OK, or the status of the wait. Packets of another size are some child's garbage. */
 static int hear(const struct isolate_slot *s, struct isolate_notice *n, int64_t deadline)
 {
-    int64_t got = coir_socket_recv_until(s->socket, n, sizeof *n, deadline);
+    int64_t got;
+    int status = COIR_OK;
 
-    if (got == sizeof *n)
-        return COIR_OK;
-    return got < 0 && got != -ECONNRESET ? (int)got : COIR_ECHILD; /* the template is gone, and all with it */
+    do {
+        got = coir_socket_recv_until(s->socket, n, sizeof *n, deadline);
+        if (got == sizeof *n)
+            return COIR_OK;
+        if (got == -ECONNRESET || (got == 0 && is_left_alone(s)))
+            return COIR_ECHILD; /* the template is gone, and all with it */
+        status = got < 0 ? (int)got : wait_on(deadline);
+    } while (status == COIR_OK);
+    return status;
 }
 
 /* Waits until the slot has a child. *unread: the one before has left so many calls. */
@@ -92,6 +116,8 @@ static int await_child(struct coir_isolator *iso, struct isolate_slot *s, uint32
         status = hear(s, &n, deadline);
         if (status == COIR_OK && isolate_is_ready(s, &n, &status))
             *unread = n.kind == NOTICE_READY ? n.unread : 0;
+        else if (status == COIR_OK)
+            status = wait_on(deadline);
     }
     return status;
 }
@@ -110,15 +136,22 @@ static int send_call(struct isolate_slot *s, const struct asked *a)
     return errno == EAGAIN ? COIR_EAGAIN : COIR_ECHILD;
 }
 
+static bool is_end(const struct isolate_slot *s, const struct isolate_notice *n)
+{
+    return (n->generation == s->generation && n->kind == NOTICE_ENDED) ||
+           (n->number == s->calls && n->kind == NOTICE_DONE); /* I2 */
+}
+
 /* Waits for the notice that ends the call: DONE, or ENDED. */
 static int hear_end(const struct isolate_slot *s, struct isolate_notice *n, int64_t deadline)
 {
-    int status;
+    int status = hear(s, n, deadline);
 
-    do
-        status = hear(s, n, deadline);
-    while (status == COIR_OK && !(n->generation == s->generation && n->kind == NOTICE_ENDED) &&
-           !(n->number == s->calls && n->kind == NOTICE_DONE)); /* I2 */
+    while (status == COIR_OK && !is_end(s, n)) {
+        status = wait_on(deadline);
+        if (status == COIR_OK)
+            status = hear(s, n, deadline);
+    }
     return status;
 }
 
@@ -272,6 +305,8 @@ int coir_isolator_stats_read(coir_isolator *iso, coir_isolator_stats *stats)
 {
     if (!iso || !stats)
         return COIR_EINVAL;
+    if (life_forked(iso->born))
+        return COIR_EFORKED;
     lock_take(&iso->lock);
     *stats = iso->stats;
     lock_drop(&iso->lock);

@@ -102,7 +102,7 @@ static int limit_cpu(struct child *c)
         return COIR_OK;
     if (timer_create(CLOCK_PROCESS_CPUTIME_ID, &event, &c->clock) != 0)
         return COIR_ENOTSUP;
-    return set_limit(RLIMIT_CPU, (uint64_t)((isolate_cpu_life(c->plan) + ns) / COIR_SEC) + 1);
+    return set_limit(RLIMIT_CPU, ((uint64_t)isolate_cpu_life(c->plan) + (uint64_t)ns) / COIR_SEC + 1);
 }
 
 static int filter_syscalls(const struct isolate_plan *p)

@@ -90,9 +90,11 @@ static void close_if_open(int fd)
         close(fd);
 }
 
-/* Ours of the two ends may be in use in some runtime's I/O. */
+/* Ours of the two ends may be in use in some runtime's I/O; a fork of this process may have both open. */
 static void close_ours(struct coir_isolator *iso)
 {
+    if (iso->orders >= 0)
+        shutdown(iso->orders, SHUT_RDWR);
     close_if_open(iso->orders);
     for (unsigned i = 0; i < iso->plan.options.children; i++)
         if (iso->slot[i].socket >= 0)
@@ -110,17 +112,35 @@ static void close_theirs(struct coir_isolator *iso)
         close_if_open(iso->plan.end[i]);
 }
 
+/* Not as a standard stream that the program has closed: children go on using their numbers. */
+static int above_standard(int *fd)
+{
+    int low = *fd;
+
+    if (low > STDERR_FILENO)
+        return COIR_OK;
+    *fd = fcntl(low, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    if (*fd < 0) {
+        *fd = low;
+        return -errno;
+    }
+    close(low);
+    return COIR_OK;
+}
+
 static int open_pair(int *ours, int *theirs)
 {
-    int fd[2];
+    int fd[2], status;
 
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fd) != 0)
         return -errno;
     *ours = fd[0];
     *theirs = fd[1];
-    return COIR_OK;
+    status = above_standard(ours);
+    return status == COIR_OK ? above_standard(theirs) : status;
 }
 
+/* Mapped whole by the parent alone: what one child scribbles on is no other's. */
 static int open_memory(struct coir_isolator *iso)
 {
     struct isolate_plan *p = &iso->plan;
@@ -134,6 +154,8 @@ static int open_memory(struct coir_isolator *iso)
     if (memory == MAP_FAILED)
         return -errno;
     iso->memory = memory;
+    if (madvise(memory, bytes * p->options.children, MADV_DONTFORK) != 0)
+        return -errno;
     for (unsigned i = 0; i < p->options.children; i++) {
         iso->slot[i].in = iso->memory + i * bytes;
         iso->slot[i].out = iso->slot[i].in + p->in_bytes;

@@ -34,6 +34,8 @@ struct place {
     pid_t pid;           /* of the child; 0: none lives */
     uint32_t generation; /* of the child that lives, or lived last */
     uint32_t wanted;     /* the generation to be forked as soon as that one has ended; 0: none */
+    bool untold;         /* news is to be told as soon as there is room */
+    struct isolate_notice news;
 };
 
 struct template {
@@ -45,10 +47,19 @@ struct template {
 
 /* ------------------------------------------------------------------------------------- children */
 
-/* Never blocks: what the slot's owner has not read by now is a handful of packets. */
-static void tell(const struct template *t, uint32_t slot, const struct isolate_notice *n)
+/* Never blocks, though a child may have left the socket full: its owner may not read before its next call. */
+static void tell_news(struct template *t, uint32_t slot)
 {
-    send(t->plan->end[slot], n, sizeof *n, MSG_DONTWAIT | MSG_NOSIGNAL);
+    struct place *at = &t->place[slot];
+
+    at->untold = send(t->plan->end[slot], &at->news, sizeof at->news, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 &&
+                 errno == EAGAIN;
+}
+
+static void tell(struct template *t, uint32_t slot, const struct isolate_notice *n)
+{
+    t->place[slot].news = *n;
+    tell_news(t, slot);
 }
 
 /* Calls that nobody has taken, and nobody shall. */
@@ -70,6 +81,7 @@ static void start(struct template *t, uint32_t slot, uint32_t generation)
 
     at->generation = generation;
     at->wanted = 0;
+    at->untold = false; /* who has asked for the next one knows */
     at->pid = fork();
     if (at->pid == 0) {
         close(t->signals);
@@ -174,6 +186,8 @@ static void detach(struct template *t)
     __fpurge(stdout); /* what the parent has not written yet is the parent's to write */
     report_hush();
     t->signals = signalfd(-1, &ends, SFD_NONBLOCK | SFD_CLOEXEC);
+    if (t->signals < 0)
+        _exit(1); /* the parent hears that it is gone */
 }
 
 static void end(struct template *t)
@@ -186,9 +200,29 @@ static void end(struct template *t)
     _exit(0);
 }
 
+/* Until something has come, or there is room for what is to be told. `on` has room for all. */
+static bool wait_for_any(struct template *t, struct pollfd *on)
+{
+    nfds_t n = 3;
+
+    on[0] = (struct pollfd){t->plan->orders, POLLIN, 0};
+    on[1] = (struct pollfd){t->plan->parent, POLLIN, 0};
+    on[2] = (struct pollfd){t->signals, POLLIN, 0};
+    for (uint32_t i = 0; i < t->plan->options.children; i++)
+        if (t->place[i].untold)
+            on[n++] = (struct pollfd){t->plan->end[i], POLLOUT, 0};
+    if (poll(on, n, -1) < 0)
+        return false;
+    for (uint32_t i = 0; i < t->plan->options.children; i++)
+        if (t->place[i].untold)
+            tell_news(t, i);
+    return true;
+}
+
 void isolate_template(const struct isolate_plan *p)
 {
     struct template t = {.plan = p, .pid = getpid()};
+    struct pollfd on[3 + ISOLATE_CHILDREN_MAX];
     struct isolate_order order;
     ssize_t got;
 
@@ -196,9 +230,7 @@ void isolate_template(const struct isolate_plan *p)
     for (uint32_t i = 0; i < p->options.children; i++)
         start(&t, i, 1);
     for (;;) {
-        struct pollfd on[] = {{p->orders, POLLIN, 0}, {p->parent, POLLIN, 0}, {t.signals, POLLIN, 0}};
-
-        if (poll(on, 3, -1) < 0)
+        if (!wait_for_any(&t, on))
             continue;
         if (on[1].revents)
             end(&t);

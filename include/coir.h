@@ -2825,7 +2825,7 @@ typedef struct coir_isolator_stats {
 /*
  * Reads the figures of an isolator.
  *
- * Returns     COIR_OK, COIR_EINVAL
+ * Returns     COIR_OK, COIR_EINVAL, COIR_EFORKED
  * Call from   any thread
  */
 COIR_API int coir_isolator_stats_read(coir_isolator *isolator, coir_isolator_stats *stats);

@@ -53,6 +53,7 @@ static struct {
     coir_semaphore none;
     coir_event unset;
     coir_channel empty;
+    coir_isolator *isolator;
 } had;
 
 static int64_t result_of(void *unused)
@@ -112,6 +113,15 @@ static void touch_runtime(void)
     CHECK_EQ(coir_quarantine_open(had.rt, NULL, &q), COIR_EFORKED);
 }
 
+static size_t nothing_of(const void *in, size_t in_bytes, void *out, size_t out_max)
+{
+    (void)in;
+    (void)in_bytes;
+    (void)out;
+    (void)out_max;
+    return 0;
+}
+
 static void touch_handles(void)
 {
     coir_domain_stats stats;
@@ -122,7 +132,13 @@ static void touch_handles(void)
     coir_quarantine_stats qs;
     coir_quarantined entry;
     uint64_t cursor = 0;
+    coir_isolator_stats is;
 
+    if (had.isolator) {
+        CHECK_EQ(coir_isolator_stats_read(had.isolator, &is), COIR_EFORKED);
+        CHECK_EQ(coir_isolate(had.isolator, nothing_of, NULL, 0, NULL, NULL, NULL), COIR_EFORKED);
+        CHECK_EQ(coir_isolator_close(had.isolator), COIR_EFORKED);
+    }
     CHECK_EQ(coir_domain_submit(had.domain, NULL, nothing, NULL), COIR_EFORKED);
     CHECK_EQ(coir_domain_submit_until(had.domain, NULL, nothing, NULL, COIR_NEVER), COIR_EFORKED);
     CHECK_EQ(coir_domain_cancel(had.domain), COIR_EFORKED);
@@ -272,9 +288,15 @@ static void fork_here(void *unused)
 
 static void a_fork_of_a_plain_thread_is_told(void)
 {
+    coir_isolator_options o = {.size = sizeof o, .memory_bytes = COIR_UNLIMITED};
+    coir_isolator *iso; /* before there are threads */
+
+    CHECK_EQ(coir_isolator_open(&o, &iso), COIR_OK);
     open_all();
+    had.isolator = iso;
     fork_here(NULL);
     close_all();
+    CHECK_EQ(coir_isolator_close(iso), COIR_OK);
 }
 
 /* The worker's thread is a plain one there, on the job's stack. */

@@ -231,6 +231,95 @@ static void without_its_template_an_isolator_says_so(void)
     with(1, &o, kill_template);
 }
 
+/* ------------------------------------------------------------------------------- what is not shared */
+
+/* A child writes where its parent has what another call returns; its own memory may lie there for it. */
+static size_t scribble(const void *in, size_t in_bytes, void *out, size_t out_max)
+{
+    char *at;
+
+    (void)out;
+    (void)out_max;
+    memcpy(&at, in, in_bytes);
+    *(volatile char *)at = 'x';
+    return 0;
+}
+
+/* Who calls alone is served by the same slot each time, the last. */
+static void scribble_on_another(void *iso)
+{
+    struct coir_isolator *i = iso;
+
+    for (int k = 0; k < 2; k++) {
+        char *at = i->slot[k].out + i->plan.out_bytes - 1;
+
+        CHECK(coir_isolate(iso, scribble, &at, sizeof at, NULL, NULL, NULL) >= COIR_DONE);
+        CHECK_EQ(i->slot[0].out[i->plan.out_bytes - 1], 0);
+        CHECK_EQ(i->slot[0].calls, 0);
+    }
+}
+
+static void a_child_reaches_no_memory_of_other_calls(void)
+{
+    coir_isolator_options o = iso_options(2);
+
+    if (!SLOW) /* sanitizers say it in their own way; emulators share what they should not */
+        with(1, &o, scribble_on_another);
+}
+
+/* ----------------------------------------------------------------------------------------- closing */
+
+static void a_fork_that_lives_on_does_not_hold_up_a_close(void)
+{
+    coir_isolator_options o = iso_options(1);
+    coir_isolator *iso = iso_open(&o);
+    pid_t other = fork();
+
+    if (other == 0) {
+        alarm(CHECK_SECONDS); /* not inherited */
+        for (;;)
+            pause();
+    }
+    CHECK_EQ(coir_isolator_close(iso), COIR_OK);
+    CHECK_EQ(kill(other, SIGKILL), 0);
+    CHECK_EQ(waitpid(other, NULL, 0), other);
+}
+
+static void says_hello(void)
+{
+    printf("hello\n");
+    fflush(stdout);
+    _exit(7);
+}
+
+static void say_hello(void *iso)
+{
+    coir_failure f;
+
+    CHECK_EQ(iso_breaks(iso, says_hello, &f, COIR_NEVER), COIR_FAILED);
+    CHECK_EQ(f.code, 7);
+    iso_works(iso);
+}
+
+/* As of a service that was started with none. */
+static void an_isolator_needs_no_standard_streams(void)
+{
+    int status = -1;
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        coir_isolator_options o = iso_options(2);
+
+        alarm(CHECK_SECONDS); /* not inherited */
+        for (int fd = 0; fd < 3; fd++)
+            close(fd);
+        with(1, &o, say_hello);
+        _exit(check_failures != 0);
+    }
+    CHECK_EQ(waitpid(pid, &status, 0), pid);
+    CHECK_EQ(status, 0);
+}
+
 /* -------------------------------------------------------------------------------- nothing is left */
 
 static int count_descriptors(void)
@@ -384,4 +473,5 @@ CHECK_MAIN(CASE(calls_of_many_jobs_each_get_their_own_result), CASE(a_call_can_b
            CASE(a_child_serves_on_until_it_breaks), CASE(a_child_is_replaced_after_calls_max),
            CASE(a_child_that_is_killed_while_idle_costs_no_call), CASE(without_its_template_an_isolator_says_so),
            CASE(nothing_is_left_of_a_closed_isolator), CASE(nothing_is_left_when_descriptors_run_out),
-           CASE(the_parents_death_takes_all_along))
+           CASE(the_parents_death_takes_all_along), CASE(a_child_reaches_no_memory_of_other_calls),
+           CASE(a_fork_that_lives_on_does_not_hold_up_a_close), CASE(an_isolator_needs_no_standard_streams))

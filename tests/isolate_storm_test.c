@@ -141,4 +141,36 @@ static void a_thousand_crashes_reach_nobody(void)
     CHECK_EQ(waitpid(-1, NULL, WNOHANG), -1);
 }
 
-CHECK_MAIN(CASE(a_thousand_crashes_reach_nobody))
+/* --------------------------------------------------------------------------------------- garbage */
+
+/* Sends packets of no sense, in odd sizes, to whatever is open. */
+static void iso_babble(void)
+{
+    char packet[1024];
+
+    memset(packet, 1, sizeof packet);
+    for (int fd = 3; fd < 64; fd++)
+        for (size_t n = 0; n < 64; n++)
+            send(fd, packet, n * 16, MSG_DONTWAIT | MSG_NOSIGNAL);
+    _exit(7);
+}
+
+static void hear_babble(void *iso)
+{
+    for (int i = 0; i < 5; i++) {
+        CHECK(iso_breaks(iso, iso_babble, NULL, iso_within(10 * COIR_SEC)) != COIR_DONE);
+        iso_works(iso); /* what the one before has said is nobody's any more */
+    }
+}
+
+static void a_child_that_sends_garbage_spoils_its_own_call(void)
+{
+    coir_isolator_options o = iso_options(1);
+    coir_isolator *iso = iso_open(&o);
+
+    run_on(1, hear_babble, iso);
+    CHECK_EQ(coir_isolator_close(iso), COIR_OK);
+}
+
+CHECK_MAIN(CASE(a_thousand_crashes_reach_nobody),
+           CASE(a_child_that_sends_garbage_spoils_its_own_call))
