@@ -277,7 +277,8 @@ int map_take(struct coir_runtime *rt, struct map *m)
 
 void map_free(struct map *m)
 {
-    mem_free(&m->rt->host, m->node);
+    if (m->node)
+        mem_free(&m->rt->host, m->node);
 }
 
 uint32_t map_after(const struct map *m, uint32_t n)

@@ -168,7 +168,7 @@ static void say_graph(struct graph_page *p)
 int coir_map_dot(coir_runtime *runtime, void (*line)(void *arg, const char *text), void *arg)
 {
     struct graph_page p = {.line = line, .arg = arg};
-    struct map m;
+    struct map m __attribute__((cleanup(map_free))) = {0}; /* a line may panic */
     int status;
 
     if (!runtime || !line)
@@ -180,6 +180,5 @@ int coir_map_dot(coir_runtime *runtime, void (*line)(void *arg, const char *text
         return status;
     p.map = &m;
     say_graph(&p);
-    map_free(&m);
     return COIR_OK;
 }

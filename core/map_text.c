@@ -133,7 +133,7 @@ static void say_node(struct page *p, uint32_t n)
 int coir_map_print(coir_runtime *runtime, void (*line)(void *arg, const char *text), void *arg)
 {
     struct page p = {.line = line, .arg = arg};
-    struct map m;
+    struct map m __attribute__((cleanup(map_free))) = {0}; /* a line may panic */
     int status;
 
     if (!runtime || !line)
@@ -148,6 +148,5 @@ int coir_map_print(coir_runtime *runtime, void (*line)(void *arg, const char *te
     say_headings(&p);
     for (uint32_t n = 0; n != MAP_NONE; n = map_after(&m, n))
         say_node(&p, n);
-    map_free(&m);
     return COIR_OK;
 }

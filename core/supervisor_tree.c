@@ -86,8 +86,10 @@ static void begin(struct coir_supervisor *s, struct cursor *k, coir_child_info *
     lock_drop(&t->lock);
 }
 
-static void finish(struct tree *t, struct cursor *k)
+/* On every way out of the walk, a panic of the visitor included. */
+static void finish(struct cursor *k)
 {
+    struct tree *t = k->top->tree;
     struct cursor **at = &t->cursors;
 
     lock_take(&t->lock);
@@ -97,20 +99,24 @@ static void finish(struct tree *t, struct cursor *k)
     lock_drop(&t->lock);
 }
 
-int coir_supervisor_visit(coir_supervisor *s, void (*visit)(void *arg, const coir_child_info *info), void *arg)
+static void walk(coir_supervisor *s, void (*visit)(void *arg, const coir_child_info *info), void *arg)
 {
+    struct cursor k __attribute__((cleanup(finish)));
     coir_child_info info;
-    struct cursor k;
 
-    if (!s || !visit)
-        return COIR_EINVAL;
-    if (runtime_forked(s->rt))
-        return COIR_EFORKED;
     begin(s, &k, &info);
     visit(arg, &info);
     while (take_next(s->tree, &k, &info))
         visit(arg, &info);
-    finish(s->tree, &k);
+}
+
+int coir_supervisor_visit(coir_supervisor *s, void (*visit)(void *arg, const coir_child_info *info), void *arg)
+{
+    if (!s || !visit)
+        return COIR_EINVAL;
+    if (runtime_forked(s->rt))
+        return COIR_EFORKED;
+    walk(s, visit, arg);
     return COIR_OK;
 }
 

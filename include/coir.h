@@ -2219,7 +2219,7 @@ typedef struct coir_child_info {
 /*
  * Calls visit for a supervisor and all below it, each before its children, these in the order of their start.
  *
- *   visit      may suspend, and may call what it likes but coir_supervisor_close
+ *   visit      may suspend, panic, and call what it likes but coir_supervisor_close
  *
  * The tree may change meanwhile: who is there from the call's begin to its end is shown once.
  *
@@ -2249,7 +2249,7 @@ COIR_API int coir_supervisor_print(coir_supervisor *supervisor,
  * stacks and memory that are left; its policies, where they differ from those above; and the locks that its parked
  * jobs hold, with those whose policy is to abort.
  *
- *   line       called with each, without newline; may suspend, and may call what it likes but coir_close
+ *   line       called with each, without newline; may suspend, panic, and call what it likes but coir_close
  *
  * It is a copy of one moment: what opens, closes or is started again meanwhile is shown as it was then.
  *

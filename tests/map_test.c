@@ -410,9 +410,34 @@ static void what_cannot_be_is_refused(void)
     run_close(rt);
 }
 
+static void panic_line(void *unused, const char *text)
+{
+    (void)unused;
+    coir_panic("planned: %s", text);
+}
+
+static void draw_and_panic(void *draw)
+{
+    CHECK(((int (*)(coir_runtime *, void (*)(void *, const char *), void *))draw)(coir_current(), panic_line,
+                                                                                  NULL) < 0);
+}
+
+/* ASan would find it. */
+static void a_line_that_panics_leaves_no_memory_behind(void)
+{
+    coir_runtime *rt = run_open(1);
+    coir_counter c[2] = {COIR_COUNTER_INIT, COIR_COUNTER_INIT};
+
+    CHECK_EQ(coir_submit(rt, &c[0], draw_and_panic, (void *)coir_map_print), COIR_OK);
+    CHECK_EQ(coir_submit(rt, &c[1], draw_and_panic, (void *)coir_map_dot), COIR_OK);
+    CHECK_EQ(coir_wait(&c[0]), COIR_PANICKED);
+    CHECK_EQ(coir_wait(&c[1]), COIR_PANICKED);
+    run_close(rt);
+}
+
 CHECK_MAIN(CASE(domains_say_their_limits_and_what_is_left),
            CASE(locks_that_parked_jobs_hold_are_counted_with_their_policy),
            CASE(supervisors_say_who_goes_along_and_which_restarts_are_left), CASE(pools_say_their_budgets),
            CASE(as_a_graph_names_are_escaped_and_groups_are_framed),
            CASE(it_may_be_drawn_while_all_of_it_changes), CASE(any_number_is_shown_in_order),
-           CASE(what_cannot_be_is_refused))
+           CASE(what_cannot_be_is_refused), CASE(a_line_that_panics_leaves_no_memory_behind))

@@ -3,6 +3,7 @@
  * supervisor_stop_test.c - how supervisors end: budgets, children that ignore all, cancels, closes of what is around
  * them, coir_supervisor_run.
  */
+#include "supervised.h"
 #include "supervisors.h"
 
 #include <pthread.h>
@@ -399,6 +400,37 @@ static void one_that_waits_can_be_removed_and_its_supervisor_stopped(void)
     run_close(rt);
 }
 
+/* --------------------------------------------------------------------------------- broken visitors */
+
+static void panic_visit(void *unused, const coir_child_info *info)
+{
+    (void)unused;
+    coir_require(!info->id, "planned: a visitor");
+}
+
+static void visit_and_panic(void *s)
+{
+    CHECK(coir_supervisor_visit(s, panic_visit, NULL) < 0); /* not reached */
+}
+
+/* The walk's place lies in the frame that the panic tears down. */
+static void a_visitor_that_panics_leaves_nothing_behind(void)
+{
+    coir_runtime *rt = run_open(1);
+    struct story story = STORY_INIT;
+    struct kid kid = {.name = "a", .story = &story};
+    coir_child_spec c = kid_spec(&kid);
+    coir_supervisor_options o = supervisor_options(COIR_ONE_FOR_ONE, &c, 1);
+    coir_supervisor *s = supervisor_open(rt, &o, NULL);
+    coir_counter visit = COIR_COUNTER_INIT;
+
+    CHECK_EQ(coir_submit(rt, &visit, visit_and_panic, s), COIR_OK);
+    CHECK_EQ(coir_wait(&visit), COIR_PANICKED);
+    CHECK(!s->tree->cursors);
+    CHECK_EQ(coir_supervisor_close(s, -1, NULL), COIR_OK);
+    run_close(rt);
+}
+
 CHECK_MAIN(CASE(one_that_waits_can_be_removed_and_its_supervisor_stopped), CASE(within_its_budget_a_child_is_asked_and_not_canceled), CASE(past_its_budget_it_is_canceled),
            CASE(waits_that_heed_no_cancel_are_interrupted),
            CASE(a_child_that_ignores_its_cancel_ends_all_above_it),
@@ -409,4 +441,5 @@ CHECK_MAIN(CASE(one_that_waits_can_be_removed_and_its_supervisor_stopped), CASE(
            CASE(closing_the_domain_around_stops_it_too), CASE(whoever_comes_while_it_stops_is_turned_away),
            CASE(a_caller_that_is_canceled_takes_its_request_back),
            CASE(closing_a_supervisor_below_is_not_allowed), CASE(the_end_of_a_run_says_how_the_root_ended),
-           CASE(a_run_that_is_stopped_before_all_have_started_has_ended_well))
+           CASE(a_run_that_is_stopped_before_all_have_started_has_ended_well),
+           CASE(a_visitor_that_panics_leaves_nothing_behind))
