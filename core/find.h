@@ -21,6 +21,7 @@ struct lab_ops {
     bool (*find)(struct worker *w, struct next *n);     /* in place of find_next */
     bool (*idle)(struct worker *w);                     /* nothing was found; true: look again at once */
     void (*run)(struct fiber *self, const struct work *item); /* in place of coir_runtime.run */
+    uint64_t (*draw)(struct worker *w, uint64_t n);     /* 0 to n - 1, in place of any other chance */
 };
 
 /* A look every POLL_TURNS turns: whether it is time that the worker's oldest job has its turn. */

@@ -38,7 +38,8 @@
 #define CANDIDATES 8             /* ready fibers, and jobs of the deque, that the dice choose from */
 #define DELAY_NS COIR_MS
 
-enum event { LAB_PICK = 1, LAB_ROTATE, LAB_TIMERS, LAB_PANIC, LAB_DELAY, LAB_DELAY_NS, LAB_NOMEM, LAB_TIME };
+enum event { LAB_PICK = 1, LAB_ROTATE, LAB_TIMERS, LAB_PANIC, LAB_DELAY, LAB_DELAY_NS, LAB_NOMEM, LAB_TIME,
+             LAB_DRAW };
 
 struct lab {
     struct lab_ops ops; /* first: what the runtime knows of it */
@@ -81,6 +82,12 @@ static uint64_t choose(struct lab *l, enum event event, uint64_t n)
     note(l, event, z);
     l->report.choices++;
     return z;
+}
+
+/* For a select, a jitter: what the library leaves to chance. */
+static uint64_t lab_draw(struct worker *w, uint64_t n)
+{
+    return choose(lab_of(w), LAB_DRAW, n);
 }
 
 static bool strikes(struct lab *l, enum event event, unsigned ppm)
@@ -319,7 +326,7 @@ static int set_up(struct lab *l, const coir_lab *set, const coir_options *option
     l->random = l->report.seed = l->set.seed;
     l->report.digest = UINT64_C(0xcbf29ce484222325); /* FNV's offset basis */
     l->now = BEGIN_NS;
-    l->ops = (struct lab_ops){lab_find, lab_idle, lab_run};
+    l->ops = (struct lab_ops){lab_find, lab_idle, lab_run, lab_draw};
     o->size = sizeof *o;
     o->workers = 1;
     o->spin_ns = -1;

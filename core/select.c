@@ -11,6 +11,7 @@
  * of each channel's queue.
  */
 #include "channel.h"
+#include "find.h"
 
 /* The state of a select while it waits. */
 struct selection {
@@ -24,7 +25,10 @@ struct selection {
 static NOINLINE size_t random_below(size_t n)
 {
     static __thread uint64_t seed;
+    struct worker *w = worker_here();
 
+    if (w && UNLIKELY(w->runtime->lab != NULL))
+        return (size_t)w->runtime->lab->draw(w, n);
     if (!seed)
         seed = (uint64_t)(uintptr_t)&seed * UINT64_C(0x9e3779b97f4a7c15) | 1;
     seed ^= seed << 13;

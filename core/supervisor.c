@@ -21,6 +21,7 @@
 
 #include <stdio.h>
 
+#include "find.h"
 #include "strategy.h"
 #include "supervisor_request.h"
 #include "supervisor_spec.h"
@@ -86,6 +87,16 @@ static unsigned restarts_of(const coir_supervisor_options *o)
     return o->max_restarts == COIR_RESTARTS_NONE ? 0 : o->max_restarts;
 }
 
+/* Of its jitter. */
+static uint64_t first_random(const struct coir_supervisor *s)
+{
+    struct worker *w = worker_here();
+
+    if (w && w->runtime->lab)
+        return w->runtime->lab->draw(w, UINT64_MAX);
+    return (uint64_t)(uintptr_t)s ^ (uint64_t)coir_now();
+}
+
 /* child: as which it is known above; NULL: the root. */
 static int make(struct coir_runtime *rt, const coir_supervisor_options *o, struct child *child,
                 struct coir_supervisor **out)
@@ -105,7 +116,7 @@ static int make(struct coir_runtime *rt, const coir_supervisor_options *o, struc
     s->intensity = (struct intensity){max, o->max_seconds, 0, (int64_t *)(void *)(s + 1)};
     s->backoff = (struct backoff){o->backoff_ns, o->backoff_max_ns, o->backoff_jitter};
     s->clock = child ? child->owner->clock : coir_now;
-    s->random = (uint64_t)(uintptr_t)s ^ (uint64_t)coir_now();
+    s->random = first_random(s);
     s->since = coir_now();
     timers_init(&s->due);
     status = make_children(s, o);

@@ -96,6 +96,51 @@ static void a_seed_decides_the_same_each_time(void)
     CHECK(other > SEEDS * 9 / 10); /* and another seed decides otherwise */
 }
 
+#define DRAWS 40
+
+/* Which of two that are both ready it takes. */
+static void select_often(void *arg)
+{
+    char *drawn = arg, element;
+    coir_channel c[2];
+    coir_case cases[2];
+
+    for (int k = 0; k < 2; k++) {
+        CHECK_EQ(coir_channel_init(&c[k], 1, 1, NULL), COIR_OK);
+        CHECK_EQ(coir_channel_send(&c[k], "x"), COIR_OK);
+        cases[k] = (coir_case){.channel = &c[k], .op = COIR_RECV, .element = &element};
+    }
+    for (int i = 0; i < DRAWS; i++) {
+        size_t which = 2;
+
+        CHECK_EQ(coir_select(cases, 2, COIR_NEVER, &which), COIR_OK);
+        drawn[i] = which ? '1' : '0';
+        CHECK_EQ(coir_channel_send(&c[which], "x"), COIR_OK);
+    }
+    for (int k = 0; k < 2; k++) {
+        CHECK_EQ(coir_channel_recv(&c[k], &element), COIR_OK);
+        CHECK_EQ(coir_channel_fini(&c[k]), COIR_OK);
+    }
+}
+
+/* The threads between them see to it that no two runs have theirs at the same address. */
+static void a_seed_decides_what_select_takes(void)
+{
+    coir_runtime *between[4];
+    char first[DRAWS + 1] = "", drawn[DRAWS + 1] = "";
+
+    for (int i = 0; i < 4; i++) {
+        CHECK_EQ(run_seed(7, select_often, i ? drawn : first, NULL), COIR_DONE);
+        if (i)
+            CHECK_STR(drawn, first);
+        between[i] = run_open(1);
+    }
+    CHECK_EQ(run_seed(8, select_often, drawn, NULL), COIR_DONE);
+    CHECK(strcmp(drawn, first) != 0);
+    for (int i = 0; i < 4; i++)
+        run_close(between[i]);
+}
+
 /* --------------------------------------------------------------------------------- what it finds */
 
 /* A race that needs a suspension in the wrong place. */
@@ -269,7 +314,7 @@ static void a_loop_that_looks_at_the_clock_ends(void)
 #define BREAKS 8
 
 static int64_t started_at[BREAKS + 2];
-static unsigned starts;
+static unsigned starts, jitter;
 
 static void breaks_each_time(void *arg)
 {
@@ -292,6 +337,7 @@ static void supervise(void *outcome)
     o.max_seconds = 3600;
     o.backoff_ns = COIR_SEC;
     o.backoff_max_ns = 64 * COIR_SEC;
+    o.backoff_jitter = jitter;
     s = supervisor_open(coir_current(), &o, &end);
     *(int *)outcome = coir_wait(&end);
     CHECK_EQ(coir_supervisor_close(s, -1, NULL), COIR_OK);
@@ -313,6 +359,23 @@ static void a_supervisor_backs_off_and_gives_up_as_it_should(void)
             CHECK(waited >= due && waited < due + 10 * COIR_MS);
         }
     }
+}
+
+static void a_seed_decides_a_backoffs_jitter(void)
+{
+    int64_t least = COIR_NEVER, most = 0, waited;
+    int outcome;
+
+    jitter = 50;
+    for (uint64_t seed = 0; seed < 20; seed++) {
+        starts = 0;
+        CHECK_EQ(run_seed(seed, supervise, &outcome, NULL), COIR_DONE);
+        waited = started_at[1] - started_at[0];
+        least = waited < least ? waited : least;
+        most = waited > most ? waited : most;
+    }
+    jitter = 0;
+    CHECK(most - least > COIR_SEC / 10);
 }
 
 /* ------------------------------------------------------------------------------------ mishaps */
@@ -427,8 +490,10 @@ static void bad_input_is_refused(void)
     CHECK_EQ(ran, COIR_EPERM);
 }
 
-CHECK_MAIN(CASE(a_seed_decides_the_same_each_time), CASE(a_lost_update_is_found_and_replayed),
+CHECK_MAIN(CASE(a_seed_decides_the_same_each_time), CASE(a_seed_decides_what_select_takes),
+           CASE(a_lost_update_is_found_and_replayed),
            CASE(a_deadlock_ends_with_the_names_of_who_waits), CASE(hours_pass_in_no_time),
            CASE(a_loop_that_looks_at_the_clock_ends), CASE(a_supervisor_backs_off_and_gives_up_as_it_should),
+           CASE(a_seed_decides_a_backoffs_jitter),
            CASE(mishaps_come_as_planned_and_are_counted), CASE(what_goes_on_outside_is_waited_for),
            CASE(bad_input_is_refused))
