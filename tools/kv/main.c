@@ -7,10 +7,13 @@
 #include <err.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 /* ------------------------------------------------------------------------------------- options */
@@ -139,6 +142,21 @@ static int listen_on(const char *option, int *port)
     return listener;
 }
 
+/*
+ * A peer that has vanished without a word would keep its connection for ever; so a silent one is asked for a sign
+ * of life, by the kernel. Accepted sockets inherit this, and it costs no call for each.
+ */
+static void detect_vanished(int listener)
+{
+    static const int on = 1, idle_s = 60, interval_s = 20, probes = 3;
+
+    if (setsockopt(listener, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on) != 0 ||
+        setsockopt(listener, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s) != 0 ||
+        setsockopt(listener, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof interval_s) != 0 ||
+        setsockopt(listener, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes) != 0)
+        warn("clients that vanish will not be found out");
+}
+
 static void announce(const char *what, int port)
 {
     printf(strchr(address, ':') ? "%s on [%s]:%d\n" : "%s on %s:%d\n", what, address, port);
@@ -197,6 +215,7 @@ static void prepare(void)
         errx(1, "cannot fork a child for dangerous work: %s", wrong);
     server.started = coir_now();
     server.listener = listen_on("port", &set->port);
+    detect_vanished(server.listener);
     server.metrics_listener =
         set->metrics_port < 0 ? -1 : listen_on("metrics-port", &set->metrics_port);
     if (store_open())
