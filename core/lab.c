@@ -202,13 +202,15 @@ static bool lab_find(struct worker *w, struct next *n)
 
 /* ---------------------------------------------------------------------------------------- end */
 
-/* Whether a fiber waits for something that no job and no deadline of this runtime brings about. */
+/* Whether a fiber waits for something that no job and no deadline of this runtime brings about. One that is READY
+ * though nothing is queued has been let go by another thread, which is about to queue it. */
 static void look_outside(struct fiber *f, void *found)
 {
     const char *what = f->waits_for;
 
-    if (fiber_is(f, FIBER_PARKED) && !f->sleeper && what && what != wait_for_counter &&
-        what != wait_for_any && what != wait_for_frame && what != wait_for_time)
+    if (fiber_is(f, FIBER_READY) ||
+        (fiber_is(f, FIBER_PARKED) && !f->sleeper && what && what != wait_for_counter && what != wait_for_any &&
+         what != wait_for_frame && what != wait_for_time))
         *(bool *)found = true;
 }
 

@@ -5,7 +5,8 @@
  */
 #include "supervisors.h"
 
-#define SEEDS (MANY(400) + 20)
+#define SEEDS (MANY(400) + 10)
+#define FEW(n) (SLOW ? (n) / 4 : (n)) /* each opens a runtime */
 
 static coir_lab seeded(uint64_t seed)
 {
@@ -20,6 +21,7 @@ static int run_seed(uint64_t seed, coir_fn *fn, void *arg, coir_lab_report *r)
     coir_options o = run_options(0);
     coir_lab l = seeded(seed);
 
+    o.stacks_max = 256; /* sooner made than a million */
     return coir_lab_run(&l, &o, fn, arg, r);
 }
 
@@ -166,7 +168,7 @@ static void a_lost_update_is_found_and_replayed(void)
     coir_lab_report found = {0}, r;
     int lost = 0;
 
-    for (uint64_t seed = 0; seed < 100; seed++) {
+    for (uint64_t seed = 0; seed < FEW(100); seed++) {
         int n = 0;
 
         CHECK_EQ(run_seed(seed, add_two, &n, &r), COIR_DONE);
@@ -174,7 +176,7 @@ static void a_lost_update_is_found_and_replayed(void)
         if (n == 1 && !lost++)
             found = r;
     }
-    CHECK(lost > 0 && lost < 100);
+    CHECK(lost > 0 && lost < FEW(100));
     for (int i = 0; i < 10; i++) {
         int n = 0;
 
@@ -230,7 +232,7 @@ static void a_deadlock_ends_with_the_names_of_who_waits(void)
 {
     int stuck = 0;
 
-    for (uint64_t seed = 0; seed < 60; seed++) {
+    for (uint64_t seed = 0; seed < FEW(60); seed++) {
         struct two_locks t = {{COIR_MUTEX_INIT, COIR_MUTEX_INIT}, {0, 0}};
         coir_options o = run_options(1);
         coir_lab l = seeded(seed);
@@ -248,7 +250,7 @@ static void a_deadlock_ends_with_the_names_of_who_waits(void)
             CHECK_EQ(waiting_told, 0);
         }
     }
-    CHECK(stuck > 0 && stuck < 60);
+    CHECK(stuck > 0 && stuck < FEW(60));
 }
 
 /* --------------------------------------------------------------------------------------- time */
@@ -283,7 +285,7 @@ static void hours_pass_in_no_time(void)
 {
     int64_t began = coir_now();
 
-    for (uint64_t seed = 0; seed < 20; seed++) {
+    for (uint64_t seed = 0; seed < FEW(20); seed++) {
         struct nap n[3] = {{86400 * COIR_SEC, 0}, {COIR_US, 0}, {7200 * COIR_SEC, 0}};
         coir_lab_report r;
 
@@ -345,7 +347,7 @@ static void supervise(void *outcome)
 
 static void a_supervisor_backs_off_and_gives_up_as_it_should(void)
 {
-    for (uint64_t seed = 0; seed < 20; seed++) {
+    for (uint64_t seed = 0; seed < FEW(20); seed++) {
         int outcome = COIR_DONE;
 
         starts = 0;
@@ -367,7 +369,7 @@ static void a_seed_decides_a_backoffs_jitter(void)
     int outcome;
 
     jitter = 50;
-    for (uint64_t seed = 0; seed < 20; seed++) {
+    for (uint64_t seed = 0; seed < FEW(20); seed++) {
         starts = 0;
         CHECK_EQ(run_seed(seed, supervise, &outcome, NULL), COIR_DONE);
         waited = started_at[1] - started_at[0];
