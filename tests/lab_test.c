@@ -5,8 +5,8 @@
  */
 #include "supervisors.h"
 
-#define SEEDS (MANY(400) + 10)
-#define FEW(n) (SLOW ? (n) / 4 : (n)) /* each opens a runtime */
+#define SEEDS (MANY(400) + 10)        /* each opens a runtime */
+#define FEW(n) (SLOW ? (n) / 4 : (n)) /* likewise */
 
 static coir_lab seeded(uint64_t seed)
 {
@@ -493,9 +493,8 @@ static void bad_input_is_refused(void)
 }
 
 CHECK_MAIN(CASE(a_seed_decides_the_same_each_time), CASE(a_seed_decides_what_select_takes),
-           CASE(a_lost_update_is_found_and_replayed),
-           CASE(a_deadlock_ends_with_the_names_of_who_waits), CASE(hours_pass_in_no_time),
-           CASE(a_loop_that_looks_at_the_clock_ends), CASE(a_supervisor_backs_off_and_gives_up_as_it_should),
-           CASE(a_seed_decides_a_backoffs_jitter),
+           CASE(a_lost_update_is_found_and_replayed), CASE(a_deadlock_ends_with_the_names_of_who_waits),
+           CASE(hours_pass_in_no_time), CASE(a_loop_that_looks_at_the_clock_ends),
+           CASE(a_supervisor_backs_off_and_gives_up_as_it_should), CASE(a_seed_decides_a_backoffs_jitter),
            CASE(mishaps_come_as_planned_and_are_counted), CASE(what_goes_on_outside_is_waited_for),
            CASE(bad_input_is_refused))

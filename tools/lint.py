@@ -184,7 +184,8 @@ class Lint:
                     self.find(s.name, number, f"{name[1]} does not say what it returns")
 
     def form(self):
-        """Files are short; SPDX comes first; no tabs in C, no trailing blanks, no notes to self."""
+        """Files are short; SPDX comes first; no tabs in C, no trailing blanks, no notes to self, no
+        marks of a merge."""
         notes = re.compile(r"\b(" + "|".join(["TO" + "DO", "FIX" + "ME", "X" * 3]) + r")\b")
         for s in self.sources:
             length = s.text.count("\n")
@@ -201,6 +202,8 @@ class Lint:
                     self.find(s.name, number, "has a tab")
                 if line != line.rstrip():
                     self.find(s.name, number, "has trailing blanks")
+                if re.match(r"(<{7}|>{7}) ", line):
+                    self.find(s.name, number, "has a mark of a merge")
                 if note := notes.search(line):
                     self.find(s.name, number, f"has a note to self: {note[1]}")
 
