@@ -193,7 +193,7 @@ class Lint(unittest.TestCase):
         self.replace("tests/deque_test.c:3", "has a tab", "int x", "int\tx")
         self.replace("core/park.c:2", "has trailing blanks", '.h"\n', '.h" \n')
         self.replace("build.ninja:1", "a note to self: " + NOTE, "rules", NOTE + " rules")
-        self.replace("build.ninja:1", "a mark of a merge", "rules", "<" * 7 + " HEAD")
+        self.replace("build.ninja:1", "a mark of a merge", "# rules", "<" * 7 + " HEAD")
 
     def test_spdx_comes_first(self):
         line = "SPDX-License-Identifier: MIT"
