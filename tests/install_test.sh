@@ -221,7 +221,7 @@ libraries_name_no_path_of_this_machine()
     nothing < <(grep -alF "$(pwd -P)" "$so" "$archive") || return 1
     listed=$(gdb -nx -batch -ex 'list *arch_switch' -ex 'list coir_open' "$so" 2>&1)
     echo "$listed"
-    [[ $listed == *'is at arch/'*'push '*'int coir_open('* ]]
+    [[ $listed == *'is at arch/'*'mov '*'int coir_open('* ]]
 }
 
 export PKG_CONFIG_PATH=$prefix/lib/pkgconfig
