@@ -248,8 +248,9 @@ def run(job):
     looks = LOOKS.get(home.stem, PLANTED_LOOKS.get(home.stem, [home.stem]))
     copy(mutant, folder)
     killer = None
-    for program in looks:
-        killer = explore(program, build(mutant, folder, program, how), few)
+    # Few schedules kill most; one that they do not kill gets all.
+    for program, less in [(program, less) for less in ([True, False] if few else [False]) for program in looks]:
+        killer = explore(program, build(mutant, folder, program, how), less)
         if killer:
             killer = (f"{program}: {killer[0]}", *killer[1:])
             break
