@@ -105,8 +105,8 @@ static bool holds_in_frames(const struct job *j, uintptr_t frame)
     return h != NULL;
 }
 
-/* Locks are still held at the end, or links lie in its frames, which nobody else could unlock. What a coir_try leaves by its return
- * goes to the boundary around it, unless its memory goes with its frames. */
+/* Locks are still held at the end, or links lie in its frames, which nobody else could unlock. What a coir_try
+ * leaves by its return goes to the boundary around it, unless its memory goes with its frames. */
 static COLD int end_holding(struct job *j, int outcome, uintptr_t frame)
 {
     if (job_is_inner(j) && outcome < COIR_PANICKED && !holds_in_frames(j, frame)) {

@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "hostcall.h"
+#include "options.h"
 #include "spawn.h"
 #include "stall_limit.h"
 #include "wait.h"
@@ -34,17 +35,10 @@ static bool is_idle(const coir_domain_options *o)
 
 static int copy_options(const coir_domain_options *given, coir_domain_options *o)
 {
-    const char *bytes = (const char *)given;
+    int status = options_copy_sized(given, given ? given->size : 0, o, sizeof *o);
 
-    memset(o, 0, sizeof *o);
-    if (!given)
-        return COIR_OK;
-    if (given->size < sizeof given->size)
-        return COIR_EINVAL;
-    for (size_t i = sizeof *o; i < given->size; i++)
-        if (bytes[i])
-            return COIR_EINVAL; /* asks for something this library does not know */
-    memcpy(o, given, given->size < sizeof *o ? given->size : sizeof *o);
+    if (status != COIR_OK)
+        return status;
     if (o->full_wait_ns < 0 || o->deadline_ns < 0 || o->panics_window_ns < 0 || o->probe_ns < 0 ||
         o->probe_late_ns < 0 || o->stall_ns < 0 || (o->stall_ns && o->stall_ns < COIR_MS) ||
         o->panics_max > BREAKER_FAILURES_MAX || (unsigned)o->full > COIR_FULL_RUN ||

@@ -19,6 +19,7 @@
 #include "isolate.h"
 #include "isolate_template.h"
 #include "life.h"
+#include "options.h"
 #include "state.h"
 
 #define BYTES_MAX ((size_t)1 << 30)
@@ -26,20 +27,15 @@
 
 /* ------------------------------------------------------------------------------------- options */
 
-/* Shorter ones are filled with zero; of longer ones the rest must be zero. */
 static int copy_options(const coir_isolator_options *given, coir_isolator_options *o)
 {
-    memset(o, 0, sizeof *o);
-    if (!given)
-        return COIR_OK;
-    if (given->size < sizeof given->size)
-        return COIR_EINVAL;
-    for (size_t i = sizeof *o; i < given->size; i++)
-        if (((const char *)given)[i])
-            return COIR_EINVAL; /* asks for something this library does not know */
-    memcpy(o, given, given->size < sizeof *o ? given->size : sizeof *o);
+    int status = options_copy_sized(given, given ? given->size : 0, o, sizeof *o);
+
+    if (status != COIR_OK)
+        return status;
     if (o->children > ISOLATE_CHILDREN_MAX || o->input_max > BYTES_MAX || o->output_max > BYTES_MAX ||
-        (o->memory_bytes > MEMORY_MAX && o->memory_bytes != COIR_UNLIMITED) || o->cpu_ns < 0 || o->time_ns < 0 || (unsigned)o->syscalls > COIR_SYSCALLS_COMPUTE)
+        (o->memory_bytes > MEMORY_MAX && o->memory_bytes != COIR_UNLIMITED) || o->cpu_ns < 0 || o->time_ns < 0 ||
+        (unsigned)o->syscalls > COIR_SYSCALLS_COMPUTE)
         return COIR_ERANGE;
     return COIR_OK;
 }

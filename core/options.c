@@ -15,8 +15,7 @@
 #define STACK_DEFAULT ((size_t)64 << 10)
 #define SPIN_DEFAULT_NS (50 * COIR_US)
 
-/* Takes what the caller's struct of `size` bytes has of our `bytes`; NULL: all zero. */
-static int copy_sized(const void *given, size_t size, void *ours, size_t bytes)
+int options_copy_sized(const void *given, size_t size, void *ours, size_t bytes)
 {
     const char *from = given;
 
@@ -34,7 +33,7 @@ static int copy_sized(const void *given, size_t size, void *ours, size_t bytes)
 
 int options_copy(const coir_options *given, coir_options *o)
 {
-    int status = copy_sized(given, given ? given->size : 0, o, sizeof *o);
+    int status = options_copy_sized(given, given ? given->size : 0, o, sizeof *o);
 
     if (status != COIR_OK)
         return status;
@@ -45,12 +44,12 @@ int options_copy(const coir_options *given, coir_options *o)
 
 int options_copy_metrics(const coir_metrics *given, coir_metrics *m)
 {
-    return copy_sized(given, given ? given->size : 0, m, sizeof *m);
+    return options_copy_sized(given, given ? given->size : 0, m, sizeof *m);
 }
 
 int options_copy_lab(const coir_lab *given, coir_lab *l)
 {
-    return copy_sized(given, given->size, l, sizeof *l);
+    return options_copy_sized(given, given->size, l, sizeof *l);
 }
 
 /* One option and its range; 0 means the default. */

@@ -7,6 +7,10 @@
 
 #include "mem.h"
 
+/* Any sized struct: takes what the caller's of `size` bytes has of our `bytes`; given NULL: all zero. COIR_EINVAL: it
+ * has no size, or asks for something this library does not know. */
+int options_copy_sized(const void *given, size_t size, void *ours, size_t bytes);
+
 /* Takes as much of the caller's struct as it has; NULL: all defaults. COIR_OK, COIR_EINVAL. */
 int options_copy(const coir_options *given, coir_options *o);
 

@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "domain.h"
+#include "options.h"
 #include "pool_queue.h"
 #include "wait.h"
 
@@ -147,16 +148,9 @@ int coir_pool_stats_read(coir_pool *pool, coir_pool_stats *stats)
 
 static int copy_options(const coir_pool_options *given, coir_pool_options *o)
 {
-    const char *bytes = (const char *)given;
+    int status = options_copy_sized(given, given ? given->size : 0, o, sizeof *o);
 
-    memset(o, 0, sizeof *o);
-    if (!given || given->size < sizeof given->size)
-        return COIR_EINVAL;
-    for (size_t i = sizeof *o; i < given->size; i++)
-        if (bytes[i])
-            return COIR_EINVAL; /* asks for something this library does not know */
-    memcpy(o, given, given->size < sizeof *o ? given->size : sizeof *o);
-    return o->handle ? COIR_OK : COIR_EINVAL;
+    return status == COIR_OK && o->handle ? COIR_OK : COIR_EINVAL;
 }
 
 static int check_options(const struct coir_runtime *rt, const coir_pool_options *o)

@@ -8,23 +8,12 @@
 
 #include <string.h>
 
+#include "options.h"
+
 #define START_DEFAULT_NS (30 * COIR_SEC)
 #define CANCEL_DEFAULT_NS (5 * COIR_SEC)
 #define SECONDS_MAX 1000000
 #define DEPTH_MAX 64 /* deeper trees lead back to themselves */
-
-/* Shorter ones are filled with zero; of longer ones the rest must be zero. */
-static int copy_sized(void *to, size_t size, const void *from, size_t given)
-{
-    if (given < sizeof given)
-        return COIR_EINVAL;
-    for (size_t i = size; i < given; i++)
-        if (((const char *)from)[i])
-            return COIR_EINVAL; /* asks for something this library does not know */
-    memset(to, 0, size);
-    memcpy(to, from, given < size ? given : size);
-    return COIR_OK;
-}
 
 const coir_child_spec *spec_child(const coir_supervisor_options *o, size_t i)
 {
@@ -61,7 +50,7 @@ static int check_supervisor(const coir_supervisor_options *given, coir_superviso
 static int copy_child(const coir_child_spec *given, int strategy, coir_child_spec *spec, unsigned depth)
 {
     coir_supervisor_options below;
-    int status = copy_sized(spec, sizeof *spec, given, given->size);
+    int status = options_copy_sized(given, given->size, spec, sizeof *spec);
 
     if (status == COIR_OK)
         status = check_child(spec, strategy);
@@ -119,7 +108,7 @@ static int check_children(const coir_supervisor_options *o, unsigned depth)
 static int check_supervisor(const coir_supervisor_options *given, coir_supervisor_options *o,
                             unsigned depth)
 {
-    int status = copy_sized(o, sizeof *o, given, given->size);
+    int status = options_copy_sized(given, given->size, o, sizeof *o);
 
     if (status == COIR_OK)
         status = check_ranges(o);
