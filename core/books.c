@@ -6,9 +6,10 @@
  * and each job that ended once (worker->ended). All sums only grow, and ended <= accepted at any
  * moment. coir_close reads all that ended first and all that were accepted second: if the two are
  * equal, nothing was unfinished between the readings. (The count of ended is a release, the fence between
- * the readings its acquire: who has seen a stolen child's end also sees the spawn that accepted it.) A worker that runs out of work passes a full
- * fence and looks at draining; coir_close sets draining, passes a full fence and reads the books. So
- * either the worker wakes the closer, or the closer has seen what the worker ended.
+ * the readings its acquire: who has seen a stolen child's end also sees the spawn that accepted it.) A
+ * worker that runs out of work passes a full fence and looks at draining; coir_close sets draining, passes a
+ * full fence and reads the books. So either the worker wakes the closer, or the closer has seen what the
+ * worker ended.
  */
 #include "books.h"
 

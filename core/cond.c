@@ -2,9 +2,9 @@
 /*
  * cond.c - a condition of what a mutex guards: gives the mutex up, waits to be told, takes it again.
  *
- * A canceled wait does not take the mutex again, nor one that is part of a deadlock (options.deadlock). A job that panics while it holds the mutex waits
- * for its canceled children; were one of them bound to take that mutex before it may end, neither
- * would.
+ * A canceled wait does not take the mutex again, nor one that is part of a deadlock (options.deadlock). A
+ * job that panics while it holds the mutex waits for its canceled children; were one of them bound to take
+ * that mutex before it may end, neither would.
  *
  * Invariants (W1 to W4 are in waitq.c)
  *   N1  The waiter is in the queue before it unlocks. So a signal given under the mutex, or by one

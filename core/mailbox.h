@@ -51,8 +51,8 @@ bool mailbox_was_sent(struct mailbox *b, const struct mail *m);
 /* The receiver: from now on mailbox_ask says false. */
 void mailbox_close(struct mailbox *b);
 
-/* The receiver: sleeps until the bell rings, or a message comes; with `mail`, not while one is there. COIR_OK; COIR_ETIMEDOUT;
- * COIR_ECANCELED and COIR_EDEADLK as coir_wait_until. May return early: look again. */
+/* The receiver: sleeps until the bell rings, or a message comes; with `mail`, not while one is there. COIR_OK;
+ * COIR_ETIMEDOUT; COIR_ECANCELED and COIR_EDEADLK as coir_wait_until. May return early: look again. */
 int mailbox_sleep(struct mailbox *b, int64_t deadline, bool mail);
 
 /* Nobody sends any more; waits until the last who did has let go. Then its memory may go. */

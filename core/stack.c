@@ -97,8 +97,8 @@ static size_t capacity(const struct stacks *s, const char **why)
 
 /* -------------------------------------------------------------------------------- guard pages */
 
-/* Emulators answer success to advice they do not know, so the guard is tried: the kernel must
- * refuse to look at a futex in it, which else is not 1. (A path in it would be read by valgrind itself, and end it.) */
+/* Emulators answer success to advice they do not know, so the guard is tried: the kernel must refuse to look at
+ * a futex in it, which else is not 1. (A path in it would be read by valgrind itself, and end it.) */
 static bool advice_works(void)
 {
     const size_t bytes = page_bytes();

@@ -51,7 +51,8 @@ void wait_cancel(struct counter *c, enum coir_cancel cause);
 /* Waits for c whatever happens; job_ops->join. */
 void wait_join(struct counter *c);
 
-/* Ends canceled work that waits for other work, and wakes every parked fiber whose job is canceled. Returns how many. */
+/* Ends canceled work that waits for other work, and wakes every parked fiber whose job is canceled. Returns how
+ * many. */
 size_t wait_wake_canceled(struct coir_runtime *rt);
 
 /* Ends the waits for counters that `owed` says yes to, as WAKE_CLOSE. Returns how many. */

@@ -329,7 +329,8 @@ typedef struct coir_metrics {
      * NULL: each coir_checkpoint reads the clock. */
     void (*checkpoint)(void *arg, unsigned worker, int64_t ns);
 
-    /* A job has not suspended for its domain's stall_ns, else options.stall_ns, or more: ns. Once for each; from the watcher's thread. */
+    /* A job has not suspended for its domain's stall_ns, else options.stall_ns, or more: ns. Once for each; from
+     * the watcher's thread. */
     void (*stuck)(void *arg, const coir_job_info *job, int64_t ns);
 } coir_metrics;
 
@@ -1089,7 +1090,8 @@ COIR_API int coir_mutex_init(coir_mutex *mutex, int policy);
  * Locks.
  *
  * Returns     COIR_OK; COIR_EPOISONED (it is held, too); COIR_EDEADLK (the caller holds it already, or
- *             a job that waits below on its stack does; or options.deadlock chose this wait); COIR_ETIMEDOUT; COIR_ECANCELED; COIR_ENOMEM
+ *             a job that waits below on its stack does; or options.deadlock chose this wait);
+ *             COIR_ETIMEDOUT; COIR_ECANCELED; COIR_ENOMEM
  * Suspends    if another holds it
  * Cost        one compare-and-swap if it is free
  */
