@@ -62,11 +62,15 @@ void *arch_prepare(void *top, arch_entry_fn *entry, void *arg, struct arch_recor
  *   pass       becomes the return value of the arch_switch that resumes (or entry's first argument)
  *
  * Keeps every callee-saved register of the psABI and the floating-point control words.
+ * arch_switch_loading does the same, and the two resume each other's stacks: arch_switch looks whether the words
+ * differ before it loads them, and arch_prefers_loading tells that on this processor the look costs more.
  * arch_switch_shared leaves the control words as they are: the stacks of a thread share them. What one
  * of the two has suspended only it resumes, for the other would find no control words or lose them.
  */
 void *arch_switch(void **save, void *load, void *pass);
+void *arch_switch_loading(void **save, void *load, void *pass);
 void *arch_switch_shared(void **save, void *load, void *pass);
+bool arch_prefers_loading(void);
 
 /*
  * The panic boundary: calls fn(arg); returns NULL when fn returns, or the exception object
@@ -74,6 +78,12 @@ void *arch_switch_shared(void **save, void *load, void *pass);
  * landing pad and the personality are named in the frame's unwind tables.
  */
 void *arch_boundary(void (*fn)(void *arg), void *arg);
+
+/*
+ * Clears the running stack from `from`, 16-byte aligned, up to the frame of its caller. There must be room for a
+ * signal's handler below `from`.
+ */
+void arch_wipe(void *from);
 
 /* Landing pad of arch_boundary: what coir_personality gives to _Unwind_SetIP. */
 extern const char arch_boundary_landing[];
@@ -99,7 +109,8 @@ void *arch_capture(struct _Unwind_Context *boundary, struct arch_frame *frame);
 extern const char arch_boundary_resumed[];
 
 /* Floating-point control words, packed, as port.h's inline arch_fp_get tells them; restored when a panic
- * has left them changed. */
+ * has left them changed. Its arch_fp_save only stores them, with bits beside them that mean nothing: to read what has
+ * just been stored would stall. */
 void arch_fp_set(uint64_t words);
 
 /* Where the code that a signal has interrupted was, from the handler's context: program counter and

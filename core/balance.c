@@ -19,7 +19,7 @@
 #include "books.h"
 #include "domain.h"
 #include "peek.h"
-#include "spawn.h"
+#include "after.h"
 
 #define LOOKS 16 /* at a runtime that moves, or does not balance */
 
@@ -35,7 +35,7 @@ static struct moment now(struct coir_runtime *rt)
     for (unsigned i = 0; i < rt->worker_count; i++) {
         struct worker *w = rt->worker[i];
 
-        m.moved += tally_read(&w->tick) + tally_read(&w->switches) + tally_read(&w->sleeps) +
+        m.moved += worker_turns(w) + tally_read(&w->switches) + tally_read(&w->sleeps) +
                    tally_read(&w->unparks);
     }
     m.park = atomic_load_explicit(&rt->park.counts, memory_order_acquire); /* QUIET */
@@ -77,7 +77,7 @@ static void count(struct coir_runtime *rt, coir_books *b)
     uint64_t by_outcome[COIR_PANICKED + 1];
 
     *b = (coir_books){.ended = books_ended(rt, by_outcome), .accepted = books_accepted(rt)};
-    spawn_each_pending(rt, count_pending, b);
+    after_each(rt, count_pending, b);
     b->queued += atomic_load_explicit(&rt->inject.work_count, memory_order_relaxed); /* nothing moves */
     worker_each_fiber(rt, count_fiber, b);
     lock_take(&rt->stacks.lock);

@@ -57,19 +57,26 @@ static void leave(struct cond *c, struct waiter *w)
     word_unlock(&c->state, word);
 }
 
-/* Takes the mutex again. Want of a stack passes: some fiber that runs will end or park. */
-static int relock(coir_mutex *mutex)
+/* Takes the mutex again, for the boundary that has held it: the wait may be in a coir_try further in. Want of a stack
+ * passes: some fiber that runs will end or park. */
+static int relock(coir_mutex *mutex, struct held **list)
 {
+    struct held *h = &mutex_of(mutex)->held;
     int status;
 
     while ((status = coir_mutex_lock(mutex)) == COIR_ENOMEM)
         coir_yield();
+    if ((status == COIR_OK || status == COIR_EPOISONED) && h->back != list) {
+        held_remove(h);
+        held_push(list, h, h->kind);
+    }
     return status;
 }
 
 /* The wait proper: with the mutex before and, unless canceled, after. */
 static int wait_on(struct cond *c, coir_mutex *mutex, struct sleeper *s, int64_t deadline)
 {
+    struct held **list = job_list_with(&mutex_of(mutex)->held);
     struct waiter w = {.sleeper = s};
     int status, locked;
 
@@ -80,7 +87,7 @@ static int wait_on(struct cond *c, coir_mutex *mutex, struct sleeper *s, int64_t
         leave(c, &w);
     if (status == COIR_ECANCELED)
         return status;
-    locked = relock(mutex);
+    locked = relock(mutex, list);
     if ((locked == COIR_ECANCELED || locked == COIR_EDEADLK) && status == COIR_OK)
         signal_one(c); /* N2 */
     return locked == COIR_OK ? status : locked;

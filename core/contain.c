@@ -231,19 +231,20 @@ static void taint(struct worker *w)
     tally(&w->tainted, 1);
     if (!(n & (n - 1)))
         host_log(&w->runtime->host, COIR_LOG_WARNING,
-                 "%llu faults contained on worker %u: the process is tainted, drain and restart it",
-                 (unsigned long long)n, w->index);
+                 "%llu fault%s contained on worker %u: the process is tainted, drain and restart it",
+                 (unsigned long long)n, plural(n), w->index);
 }
 
 static void write_record(struct worker *w, struct job *j, const struct walk *walk, const struct fault *f)
 {
-    job_failure(j, &j->failure, COIR_PANICKED,
-                f->overflow ? COIR_KIND_STACK_OVERFLOW : COIR_KIND_FAULT);
-    describe(walk, f, j->failure.message, sizeof j->failure.message);
+    coir_failure *told = &job_wreck(j)->failure;
+
+    job_failure(j, told, COIR_PANICKED, f->overflow ? COIR_KIND_STACK_OVERFLOW : COIR_KIND_FAULT);
+    describe(walk, f, told->message, sizeof told->message);
     tally(&w->contained, 1);
     if (!f->overflow)
         taint(w);
-    job_panicked(j, j->failure.message, NULL);
+    job_panicked(j, told->message, NULL);
     job_tell_locks(j, (uintptr_t)w->current->bottom);
 }
 
@@ -304,5 +305,5 @@ void *coir_landed(void *passed)
 {
     if (passed)
         worker_return_broken(passed);
-    return &worker_here()->current->job->exception;
+    return &worker_here()->current->job->wreck->exception;
 }

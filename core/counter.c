@@ -18,10 +18,12 @@
  *       may be below zero and says nothing. `mine` is plain: only its owner's stack touches it. (One word with
  *       plain stores by the owner loses what others release.) So nobody is the finisher before the
  *       owner has told the word what it owes, with which LOCAL goes; it does so before it parks or ends.
+ *   C6  Who is foretold has the counter, whoever frees it as soon as it settles: WAITERS, which the finisher
+ *       keeps without LOCK meanwhile, leaves the word unsettled, and as no unit is owed the list only grows (C3).
  *
  * Orderings
- *   SETTLE  a release of a unit (acq_rel) -> the load that finds the word settled (acquire). The
- *           releases form one release sequence, so all jobs' work is seen, not only the last's.
+ *   SETTLE  a release of a unit (release) -> the load that finds the word settled (acquire), or the
+ *           finisher's LOCK. The releases form one release sequence, so all jobs' work is seen, not only the last's.
  *   LOCK    drop (release) -> take (acquire): list and nodes.
  *   NODE    the finisher's store of released (release) -> the waiter's load (acquire): the outcome
  *           in the node, and that the finisher is done with it.
@@ -54,18 +56,52 @@ static void unlock(struct counter *c, uint64_t also)
     atomic_fetch_and_explicit(&c->state, ~(COUNTER_LOCK | also), memory_order_release); /* LOCK */
 }
 
+static void set_listed(struct wait_node *node, bool listed)
+{
+    atomic_store_explicit(&node->listed, listed, memory_order_relaxed); /* carried by LOCK and SETTLE */
+}
+
+static bool is_listed(struct wait_node *node)
+{
+    return atomic_load_explicit(&node->listed, memory_order_relaxed); /* a "no" is final */
+}
+
+/* LOCK. Takes what has come since `seen`; whether one of them is to be foretold. */
+static bool claim(struct wait_node *node, const struct wait_node *seen)
+{
+    bool foretold = false;
+
+    for (; node != seen; node = node->next) {
+        set_listed(node, false);
+        foretold |= node->foretold;
+    }
+    return foretold;
+}
+
+static void foretell(struct wait_node *node, const struct wait_node *seen, int outcome)
+{
+    for (; node != seen; node = node->next)
+        if (node->foretold) {
+            node->outcome = outcome;
+            node->settled(node, SETTLING);
+        }
+}
+
 /* The last unit has gone and there are waiters: lets them go. */
 static COLD void finish(struct counter *c)
 {
-    struct wait_node *node, *next;
+    struct wait_node *node, *next, *seen = NULL;
     int outcome;
 
     lock(c, 0);
-    node = c->waiters;
-    c->waiters = NULL;
-    for (struct wait_node *n = node; n; n = n->next)
-        n->listed = false;
     outcome = counter_outcome_of(atomic_load_explicit(&c->state, memory_order_relaxed)); /* LOCK */
+    while (UNLIKELY(claim(node = c->waiters, seen))) {
+        unlock(c, 0); /* C6 */
+        foretell(node, seen, outcome);
+        seen = node;
+        lock(c, 0);
+    }
+    c->waiters = NULL;
     unlock(c, COUNTER_WAITERS); /* C1: the last access */
 
     for (; node; node = next) {
@@ -75,10 +111,22 @@ static COLD void finish(struct counter *c)
     }
 }
 
+bool counter_owe_more(struct counter *c)
+{
+    uint64_t s = atomic_load_explicit(&c->state, memory_order_relaxed); /* rechecked by the CAS */
+
+    do
+        if (!counter_is_owed(s))
+            return false;
+    while (!atomic_compare_exchange_weak_explicit(&c->state, &s, s + COUNTER_ONE, memory_order_relaxed,
+                                                  memory_order_relaxed)); /* as counter_owe */
+    return true;
+}
+
 void counter_settle(struct counter *c, uint64_t n)
 {
     uint64_t was = atomic_fetch_sub_explicit(&c->state, n * COUNTER_ONE,
-                                             memory_order_acq_rel); /* SETTLE */
+                                             memory_order_release); /* SETTLE */
 
     ASSERT(was & COUNTER_LOCAL || was >= n * COUNTER_ONE);
     if (UNLIKELY(was & COUNTER_WAITERS) && was < (n + 1) * COUNTER_ONE && !(was & COUNTER_LOCAL)) /* C5 */
@@ -99,8 +147,7 @@ void counter_share(struct counter *c)
         finish(c);
 }
 
-/* Keeps the first record, and the worst outcome. */
-static void note(struct counter *c, int outcome, const coir_failure *failure)
+void counter_note(struct counter *c, int outcome, const coir_failure *failure)
 {
     uint64_t s = atomic_load_explicit(&c->state, memory_order_relaxed); /* rechecked by the CAS */
     uint32_t free = 0;
@@ -121,7 +168,7 @@ static void note(struct counter *c, int outcome, const coir_failure *failure)
 
 void counter_fail(struct counter *c, int outcome, const coir_failure *failure)
 {
-    note(c, outcome, failure);
+    counter_note(c, outcome, failure);
     counter_settle(c, 1);
 }
 
@@ -139,15 +186,9 @@ bool counter_enlist(struct counter *c, struct wait_node *node)
     if (node->next)
         node->next->prev = node;
     c->waiters = node;
-    node->listed = true;
+    set_listed(node, true);
     unlock(c, 0);
     return true;
-}
-
-/* Whether a unit is owed, or may be, so that a finisher is still to come. */
-static bool is_owed(uint64_t state)
-{
-    return state >= COUNTER_ONE || state & COUNTER_LOCAL; /* C5 */
 }
 
 static void unlink_node(struct counter *c, struct wait_node *node)
@@ -158,7 +199,7 @@ static void unlink_node(struct counter *c, struct wait_node *node)
         c->waiters = node->next;
     if (node->next)
         node->next->prev = node->prev;
-    node->listed = false;
+    set_listed(node, false);
 }
 
 /* Drops LOCK. WAITERS goes with the last waiter, but only while a unit is owed: else the release of
@@ -169,7 +210,7 @@ static void unlock_delisted(struct counter *c)
     uint64_t gone;
 
     do
-        gone = COUNTER_LOCK | (!c->waiters && is_owed(s) ? COUNTER_WAITERS : 0);
+        gone = COUNTER_LOCK | (!c->waiters && counter_is_owed(s) ? COUNTER_WAITERS : 0);
     while (!atomic_compare_exchange_weak_explicit(&c->state, &s, s & ~gone, memory_order_release,
                                                   memory_order_relaxed)); /* LOCK */
 }
@@ -178,8 +219,11 @@ bool counter_try_delist(struct counter *c, struct wait_node *node)
 {
     bool mine;
 
+    if (!is_listed(node))
+        return false; /* a finisher has it, and the counter may be gone */
     lock(c, 0);
-    mine = node->listed && is_owed(atomic_load_explicit(&c->state, memory_order_relaxed)); /* LOCK; C3 */
+    /* LOCK; C3: to leave under the finisher would do no harm, but tell of a deadline where all is settled. */
+    mine = is_listed(node) && counter_is_owed(atomic_load_explicit(&c->state, memory_order_relaxed));
     if (mine)
         unlink_node(c, node);
     unlock_delisted(c);

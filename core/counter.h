@@ -17,9 +17,13 @@ struct wait_node {
      * Must end its use of the node before it lets the waiter go. */
     void (*settled)(struct wait_node *node, int outcome);
     int outcome;
-    bool listed;           /* the counter's LOCK */
+    bool foretold;         /* settled is called before that, too, with SETTLING: for what needs the counter */
+    _Atomic bool listed;   /* written under the counter's LOCK; false, once it was true: it is not touched again */
     _Atomic bool released; /* settled has been called, and the node is the waiter's again */
 };
+
+/* In place of the outcome, which is in the node: the last unit has gone, and the counter is still whole. */
+#define SETTLING (-1)
 
 /* What a coir_counter is. All zero is a valid, settled counter. */
 struct counter {
@@ -47,6 +51,7 @@ _Static_assert(sizeof(coir_counter) == 192, "one hot line and an inline cold rec
 #define COUNTER_OUTCOME (UINT64_C(7) << COUNTER_OUTCOME_SHIFT)
 #define COUNTER_LOCAL UINT64_C(64)
 #define COUNTER_ONE UINT64_C(256)
+#define COUNTER_UNITS (UINT64_MAX / COUNTER_ONE) /* no counter owes so many */
 
 _Static_assert(COUNTER_LOCAL == COIR_COUNTER_LOCAL_BIT, "as coir.h initializes it");
 
@@ -55,9 +60,17 @@ static inline struct counter *counter_of(coir_counter *c)
     return (struct counter *)(void *)c;
 }
 
+/* Not while LOCK is set, C1: its holder has the word still to write, though while some other waiter has yet to
+ * be let go nobody frees it. */
 static inline bool counter_is_settled(uint64_t state)
 {
     return state < COUNTER_ONE && !(state & (COUNTER_LOCAL | COUNTER_WAITERS | COUNTER_LOCK));
+}
+
+/* Whether a unit is owed, or may be (C5), so that a finisher is still to come. */
+static inline bool counter_is_owed(uint64_t state)
+{
+    return state >= COUNTER_ONE || state & COUNTER_LOCAL;
 }
 
 static inline int counter_outcome_of(uint64_t state)
@@ -73,11 +86,22 @@ static inline int counter_look(struct counter *c)
     return counter_is_settled(s) ? counter_outcome_of(s) : -1;
 }
 
+/* Whether it can be owed n more; C5 says nothing of a local one, where n has to be less than that. */
+static inline bool counter_has_room(struct counter *c, uint64_t n)
+{
+    uint64_t s = atomic_load_explicit(&c->state, memory_order_relaxed); /* a guard against nonsense, no more */
+
+    return n < COUNTER_UNITS - (s & COUNTER_LOCAL ? 0 : s / COUNTER_ONE);
+}
+
 static inline void counter_owe(struct counter *c, uint64_t n)
 {
     /* The unit is published to whoever will release it by other means: a queue. */
     atomic_fetch_add_explicit(&c->state, n * COUNTER_ONE, memory_order_relaxed);
 }
+
+/* One unit more, so that it does not settle meanwhile; false: none is owed any more. */
+bool counter_owe_more(struct counter *c);
 
 /* Releases n units, all of them DONE. */
 void counter_settle(struct counter *c, uint64_t n);
@@ -86,6 +110,15 @@ void counter_settle(struct counter *c, uint64_t n);
 static inline bool counter_is_local(struct counter *c)
 {
     return atomic_load_explicit(&c->state, memory_order_relaxed) & COUNTER_LOCAL; /* own write */
+}
+
+/* A new local counter of which n are owed; whose it is, job_own says. */
+static ALWAYS_INLINE void counter_open_mine(struct counter *c, uint32_t n)
+{
+    atomic_store_explicit(&c->state, COUNTER_LOCAL, memory_order_relaxed); /* nobody else knows it yet */
+    c->waiters = NULL;
+    atomic_store_explicit(&c->claimed, 0, memory_order_relaxed); /* as above */
+    atomic_store_explicit(&c->mine, n, memory_order_relaxed);    /* as above */
 }
 
 /* Owner of a local counter: n more are owed. False: that is too many for a local one. */
@@ -145,6 +178,9 @@ static inline void counter_set_owner(struct counter *c, struct job *j)
 /* Owner: what it owes is told to all, and the counter is like any other from now on. (To make it local again
  * when it has settled would take the outcome from those who come late to look for it.) */
 void counter_share(struct counter *c);
+
+/* Keeps the worst outcome and the first record (NULL: none), for one who owes it a unit. */
+void counter_note(struct counter *c, int outcome, const coir_failure *failure);
 
 /* Releases one unit with an outcome worse than DONE. failure NULL: no record. */
 void counter_fail(struct counter *c, int outcome, const coir_failure *failure);

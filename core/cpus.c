@@ -1,13 +1,65 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * cpus.c - affinity mask and cgroup quota (v2: cpu.max of every ancestor; v1: cfs quota).
+ * cpus.c - affinity mask and cgroup quota (v2: cpu.max of every ancestor; v1: cfs quota), memory, mappings.
+ *
+ * The kernel takes some 8 us to tell one figure of a cgroup, which is much beside the start of a thread. So they
+ * are asked for once a second at most: who opens runtimes more often is told the same.
  */
 #include "cpus.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/sysinfo.h>
+
+#define ASK_AGAIN_NS COIR_SEC
+
+/* --------------------------------------------------------------------------- what the kernel says */
+
+/* A figure, and until when it is believed. Threads that ask at once may store both in any order: whichever figure
+ * stays, it has been told within the last two seconds. */
+struct figure {
+    _Atomic uint64_t value;
+    _Atomic int64_t until; /* 0: never asked */
+};
+
+static uint64_t figure(struct figure *f, uint64_t (*ask)(void))
+{
+    int64_t now = coir_now();
+    uint64_t value;
+
+    if (now < atomic_load_explicit(&f->until, memory_order_acquire)) /* TOLD */
+        return atomic_load_explicit(&f->value, memory_order_relaxed); /* carried by TOLD */
+    value = ask();
+    atomic_store_explicit(&f->value, value, memory_order_relaxed);                 /* carried by TOLD */
+    atomic_store_explicit(&f->until, now + ASK_AGAIN_NS, memory_order_release);    /* TOLD */
+    return value;
+}
+
+/* The beginning of a file, as text; "" if it cannot be read. Not stdio: that allocates, and asks for more. */
+static void read_text(const char *path, char *text, size_t size)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? 0 : read(fd, text, size - 1);
+
+    text[n > 0 ? n : 0] = '\0';
+    if (fd >= 0)
+        close(fd);
+}
+
+/* The number that a file begins with, or `missing`. */
+static uint64_t number_in(const char *path, uint64_t missing)
+{
+    unsigned long long n = missing;
+    char text[64];
+
+    read_text(path, text, sizeof text);
+    return sscanf(text, "%llu", &n) == 1 ? n : missing;
+}
+
+/* ----------------------------------------------------------------------------------- processors */
 
 static unsigned affinity(cpu_set_t *set)
 {
@@ -25,41 +77,29 @@ static unsigned cpus_of_quota(long long quota, long long period)
 
 static unsigned read_quota(const char *dir, const char *file, const char *period_file)
 {
-    char path[PATH_MAX + 64];
+    char path[PATH_MAX + 64], text[64];
     long long quota = -1, period = -1;
-    FILE *f;
 
     snprintf(path, sizeof path, "%s/%s", dir, file);
-    if ((f = fopen(path, "re"))) {
-        if (fscanf(f, "%lld %lld", &quota, &period) < 1)
-            quota = -1; /* "max" */
-        fclose(f);
-    }
+    read_text(path, text, sizeof text);
+    if (sscanf(text, "%lld %lld", &quota, &period) < 1 || quota <= 0) /* "max", -1, no such file */
+        return UINT_MAX;
     snprintf(path, sizeof path, "%s/%s", dir, period_file);
-    if (period < 0 && (f = fopen(path, "re"))) {
-        if (fscanf(f, "%lld", &period) != 1)
-            period = -1;
-        fclose(f);
-    }
-    return cpus_of_quota(quota, period);
+    return cpus_of_quota(quota, period > 0 ? period : (long long)number_in(path, 0));
 }
 
 /* This process's own group in the unified hierarchy, "" if there is none to be read. */
 static void own_group(char path[PATH_MAX])
 {
-    FILE *f = fopen("/proc/self/cgroup", "re");
-    char line[PATH_MAX];
+    char all[PATH_MAX + 1024], *line;
 
-    path[0] = '\0';
-    while (f && fgets(line, sizeof line, f))
-        if (strncmp(line, "0::", 3) == 0)
-            memcpy(path, line + 3, strlen(line + 3) + 1);
-    path[strcspn(path, "\n")] = '\0';
-    if (f)
-        fclose(f);
+    read_text("/proc/self/cgroup", all, sizeof all);
+    line = strncmp(all, "0::", 3) == 0 ? all : strstr(all, "\n0::");
+    line = line ? strchr(line, '/') : NULL;
+    snprintf(path, PATH_MAX, "%.*s", line ? (int)strcspn(line, "\n") : 0, line ? line : "");
 }
 
-static unsigned quota(void)
+static uint64_t ask_quota(void)
 {
     char group[PATH_MAX], dir[PATH_MAX + 16];
     unsigned least = read_quota("/sys/fs/cgroup/cpu", "cpu.cfs_quota_us", "cpu.cfs_period_us");
@@ -79,12 +119,26 @@ static unsigned quota(void)
     return least;
 }
 
+static unsigned quota(void)
+{
+    static struct figure known;
+
+    return (unsigned)figure(&known, ask_quota);
+}
+
 unsigned cpus_usable(void)
 {
     cpu_set_t set;
     unsigned a = affinity(&set), q = quota();
 
     return q < a ? q : a;
+}
+
+bool cpus_suffice(unsigned threads)
+{
+    cpu_set_t set;
+
+    return threads <= affinity(&set) && threads <= quota();
 }
 
 int cpus_pin(pthread_t thread, unsigned i)
@@ -108,4 +162,37 @@ void thread_block_signals(sigset_t *before)
     for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)
         sigdelset(&all, kept[i]);
     pthread_sigmask(SIG_BLOCK, &all, before);
+}
+
+/* -------------------------------------------------------------------------------------- memory */
+
+static uint64_t ask_memory(void)
+{
+    uint64_t v2 = number_in("/sys/fs/cgroup/memory.max", UINT64_MAX); /* "max" is no number */
+    uint64_t v1 = number_in("/sys/fs/cgroup/memory/memory.limit_in_bytes", UINT64_MAX);
+    uint64_t group = v2 < v1 ? v2 : v1, all = UINT64_MAX;
+    struct sysinfo machine;
+
+    if (sysinfo(&machine) == 0)
+        all = (uint64_t)machine.totalram * machine.mem_unit;
+    return all < group ? all : group;
+}
+
+uint64_t memory_usable(void)
+{
+    static struct figure known;
+
+    return figure(&known, ask_memory);
+}
+
+static uint64_t ask_mappings(void)
+{
+    return number_in("/proc/sys/vm/max_map_count", 65530);
+}
+
+uint64_t mappings_max(void)
+{
+    static struct figure known;
+
+    return figure(&known, ask_mappings);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * cpus.h - which processors this process may use, how many of them its quota pays for, and which signals
- * its workers take.
+ * cpus.h - which processors this process may use, how many of them its quota pays for, which signals its
+ * workers take, and how much memory there is for it.
  */
 #ifndef COIR_CPUS_H
 #define COIR_CPUS_H
@@ -13,6 +13,15 @@
 
 /* min(CPU affinity, cgroup quota rounded up); 1 or more. */
 unsigned cpus_usable(void);
+
+/* Whether so many threads may run at once. */
+bool cpus_suffice(unsigned threads);
+
+/* min(the machine's memory, the cgroup's limit), in bytes. */
+uint64_t memory_usable(void);
+
+/* vm.max_map_count. */
+uint64_t mappings_max(void);
 
 /* Binds the thread to the i-th CPU it may run on, counted round. Returns COIR_OK or a status. */
 int cpus_pin(pthread_t thread, unsigned i);

@@ -12,7 +12,7 @@
  * long job, is not waited for: the thief has all threads pass a fence (membarrier) and opens the window
  * itself. (van Dijk and van de Pol, 2014, split a deque so, but wait for the owner.)
  *
- * Bounded on purpose: a full deque refuses, and the caller uses the injector, which is where admission
+ * Bounded on purpose: a full deque refuses, and its owner moves the oldest to the injector, which is where admission
  * is limited. A growing array would bring a stale array after a resize, and its publication.
  *
  * Invariants
@@ -26,18 +26,28 @@
  *   D4  bottom - top is the number of items, or -1 in a pop that finds none; and for the moment in which the
  *       owner has raised top by DEQUE_LAP and not yet bottom, it is less by that.
  *
+ *   D5  full - bottom is at most what was free when the owner last looked at the window, and pushes stop there; so
+ *       they need no look of their own. Top only grows meanwhile, and a lap moves both.
+ *   D6  If the window is `seen` the owner has everything from `floor` on to itself, and floor is not past bottom. By D1
+ *       that is one compare. Nobody has asked in it.
+ *
  * Orderings
  *   PUB   what makes an item visible: push stores bottom (release) -> deque_open loads it (acquire); the
- *         CAS that lends (release) -> steal loads the window (acquire). Every store of bottom is a
- *         release: a thief may read the one that a later pop wrote.
- *   REUSE steal's CAS (release) -> push loads the window (acquire).
- *         The owner overwrites a slot only after the thief has read it.
+ *         CAS that lends (release) -> steal loads the window (acquire). A pop's store of bottom is a
+ *         release, too: a thief may read that one. Not those that follow a look at the window: who reads them
+ *         in deque_open either has met that window, and so its CAS, or will fail at its own.
+ *   REUSE steal's CAS (release) -> a push that looks loads the window (acquire); those up to full come after it.
+ *         The owner overwrites a slot only after the thief has read it. (The explorer does not let a load move
+ *         behind a later store, so it would not miss this one.)
  *   FORCE pop: lower bottom, fence, read the window. Who opens it: read ASKED, fence, read bottom.
  *         One fence comes first. If the owner's: the opener sees the bottom that was lowered, and leaves
  *         the item alone. If the opener's: the owner sees ASKED, and takes its item by a CAS on the window,
  *         which fails if the other has opened it. Membarrier on the opener's side stands for both fences.
  */
 #include "deque.h"
+
+#define SEEN_NONE UINT64_MAX /* no window: asked for, and more lent than is there */
+#define LOOK_EVERY 16        /* pushes; a push answers only then */
 
 /* The window with its top raised. */
 static uint64_t raised(uint64_t window, uint32_t by, uint32_t lent)
@@ -48,6 +58,16 @@ static uint64_t raised(uint64_t window, uint32_t by, uint32_t lent)
 void deque_init(struct deque *d, bool asymmetric)
 {
     d->asymmetric = asymmetric;
+    d->full = d->floor = 0;
+    d->seen = SEEN_NONE;
+}
+
+/* The window is so, and no thief can have items from floor on. An owner that passes a fence, or is asked, must look
+ * each time. */
+static void remember(struct deque *d, uint64_t window)
+{
+    d->floor = deque_top_of(window) + deque_lent_of(window);
+    d->seen = d->asymmetric && !(window & DEQUE_ASKED) ? window : SEEN_NONE;
 }
 
 static bool move_window(struct deque *d, uint64_t *from, uint64_t to)
@@ -70,7 +90,7 @@ unsigned deque_count(struct deque *d)
 size_t deque_room(struct deque *d)
 {
     uint32_t b = atomic_load_explicit(&d->bottom, memory_order_relaxed);      /* own write */
-    uint64_t window = atomic_load_explicit(&d->window, memory_order_acquire); /* REUSE */
+    uint64_t window = atomic_load_explicit(&d->window, memory_order_acquire); /* REUSE: before the push */
 
     return DEQUE_CAP - (b - deque_top_of(window));
 }
@@ -85,7 +105,20 @@ void deque_push_many(struct deque *d, const struct work *first, size_t stride, s
         item.arg = (void *)((uintptr_t)item.arg + stride); /* it may be NULL */
     }
     atomic_store_explicit(&d->bottom, b + (uint32_t)n, memory_order_release); /* PUB */
+    d->full = b + (uint32_t)n;
     deque_answer(d);
+}
+
+NOINLINE bool deque_look_for_room(struct deque *d)
+{
+    uint32_t b = atomic_load_explicit(&d->bottom, memory_order_relaxed);      /* own write */
+    uint64_t window = atomic_load_explicit(&d->window, memory_order_acquire); /* REUSE: before the slots are written */
+    uint32_t n = b - deque_top_of(window), room = DEQUE_CAP - n;
+
+    if (window & DEQUE_ASKED && n >= DEQUE_LEND_AT)
+        deque_answer(d);
+    d->full = b + (room < LOOK_EVERY ? room : LOOK_EVERY);
+    return room > 0;
 }
 
 COLD void deque_answer(struct deque *d)
@@ -102,50 +135,72 @@ static bool take_back(struct deque *d, uint64_t *window, uint32_t b, uint32_t le
 {
     if (!move_window(d, window, raised(*window, DEQUE_LAP, lent)))
         return false;
-    atomic_store_explicit(&d->bottom, b + DEQUE_LAP, memory_order_release); /* PUB: keeps its chain */
+    atomic_store_explicit(&d->bottom, b + DEQUE_LAP, memory_order_relaxed); /* PUB: the CAS carries it */
+    d->full = b + DEQUE_LAP;
     return true;
 }
 
 /* Item b is below the window's end, or nothing is there. Of the items before it half stay lent, or are if
  * somebody has asked. */
-COLD bool deque_pop_slowly(struct deque *d)
+static bool pop_lent(struct deque *d, uint32_t b, uint64_t *window)
 {
-    uint32_t b = atomic_load_explicit(&d->bottom, memory_order_relaxed);      /* own write */
-    uint64_t window = atomic_load_explicit(&d->window, memory_order_relaxed); /* checked by the CAS */
-
     for (;;) {
-        int32_t before = (int32_t)(b - deque_top_of(window)); /* items older than this */
+        int32_t before = (int32_t)(b - deque_top_of(*window)); /* items older than this */
         uint32_t half = ((uint32_t)before + 1) / 2;
 
         if (before < 0) {
-            atomic_store_explicit(&d->bottom, b + 1, memory_order_release); /* PUB: keeps its chain */
+            atomic_store_explicit(&d->bottom, b + 1, memory_order_relaxed); /* PUB: nothing is there to be seen */
             return false;
         }
-        if (before >= (int32_t)deque_lent_of(window))
+        if (before >= (int32_t)deque_lent_of(*window))
             return true; /* a thief has moved on: it is the owner's alone */
-        if (window & DEQUE_ASKED && before > 0) {
-            if (move_window(d, &window, raised(window, 0, half)))
+        if (*window & DEQUE_ASKED && before > 0) {
+            if (move_window(d, window, raised(*window, 0, half)))
                 return true;
-        } else if (take_back(d, &window, b, window & DEQUE_ASKED ? 0 : half)) {
+        } else if (take_back(d, window, b, *window & DEQUE_ASKED ? 0 : half)) {
             return true;
         }
     }
 }
 
-bool deque_pop_oldest(struct deque *d, struct work *item)
+COLD bool deque_pop_lowered(struct deque *d)
+{
+    uint32_t b = atomic_load_explicit(&d->bottom, memory_order_relaxed); /* own write */
+    uint64_t window;
+    bool popped;
+
+    if (!d->asymmetric)
+        fence_full(); /* FORCE */
+    window = atomic_load_explicit(&d->window, memory_order_relaxed); /* FORCE: after the fence; checked by the CAS */
+    popped = pop_lent(d, b, &window);
+    remember(d, atomic_load_explicit(&d->window, memory_order_relaxed)); /* D6; one that came later knows bottom */
+    return popped;
+}
+
+COLD bool deque_pop_slowly(struct deque *d) /* bottom is at the floor: what is before it is lent, if anything */
+{
+    uint32_t b = atomic_load_explicit(&d->bottom, memory_order_relaxed); /* own write */
+
+    if (deque_is_empty(d))
+        return false;
+    atomic_store_explicit(&d->bottom, b - 1, memory_order_release); /* PUB: keeps its chain */
+    return deque_pop_lowered(d);
+}
+
+size_t deque_pop_oldest(struct deque *d, struct work *items, size_t max)
 {
     uint32_t b = atomic_load_explicit(&d->bottom, memory_order_relaxed);      /* own write */
     uint64_t window = atomic_load_explicit(&d->window, memory_order_relaxed); /* checked by the CAS */
-    uint32_t t, lent;
+    uint32_t t, n, lent;
 
     do {
         t = deque_top_of(window);
-        if (t == b)
-            return false;
+        n = b - t < max ? b - t : (uint32_t)max;
         lent = window & DEQUE_ASKED ? 0 : deque_lent_of(window);
-        deque_get(deque_slot(d, t), item);
-    } while (!move_window(d, &window, raised(window, 1, lent ? lent - 1 : 0)));
-    return true;
+        for (uint32_t i = 0; i < n; i++)
+            deque_get(deque_slot(d, t + i), &items[i]);
+    } while (n && !move_window(d, &window, raised(window, n, lent > n ? lent - n : 0)));
+    return n;
 }
 
 enum steal deque_steal(struct deque *d, struct work *items, size_t max, size_t *n, uint64_t *asked)

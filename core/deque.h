@@ -36,7 +36,7 @@ _Static_assert(COIR_CACHE_LINE % sizeof(struct deque_slot) == 0, "no slot stradd
  *                 +-------------+------------------+
  *
  * The owner pushes and pops at the bottom and looks at the window, which says what is anybody's, in
- * passing. It opens the window when it is asked to.
+ * passing: at each pop, and at a push now and then. It opens the window when it is asked to.
  */
 struct deque {
     /* Written by thieves, and by the owner to open it or to take back what it has lent. */
@@ -44,6 +44,9 @@ struct deque {
 
     /* Written by the owner. */
     _Alignas(COIR_CACHE_LINE) _Atomic uint32_t bottom; /* next index to push; indices wrap around */
+    uint32_t full;   /* a push looks at the window when bottom is there; D5 */
+    uint32_t floor;  /* a pop fends for itself when bottom is there */
+    uint64_t seen;   /* the window for which floor holds, or none */
     bool asymmetric; /* thieves have the owner pass a fence when they need one; else it always does */
     _Alignas(COIR_CACHE_LINE) struct deque_slot slot[DEQUE_CAP]; /* valid in [top, bottom) */
 };
@@ -53,7 +56,7 @@ _Static_assert(offsetof(struct deque, bottom) == COIR_CACHE_LINE, "the window sh
 
 #define DEQUE_ASKED 0x8000u /* nothing is lent, and somebody wants something */
 #define DEQUE_LAP (2 * DEQUE_CAP) /* a multiple, so that slots stay; twice, for D4 */
-#define DEQUE_LEND_AT 16             /* a push answers when so many are there; a pop always */
+#define DEQUE_LEND_AT 16             /* a push that looks answers when so many are there; a pop always */
 
 static inline uint32_t deque_top_of(uint64_t window)
 {
@@ -93,88 +96,86 @@ void deque_init(struct deque *d, bool asymmetric);
 /* Owner: lends half, if somebody has asked. */
 void deque_answer(struct deque *d);
 
-/* Owner: the rest of a pop that meets the window; bottom has been lowered. False: empty. */
+/* Owner: the rest of a pop that may meet the window: before and after bottom has been lowered. False: empty. */
 bool deque_pop_slowly(struct deque *d);
+bool deque_pop_lowered(struct deque *d);
 
-/* What a push looks at. */
-struct deque_end {
-    uint64_t window;
-    uint32_t bottom;
-};
+/* Owner: the rest of deque_has_room: looks at the window, and answers who has asked. False: there is none. */
+bool deque_look_for_room(struct deque *d);
 
-/* Owner: whether there is room for one more, in *end. */
-static ALWAYS_INLINE bool deque_has_room(struct deque *d, struct deque_end *end)
+/* Owner: whether there is room for one more, at *b, without a look. */
+static ALWAYS_INLINE bool deque_has_room(struct deque *d, uint32_t *b)
 {
-    end->bottom = atomic_load_explicit(&d->bottom, memory_order_relaxed); /* own write */
-    end->window = atomic_load_explicit(&d->window, memory_order_acquire); /* REUSE */
-    return end->bottom - deque_top_of(end->window) < DEQUE_CAP;
+    *b = atomic_load_explicit(&d->bottom, memory_order_relaxed); /* own write */
+    return LIKELY(*b != d->full);
 }
 
-/* Owner, where there is room. True: somebody has asked, and so many are there that it is time to answer. */
-static ALWAYS_INLINE bool deque_append(struct deque *d, const struct deque_end *end, const struct work *item)
+/* Owner, where there is room. */
+static ALWAYS_INLINE void deque_append(struct deque *d, uint32_t b, const struct work *item)
 {
-    deque_put(deque_slot(d, end->bottom), item);
-    atomic_store_explicit(&d->bottom, end->bottom + 1, memory_order_release); /* PUB */
-    return UNLIKELY(end->window & DEQUE_ASKED) &&
-           end->bottom - deque_top_of(end->window) >= DEQUE_LEND_AT;
+    deque_put(deque_slot(d, b), item);
+    atomic_store_explicit(&d->bottom, b + 1, memory_order_release); /* PUB */
 }
 
 /* Owner; false: full. */
 static inline bool deque_push(struct deque *d, const struct work *item)
 {
-    struct deque_end end;
+    uint32_t b;
 
-    if (!deque_has_room(d, &end))
+    if (!deque_has_room(d, &b) && !deque_look_for_room(d))
         return false;
-    if (deque_append(d, &end, item))
-        deque_answer(d);
+    deque_append(d, b, item);
     return true;
 }
 
-/* Owner: makes item b, the newest, its own; false: empty. */
+/* Owner: makes the newest item, before b, its own; false: empty. */
 static ALWAYS_INLINE bool deque_lower(struct deque *d, uint32_t b)
 {
-    uint64_t window;
-
-    atomic_store_explicit(&d->bottom, b, memory_order_release); /* PUB: keeps its chain */
-    if (UNLIKELY(!d->asymmetric))
-        fence_full(); /* FORCE */
-    else
-        atomic_signal_fence(memory_order_seq_cst); /* FORCE: the thief's fence is the owner's, too */
-    window = atomic_load_explicit(&d->window, memory_order_relaxed); /* FORCE: after the fence */
-    return LIKELY((int32_t)(b - deque_top_of(window)) >= (int32_t)deque_lent_of(window)) ||
-           deque_pop_slowly(d);
+    if (UNLIKELY(b == d->floor))
+        return deque_pop_slowly(d);
+    atomic_store_explicit(&d->bottom, b - 1, memory_order_release); /* PUB: keeps its chain */
+    atomic_signal_fence(memory_order_seq_cst); /* FORCE: for the compiler; the thief's fence is the owner's, too */
+    return LIKELY(atomic_load_explicit(&d->window, memory_order_relaxed) == d->seen) || /* FORCE: after the fence */
+           deque_pop_lowered(d);
 }
 
 /* Owner; false: empty. */
 static ALWAYS_INLINE bool deque_pop(struct deque *d, struct work *item)
 {
-    uint32_t b = atomic_load_explicit(&d->bottom, memory_order_relaxed) - 1; /* own write */
+    uint32_t b = atomic_load_explicit(&d->bottom, memory_order_relaxed); /* own write */
 
     if (!deque_lower(d, b))
         return false;
-    deque_get(deque_slot(d, b), item);
+    deque_get(deque_slot(d, b - 1), item);
     return true;
+}
+
+/* Owner: whether its newest item owes this, if it has one: a slot below top is stale. */
+static inline bool deque_ends_in(struct deque *d, const void *owed)
+{
+    uint32_t b = atomic_load_explicit(&d->bottom, memory_order_relaxed) - 1; /* own write */
+
+    return atomic_load_explicit(&deque_slot(d, b)->owed, memory_order_relaxed) == owed; /* own write */
 }
 
 /* Owner: pops the newest item if its owed and scope words are those of *item. */
 static ALWAYS_INLINE bool deque_pop_like(struct deque *d, struct work *item)
 {
-    uint32_t b = atomic_load_explicit(&d->bottom, memory_order_relaxed) - 1; /* own write */
-    struct deque_slot *s = deque_slot(d, b);
+    uint32_t b = atomic_load_explicit(&d->bottom, memory_order_relaxed); /* own write */
+    struct deque_slot *s = deque_slot(d, b - 1);
 
     /* A slot below top is stale, but then the pop finds the deque empty. */
-    if (atomic_load_explicit(&s->owed, memory_order_relaxed) != item->owed ||   /* own write */
-        atomic_load_explicit(&s->scope, memory_order_relaxed) != item->scope || /* own write */
-        !deque_lower(d, b))
+    if (UNLIKELY(atomic_load_explicit(&s->owed, memory_order_relaxed) != item->owed) ||   /* own write */
+        UNLIKELY(atomic_load_explicit(&s->scope, memory_order_relaxed) != item->scope) || /* own write */
+        UNLIKELY(!deque_lower(d, b)))
         return false;
     item->fn = atomic_load_explicit(&s->fn, memory_order_relaxed);   /* own write */
     item->arg = atomic_load_explicit(&s->arg, memory_order_relaxed); /* own write */
     return true;
 }
 
-/* Owner: pops the oldest item; false: empty. */
-bool deque_pop_oldest(struct deque *d, struct work *item);
+/* Owner: pops the oldest items, up to max; returns how many. */
+size_t deque_pop_oldest(struct deque *d, struct work *items, size_t max);
 
 /* Owner: pushes n items fn(arg + i * stride), which deque_room has found room for, in one step. */
 void deque_push_many(struct deque *d, const struct work *first, size_t stride, size_t n);
@@ -208,6 +209,14 @@ static inline bool deque_empty(struct deque *d)
     uint32_t n = b - deque_top_of(window);
 
     return n + 1 <= 1 || n == (uint32_t)-DEQUE_LAP; /* D4 */
+}
+
+/* The same for the owner, between its operations. */
+static inline bool deque_is_empty(struct deque *d)
+{
+    uint64_t window = atomic_load_explicit(&d->window, memory_order_relaxed); /* a hint; SLEEP fences */
+
+    return deque_top_of(window) == atomic_load_explicit(&d->bottom, memory_order_relaxed); /* own write */
 }
 
 /* Anyone: whether a steal may find something; a hint that touches no line that the owner writes unless

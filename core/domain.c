@@ -42,7 +42,7 @@ static int copy_options(const coir_domain_options *given, coir_domain_options *o
     if (o->full_wait_ns < 0 || o->deadline_ns < 0 || o->panics_window_ns < 0 || o->probe_ns < 0 ||
         o->probe_late_ns < 0 || o->stall_ns < 0 || (o->stall_ns && o->stall_ns < COIR_MS) ||
         o->panics_max > BREAKER_FAILURES_MAX || (unsigned)o->full > COIR_FULL_RUN ||
-        (unsigned)o->faults > COIR_FAULTS_CONTAIN || o->faults_also > COIR_FAULTS_ALSO_ALL ||
+        (unsigned)o->faults > COIR_FAULTS_CONTAIN || o->faults_also > COIR_FAULTS_ALSO_ALL || o->share_stacks > 1 ||
         o->jobs_max > UINT64_C(1) << 40 || o->stacks_max > UINT64_C(1) << 40 ||
         o->memory_max > INT64_MAX)
         return COIR_ERANGE;
@@ -89,6 +89,19 @@ static int64_t default_deadline(const struct coir_domain *parent, int64_t own)
     return own && own < above ? own : above;
 }
 
+/* The same as those above if it shares stacks with them. Else no other domain of the process has it: a job of one
+ * runtime may close a domain of another, whose finalizers then run on its stack. */
+static uint64_t new_tenant(const struct coir_runtime *rt, const struct coir_domain *parent, const coir_domain_options *o)
+{
+    static _Atomic uint64_t given;
+
+    if (rt->options.share_stacks)
+        return TENANT_OUTSIDE;
+    if (o->share_stacks)
+        return parent ? parent->tenant : TENANT_OUTSIDE;
+    return TENANT_DOMAIN + atomic_fetch_add_explicit(&given, 1, memory_order_relaxed); /* unique, no more */
+}
+
 static struct coir_domain *make(struct coir_runtime *rt, struct coir_domain *parent,
                                 const coir_domain_options *o)
 {
@@ -108,6 +121,7 @@ static struct coir_domain *make(struct coir_runtime *rt, struct coir_domain *par
     d->stacks_max = o->stacks_max;
     d->stacks_at = o->stacks_max ? d : parent ? parent->stacks_at : NULL;
     d->contained = contained(rt, parent, o);
+    d->tenant = new_tenant(rt, parent, o);
     d->stall_ns = stall_limit(rt, parent, o->stall_ns);
     snprintf(d->name, sizeof d->name, "%s", o->name ? o->name : "domain");
     breaker_init(&d->breaker, o->panics_max,
@@ -137,14 +151,16 @@ static bool link_domain(struct coir_domain *d)
     return open;
 }
 
+/* f: its first finalizer, or NULL. */
 static int open_in(struct coir_runtime *rt, struct coir_domain *parent, const coir_domain_options *o,
-                   coir_domain **domain)
+                   struct finalizer *f, coir_domain **domain)
 {
     struct coir_domain *d = make(rt, parent, o);
     char name[DOMAIN_NAME_BYTES];
 
     if (!d)
         return COIR_ENOMEM;
+    d->finalizers = f;
     memcpy(name, d->name, sizeof name);
     if (!link_domain(d)) {
         mem_free(&rt->host, d);
@@ -155,12 +171,47 @@ static int open_in(struct coir_runtime *rt, struct coir_domain *parent, const co
     return COIR_OK;
 }
 
+/* What is asked for has been checked. */
+static int open_as_visitor(struct coir_runtime *rt, struct coir_domain *parent, const coir_domain_options *o,
+                           struct finalizer *f, coir_domain **domain)
+{
+    bool visiting = runtime_visit(rt); /* once it is in the tree, others may close it, and the runtime then */
+    int status;
+
+    if (parent)
+        domain_visit(parent);
+    status = open_in(rt, parent, o, f, domain);
+    if (status != COIR_OK && f)
+        mem_free(&rt->host, f);
+    if (parent)
+        domain_leave(parent);
+    runtime_leave(rt, visiting);
+    return status;
+}
+
+int domain_open_with(struct coir_runtime *rt, struct coir_domain *parent, const coir_domain_options *options,
+                     coir_fn *finalizer, void *arg, struct coir_domain **domain)
+{
+    struct finalizer *f = NULL;
+    coir_domain_options o;
+    int status = copy_options(options, &o);
+
+    if (status == COIR_OK)
+        status = check_support(rt, &o);
+    if (status != COIR_OK)
+        return status;
+    if (finalizer) {
+        f = mem_alloc(&rt->host, sizeof *f);
+        if (!f)
+            return COIR_ENOMEM;
+        *f = (struct finalizer){.fn = finalizer, .arg = arg};
+    }
+    return open_as_visitor(rt, parent, &o, f, domain);
+}
+
 int coir_domain_open(coir_runtime *rt, coir_domain *parent, const coir_domain_options *options,
                      coir_domain **domain)
 {
-    coir_domain_options o;
-    int status;
-
     if (!domain)
         return COIR_EINVAL;
     *domain = NULL;
@@ -168,17 +219,7 @@ int coir_domain_open(coir_runtime *rt, coir_domain *parent, const coir_domain_op
         return COIR_EINVAL;
     if (runtime_forked(rt))
         return COIR_EFORKED;
-    status = copy_options(options, &o);
-    if (status == COIR_OK)
-        status = check_support(rt, &o);
-    if (status != COIR_OK)
-        return status;
-    if (parent)
-        domain_visit(parent);
-    status = open_in(rt, parent, &o, domain);
-    if (parent)
-        domain_leave(parent);
-    return status;
+    return domain_open_with(rt, parent, options, NULL, NULL, domain);
 }
 
 /* ------------------------------------------------------------------------- waiting for a place */
@@ -243,10 +284,10 @@ static bool can_run_here(const struct coir_domain *d)
     if (!self)
         return true;
     return self->runtime == d->rt && self->job &&
-           (uintptr_t)__builtin_frame_address(0) - (uintptr_t)self->bottom >= self->bytes / 2;
+           (uintptr_t)__builtin_frame_address(0) >= self->half;
 }
 
-/* Takes a place at each level. *here: the job is to be run by the caller. */
+/* Takes a place at each level. *here: the job is to be run by the caller. here NULL: refused where there is none. */
 static int enter(struct coir_domain *d, int64_t deadline, bool *here)
 {
     for (struct coir_domain *at = d; at; at = at->parent) {
@@ -254,9 +295,9 @@ static int enter(struct coir_domain *d, int64_t deadline, bool *here)
 
         if (LIKELY(domain_take_place(at)))
             continue;
-        if (at->full == COIR_FULL_WAIT) {
+        if (here && at->full == COIR_FULL_WAIT) {
             status = await_place(at, d, deadline);
-        } else if (at->full == COIR_FULL_RUN && can_run_here(d)) {
+        } else if (here && at->full == COIR_FULL_RUN && can_run_here(d)) {
             counter_owe(&at->jobs, 1); /* S3 */
             *here = true;
         } else {
@@ -274,10 +315,7 @@ static int enter(struct coir_domain *d, int64_t deadline, bool *here)
 
 static int64_t job_deadline(const struct coir_domain *d, int64_t deadline)
 {
-    const struct job *j = *job_slot();
-
-    if (j && j->scope)
-        deadline = earlier(deadline, j->scope->deadline);
+    deadline = earlier(deadline, coir_deadline());
     if (d->deadline_ns != COIR_NEVER)
         deadline = earlier(deadline, time_after(coir_now(), d->deadline_ns));
     return deadline;
@@ -340,13 +378,22 @@ int coir_domain_submit_until(coir_domain *d, coir_counter *counter, coir_fn *fn,
 
 int coir_domain_submit(coir_domain *d, coir_counter *counter, coir_fn *fn, void *arg)
 {
-    struct work item = {fn, arg, counter, NULL};
+    return coir_domain_submit_until(d, counter, fn, arg, COIR_NEVER);
+}
 
-    if (!d || !fn)
-        return COIR_EINVAL;
-    if (runtime_forked(d->rt))
-        return COIR_EFORKED;
-    return submit(d, &item, COIR_NEVER, (uintptr_t)__builtin_frame_address(0));
+int domain_start_service(struct coir_domain *d, struct counter *owed, coir_fn *fn, void *arg, int64_t deadline)
+{
+    struct work item = {fn, arg, owed, NULL};
+    struct scope *scope;
+    int status;
+
+    domain_visit(d);
+    status = admit(d, deadline, &scope, NULL);
+    domain_leave(d);
+    if (status != COIR_OK)
+        return status;
+    item.scope = scope;
+    return spawn_admitted(d->rt, &item, (uintptr_t)__builtin_frame_address(0));
 }
 
 /* ------------------------------------------------------------------------------------- asking */

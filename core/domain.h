@@ -7,6 +7,15 @@
 
 #include "job.h"
 
+/* Starts a job of the library's own, which goes on: a pool's worker, a supervisor, its child. Where there is no place
+ * it is COIR_EAGAIN, whatever a full domain does else: it could wait, or run in its caller, for ever. And only `deadline`
+ * is its: a domain's default is for what is submitted there. */
+int domain_start_service(struct coir_domain *d, struct counter *owed, coir_fn *fn, void *arg, int64_t deadline);
+
+/* coir_domain_open with a finalizer: there is no moment at which others can close the domain without it. */
+int domain_open_with(struct coir_runtime *rt, struct coir_domain *parent, const coir_domain_options *options,
+                     coir_fn *finalizer, void *arg, struct coir_domain **domain);
+
 /* Adds the books of d and of all below it. rt->domains_lock held. */
 void domain_sum(struct coir_domain *d, struct domain_books *sum);
 

@@ -12,7 +12,17 @@
  *
  * coir_close takes all roots through these steps together, so they are a list (`also`); a domain that is
  * closed alone is a list of one. One closer at a time: it claims the subtree by `busy`, under the tree's lock.
- * After COIR_ETIMEDOUT the claim is given up, but the domain stays closed to outsiders and canceled.
+ * After COIR_ETIMEDOUT the claim is given up, but the domain stays closed to outsiders and canceled. A supervisor that
+ * closes the domain of a child that has ended is no rival: others wait until it has.
+ *
+ * Who has more to end than a domain (a pool's messages, a supervisor's children) holds it first: it alone is busy,
+ * so nobody closes it or one above, but it stays open and those below may go. What lies in memory that a finalizer
+ * frees is touched by who holds the domain, by its jobs, and by visitors. Who wants to close is a visitor until it
+ * has the domain or is refused; then it touches nothing more.
+ *
+ * A domain in the tree keeps its runtime: coir_close ends when all roots are its own to end. Who takes one out goes
+ * on with the runtime's allocator and metrics, so it is a visitor of the runtime from before it does until after
+ * its last access: the tree's lock orders the two (VISIT, state.h).
  */
 #include "drain.h"
 
@@ -31,13 +41,14 @@
 
 /* ------------------------------------------------------------------------------------ request */
 
-/* Tree locked. */
-static bool any_busy(const struct coir_domain *d)
+/* Tree locked. Whether somebody is closing a domain below. reaped: also what a supervisor ends; that has drained, so
+ * its close waits for nobody. */
+static bool any_busy_below(const struct coir_domain *d, bool reaped)
 {
-    bool busy = d->busy;
+    bool busy = false;
 
     for (const struct coir_domain *child = d->child; child && !busy; child = child->next)
-        busy = any_busy(child);
+        busy = (reaped || !child->reaped) && (child->busy || any_busy_below(child, reaped));
     return busy;
 }
 
@@ -50,24 +61,54 @@ static void claim_all(struct coir_domain *d, bool busy)
         claim_all(child, busy);
 }
 
-/* False: somebody else is closing it, or a domain below or above. (From above: then it is busy.) */
-static bool claim(struct coir_domain *d)
+/* COIR_OK; COIR_EBUSY: somebody else is closing it (or one above: then it is busy), or one below; COIR_EAGAIN: a
+ * supervisor alone is, which is soon over. held: it is busy for the caller. */
+static int claim(struct coir_domain *d, bool held)
+{
+    int status = COIR_OK;
+
+    lock_take(&d->rt->domains_lock);
+    if ((d->busy && !held) || any_busy_below(d, false))
+        status = COIR_EBUSY;
+    else if (any_busy_below(d, true))
+        status = COIR_EAGAIN;
+    else
+        claim_all(d, true);
+    lock_drop(&d->rt->domains_lock);
+    return status;
+}
+
+/* hold: d itself is kept. */
+static void give_up_claim(struct coir_domain *d, bool hold)
+{
+    struct coir_runtime *rt = d->rt; /* both may go with the lock */
+
+    lock_take(&rt->domains_lock);
+    claim_all(d, false);
+    d->busy = hold;
+    lock_drop(&rt->domains_lock);
+}
+
+bool domain_hold(struct coir_domain *d)
 {
     bool free;
 
+    domain_visit(d);
     lock_take(&d->rt->domains_lock);
-    free = !any_busy(d);
-    if (free)
-        claim_all(d, true);
+    free = !d->busy;
+    d->busy = true;
     lock_drop(&d->rt->domains_lock);
+    domain_leave(d);
     return free;
 }
 
-static void give_up_claim(struct coir_domain *d)
+void domain_let_go(struct coir_domain *d)
 {
-    lock_take(&d->rt->domains_lock);
-    claim_all(d, false);
-    lock_drop(&d->rt->domains_lock);
+    struct coir_runtime *rt = d->rt;
+
+    lock_take(&rt->domains_lock);
+    d->busy = false;
+    lock_drop(&rt->domains_lock);
 }
 
 /* Lets others run: visitors may be fibers of this very worker. */
@@ -160,7 +201,7 @@ static void run_finalizers(struct coir_domain *d, coir_domain_receipt *r)
     while ((f = d->finalizers)) { /* no jobs and no visitors any more: ours alone */
         d->finalizers = f->older;
         r->finalizers++;
-        if (job_try_masked(f->fn, f->arg, d->name) == COIR_PANICKED) {
+        if (job_try_masked(f->fn, f->arg, d) == COIR_PANICKED) {
             r->finalizer_panics++;
             lock_take(&d->lock);
             d->books.finalizer_panics++;
@@ -181,12 +222,19 @@ static void unlink_domain(struct coir_domain *d)
     stall_limit_leave(d);
 }
 
+/* Not inlined: after a finalizer that has suspended this may be another thread (worker_here). */
+static NOINLINE bool visit(struct coir_runtime *rt)
+{
+    return runtime_visit(rt);
+}
+
 /* A domain without domains below it: its end. Its books go to the parent, or to *books. */
 static void finish(struct coir_domain *d, coir_domain_receipt *r, struct domain_books *books)
 {
     struct coir_runtime *rt = d->rt;
     char name[DOMAIN_NAME_BYTES];
     uint64_t leaked;
+    bool visiting;
 
     run_finalizers(d, r);
     obligation_leak_domain(d);
@@ -196,6 +244,7 @@ static void finish(struct coir_domain *d, coir_domain_receipt *r, struct domain_
     d->books.memory_leaked += leaked;
     lock_drop(&d->lock);
     lock_take(&rt->domains_lock);
+    visiting = visit(rt); /* the domain has kept it open */
     *books = (struct domain_books){0};
     domain_sum(d, books);
     unlink_domain(d);
@@ -207,6 +256,7 @@ static void finish(struct coir_domain *d, coir_domain_receipt *r, struct domain_
     memcpy(name, d->name, sizeof name);
     mem_free(&rt->host, d);
     hostcall_domain_closed(rt, name);
+    runtime_leave(rt, visiting);
 }
 
 static void finish_all(struct coir_domain *d, coir_domain_receipt *r)
@@ -251,8 +301,8 @@ static void write_unfinished(struct coir_domain *d, coir_domain_receipt *r)
     r->running = domain_in_flight(d);
 }
 
-/* Ends one that has drained; it stays if it has not. status: of the drain of all. */
-static int end(struct coir_domain *d, int status, int64_t asked, coir_domain_receipt *r, int64_t *begin)
+/* Ends one that has drained; it stays if it has not. status: of the drain of all; hold: as give_up_claim. */
+static int end(struct coir_domain *d, int status, bool hold, int64_t asked, coir_domain_receipt *r, int64_t *begin)
 {
     if (status != COIR_OK && drain_one(d, 0) == COIR_OK)
         status = COIR_OK; /* it was others that have not */
@@ -263,13 +313,14 @@ static int end(struct coir_domain *d, int status, int64_t asked, coir_domain_rec
         finish_all(d, r);
     } else {
         write_unfinished(d, r);
-        give_up_claim(d);
+        give_up_claim(d, hold);
     }
     return status;
 }
 
-/* Of several, the receipt has all that was canceled, told and named, and else the figures of the last. */
-static int close_claimed(struct coir_domain *first, int64_t deadline, coir_domain_receipt *r)
+/* Of several, the receipt has all that was canceled, told and named, and else the figures of the last. hold: who has
+ * not ended is still held. */
+static int close_claimed(struct coir_domain *first, int64_t deadline, bool hold, coir_domain_receipt *r)
 {
     int64_t asked = coir_now(), begin = asked;
     int status = drain(first, deadline), worst = COIR_OK;
@@ -283,16 +334,50 @@ static int close_claimed(struct coir_domain *first, int64_t deadline, coir_domai
         int own;
 
         next = d->also; /* d may go */
-        own = end(d, status, asked, r, &begin);
+        own = end(d, status, hold, asked, r, &begin);
         worst = own == COIR_OK ? worst : own;
     }
     r->phase_ns[r->phase] = coir_now() - begin;
     return worst;
 }
 
-int coir_domain_close(coir_domain *d, int64_t drain_ns, coir_domain_receipt *receipt)
+/* It is claimed. */
+static int close_alone(struct coir_domain *d, int64_t deadline, bool hold, coir_domain_receipt *receipt)
 {
     coir_domain_receipt own;
+
+    if (!receipt)
+        receipt = &own;
+    memset(receipt, 0, sizeof *receipt);
+    d->also = NULL;
+    ask(d);
+    return close_claimed(d, deadline, hold, receipt);
+}
+
+static int64_t deadline_after(int64_t ns)
+{
+    return ns < 0 ? COIR_NEVER : time_after(coir_now(), ns);
+}
+
+/* Whoever closes one below does so in its own time, or ours is over. */
+int domain_close_held(struct coir_domain *d, int64_t drain_ns, coir_domain_receipt *receipt)
+{
+    int64_t deadline = deadline_after(drain_ns);
+    unsigned turns = 0;
+    int status;
+
+    while ((status = claim(d, true)) != COIR_OK) {
+        if (status == COIR_EBUSY && coir_now() >= time_after(deadline, CANCEL_BUDGET_NS))
+            return status;
+        pause_for_others(&turns);
+    }
+    return close_alone(d, deadline, true, receipt);
+}
+
+int coir_domain_close(coir_domain *d, int64_t drain_ns, coir_domain_receipt *receipt)
+{
+    unsigned turns = 0;
+    int status;
 
     if (!d)
         return COIR_EINVAL;
@@ -300,13 +385,11 @@ int coir_domain_close(coir_domain *d, int64_t drain_ns, coir_domain_receipt *rec
         return COIR_EFORKED;
     if (domain_holds_caller(d))
         return COIR_EDEADLK;
-    if (!claim(d))
-        return COIR_EBUSY;
-    receipt = receipt ? receipt : &own;
-    memset(receipt, 0, sizeof *receipt);
-    d->also = NULL;
-    ask(d);
-    return close_claimed(d, drain_ns < 0 ? COIR_NEVER : time_after(coir_now(), drain_ns), receipt);
+    domain_visit(d);
+    while ((status = claim(d, false)) == COIR_EAGAIN)
+        pause_for_others(&turns);
+    domain_leave(d);
+    return status == COIR_OK ? close_alone(d, deadline_after(drain_ns), false, receipt) : status;
 }
 
 int coir_domain_finalizer(coir_domain *d, coir_fn *fn, void *arg)
@@ -347,7 +430,7 @@ static bool claim_roots(struct coir_runtime *rt, struct coir_domain **first, siz
     lock_take(&rt->domains_lock);
     for (struct coir_domain *d = rt->domains; d; d = d->next) {
         roots++;
-        if (any_busy(d))
+        if (d->busy || any_busy_below(d, true))
             continue;
         claim_all(d, true);
         d->also = *first;
@@ -384,7 +467,7 @@ bool drain_domains(struct coir_runtime *rt, int64_t deadline, coir_receipt *rece
 
     while (!(all = claim_roots(rt, &first, &claimed)) && coir_now() < deadline)
         pause_for_others(&turns);
-    if (first && close_claimed(first, deadline, &sum) != COIR_OK)
+    if (first && close_claimed(first, deadline, false, &sum) != COIR_OK)
         all = false;
     add_to_receipt(&sum, receipt);
     return all;

@@ -11,7 +11,8 @@
  *
  * Orderings
  *   BEGIN  the fiber stores the first generation (release) -> the doer loads it (acquire). Only the
- *          kernel lies between some begins and ends, and the memory model does not know it.
+ *          kernel lies between some begins and ends. It orders as much, but no checker knows that, nor the
+ *          memory model: that is what the pair is for.
  *   OVER   the doer exchanges waiter for ERRAND_OVER (release), its last access, and learns which
  *          park to wake -> the fiber loads it (acquire), after its CAS to the next generation has failed,
  *          too. The CAS (release) -> the exchange (acquire): the park that is woken has begun. All are

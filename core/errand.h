@@ -37,7 +37,7 @@ void errand_end(struct errand *e);
 /* Doer, before its first look at a record that reached it by way of the kernel. */
 static inline void errand_receive(struct errand *e)
 {
-    (void)atomic_load_explicit(&e->waiter, memory_order_acquire); /* BEGIN */
+    (void)atomic_load_explicit(&e->waiter, memory_order_acquire); /* BEGIN: for checkers, as errand.c says */
 }
 
 static inline bool errand_is_over(struct errand *e)

@@ -96,13 +96,14 @@ static void wall_text(int64_t wall, char *text, size_t bytes)
 static bool print_words(const struct record *r, int fd)
 {
     const coir_failure *f = &r->failure;
-    char when[48];
+    char when[48], place[256] = "";
 
     wall_text(f->wall, when, sizeof when);
-    return line_print(fd, "coir: failure %llu: %s in %s%s%s at %s:%d: %s", (unsigned long long)f->id,
+    if (f->file)
+        snprintf(place, sizeof place, " at %s:%d", f->file, f->line);
+    return line_print(fd, "coir: failure %llu: %s in %s%s%s%s: %s", (unsigned long long)f->id,
                       coir_kind_name(f->kind), coir_location_name(f->location),
-                      *r->domain ? " of domain " : "", r->domain, f->file ? f->file : "?", f->line,
-                      r->text) &&
+                      *r->domain ? " of domain " : "", r->domain, place, r->text) &&
            line_print(fd, "  code %d, outcome %s, job %llu of runtime %u on worker %d, resumed %u times, "
                       "at %s", f->code, coir_status_name(f->outcome), (unsigned long long)f->job,
                       f->runtime, f->worker, f->resumes, when);

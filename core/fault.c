@@ -270,6 +270,7 @@ void fault_thread_close(void)
         return;
     contain_use_stack(NULL, 0);
     sigaltstack(&off, NULL);
+    fiber_forget_stack(stacks, stacks + stacks_bytes()); /* nobody returned from there; its place will be others' */
     munmap(stacks, stacks_bytes());
     stacks = NULL;
 }

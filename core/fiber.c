@@ -5,9 +5,13 @@
  * Orderings
  *   STACK  what ran on a stack before it was left -> what resumes it. The state goes PARKING ->
  *          PARKED with release (fiber_publish) after the switch away, and PARKED -> READY with
- *          acquire (fiber_wake); the queue carries it to the worker that resumes.
- *   ASK    a canceler sets its flag (seq_cst), then reads states (seq_cst); a fiber sets PARKING
- *          (seq_cst), then reads the flag (seq_cst). One of them sees the other.
+ *          acquire (fiber_wake); the queue carries it to the worker that resumes. So does the queue, or the cache
+ *          of stacks, for one that never was PARKED. A canceler takes the stack in the same way (acquire).
+ *   NOTICE the waker of one that is PARKING leaves NOTIFIED (release) -> the fiber, or who publishes it, meets it
+ *          (acquire): what it waited for.
+ *   ASK    a canceler sets its flag (seq_cst), then reads states (seq_cst, at its first look; later ones
+ *          follow the word); a fiber sets PARKING (seq_cst), then reads the flag (seq_cst). One of them
+ *          sees the other.
  */
 #include "fiber.h"
 
@@ -96,6 +100,8 @@ void fiber_prepare(struct fiber *f, struct coir_runtime *runtime, arch_entry_fn 
     f->carrier = NULL; /* nor does its record name one */
     f->bottom = f->stack.low;
     f->bytes = (size_t)(top - f->stack.low);
+    f->half = (uintptr_t)f->bottom + f->bytes / 2;
+    f->wreck.job = NULL;
     sanitizer_new_stack(f);
     f->sp = arch_prepare(top, entry, f, &f->record);
     /* A generation that no earlier use of this memory can have reached: time in 1.024 us units. */
@@ -112,13 +118,15 @@ NOINLINE void fiber_adopt_thread(struct fiber *home, struct carrier *c, bool sha
     home->tsan = __tsan_get_current_fiber();
 #endif
     c->eh = thread_exceptions() ? thread_exceptions() : &c->no_eh;
-    c->change = share_fp ? arch_switch_shared : arch_switch;
+    c->change = share_fp ? arch_switch_shared : arch_prefers_loading() ? arch_switch_loading : arch_switch;
     c->link = *(void **)__builtin_frame_address(0); /* the caller's frame, and a place in it */
     c->pc = __builtin_return_address(0);
 }
 
 void fiber_forget(struct fiber *f)
 {
+    if (f->bottom) /* it has been prepared: its loop does not return, and its place will be others' */
+        fiber_forget_stack(f->bottom, f);
 #ifdef COIR_TSAN
     if (f->tsan)
         __tsan_destroy_fiber(f->tsan);
@@ -129,7 +137,7 @@ void fiber_forget(struct fiber *f)
 
 /* C++ exceptions being handled stay with the fiber that handles them. Without a carrier it will be
  * noticed when it is resumed. */
-COLD void fiber_keep_exceptions(struct carrier *c, struct fiber *from)
+static COLD void keep_exceptions(struct carrier *c, struct fiber *from)
 {
     from->eh = *c->eh;
     *c->eh = (struct eh_globals){0};
@@ -138,7 +146,7 @@ COLD void fiber_keep_exceptions(struct carrier *c, struct fiber *from)
 
 /* Its top record leads on to the thread. When it parks the record stays: the thread lives as long as
  * the stacks of its runtime do, and mostly it runs the fiber again. */
-COLD void fiber_change_carrier(struct carrier *c, struct fiber *to)
+static COLD void change_carrier(struct carrier *c, struct fiber *to)
 {
     if (to->record)
         *to->record = (struct arch_record){c->link, c->pc};
@@ -146,6 +154,21 @@ COLD void fiber_change_carrier(struct carrier *c, struct fiber *to)
         *c->eh = to->eh;
     to->eh = (struct eh_globals){0};
     to->carrier = c;
+}
+
+void fiber_hand_over(struct carrier *c, struct fiber *from, struct fiber *to)
+{
+    if (UNLIKELY(eh_globals_used(c->eh)))
+        keep_exceptions(c, from);
+    if (UNLIKELY(to->carrier != c))
+        change_carrier(c, to);
+    c->left = from;
+}
+
+struct carrier *fiber_switch_rarely(struct carrier *c, struct fiber *from, struct fiber *to)
+{
+    fiber_hand_over(c, from, to);
+    return fiber_switch_stacks(c, from, to);
 }
 
 #if FIBER_SANITIZED
@@ -186,19 +209,19 @@ bool fiber_publish(struct fiber *f)
     uint64_t w = fiber_word(fiber_generation_of(fiber_word_now(f)), WAKE_NONE, FIBER_PARKING);
     uint64_t parked = fiber_word(fiber_generation_of(w), WAKE_NONE, FIBER_PARKED);
 
-    if (atomic_compare_exchange_strong_explicit(&f->state, &w, parked, memory_order_acq_rel,
-                                                memory_order_acquire)) /* STACK */
+    if (atomic_compare_exchange_strong_explicit(&f->state, &w, parked, memory_order_release,
+                                                memory_order_acquire)) /* STACK; NOTICE */
         return true;
     ASSERT(fiber_state_of(w) == FIBER_NOTIFIED);
     atomic_store_explicit(&f->state,
                           fiber_word(fiber_generation_of(w), fiber_reason_of(w), FIBER_READY),
-                          memory_order_release); /* STACK */
+                          memory_order_relaxed); /* STACK: carried by the queue */
     return false;
 }
 
 bool fiber_wake(struct fiber *f, uint64_t generation, enum wake reason)
 {
-    uint64_t w = atomic_load_explicit(&f->state, memory_order_acquire); /* STACK */
+    uint64_t w = fiber_word_now(f);
 
     for (;;) {
         enum fiber_state s = fiber_state_of(w);
@@ -208,7 +231,7 @@ bool fiber_wake(struct fiber *f, uint64_t generation, enum wake reason)
             return false;
         if (atomic_compare_exchange_weak_explicit(&f->state, &w, fiber_word(generation, reason, to),
                                                   memory_order_acq_rel,
-                                                  memory_order_acquire)) /* STACK */
+                                                  memory_order_relaxed)) /* STACK; NOTICE */
             return to == FIBER_READY;
     }
 }
@@ -225,13 +248,13 @@ bool fiber_claim_parked(struct fiber *f, uint64_t *generation)
         if (s == FIBER_PARKED &&
             atomic_compare_exchange_weak_explicit(&f->state, &w,
                                                   fiber_word(*generation, WAKE_NONE, FIBER_PARKING),
-                                                  memory_order_acq_rel,
+                                                  memory_order_acquire,
                                                   memory_order_relaxed)) /* STACK */
             return true;
         if (s != FIBER_PARKED && s != FIBER_PARKING)
             return false;
         if (s == FIBER_PARKING) /* on its way to PARKED or back; its flag check may be over */
             spin_pause(&turns);
-        w = atomic_load_explicit(&f->state, memory_order_seq_cst); /* ASK */
+        w = fiber_word_now(f); /* ASK: after the first look */
     }
 }

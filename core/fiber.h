@@ -36,6 +36,7 @@
 #define COIR_FIBER_H
 
 #include "stack.h"
+#include "wreck.h"
 
 /* Whether a sanitizer must be told of each switch. */
 #if defined(__SANITIZE_ADDRESS__)
@@ -89,7 +90,7 @@ struct carrier {
     void *link, *pc;         /* frame of the home stack that frame-pointer walks go on to; constant */
     struct eh_globals *eh;   /* the thread's; without a C++ runtime no_eh */
     struct eh_globals no_eh;
-    void *(*change)(void **save, void *load, void *pass); /* arch_switch, or _shared if control words stay the thread's */
+    void *(*change)(void **save, void *load, void *pass); /* arch_switch_shared if control words stay the thread's */
 };
 
 struct job;
@@ -107,6 +108,8 @@ struct fiber {
     struct arch_record *record;  /* top frame-pointer record of its stack */
     struct coir_runtime *runtime;
     struct job *job;             /* innermost job on this stack, or NULL */
+    uint64_t tenant;             /* whose jobs' bytes it may hold (wipe.h) */
+    uintptr_t half;              /* above it half of the stack is left, and more */
 
     /* For reports; written by the fiber before it parks. */
     const char *waits_for;       /* what it waits for, or NULL */
@@ -120,6 +123,8 @@ struct fiber {
     void *tsan;                  /* TSan's fiber */
     const void *bottom;          /* bounds of the stack, of a home stack too */
     size_t bytes;
+
+    struct wreck wreck;          /* of a job that fails on it */
 };
 
 _Static_assert(offsetof(struct fiber, record) <= COIR_CACHE_LINE, "a switch touches one line of it");
@@ -159,7 +164,8 @@ void fiber_forget(struct fiber *f); /* before its memory goes */
  * switches before it. */
 #define FIBER_AHEAD_HEADER 16
 #define FIBER_AHEAD_STACK  8
-#define FIBER_AHEAD_LINES  4
+#define FIBER_AHEAD_LINES  2 /* what a yield touches */
+#define FIBER_AHEAD_MORE   2 /* and a wait besides */
 static inline void fiber_prefetch_header(const struct fiber *f)
 {
     __builtin_prefetch(f, 1);
@@ -172,6 +178,9 @@ FIBER_UNSANITIZED static inline void fiber_prefetch_stack(const struct fiber *f)
 
     for (int line = 0; line < FIBER_AHEAD_LINES; line++)
         __builtin_prefetch(sp + line * COIR_CACHE_LINE, 1);
+    if (fiber_reason_of(atomic_load_explicit(&f->state, memory_order_relaxed)) != WAKE_NONE) /* a hint */
+        for (int line = FIBER_AHEAD_LINES; line < FIBER_AHEAD_LINES + FIBER_AHEAD_MORE; line++)
+            __builtin_prefetch(sp + line * COIR_CACHE_LINE, 1);
 }
 
 /* Before a forced unwind: sanitizers do not see how the frames below `high` will go. */
@@ -182,24 +191,13 @@ void fiber_forget_stack(const void *low, const void *high);
 /* First thing in a fiber's entry: what fiber_switch does on arrival. */
 void fiber_arrive(struct fiber *self, struct carrier *c);
 
-/* The rare parts of a switch: `from` handles C++ exceptions; `to` does, or another thread ran it last. */
-void fiber_keep_exceptions(struct carrier *c, struct fiber *from);
-void fiber_change_carrier(struct carrier *c, struct fiber *to);
+/* A switch with its rare parts: `from` handles C++ exceptions; `to` does, or another thread ran it last. */
+void fiber_hand_over(struct carrier *c, struct fiber *from, struct fiber *to);
+struct carrier *fiber_switch_rarely(struct carrier *c, struct fiber *from, struct fiber *to);
 
 static inline bool eh_globals_used(const struct eh_globals *eh)
 {
     return ((uintptr_t)eh->caught | eh->uncaught) != 0;
-}
-
-/* Makes `to` the fiber that runs on c, but for the stack. Each store costs a cycle here, a compare
- * next to nothing: so what seldom changes is compared first. */
-static inline void fiber_hand_over(struct carrier *c, struct fiber *from, struct fiber *to)
-{
-    if (UNLIKELY(eh_globals_used(c->eh)))
-        fiber_keep_exceptions(c, from);
-    if (UNLIKELY(to->carrier != c))
-        fiber_change_carrier(c, to);
-    c->left = from;
 }
 
 static inline struct carrier *fiber_switch_stacks(struct carrier *c, struct fiber *from, struct fiber *to)
@@ -208,16 +206,25 @@ static inline struct carrier *fiber_switch_stacks(struct carrier *c, struct fibe
 }
 
 /* Suspends `from` (which runs on c) and resumes `to`. Returns when somebody resumes `from`, with the
- * carrier it then runs on, whose `left` is the fiber suspended for it. */
+ * carrier it then runs on, whose `left` is the fiber suspended for it. Each store costs a cycle here, a compare next
+ * to nothing: so what seldom changes is compared first. */
 #if FIBER_SANITIZED
 struct carrier *fiber_switch(struct carrier *c, struct fiber *from, struct fiber *to);
 #else
 static inline struct carrier *fiber_switch(struct carrier *c, struct fiber *from, struct fiber *to)
 {
-    fiber_hand_over(c, from, to);
+    if (UNLIKELY(eh_globals_used(c->eh) || to->carrier != c))
+        return fiber_switch_rarely(c, from, to); /* a jump, so that nothing is saved for it */
+    c->left = from;
     return fiber_switch_stacks(c, from, to);
 }
 #endif
+
+/* The fiber, which is the caller: whether less than half of its stack is left. */
+static ALWAYS_INLINE bool fiber_stack_is_low(const struct fiber *self)
+{
+    return (uintptr_t)__builtin_frame_address(0) - (uintptr_t)self->bottom < self->bytes / 2;
+}
 
 /* Owner: which state it is in. */
 static inline bool fiber_is(struct fiber *f, enum fiber_state s)
@@ -241,10 +248,8 @@ static inline void fiber_set(struct fiber *f, enum fiber_state from, enum fiber_
 {
     uint64_t w = fiber_word_now(f);
 
-    ASSERT(fiber_state_of(w) == from);
-    (void)from;
-    atomic_store_explicit(&f->state, fiber_word(fiber_generation_of(w), WAKE_NONE, to),
-                          memory_order_release); /* STACK */
+    ASSERT((w & 0xffff) == from); /* no reason: it is READY and NOTIFIED that have one */
+    atomic_store_explicit(&f->state, w - from + to, memory_order_relaxed); /* STACK: carried by where it goes */
 }
 
 /* RUNNING -> PARKING; returns the generation that wakers must name. */

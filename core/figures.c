@@ -114,6 +114,7 @@ static void add_workers(struct coir_runtime *rt, coir_stats *s)
         s->switches += tally_read(&w->switches);
         s->steals += tally_read(&w->steals);
         s->sleeps += tally_read(&w->sleeps);
+        s->wipes += tally_read(&w->wipes);
         unparks += tally_read(&w->unparks);
         parks += tally_read(&w->parks);
     }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * find.c - the order in which a worker takes work.
+ * find.c - the order in which a worker takes work, and when it sleeps.
  *
  * New jobs run newest first, for fork-join; ready fibers oldest first, for fairness between
  * requests. They take turns in rounds of a small budget, so neither starves the other; the
@@ -18,36 +18,33 @@
 #define STEAL_BATCH 32   /* jobs stolen at once */
 #define ASK_LOOKS 32     /* looks around of an idle worker that an owner has to answer it; some microseconds */
 #define CLAIM_LOOKS 32   /* looks at what others have claimed, before it is wrested; microseconds */
-#define BUSY_LOOKS 16 /* then the oldest job of its own has its turn */
-
-static struct fiber *fiber_at(struct link *e)
-{
-    return CONTAINER_OF(e, struct fiber, stack.link);
-}
-
-/* Of a long queue the next fibers are fetched ahead: their stacks have left the cache, and a switch
- * would wait for line after line. */
-static inline void look_ahead(struct ring *r)
-{
-    struct link *far = ring_peek(r, FIBER_AHEAD_HEADER), *near;
-
-    if (far && (near = ring_peek(r, FIBER_AHEAD_STACK))) {
-        fiber_prefetch_header(fiber_at(far));
-        fiber_prefetch_stack(fiber_at(near));
-    }
-}
+#define RING_LOOKS 64    /* looks around of an idle worker in which it is seen how fast rings move; some microseconds */
+#define RING_FAST 8      /* fibers pushed meanwhile, for each worker */
+#define BUSY_NS (COIR_MS / 2) /* with jobs of its own all the while, then the oldest has its turn */
+#define BRISK_TURNS 32   /* of which it is seen how long they take */
+#define BRISK_NS (COIR_MS / 2) /* all of them, if they are short */
+#define OTHERS_SLACK_NS (100 * COIR_US)
+#define WATCH_BUSY_NS (COIR_MS / 2)  /* for each worker of the runtime */
+#define WATCH_IDLE_NS (10 * COIR_MS)
 
 /* SLEEP: who has looked at the queues while the owner claimed may have seen nothing, and slept. */
-struct fiber *find_ready(struct worker *w)
+NOINLINE struct fiber *find_ready_slowly(struct worker *w)
 {
     int64_t claimed = w->ring.claimed;
-    struct link *e;
+    struct link *e = ring_take_slowly(&w->ring);
 
-    look_ahead(&w->ring);
-    e = ring_take(&w->ring);
     if (w->ring.claimed != claimed && ring_kept(&w->ring))
         park_notify(&w->runtime->park);
-    return e ? fiber_at(e) : NULL;
+    return e ? find_fiber_of(e) : NULL;
+}
+
+struct fiber *find_ready_beside_jobs(struct worker *w)
+{
+    struct fiber *f = w->jobs_left || !w->fibers_left ? NULL : find_ready(w);
+
+    if (f)
+        w->fibers_left--;
+    return f;
 }
 
 static void fence_all(const void *park)
@@ -60,7 +57,7 @@ struct fiber *find_ready_of(struct worker *victim)
     struct link *e = ring_steal(&victim->ring);
 
     e = e ? e : ring_wrest(&victim->ring, fence_all, &victim->runtime->park);
-    return e ? fiber_at(e) : NULL;
+    return e ? find_fiber_of(e) : NULL;
 }
 
 struct fiber *find_any_ready(struct worker *w)
@@ -69,7 +66,7 @@ struct fiber *find_any_ready(struct worker *w)
     struct fiber *f = find_ready(w);
     struct link *e = f ? NULL : inject_take_fiber(&rt->inject);
 
-    f = e ? fiber_at(e) : f;
+    f = e ? find_fiber_of(e) : f;
     for (unsigned i = 0; !f && i < rt->worker_count; i++)
         f = find_ready_of(rt->worker[i]);
     return f;
@@ -102,7 +99,7 @@ static NOINLINE bool find_injected(struct worker *w, struct next *n)
     size_t count;
 
     if (e) {
-        n->fiber = fiber_at(e);
+        n->fiber = find_fiber_of(e);
         return true;
     }
     count = inject_take(&w->runtime->inject, batch, deque_empty(&w->deque) ? INJECT_BATCH : 1);
@@ -158,7 +155,7 @@ static struct fiber *steal_fiber(struct worker *w, struct worker *victim)
     if (ring_empty(&victim->ring))
         return NULL;
     if ((e = ring_steal(&victim->ring)))
-        return fiber_at(e);
+        return find_fiber_of(e);
     if (++w->claims_seen % CLAIM_LOOKS && w->runtime->spin_ns)
         return NULL;
     return find_ready_of(victim);
@@ -212,12 +209,26 @@ static bool find_stolen(struct worker *w, struct next *n)
     return false;
 }
 
+/* A fiber that hands what it has to do to others' turns relies on these being short. */
+static void see_turns(struct worker *w, int64_t now)
+{
+    uint64_t turn = tally_read(&w->tick);
+
+    if (turn - w->turns_seen < BRISK_TURNS && now - w->turns_seen_at < BRISK_NS)
+        return;
+    w->brisk = now - w->turns_seen_at < BRISK_NS; /* else that few turns, or a batch, were long */
+    w->turns_seen = turn;
+    w->turns_seen_at = now;
+}
+
 bool find_events(struct worker *w, bool all)
 {
     struct coir_runtime *rt = w->runtime;
     int64_t now = coir_now();
     bool any = false;
 
+    w->looked_at = now;
+    see_turns(w, now);
     if (UNLIKELY(w->metered))
         hostcall_tick(w);
     w->polling = true;
@@ -227,7 +238,7 @@ bool find_events(struct worker *w, bool all)
     if (rt->io)
         any |= rt->io->poll(w);
     w->polling = false;
-    if (any && ring_several(&w->ring))
+    if (any && ring_count(&w->ring) > 1)
         park_notify(&rt->park);
     return any;
 }
@@ -245,18 +256,23 @@ struct fiber *find_without_loop(struct worker *w)
 }
 
 /* Newest first would leave the oldest for ever while new jobs keep coming, were there no thief; and it may be
- * one of a batch from the injector. */
+ * one of a batch from the injector. By the clock: the oldest job of a recursion is its largest, and what it opens
+ * stays open beside the rest. After so many turns, which of small jobs were some microseconds, fib(32) had 956
+ * stacks at once, by the clock 60. */
 bool find_starved(struct worker *w)
 {
-    w->busy_looks = deque_empty(&w->deque) ? 0 : w->busy_looks + 1;
-    return w->busy_looks >= BUSY_LOOKS;
+    if (deque_empty(&w->deque))
+        w->busy_since = 0;
+    else if (!w->busy_since)
+        w->busy_since = w->looked_at;
+    return w->busy_since && w->looked_at - w->busy_since >= BUSY_NS;
 }
 
 static bool find_oldest(struct worker *w, struct next *n)
 {
-    if (!find_starved(w) || !deque_pop_oldest(&w->deque, &n->work))
+    if (!find_starved(w) || !deque_pop_oldest(&w->deque, &n->work, 1))
         return false;
-    w->busy_looks = 0;
+    w->busy_since = w->looked_at;
     return n->has_work = true;
 }
 
@@ -267,7 +283,7 @@ bool find_next(struct worker *w, struct next *n)
         if (w->runtime->lab)
             return w->runtime->lab->find(w, n);
         w->look_outside = false;
-        w->poll_at = tally_read(&w->tick) + POLL_TURNS;
+        worker_put_off_look(w);
         atomic_store_explicit(&w->busy_tick, tally_read(&w->tick) | 1, memory_order_relaxed); /* a hint */
         find_events(w, false);
         if (find_oldest(w, n) || (!inject_empty(&w->runtime->inject) && find_injected(w, n)))
@@ -278,16 +294,53 @@ bool find_next(struct worker *w, struct next *n)
     return find_events(w, true) && find_local(w, n);
 }
 
-bool find_promising(struct worker *w)
+/* A look at a ring takes lines from an owner that fills and empties it, and looks without a pause take most of what such
+ * an owner does. So where rings move fast while somebody looks, they are left alone for as many looks. */
+static bool rings_promise(struct worker *w)
+{
+    struct coir_runtime *rt = w->runtime;
+    bool first = !w->looks, over = ++w->ring_looks >= RING_LOOKS, any = false;
+    uint64_t pushed = 0;
+
+    if (w->rings_rest && !first && !over)
+        return false;
+    for (unsigned i = 0; i < rt->worker_count; i++) {
+        pushed += ring_pushed(&rt->worker[i]->ring);
+        any |= !ring_empty(&rt->worker[i]->ring);
+    }
+    if (first)
+        w->looks++; /* what has moved since it was idle last does not count */
+    else
+        w->rings_moved += pushed - w->rings_pushed;
+    w->rings_pushed = pushed;
+    any &= over || !w->rings_rest;
+    if (over) {
+        w->rings_rest = w->rings_moved > RING_FAST * rt->worker_count;
+        w->rings_moved = w->ring_looks = 0;
+    }
+    return any;
+}
+
+/* Jobs whose owner has been asked for them count when it has not answered for a while. */
+static bool deques_promise(struct worker *w)
 {
     struct coir_runtime *rt = w->runtime;
 
-    if (!inject_empty(&rt->inject))
-        return true;
-    for (unsigned i = 0; i < rt->worker_count; i++)
-        if (!ring_empty(&rt->worker[i]->ring) || deque_lends(&rt->worker[i]->deque))
+    for (unsigned i = 0; i < rt->worker_count; i++) {
+        struct deque *d = &rt->worker[i]->deque;
+
+        if (w->looks < ASK_LOOKS ? deque_lends(d) : !deque_empty(d))
             return true;
-    return ++w->looks >= ASK_LOOKS && find_quietly(rt);
+    }
+    return false;
+}
+
+bool find_promising(struct worker *w)
+{
+    if (!inject_empty(&w->runtime->inject) || rings_promise(w) || deques_promise(w))
+        return true;
+    w->looks++;
+    return false;
 }
 
 bool find_quietly(struct coir_runtime *rt)
@@ -298,4 +351,102 @@ bool find_quietly(struct coir_runtime *rt)
         if (!ring_empty(&rt->worker[i]->ring) || !deque_empty(&rt->worker[i]->deque))
             return true;
     return false;
+}
+
+/* -------------------------------------------------------------------------------------- sleeping */
+
+/*
+ * When to wake up by itself. A worker that is stuck in a long job comes neither for its timers nor for
+ * its completions, so every sleeper watches: it sleeps until the earliest deadline of all (others'
+ * with some slack, for their owner is the first to fire them), and if there is I/O it looks in now
+ * and then, more often while another worker is busy. A runtime without I/O and timers sleeps soundly.
+ */
+static int64_t wake_up_time(struct worker *w)
+{
+    struct coir_runtime *rt = w->runtime;
+    int64_t now = coir_now(), earliest = COIR_NEVER, watch;
+    bool busy = false;
+
+    for (unsigned i = 0; i < rt->worker_count; i++) {
+        struct worker *other = rt->worker[i];
+        int64_t t = timers_earliest(&other->timers);
+
+        if (other != w && t < COIR_NEVER - OTHERS_SLACK_NS)
+            t = (t > now ? t : now) + OTHERS_SLACK_NS;
+        earliest = t < earliest ? t : earliest;
+        busy |= other != w &&
+                atomic_load_explicit(&other->busy_tick, memory_order_relaxed) != 0; /* a hint */
+    }
+    if (rt->worker_count == 1 || !(rt->io || earliest != COIR_NEVER))
+        return earliest;
+    watch = now + (busy ? WATCH_BUSY_NS : WATCH_IDLE_NS) * rt->worker_count;
+    return watch < earliest ? watch : earliest;
+}
+
+static void tell_all_idle(struct coir_runtime *rt)
+{
+    uint64_t counts = atomic_load_explicit(&rt->park.counts, memory_order_relaxed); /* a hint */
+
+    if (park_sleeping(counts) == rt->worker_count)
+        rt->all_idle(rt);
+}
+
+static void sleep_announced(struct worker *w)
+{
+    struct coir_runtime *rt = w->runtime;
+    int64_t deadline = wake_up_time(w);
+
+    if (UNLIKELY(rt->all_idle != NULL))
+        tell_all_idle(rt);
+    tally(&w->sleeps, 1);
+    if (rt->io && rt->io->sleep)
+        w->searching = rt->io->sleep(w, deadline);
+    else
+        w->searching = park_sleep(&rt->park, &w->parker, deadline);
+}
+
+/* Does not look around in a worker's first turn: no work has been here to be followed by more, and who opens the
+ * runtime may want the processor. */
+void find_idle(struct worker *w)
+{
+    struct coir_runtime *rt = w->runtime;
+    int64_t until = rt->spin_ns >= COIR_SEC ? COIR_NEVER : tally_read(&w->tick) > 1 ? coir_now() + rt->spin_ns : 0;
+    unsigned turns = 0;
+
+    w->busy_since = 0;
+    if (UNLIKELY(rt->lab != NULL) && rt->lab->idle(w))
+        return;
+    if (rt->io && w->io_queued)
+        rt->io->flush(w);
+    fence_full(); /* BOOKS: what this worker ended comes before the look at draining */
+    if (runtime_flag(&rt->draining))
+        rt->idle(rt);
+    if (!w->searching)
+        park_search_begin(&rt->park);
+    w->searching = true;
+    while (rt->spin_ns && !runtime_flag(&rt->stopping)) {
+        if (find_promising(w) || find_events(w, true))
+            return;
+        if (coir_now() >= until)
+            break;
+        if (until == COIR_NEVER)
+            spin_pause(&turns); /* others may need the processor */
+        else
+            arch_relax();
+    }
+    atomic_store_explicit(&w->busy_tick, 0, memory_order_relaxed); /* a hint */
+    while (!FIBER_KEEPS_STACKS && !runtime_flag(&rt->draining) && !find_quietly(rt) &&
+           stacks_trim(&rt->stacks))
+        ;
+    stack_cache_share(&rt->stacks, &w->stacks);
+    park_announce(&rt->park, &w->parker, true);
+    w->searching = false;
+    if (find_quietly(rt) || runtime_flag(&rt->stopping)) { /* SLEEP: the last look */
+        if (!park_retract(&rt->park, &w->parker))
+            park_search_begin(&rt->park); /* publishers that met a searcher count on it to wake others */
+        w->searching = true;
+    } else {
+        sleep_announced(w);
+    }
+    atomic_store_explicit(&w->busy_tick, tally_read(&w->tick) | 1, memory_order_relaxed); /* a hint */
 }

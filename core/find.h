@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * find.h - what a worker does next: its own queues, the injector, others' queues, timers, I/O.
+ * find.h - what a worker does next: its own queues, the injector, others' queues, timers, I/O, sleep.
  */
 #ifndef COIR_FIND_H
 #define COIR_FIND_H
 
 #include "state.h"
-
-#define POLL_TURNS 61    /* prime, so that it beats with no regular pattern of work */
 
 /* What a turn of the loop does: one of the two. */
 struct next {
@@ -30,8 +28,46 @@ bool find_starved(struct worker *w);
 /* Finds something to do; false: there was nothing. */
 bool find_next(struct worker *w, struct next *n);
 
+/* find_ready where nothing is claimed, or that has been wrested. */
+struct fiber *find_ready_slowly(struct worker *w);
+
+static inline struct fiber *find_fiber_of(struct link *e)
+{
+    return CONTAINER_OF(e, struct fiber, stack.link);
+}
+
+/* Of a long queue the next fibers after slot i are fetched ahead: their stacks have left the cache, and a switch would
+ * wait for line after line. */
+static inline void find_look_ahead(struct ring *r, int64_t i)
+{
+    if (ring_reaches(r, i + FIBER_AHEAD_HEADER)) {
+        fiber_prefetch_header(find_fiber_of(ring_at(r, i + FIBER_AHEAD_HEADER)));
+        fiber_prefetch_stack(find_fiber_of(ring_at(r, i + FIBER_AHEAD_STACK)));
+    }
+}
+
+/* The oldest ready fiber of those that the worker has claimed. False: none. */
+static ALWAYS_INLINE bool find_claimed(struct worker *w, struct fiber **f)
+{
+    int64_t i;
+
+    if (UNLIKELY(!ring_take_claimed(&w->ring, &i)))
+        return false;
+    find_look_ahead(&w->ring, i);
+    *f = find_fiber_of(ring_at(&w->ring, i));
+    return true;
+}
+
 /* The oldest ready fiber of the worker's own queue, or NULL. */
-struct fiber *find_ready(struct worker *w);
+static ALWAYS_INLINE struct fiber *find_ready(struct worker *w)
+{
+    struct fiber *f;
+
+    return LIKELY(find_claimed(w, &f)) ? f : find_ready_slowly(w);
+}
+
+/* The same if it is the fibers' turn; NULL: the jobs'. */
+struct fiber *find_ready_beside_jobs(struct worker *w);
 
 /* A ready fiber of another worker, even if that has claimed it, or NULL. Any thread. */
 struct fiber *find_ready_of(struct worker *victim);
@@ -55,5 +91,8 @@ bool find_promising(struct worker *w);
 
 /* Whether anything is runnable anywhere, by looking only. */
 bool find_quietly(struct coir_runtime *rt);
+
+/* Nothing was found: looks around for a while, then sleeps until there is work. */
+void find_idle(struct worker *w);
 
 #endif

@@ -17,7 +17,7 @@
 #include "find.h"
 #include "peek.h"
 #include "sleeper.h"
-#include "spawn.h"
+#include "after.h"
 #include "text.h"
 #include "wait.h"
 
@@ -268,7 +268,7 @@ static void add_pending(struct counter *after, struct counter *done, void *arg)
 void graph_add_parked(struct graph *g)
 {
     worker_each_fiber(g->rt, add_if_parked, g);
-    spawn_each_pending(g->rt, add_pending, g);
+    after_each(g->rt, add_pending, g);
 }
 
 /* ------------------------------------------------------------------- all that has not ended */
@@ -410,5 +410,5 @@ void graph_add_all(struct graph *g, void (*show)(const coir_job_info *job, void 
         add_running(&all, g->rt->worker[i]);
     worker_each_fiber(g->rt, all_if_parked, &all);
     add_all_queued(&all);
-    spawn_each_pending(g->rt, add_pending, g);
+    after_each(g->rt, add_pending, g);
 }

@@ -25,6 +25,15 @@ NOINLINE struct holder job_holder(void)
     return h;
 }
 
+struct held **job_list_with(const struct held *lock)
+{
+    for (struct job *j = *job_slot(); j; j = j->outer)
+        for (const struct held *h = j->held; h; h = h->next)
+            if (h == lock)
+                return &j->held;
+    return held_by_thread();
+}
+
 bool job_holds(const void *object)
 {
     struct job *j = *job_slot();

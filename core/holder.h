@@ -14,6 +14,8 @@ struct holder {
 };
 struct holder job_holder(void);
 
+_Static_assert(_Alignof(struct job) >= 16, "four bits of an identity are free for flags");
+
 /* The same where that is most quickly told: a job on a fiber, outside of any coir_try; else NULL. */
 static inline struct job *job_plain(void)
 {
@@ -22,6 +24,9 @@ static inline struct job *job_plain(void)
 
     return LIKELY(j && !j->is_try) ? j : NULL;
 }
+
+/* Where a lock that the caller holds is kept: by the boundary inside which it was taken. */
+struct held **job_list_with(const struct held *lock);
 
 /* Whether the caller, or a job below it on its stack, holds the object. */
 bool job_holds(const void *object);

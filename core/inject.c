@@ -9,6 +9,12 @@
  *   J1  work_count is the number of items in the chunks; inject_push keeps it within work_max.
  *   J2  A push of n items is all or nothing: the chunks are found before the first is written.
  *   J3  At most SPARE_MAX empty chunks are kept; the rest goes back to the host.
+ *   J4  Once there is a chunk there is a last one, if need be an empty one. So a queue that is emptied again
+ *       and again fills the same lines.
+ *
+ * VISIT. Work that is in the queue may run at once, and be the last of a runtime that then closes. But nobody
+ * takes it before the lock is dropped. So who submits chooses the sleeper that it wakes while it holds the lock,
+ * and touches nothing else afterwards; the sleeper cannot leave before it has its token (park.c).
  */
 #include "inject.h"
 
@@ -17,7 +23,6 @@
 
 struct chunk {
     struct chunk *next;
-    uint32_t begin, end; /* items in [begin, end) are queued */
     struct work item[CHUNK_ITEMS];
 };
 
@@ -27,6 +32,7 @@ void inject_init(struct inject *q, const struct host *host, size_t work_max)
 {
     q->host = host;
     q->work_max = work_max;
+    q->end = CHUNK_ITEMS; /* no chunk: none has room */
 }
 
 static void free_chain(struct inject *q, struct chunk *c)
@@ -49,7 +55,7 @@ void inject_fini(struct inject *q)
 /* Lock held. J3. */
 static void free_spares(struct inject *q)
 {
-    while (q->spare_count > SPARE_MAX) {
+    while (q->spare_count >= SPARE_MAX) { /* the last one may be empty, too */
         struct chunk *c = q->spare;
 
         q->spare = c->next;
@@ -76,20 +82,19 @@ static bool reserve(struct inject *q, size_t count)
 }
 
 /* Lock held, chunk reserved. */
-static struct chunk *add_chunk(struct inject *q)
+static void add_chunk(struct inject *q)
 {
     struct chunk *c = q->spare;
 
     q->spare = c->next;
     q->spare_count--;
     c->next = NULL;
-    c->begin = c->end = 0;
     if (q->last)
         q->last->next = c;
     else
         q->first = c;
     q->last = c;
-    return c;
+    q->end = 0;
 }
 
 /* Lock held. */
@@ -106,32 +111,78 @@ static int admit(struct inject *q, size_t n, bool outside)
 static int append(struct inject *q, struct work item, size_t stride, size_t n)
 {
     size_t count = atomic_load_explicit(&q->work_count, memory_order_relaxed); /* under lock */
-    size_t room = q->last ? CHUNK_ITEMS - q->last->end : 0;
+    size_t room = CHUNK_ITEMS - q->end;
 
     if (n > room && !reserve(q, (n - room + CHUNK_ITEMS - 1) / CHUNK_ITEMS))
         return COIR_ENOMEM;
     for (size_t i = 0; i < n; i++) {
-        struct chunk *c = q->last;
-
-        if (!c || c->end == CHUNK_ITEMS)
-            c = add_chunk(q);
-        c->item[c->end++] = item;
+        if (q->end == CHUNK_ITEMS)
+            add_chunk(q);
+        q->last->item[q->end++] = item;
         item.arg = (void *)((uintptr_t)item.arg + stride); /* it may be NULL */
     }
     atomic_store_explicit(&q->work_count, count + n, memory_order_relaxed); /* under lock */
     return COIR_OK;
 }
 
-int inject_push(struct inject *q, const struct work *first, size_t stride, size_t n, bool outside)
+int inject_push(struct inject *q, const struct work *first, size_t stride, size_t n)
 {
     int status;
 
     lock_take(&q->lock);
-    status = admit(q, n, outside);
+    status = admit(q, n, false);
     if (status == COIR_OK)
         status = append(q, *first, stride, n);
-    if (status == COIR_OK && outside)
+    lock_drop(&q->lock);
+    return status;
+}
+
+int inject_submit(struct inject *q, const struct work *first, size_t stride, size_t n, struct park *park,
+                  struct parker **sleeper)
+{
+    int status;
+
+    *sleeper = NULL;
+    lock_take(&q->lock);
+    status = admit(q, n, true);
+    if (status == COIR_OK)
+        status = append(q, *first, stride, n);
+    if (status == COIR_OK) {
         q->accepted += n;
+        if (UNLIKELY(park_is_due(park)))
+            *sleeper = park_pick(park);
+    }
+    lock_drop(&q->lock); /* VISIT: the last access */
+    return status;
+}
+
+/* Lock held, with room in the last chunk and below the limit. The oldest of a deque, until one of the three ends. */
+static size_t take_over(struct inject *q, struct deque *d, size_t below_limit)
+{
+    size_t room = CHUNK_ITEMS - q->end;
+    size_t n = deque_pop_oldest(d, &q->last->item[q->end], room < below_limit ? room : below_limit);
+
+    q->end += (uint32_t)n;
+    return n;
+}
+
+int inject_relieve(struct inject *q, struct deque *d)
+{
+    size_t count;
+    int status;
+
+    lock_take(&q->lock);
+    count = atomic_load_explicit(&q->work_count, memory_order_relaxed); /* under lock */
+    status = admit(q, 1, false);
+    if (status == COIR_OK && q->end == CHUNK_ITEMS) {
+        if (reserve(q, 1))
+            add_chunk(q);
+        else
+            status = COIR_ENOMEM;
+    }
+    if (status == COIR_OK)
+        count += take_over(q, d, q->work_max - count);
+    atomic_store_explicit(&q->work_count, count, memory_order_relaxed); /* under lock */
     lock_drop(&q->lock);
     return status;
 }
@@ -146,14 +197,17 @@ bool inject_push_anyway(struct inject *q, const struct work *item)
     return pushed;
 }
 
-/* Lock held. The first chunk is used up. */
+/* Lock held. The first chunk is used up. J4. */
 static void retire(struct inject *q)
 {
     struct chunk *c = q->first;
 
+    q->begin = 0;
+    if (c == q->last) {
+        q->end = 0;
+        return;
+    }
     q->first = c->next;
-    if (!q->first)
-        q->last = NULL;
     c->next = q->spare;
     q->spare = c;
     q->spare_count++;
@@ -163,17 +217,14 @@ static void retire(struct inject *q)
 /* Lock held. */
 static size_t take(struct inject *q, struct work *items, size_t max)
 {
-    size_t n = 0, count;
+    size_t count = atomic_load_explicit(&q->work_count, memory_order_relaxed); /* under lock */
+    size_t n = count < max ? count : max;
 
-    while (n < max && q->first) {
-        struct chunk *c = q->first;
-
-        while (n < max && c->begin < c->end)
-            items[n++] = c->item[c->begin++];
-        if (c->begin == c->end)
+    for (size_t i = 0; i < n; i++) {
+        items[i] = q->first->item[q->begin++];
+        if (q->begin == (q->first == q->last ? q->end : CHUNK_ITEMS))
             retire(q);
     }
-    count = atomic_load_explicit(&q->work_count, memory_order_relaxed);     /* under lock */
     atomic_store_explicit(&q->work_count, count - n, memory_order_relaxed); /* under lock */
     return n;
 }

@@ -8,32 +8,44 @@
 
 #include "deque.h"
 #include "mem.h"
+#include "park.h"
 #include "ring.h"
 
 struct chunk;
 
 struct inject {
+    /* What each push and take writes: one line, which moves with its lock. */
     _Alignas(COIR_CACHE_LINE) struct lock lock; /* guards all below */
-    struct list fibers;          /* intrusive: cannot fail */
+    bool closed;                 /* work from outside is refused */
+    _Atomic size_t work_count;   /* readable without the lock, to skip an empty queue */
+    _Atomic size_t fiber_count;  /* the same */
     struct chunk *first, *last;  /* work, in chunks */
+    uint32_t begin, end;         /* items of the first before begin are gone, of the last from end on free */
+    uint64_t accepted;           /* work from outside, ever */
+    size_t work_max;             /* admission limit */
+
+    _Alignas(COIR_CACHE_LINE) struct list fibers; /* intrusive: cannot fail */
     struct chunk *spare;         /* empty chunks kept for later */
     size_t spare_count;
-    size_t work_max;             /* admission limit */
-    uint64_t accepted;           /* work from outside, ever */
-    bool closed;                 /* work from outside is refused */
     const struct host *host;
-
-    /* Readable without the lock, to skip an empty queue. */
-    _Alignas(COIR_CACHE_LINE) _Atomic size_t work_count;
-    _Atomic size_t fiber_count;
 };
+
+_Static_assert(offsetof(struct inject, fibers) == COIR_CACHE_LINE, "one line");
 
 void inject_init(struct inject *q, const struct host *host, size_t work_max);
 void inject_fini(struct inject *q); /* must be empty */
 
-/* Appends n items fn(first + i * stride), all or none.
- * Returns COIR_OK, COIR_EAGAIN, COIR_ENOMEM, COIR_ESHUTDOWN (outside work after inject_close). */
-int inject_push(struct inject *q, const struct work *first, size_t stride, size_t n, bool outside);
+/* Appends n items fn(first + i * stride), all or none. COIR_OK, COIR_EAGAIN, COIR_ENOMEM. */
+int inject_push(struct inject *q, const struct work *first, size_t stride, size_t n);
+
+/* The same from outside: refused with COIR_ESHUTDOWN after inject_close. *sleeper: whom to wake, or NULL; nothing
+ * else of the runtime is there for sure when this returns COIR_OK (VISIT). */
+int inject_submit(struct inject *q, const struct work *first, size_t stride, size_t n, struct park *park,
+                  struct parker **sleeper);
+
+/* Moves the oldest items of the caller's own, full deque here, up to a chunk of them. COIR_OK: the deque has room now;
+ * COIR_EAGAIN, COIR_ENOMEM. */
+int inject_relieve(struct inject *q, struct deque *d);
 
 /* Appends one item past the limit: it was admitted before. False: no memory. */
 bool inject_push_anyway(struct inject *q, const struct work *item);

@@ -6,7 +6,8 @@
  * and attempts it whenever the descriptor may be ready. Either way its result is final when the
  * fiber resumes. Some kinds are attempted before the fiber parks, as the backend says: a send
  * nearly always finds room. A receive after a reply nearly never finds anything, so io_uring parks
- * at once.
+ * at once; and its sends are attempted only if no other fiber is ready, for it takes less if several go to the
+ * kernel together.
  *
  * A receive that need not park lets others that are runnable go first, now and then: a peer that
  * sends without pause must not keep its worker to itself.
@@ -109,7 +110,24 @@ NOINLINE int64_t io_attempt(const struct io_op *op)
 static void be_fair(struct fiber *self)
 {
     if (worker_others_wait(worker_of(self)))
-        worker_yield(self);
+        worker_yield(worker_of(self));
+}
+
+/* Others that are ready may have some of the kind, too; but not where it would wait for long turns of theirs. */
+static bool is_attempted(const struct io_backend *b, const struct io_op *op, struct fiber *self)
+{
+    struct worker *w = worker_of(self);
+    unsigned kind = 1u << op->kind;
+
+    return b->at_once & kind || (b->at_once_alone & kind && (!w->brisk || ring_empty(&w->ring)));
+}
+
+/* There is no stack to park on. */
+static COLD int64_t attempt_instead(const struct io_backend *b, const struct io_op *op)
+{
+    int64_t result = b->at_once_alone & 1u << op->kind ? io_attempt(op) : -EAGAIN;
+
+    return result == -EAGAIN ? COIR_ENOMEM : result;
 }
 
 int64_t io_do(struct fiber *self, struct io_op *op, int64_t deadline)
@@ -118,7 +136,7 @@ int64_t io_do(struct fiber *self, struct io_op *op, int64_t deadline)
     const struct io_backend *b = backend_of(self->runtime);
     int status;
 
-    if (b->at_once & 1u << op->kind) {
+    if (is_attempted(b, op, self)) {
         int64_t result = io_attempt(op);
 
         if (result != -EAGAIN) {
@@ -131,7 +149,7 @@ int64_t io_do(struct fiber *self, struct io_op *op, int64_t deadline)
     op->errand.revoke = b->revoke;
     status = errand_run(self, &op->errand, what[op->kind], deadline);
     if (status == COIR_ENOMEM)
-        return status;
+        return attempt_instead(b, op);
     if (status != COIR_OK && (op->result == -ECANCELED || op->result == -EINTR))
         return status; /* the revoke came first */
     return op->result;
@@ -141,10 +159,8 @@ int io_close_fd(int fd)
 {
     if (life_is_over()) /* its parent goes on with it, and with all that waits there */
         return close(fd) == 0 ? COIR_OK : COIR_EBADF;
-    /* What was prepared for this descriptor must not meet the next one of its number. */
-    io_uring_submit_prepared();
-    /* Wakes what waits in the kernel, which may be any io_uring of the process. Not connected, not
-     * a socket: then nothing can wait. */
-    shutdown(fd, SHUT_RDWR);
+    /* Others may go on with the socket, such as a process that a listener was handed to. */
+    if (!io_uring_end_all(fd))
+        shutdown(fd, SHUT_RDWR); /* else who waits in a ring would wait for ever */
     return io_epoll_close_fd(fd);
 }

@@ -41,6 +41,7 @@ struct io_op {
     size_t bytes;   /* of what is above; at most IO_BYTES_MAX */
     int64_t result; /* when it is over: 0 or more (ACCEPT: the connection), or -errno */
     void *home;     /* where the backend keeps it meanwhile */
+    struct io_op *next; /* behind it there */
 };
 
 #define IO_BYTES_MAX ((size_t)1 << 30)
@@ -61,6 +62,7 @@ struct io_backend {
     struct io_ops ops; /* what the worker's loop calls */
     enum coir_io kind;
     unsigned at_once;  /* bit 1 << enum io_kind: attempted before the fiber parks */
+    unsigned at_once_alone; /* likewise, unless others are ready to run here meanwhile */
     void (*begin)(struct errand *e);  /* as in struct errand, for the errand of a struct io_op */
     void (*revoke)(struct errand *e);
 
@@ -72,9 +74,9 @@ struct io_backend {
 extern const struct io_backend io_uring_backend; /* io_uring.c, or io_uring_none.c */
 extern const struct io_backend io_epoll_backend;
 
-/* Gives the kernel every operation that is prepared in any ring of the process: it holds on to files, where
- * a prepared operation holds only a number. */
-void io_uring_submit_prepared(void);
+/* Ends what waits for fd, or is prepared for it, in any ring of the process, with an error. False: the kernel has
+ * refused. */
+bool io_uring_end_all(int fd);
 
 /* Ends, as COIR_ECANCELED, what waits for fd in any epoll backend of the process, and closes fd. */
 int io_epoll_close_fd(int fd);

@@ -2,12 +2,12 @@
 /*
  * io_epoll.c - operations kept until epoll says that they may succeed; one instance per runtime.
  *
- * Owns: the epoll instance and a slot for each descriptor, which holds at most one operation that
- * reads and one that writes. A descriptor is registered when first waited for, one event at a time
+ * Owns: the epoll instance and a slot for each descriptor, with a queue of operations that read and one
+ * of those that write. A descriptor is registered when first waited for, one event at a time
  * (EPOLLONESHOT), and closing it takes it out.
  *
- * Whoever takes an event attempts the slot's operations under the slot's lock, and ends those that
- * are done. So a descriptor that coir_socket_close has taken the operations from is never touched
+ * Whoever takes an event attempts the slot's operations under the slot's lock, in turn until one must wait on,
+ * and ends those that are done. So a descriptor that coir_socket_close has taken the operations from is never touched
  * on their behalf again, though its number may be in use anew; an event of the old one is just a
  * vain attempt.
  *
@@ -41,7 +41,8 @@ enum side { READER, WRITER, SIDES };
 
 struct slot {
     struct lock lock;
-    struct io_op *op[SIDES];
+    struct io_op *first[SIDES];
+    struct io_op **end[SIDES]; /* where the next one goes; of no meaning while the queue is empty */
 };
 
 struct epoll {
@@ -106,11 +107,31 @@ static struct slot *make_slot(struct epoll *ep, int fd)
     return find_slot(ep, fd);
 }
 
-/* Puts an operation in or takes it out. Slot's lock held. */
-static void set_op(struct epoll *ep, struct slot *s, enum side side, struct io_op *op)
+/* Behind all others of its side. Slot's lock held. */
+static void put_op(struct epoll *ep, struct slot *s, enum side side, struct io_op *op)
 {
-    s->op[side] = op;
-    atomic_fetch_add_explicit(&ep->waiting, op ? 1 : -1, memory_order_relaxed); /* a hint */
+    struct io_op **end = s->first[side] ? s->end[side] : &s->first[side];
+
+    op->next = NULL;
+    *end = op;
+    s->end[side] = &op->next;
+    atomic_fetch_add_explicit(&ep->waiting, 1, memory_order_relaxed); /* a hint */
+}
+
+/* Takes an operation out; false: it is over. Slot's lock held. */
+static bool take_op(struct epoll *ep, struct slot *s, enum side side, struct io_op *op)
+{
+    struct io_op **at = &s->first[side];
+
+    while (*at && *at != op)
+        at = &(*at)->next;
+    if (!*at)
+        return false;
+    *at = op->next;
+    if (!op->next)
+        s->end[side] = at;
+    atomic_fetch_sub_explicit(&ep->waiting, 1, memory_order_relaxed); /* a hint */
+    return true;
 }
 
 static void end_op(struct io_op *op, int64_t result)
@@ -119,15 +140,13 @@ static void end_op(struct io_op *op, int64_t result)
     errand_end(&op->errand);
 }
 
-/* Takes out what waits on a side, if anything does, and ends it. Slot's lock held. */
+/* Ends all that waits on a side. Slot's lock held. */
 static void end_side(struct epoll *ep, struct slot *s, enum side side, int64_t result)
 {
-    struct io_op *op = s->op[side];
-
-    if (!op)
-        return;
-    set_op(ep, s, side, NULL);
-    end_op(op, result);
+    for (struct io_op *op; (op = s->first[side]) != NULL;) {
+        take_op(ep, s, side, op);
+        end_op(op, result);
+    }
 }
 
 /* Asks for the next event that the slot's operations wait for. 0 or -errno. Slot's lock held. */
@@ -135,14 +154,14 @@ static int arm(struct epoll *ep, const struct slot *s, int fd)
 {
     struct epoll_event event = {.events = EPOLLONESHOT, .data.fd = fd};
 
-    event.events |= s->op[READER] ? EPOLLIN | EPOLLRDHUP : 0;
-    event.events |= s->op[WRITER] ? EPOLLOUT : 0;
+    event.events |= s->first[READER] ? EPOLLIN | EPOLLRDHUP : 0;
+    event.events |= s->first[WRITER] ? EPOLLOUT : 0;
     if (epoll_ctl(ep->fd, EPOLL_CTL_MOD, fd, &event) == 0)
         return 0;
     if (errno != ENOENT)
         return -errno;
     /* Seen for the first time. An attempt to accept must not block. */
-    if (s->op[READER] && s->op[READER]->kind == IO_ACCEPT &&
+    if (s->first[READER] && s->first[READER]->kind == IO_ACCEPT &&
         fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) != 0)
         return -errno;
     return epoll_ctl(ep->fd, EPOLL_CTL_ADD, fd, &event) == 0 ? 0 : -errno;
@@ -154,7 +173,7 @@ static void begin_op(struct errand *e)
     struct epoll *ep = epoll_of(e->fiber->runtime);
     struct slot *s = make_slot(ep, op->fd);
     enum side side = side_of(op);
-    int status = -EBUSY;
+    int status = 0;
 
     op->home = s;
     if (!s) {
@@ -162,12 +181,11 @@ static void begin_op(struct errand *e)
         return;
     }
     lock_take(&s->lock);
-    if (!s->op[side]) {
-        set_op(ep, s, side, op);
+    put_op(ep, s, side, op);
+    if (s->first[side] == op) /* else the event is asked for already */
         status = arm(ep, s, op->fd);
-        if (status != 0)
-            set_op(ep, s, side, NULL);
-    }
+    if (status != 0)
+        take_op(ep, s, side, op);
     lock_drop(&s->lock);
     if (status != 0)
         end_op(op, status);
@@ -179,8 +197,8 @@ static void revoke_op(struct errand *e)
     struct slot *s = op->home;
 
     lock_take(&s->lock); /* s is there: without one the operation was over at once */
-    if (s->op[side_of(op)] == op)
-        end_side(epoll_of(e->fiber->runtime), s, side_of(op), -ECANCELED);
+    if (take_op(epoll_of(e->fiber->runtime), s, side_of(op), op))
+        end_op(op, -ECANCELED);
     lock_drop(&s->lock);
 }
 
@@ -211,12 +229,28 @@ int io_epoll_close_fd(int fd)
 /* Watches on for what still waits. Slot's lock held. */
 static void rearm(struct epoll *ep, struct slot *s, int fd)
 {
-    int status = s->op[READER] || s->op[WRITER] ? arm(ep, s, fd) : 0;
+    int status = s->first[READER] || s->first[WRITER] ? arm(ep, s, fd) : 0;
 
     if (status != 0) { /* closed behind our back */
         end_side(ep, s, READER, status);
         end_side(ep, s, WRITER, status);
     }
+}
+
+/* Attempts a side's operations, first come, first served. Returns how many it ended. Slot's lock held. */
+static unsigned attempt_side(struct epoll *ep, struct slot *s, enum side side)
+{
+    unsigned ended = 0;
+
+    for (struct io_op *op; (op = s->first[side]) != NULL; ended++) {
+        int64_t result = io_attempt(op);
+
+        if (result == -EAGAIN)
+            break;
+        take_op(ep, s, side, op);
+        end_op(op, result);
+    }
+    return ended;
 }
 
 /* Attempts what an event may have made possible. Returns how many operations it ended. */
@@ -230,15 +264,9 @@ static unsigned take_event(struct epoll *ep, const struct epoll_event *event)
     if (event->data.fd == ep->kick_fd || !s)
         return 0;
     lock_take(&s->lock);
-    for (enum side side = READER; side < SIDES; side++) {
-        struct io_op *op = s->op[side];
-        int64_t result = op && event->events & wanted[side] ? io_attempt(op) : -EAGAIN;
-
-        if (result != -EAGAIN) {
-            end_side(ep, s, side, result);
-            ended++;
-        }
-    }
+    for (enum side side = READER; side < SIDES; side++)
+        if (event->events & wanted[side])
+            ended += attempt_side(ep, s, side);
     rearm(ep, s, event->data.fd);
     lock_drop(&s->lock);
     return ended;
@@ -407,7 +435,7 @@ static void start_worker(struct worker *w)
 }
 
 const struct io_backend io_epoll_backend = {
-    .ops = {.poll = poll_events, .flush = flush_nothing, .sleep = sleep_as_poller},
+    .ops = {.poll = poll_events, .flush = flush_nothing, .flush_late = flush_nothing, .sleep = sleep_as_poller},
     .kind = COIR_IO_EPOLL,
     .at_once = 1u << IO_RECV | 1u << IO_SEND | 1u << IO_CONNECT,
     .begin = begin_op,

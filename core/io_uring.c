@@ -2,56 +2,48 @@
 /*
  * io_uring.c - operations handed to the kernel, one ring per worker.
  *
- * Owns: the rings. A worker prepares operations in its own ring and gives them to the kernel in
- * batches; they complete in that ring, whoever reaps it.
+ * Owns: the rings. A worker prepares operations in its own and gives them to the kernel together; they complete there.
  *
- * A worker that is stuck in a long job must not keep its completions from others. So a worker that
- * finds nothing in its own ring submits and reaps what lies in the rings of others that are awake
- * (one that sleeps is woken by its own ring). That rules out SINGLE_ISSUER and DEFER_TASKRUN: with
- * the latter a long job hides its completions for its whole length. COOP_TASKRUN hides them until
- * the worker next enters the kernel, at the latest with the timer's tick. Without it the kernel
- * interrupts the worker for each packet, while the sender's CPU still holds the socket's lock: less
- * than half the requests per second (64 k to 150 k: coir-kv, 1 worker, 50 connections, 2 CPUs).
+ * A worker that is stuck in a long job must not keep its completions from others. So a worker that finds nothing in its own
+ * ring submits and reaps what lies in the rings of others that are awake (one that sleeps is woken by its own). That rules
+ * out SINGLE_ISSUER and DEFER_TASKRUN, which hides completions for the whole job. COOP_TASKRUN hides them until the
+ * worker next enters the kernel, at the latest with the timer's tick. Without it the kernel interrupts the worker for each
+ * packet, while the sender's processor holds the socket's lock: less than half the requests (64 k to 150 k a second).
  * TASKRUN_FLAG tells a worker that spins that there is something to enter the kernel for.
  *
  * Locks
- *   sq   the submission side of a ring: preparing and submitting. Others than the owner only try
- *        it, but for revokes and closes.
+ *   sq   the submission side of a ring: preparing and submitting. Others only try it, but for revokes and closes.
  *   cq   the completion side. All but the owner, when it waits for its kick, only try it.
  *
- * Sleeping. A worker with operations in its ring sleeps in that ring, where a completion wakes it;
- * one without sleeps on its futex, which is cheaper to wake. The ring holds a read of an eventfd,
- * the kick:
+ * Sleeping. A worker with operations in its ring sleeps in that ring, where a completion wakes it; one without
+ * sleeps on its futex, which is cheaper to wake. The ring holds a read of an eventfd, the kick:
  *
  *   waker (park.c)                     sleeper
  *   1 exchange word for WOKEN          1 the read is armed; CAS word from ASLEEP to AWAY
  *   2 it was AWAY: write the eventfd   2 while the word is not WOKEN and no completion lies there:
  *                                        wait in the kernel for a completion
  *
- * Both are operations on one word. If the exchange came first, the CAS fails and the sleeper does
- * not sleep. Else the waker sees AWAY and writes, and the read completes. That completion stays in
- * the ring until the owner takes it (K1), so the sleeper finds it however late it goes to the
- * kernel; and a sleeper that was woken waits for it, so the waker is done with the worker before
+ * Both are operations on one word. If the exchange came first, the CAS fails and the sleeper does not sleep. Else the waker
+ * sees AWAY and writes, and the read completes. That completion stays in the ring until the owner takes it (K1), so the
+ * sleeper finds it however late it comes; and a woken one waits for it, so the waker is done with the worker before
  * the worker goes on.
  *
  * Invariants
  *   K1  Nobody but the owner consumes the kick's completion: others stop reaping in front of it.
- *   K2  armed - completed operations are in the ring. Each has exactly one completion; the kernel
- *       keeps those that do not fit (IORING_FEAT_NODROP), and peeking fetches them.
- *   K3  An operation's revoke has been executed when revoke returns. So none is ever late and hits
- *       a later operation in the same frame.
+ *   K2  armed - completed operations are in the ring. Each has exactly one completion; the kernel keeps those that do
+ *       not fit (IORING_FEAT_NODROP), and peeking fetches them.
+ *   K3  An operation's revoke has been executed when revoke returns: none hits a later operation in the same frame.
  */
-#include "io.h"
+#include "io_uring_ops.h"
 
 #include <errno.h>
-#include <liburing.h>
 #include <string.h>
 #include <sys/eventfd.h>
 
 #define SQ_ENTRIES 256
-#define CQ_ENTRIES 4096
+#define CQ_ENTRIES 1024 /* the kernel keeps what does not fit (K2); four times as many cost 12 us at open */
 #define REAP_BATCH 64
-#define STALE_NS (100 * COIR_US) /* operations not submitted for so long: their owner is stuck */
+#define STALE_NS (100 * COIR_US) /* operations not submitted for so long: their owner is stuck or busy */
 
 /* user_data that is no operation. */
 #define TAG_REVOKE 1
@@ -86,16 +78,20 @@ struct rings {
 static struct lock all_lock; /* guards the list; outside every sq */
 static struct rings *all_rings;
 
+/* How many operations name each descriptor (and those that share its place): a close seldom has any to look for. */
+#define WAITS 65536
+static _Atomic uint32_t waits[WAITS];
+
+static _Atomic uint32_t *waits_for(int fd)
+{
+    return &waits[(unsigned)fd % WAITS];
+}
+
 void io_uring_forget_all(void)
 {
     all_lock = (struct lock){0};
     all_rings = NULL;
-}
-
-/* Statuses of the kernel that leave nothing to hold on to. */
-static COLD void give_up(const char *what, int error)
-{
-    fatal("%s: %s", what, strerror(-error));
+    memset((void *)waits, 0, sizeof waits);
 }
 
 /* ----------------------------------------------------------------------------------- completion */
@@ -114,6 +110,7 @@ static bool consume(struct ring_state *r, const struct io_uring_cqe *cqe, bool o
     }
     tally(&r->completed, 1);
     errand_receive(&op->errand);
+    atomic_fetch_sub_explicit(waits_for(op->fd), 1, memory_order_relaxed); /* a count */
     op->result = cqe->res;
     errand_end(&op->errand);
     return true;
@@ -178,7 +175,7 @@ static bool submit(struct ring_state *r)
     while (n > 0 && io_uring_sq_ready(&r->uring));
     set_queued(r);
     if (n < 0 && n != -EBUSY && n != -EAGAIN && n != -EINTR)
-        give_up("io_uring_enter", n);
+        fatal("io_uring_enter: %s", strerror(-n)); /* leaves nothing to hold on to */
     return n >= 0;
 }
 
@@ -207,24 +204,6 @@ static struct io_uring_sqe *take_sqe(struct ring_state *r, bool own)
     return sqe;
 }
 
-static void prepare(struct io_uring_sqe *sqe, const struct io_op *op)
-{
-    switch (op->kind) {
-    case IO_RECV:
-        io_uring_prep_recv(sqe, op->fd, op->in, op->bytes, 0);
-        break;
-    case IO_SEND:
-        io_uring_prep_send(sqe, op->fd, op->out, op->bytes, MSG_NOSIGNAL);
-        break;
-    case IO_ACCEPT:
-        io_uring_prep_accept(sqe, op->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        break;
-    case IO_CONNECT:
-        io_uring_prep_connect(sqe, op->fd, op->address, (socklen_t)op->bytes);
-        break;
-    }
-}
-
 static void begin_op(struct errand *e)
 {
     struct io_op *op = io_op_of(e);
@@ -235,9 +214,10 @@ static void begin_op(struct errand *e)
     op->home = r;
     lock_take(&r->sq);
     sqe = take_sqe(r, true);
-    prepare(sqe, op);
+    io_uring_prepare(sqe, op);
     io_uring_sqe_set_data(sqe, op);
     tally(&r->armed, 1);
+    atomic_fetch_add_explicit(waits_for(op->fd), 1, memory_order_relaxed); /* a count */
     set_queued(r);
     lock_drop(&r->sq);
     w->io_queued++;
@@ -271,23 +251,40 @@ static void flush_ring(struct worker *w)
     lock_drop(&r->sq);
 }
 
-/* Submits for a worker that does not come to it. */
-static void flush_stale(struct ring_state *r)
+static bool is_stale(struct ring_state *r)
 {
     int64_t since = atomic_load_explicit(&r->queued_since, memory_order_relaxed); /* a hint */
 
-    if (!queued(r) || coir_now() - since < STALE_NS || !lock_try(&r->sq))
+    return queued(r) && coir_now() - since >= STALE_NS;
+}
+
+/* A send is over as soon as it is submitted; its fiber need not wait for the next look at I/O. */
+static void flush_late(struct worker *w)
+{
+    if (LIKELY(!is_stale(w->io)))
+        return;
+    flush_ring(w);
+    reap(w->io, true);
+}
+
+/* Submits for a worker that does not come to it. */
+static void flush_stale(struct ring_state *r)
+{
+    if (!is_stale(r) || !lock_try(&r->sq))
         return;
     submit(r);
     lock_drop(&r->sq);
 }
 
-/* Own ring first. */
+/* Own ring first. A worker that always has others to run may not come to flush it. */
 static bool poll_rings(struct worker *w)
 {
     struct rings *all = w->runtime->io_shared;
-    unsigned taken = reap(w->io, true);
+    unsigned taken;
 
+    if (UNLIKELY(is_stale(w->io)))
+        flush_ring(w);
+    taken = reap(w->io, true);
     for (unsigned i = 1; i < all->count && !taken; i++) {
         struct ring_state *r = &all->ring[(w->index + i) % all->count];
 
@@ -317,18 +314,16 @@ static bool wait_for_completion(struct ring_state *r, int64_t deadline)
     int64_t left = deadline - coir_now();
     struct __kernel_timespec ts = {.tv_sec = left / COIR_SEC, .tv_nsec = left % COIR_SEC};
     struct io_uring_getevents_arg arg = {
-        .sigmask_sz = _NSIG / 8,
-        .ts = deadline == COIR_NEVER ? 0 : (uint64_t)(uintptr_t)&ts,
+        .sigmask_sz = _NSIG / 8, .ts = deadline == COIR_NEVER ? 0 : (uint64_t)(uintptr_t)&ts,
     };
     int status;
 
     if (left <= 0)
         return false;
-    status = io_uring_enter2((unsigned)r->uring.ring_fd, 0, 1,
-                             IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG,
+    status = io_uring_enter2((unsigned)r->uring.ring_fd, 0, 1, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG,
                              (sigset_t *)(void *)&arg, sizeof arg);
     if (status < 0 && status != -ETIME && status != -EINTR && status != -EBUSY)
-        give_up("waiting in io_uring_enter", status); /* EBADR: completions were lost */
+        fatal("waiting in io_uring_enter: %s", strerror(-status)); /* EBADR: completions were lost */
     return status != -ETIME;
 }
 
@@ -387,40 +382,39 @@ static bool sleep_in_ring(struct worker *w, int64_t deadline)
     return woken;
 }
 
-void io_uring_submit_prepared(void)
+/* What is prepared names a number, which the next descriptor may have. It is not submitted for its owner: the kernel
+ * ties operations to the thread that submits them, and cancels them when that ends. */
+static bool end_all_in(struct ring_state *r, int fd)
 {
+    struct io_uring_sync_cancel_reg all = {
+        .fd = fd, .flags = IORING_ASYNC_CANCEL_FD | IORING_ASYNC_CANCEL_ALL, .timeout = {0, 100 * COIR_MS}};
+    struct io_uring_sq *sq = &r->uring.sq;
+    int status;
+
+    lock_take(&r->sq);
+    for (unsigned at = io_uring_smp_load_acquire(sq->khead); at != sq->sqe_tail; at++)
+        if (sq->sqes[at & sq->ring_mask].fd == fd)
+            sq->sqes[at & sq->ring_mask].fd = -1;
+    lock_drop(&r->sq);
+    status = io_uring_register_sync_cancel(&r->uring, &all); /* as long as it takes to look at all that waits there */
+    return status >= 0 || status == -ENOENT;
+}
+
+bool io_uring_end_all(int fd)
+{
+    bool ended = true;
+
+    if (!atomic_load_explicit(waits_for(fd), memory_order_relaxed)) /* exact, for none may begin meanwhile */
+        return true;
     lock_take(&all_lock);
     for (struct rings *rs = all_rings; rs; rs = rs->next)
-        for (unsigned i = 0; i < rs->count; i++) {
-            struct ring_state *r = &rs->ring[i];
-
-            if (!queued(r))
-                continue;
-            lock_take(&r->sq);
-            submit_all(r, worker_here() && worker_here()->io == r);
-            lock_drop(&r->sq);
-        }
+        for (unsigned i = 0; i < rs->count; i++)
+            ended &= end_all_in(&rs->ring[i], fd);
     lock_drop(&all_lock);
+    return ended;
 }
 
 /* ------------------------------------------------------------------------------- open and close */
-
-/* What every operation here needs. A kernel that has zero-copy sends (6.0) also waits on
- * descriptors that are non-blocking, instead of giving up on them. */
-static bool kernel_is_good_enough(struct io_uring *uring)
-{
-    static const int needed[] = {IORING_OP_RECV,   IORING_OP_SEND,         IORING_OP_ACCEPT,
-                                 IORING_OP_CONNECT, IORING_OP_ASYNC_CANCEL, IORING_OP_READ,
-                                 IORING_OP_SEND_ZC};
-    const unsigned features = IORING_FEAT_NODROP | IORING_FEAT_EXT_ARG | IORING_FEAT_FAST_POLL;
-    struct io_uring_probe *probe = io_uring_get_probe_ring(uring);
-    bool good = probe && (uring->features & features) == features;
-
-    for (size_t i = 0; good && i < sizeof needed / sizeof *needed; i++)
-        good = io_uring_opcode_supported(probe, needed[i]);
-    io_uring_free_probe(probe);
-    return good;
-}
 
 static int open_ring(struct ring_state *r)
 {
@@ -435,7 +429,7 @@ static int open_ring(struct ring_state *r)
     if (r->kick_fd < 0)
         return -errno;
     status = io_uring_queue_init_params(SQ_ENTRIES, &r->uring, &params);
-    if (status == 0 && !kernel_is_good_enough(&r->uring)) {
+    if (status == 0 && !io_uring_is_good_enough(&r->uring)) {
         io_uring_queue_exit(&r->uring);
         status = COIR_ENOSYS;
     }
@@ -495,9 +489,9 @@ static void start_worker(struct worker *w)
 }
 
 const struct io_backend io_uring_backend = {
-    .ops = {.poll = poll_rings, .flush = flush_ring, .sleep = sleep_in_ring},
+    .ops = {.poll = poll_rings, .flush = flush_ring, .flush_late = flush_late, .sleep = sleep_in_ring},
     .kind = COIR_IO_URING,
-    .at_once = 1u << IO_SEND,
+    .at_once_alone = 1u << IO_SEND,
     .begin = begin_op,
     .revoke = revoke_op,
     .open = open_rings,

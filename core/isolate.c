@@ -11,6 +11,9 @@
  *     |     not forked |  |   ended, late,    |
  *     +----------------+  +---- left, worn ---+
  *
+ * A child may shut its socket down. Then its call has broken, and with it the child: only if the template takes no orders
+ * is it that which has gone.
+ *
  * A child that has ended may have done so before it took the call (somebody killed it while it was idle). Then
  * the call is still in the socket, and the template says so when it starts the next child: I4.
  *
@@ -19,11 +22,13 @@
  *   I2  Notices of children that are gone, and of calls that were left, are known by their number, and dropped.
  *   I3  A call that was left in any way is never heard of again: its child has been ordered to end.
  *   I4  A call is begun at most once: it is sent again only if the template has taken it out of the socket
- *       unread.
+ *       unread, or it could not be sent.
+ *   I5  What a child does to its socket, or says there, ends with it: each has a pair of its own.
  */
 #include "isolate.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -47,13 +52,64 @@ struct asked {
 
 /* ------------------------------------------------------------------------------------- children */
 
+/* Not as a standard stream that the program has closed: children go on using their numbers. */
+static int above_standard(int *fd)
+{
+    int low = *fd;
+
+    if (low > STDERR_FILENO)
+        return COIR_OK;
+    *fd = fcntl(low, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    if (*fd < 0) {
+        *fd = low;
+        return -errno;
+    }
+    close(low);
+    return COIR_OK;
+}
+
+int isolate_pair(int *ours, int *theirs)
+{
+    int fd[2], status;
+
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fd) != 0)
+        return -errno;
+    *ours = fd[0];
+    *theirs = fd[1];
+    status = above_standard(ours);
+    return status == COIR_OK ? above_standard(theirs) : status;
+}
+
+/* With the end of a new socket pair, which is the child's. */
+static int order(const struct coir_isolator *iso, struct isolate_order *o, int end)
+{
+    struct isolate_passed passed;
+    struct iovec what = {o, sizeof *o};
+    struct msghdr m = isolate_passing(&what, &passed);
+    struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+
+    *c = (struct cmsghdr){CMSG_LEN(sizeof end), SOL_SOCKET, SCM_RIGHTS};
+    memcpy(CMSG_DATA(c), &end, sizeof end);
+    if (sendmsg(iso->orders, &m, MSG_DONTWAIT | MSG_NOSIGNAL) == sizeof *o)
+        return COIR_OK;
+    return errno == EAGAIN ? COIR_EAGAIN : COIR_ECHILD;
+}
+
 int isolate_renew(struct coir_isolator *iso, struct isolate_slot *s)
 {
     struct isolate_order o = {.slot = s->index, .generation = s->generation + 1};
+    int ours = -1, theirs = -1, status = isolate_pair(&ours, &theirs);
 
     s->state = SLOT_EMPTY;
-    if (send(iso->orders, &o, sizeof o, MSG_DONTWAIT | MSG_NOSIGNAL) != sizeof o)
-        return errno == EAGAIN ? COIR_EAGAIN : COIR_ECHILD;
+    if (status == COIR_OK)
+        status = order(iso, &o, theirs);
+    close_if_open(theirs);
+    if (status != COIR_OK) {
+        close_if_open(ours);
+        return status;
+    }
+    coir_socket_close(s->socket); /* nothing of the child before is heard any more: I5 */
+    s->socket = ours;
     s->generation = o.generation;
     s->state = SLOT_ASKED;
     s->served = 0;
@@ -99,7 +155,7 @@ static int hear(const struct isolate_slot *s, struct isolate_notice *n, int64_t 
         if (got == sizeof *n)
             return COIR_OK;
         if (got == -ECONNRESET || (got == 0 && is_left_alone(s)))
-            return COIR_ECHILD; /* the template is gone, and all with it */
+            return COIR_ECHILD; /* shut down by the child, or the template is gone, and all with it */
         status = got < 0 ? (int)got : wait_on(deadline);
     } while (status == COIR_OK);
     return status;
@@ -119,11 +175,14 @@ static int await_child(struct coir_isolator *iso, struct isolate_slot *s, uint32
         else if (status == COIR_OK)
             status = wait_on(deadline);
     }
+    if (status == COIR_ECHILD)
+        s->state = SLOT_EMPTY;
     return status;
 }
 
 /* ---------------------------------------------------------------------------------------- calls */
 
+/* COIR_EINTR: the child hears nothing any more. */
 static int send_call(struct isolate_slot *s, const struct asked *a)
 {
     struct isolate_call call = {
@@ -133,7 +192,8 @@ static int send_call(struct isolate_slot *s, const struct asked *a)
         memcpy(s->in, a->in, a->in_bytes);
     if (send(s->socket, &call, sizeof call, MSG_DONTWAIT | MSG_NOSIGNAL) == sizeof call)
         return COIR_OK;
-    return errno == EAGAIN ? COIR_EAGAIN : COIR_ECHILD;
+    s->state = SLOT_EMPTY;
+    return errno == EAGAIN ? COIR_EAGAIN : COIR_EINTR;
 }
 
 static bool is_end(const struct isolate_slot *s, const struct isolate_notice *n)
@@ -190,7 +250,10 @@ static int mourn(struct coir_isolator *iso, struct isolate_slot *s, const struct
 /* The wait for the end of a call was given up, for this reason. */
 static int give_up(struct coir_isolator *iso, struct isolate_slot *s, const struct asked *a, int status)
 {
-    isolate_renew(iso, s); /* I3 */
+    int renewed = isolate_renew(iso, s); /* I3 */
+
+    if (status == COIR_ECHILD && renewed == COIR_OK)
+        return verdict_deaf(a->failure);
     if (status == COIR_ETIMEDOUT && coir_now() < a->deadline)
         return verdict_late(&iso->plan, a->failure);
     return status;

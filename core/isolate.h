@@ -5,6 +5,8 @@
 #ifndef COIR_ISOLATE_H
 #define COIR_ISOLATE_H
 
+#include <unistd.h>
+
 #include "isolate_wire.h"
 
 enum isolate_slot_state {
@@ -40,7 +42,17 @@ struct coir_isolator {
     struct isolate_slot slot[];     /* plan.options.children of them */
 };
 
-/* Asks the template for a new child; the one that is there ends. COIR_OK, COIR_EAGAIN, COIR_ECHILD. */
+/* A pair of sockets; what is open of it after a failure is the caller's to close. */
+int isolate_pair(int *ours, int *theirs);
+
+static inline void close_if_open(int fd)
+{
+    if (fd >= 0)
+        close(fd);
+}
+
+/* Asks the template for a new child; the one that is there ends. COIR_OK, COIR_EAGAIN, COIR_ECHILD,
+ * or as socketpair. */
 int isolate_renew(struct coir_isolator *iso, struct isolate_slot *s);
 
 /* What a notice says to one who waits for a child. True: *status says whether it is there. */

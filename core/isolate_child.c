@@ -203,7 +203,6 @@ static void put_failure(struct isolate_notice *n, const coir_failure *f)
 {
     n->failure_kind = f->kind;
     n->code = f->code;
-    n->line = f->line;
     if (f->file)
         snprintf(n->text, sizeof n->text, "%s:%d: %s", f->file, f->line, f->message);
     else
@@ -217,7 +216,7 @@ static void serve(const struct child *c, const struct isolate_call *call)
     coir_failure f;
 
     set_clock(c);
-    n.outcome = job_try(run, &r, &f);
+    n.outcome = job_try_whole(run, &r, &f);
     n.bytes = r.bytes;
     n.worn = c->plan->options.cpu_ns != COIR_NEVER && cpu_used() > isolate_cpu_life(c->plan);
     if (n.outcome != COIR_DONE)

@@ -80,12 +80,6 @@ static size_t whole_pages(size_t bytes)
     return (bytes + page - 1) / page * page;
 }
 
-static void close_if_open(int fd)
-{
-    if (fd >= 0)
-        close(fd);
-}
-
 /* Ours of the two ends may be in use in some runtime's I/O; a fork of this process may have both open. */
 static void close_ours(struct coir_isolator *iso)
 {
@@ -106,34 +100,6 @@ static void close_theirs(struct coir_isolator *iso)
     close_if_open(iso->plan.parent);
     for (unsigned i = 0; i < iso->plan.options.children; i++)
         close_if_open(iso->plan.end[i]);
-}
-
-/* Not as a standard stream that the program has closed: children go on using their numbers. */
-static int above_standard(int *fd)
-{
-    int low = *fd;
-
-    if (low > STDERR_FILENO)
-        return COIR_OK;
-    *fd = fcntl(low, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
-    if (*fd < 0) {
-        *fd = low;
-        return -errno;
-    }
-    close(low);
-    return COIR_OK;
-}
-
-static int open_pair(int *ours, int *theirs)
-{
-    int fd[2], status;
-
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fd) != 0)
-        return -errno;
-    *ours = fd[0];
-    *theirs = fd[1];
-    status = above_standard(ours);
-    return status == COIR_OK ? above_standard(theirs) : status;
 }
 
 /* Mapped whole by the parent alone: what one child scribbles on is no other's. */
@@ -162,10 +128,10 @@ static int open_memory(struct coir_isolator *iso)
 static int open_all(struct coir_isolator *iso)
 {
     struct isolate_plan *p = &iso->plan;
-    int status = open_pair(&iso->orders, &p->orders);
+    int status = isolate_pair(&iso->orders, &p->orders);
 
     for (unsigned i = 0; i < p->options.children && status == COIR_OK; i++)
-        status = open_pair(&iso->slot[i].socket, &p->end[i]);
+        status = isolate_pair(&iso->slot[i].socket, &p->end[i]);
     if (status == COIR_OK)
         status = open_memory(iso);
     if (status == COIR_OK)

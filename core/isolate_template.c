@@ -8,7 +8,7 @@
  * (PR_SET_PDEATHSIG is about the thread that has forked); a worker might end before its process does.
  *
  * A child that has ended is told to the parent, and replaced only when that asks. Then, and only then, nobody reads
- * the slot's socket and nobody writes to it: a call that is still there was never begun.
+ * its socket and nobody writes to it: a call that is still there was never begun.
  *
  * Whether the parent lives is seen by its end of the orders' socket and by a descriptor of the process itself: the
  * first alone would be kept open by other children of the parent.
@@ -16,6 +16,7 @@
 #include "isolate_template.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio_ext.h>
@@ -34,12 +35,13 @@ struct place {
     pid_t pid;           /* of the child; 0: none lives */
     uint32_t generation; /* of the child that lives, or lived last */
     uint32_t wanted;     /* the generation to be forked as soon as that one has ended; 0: none */
+    int end;             /* of its socket; -1: it is in the plan */
     bool untold;         /* news is to be told as soon as there is room */
     struct isolate_notice news;
 };
 
 struct template {
-    const struct isolate_plan *plan;
+    struct isolate_plan *plan; /* our copy */
     pid_t pid;
     int signals; /* readable when a child has ended */
     struct place place[ISOLATE_CHILDREN_MAX];
@@ -73,18 +75,40 @@ static uint32_t drop_unread(const struct template *t, uint32_t slot)
     return n;
 }
 
+/* The child before has ended, and its socket goes. */
+static void take_end(struct template *t, uint32_t slot)
+{
+    int *end = &t->place[slot].end;
+
+    if (*end < 0)
+        return;
+    close(t->plan->end[slot]);
+    t->plan->end[slot] = *end;
+    *end = -1;
+}
+
+/* In a child: what is meant for others. */
+static void close_ends(const struct template *t)
+{
+    close(t->signals);
+    for (uint32_t i = 0; i < t->plan->options.children; i++)
+        if (t->place[i].end >= 0)
+            close(t->place[i].end);
+}
+
 static void start(struct template *t, uint32_t slot, uint32_t generation)
 {
     struct place *at = &t->place[slot];
     uint32_t unread = drop_unread(t, slot);
     struct isolate_notice failed = {.kind = NOTICE_READY, .generation = generation, .unread = unread};
 
+    take_end(t, slot);
     at->generation = generation;
     at->wanted = 0;
     at->untold = false; /* who has asked for the next one knows */
     at->pid = fork();
     if (at->pid == 0) {
-        close(t->signals);
+        close_ends(t);
         isolate_child(t->plan, slot, generation, unread, t->pid);
     }
     if (at->pid > 0)
@@ -130,10 +154,31 @@ static void bury_all(struct template *t)
         bury(t, pid, status, &used);
 }
 
-static void obey(struct template *t, const struct isolate_order *o)
+/* An order, and the descriptor that has come with it; not as a standard stream that the program has closed. */
+static ssize_t hear(const struct isolate_plan *p, struct isolate_order *o, int *end)
+{
+    struct isolate_passed passed;
+    struct iovec what = {o, sizeof *o};
+    struct msghdr m = isolate_passing(&what, &passed);
+    ssize_t got = recvmsg(p->orders, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    struct cmsghdr *c = got > 0 ? CMSG_FIRSTHDR(&m) : NULL;
+    int fd = -1;
+
+    if (c)
+        memcpy(&fd, CMSG_DATA(c), sizeof fd);
+    *end = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    if (fd >= 0)
+        close(fd);
+    return got;
+}
+
+static void obey(struct template *t, const struct isolate_order *o, int end)
 {
     struct place *at = &t->place[o->slot];
 
+    if (at->end >= 0)
+        close(at->end);
+    at->end = end;
     if (at->pid == 0) {
         start(t, o->slot, o->generation);
         return;
@@ -190,7 +235,7 @@ static void detach(struct template *t)
         _exit(1); /* the parent hears that it is gone */
 }
 
-static void end(struct template *t)
+static void end_all(struct template *t)
 {
     for (uint32_t i = 0; i < t->plan->options.children; i++)
         if (t->place[i].pid > 0)
@@ -219,27 +264,30 @@ static bool wait_for_any(struct template *t, struct pollfd *on)
     return true;
 }
 
-void isolate_template(const struct isolate_plan *p)
+void isolate_template(struct isolate_plan *p)
 {
     struct template t = {.plan = p, .pid = getpid()};
     struct pollfd on[3 + ISOLATE_CHILDREN_MAX];
     struct isolate_order order;
     ssize_t got;
+    int end;
 
     detach(&t);
+    for (uint32_t i = 0; i < p->options.children; i++)
+        t.place[i].end = -1;
     for (uint32_t i = 0; i < p->options.children; i++)
         start(&t, i, 1);
     for (;;) {
         if (!wait_for_any(&t, on))
             continue;
         if (on[1].revents)
-            end(&t);
+            end_all(&t);
         if (on[2].revents)
             bury_all(&t);
-        got = recv(p->orders, &order, sizeof order, MSG_DONTWAIT);
+        got = hear(p, &order, &end);
         if (got == 0)
-            end(&t);
-        if (got == sizeof order)
-            obey(&t, &order);
+            end_all(&t);
+        if (got == sizeof order && end >= 0) /* else nobody is left who could hear of it */
+            obey(&t, &order, end);
     }
 }

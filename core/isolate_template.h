@@ -8,6 +8,6 @@
 #include "isolate_wire.h"
 
 /* In a process that was forked for this: lives until its parent has ended, or closes its end of p->orders. */
-__attribute__((noreturn)) void isolate_template(const struct isolate_plan *p);
+__attribute__((noreturn)) void isolate_template(struct isolate_plan *p);
 
 #endif

@@ -29,7 +29,7 @@ static int tell(coir_failure *f, const char *text, coir_failure *out)
     int untold;
 
     snprintf(f->message, sizeof f->message, "%s", text);
-    untold = report_keep(rt, f, text, NULL, job_domain(*job_slot()));
+    untold = report_keep(rt, f, text, job_domain(*job_slot()));
     if (f->outcome == COIR_PANICKED) {
         report_failure(rt, f, text, untold);
         hostcall_panicked(rt, f);
@@ -49,7 +49,6 @@ int verdict_said(const struct isolate_notice *n, coir_failure *failure)
     begin(&f, failed ? COIR_FAILED : COIR_PANICKED,
           n->failure_kind > COIR_KIND_NONE && n->failure_kind < COIR_KINDS ? n->failure_kind : COIR_KIND_ISOLATED);
     f.code = failed ? n->code : 0;
-    f.line = n->line;
     snprintf(text, sizeof text, "%.*s", (int)sizeof n->text - 1, n->text);
     return tell(&f, text, failure);
 }
@@ -117,6 +116,14 @@ int verdict_late(const struct isolate_plan *p, coir_failure *failure)
     begin(&f, COIR_PANICKED, COIR_KIND_ISOLATED);
     put_limits(text, sizeof text, &p->options);
     return tell(&f, text, failure);
+}
+
+int verdict_deaf(coir_failure *failure)
+{
+    coir_failure f;
+
+    begin(&f, COIR_PANICKED, COIR_KIND_ISOLATED);
+    return tell(&f, "shut down the socket that its calls come by", failure);
 }
 
 int verdict_too_long(size_t bytes, size_t room, coir_failure *failure)

@@ -18,6 +18,7 @@ int verdict_said(const struct isolate_notice *n, coir_failure *failure);
 int verdict_ended(const struct isolate_plan *p, const struct isolate_notice *n, coir_failure *failure);
 
 int verdict_late(const struct isolate_plan *p, coir_failure *failure);
+int verdict_deaf(coir_failure *failure);
 int verdict_too_long(size_t bytes, size_t room, coir_failure *failure);
 
 #endif

@@ -3,14 +3,18 @@
  * isolate_wire.h - what the parent, the template and the children of an isolator know in common: what was
  * settled before the first fork, and what they say to each other.
  *
- * Each slot has a pair of packet sockets. One end is the parent's; of the other there are two users, the child
- * that serves the slot now, which alone reads it, and the template, which writes what it knows of that child.
- * A third pair carries the parent's orders to the template. Sizes and outcomes go through sockets, only
- * input and result are shared memory: what a child scribbles on, its parent never has to believe.
+ * Each child has a pair of packet sockets. One end is the parent's; of the other there are two users, the child,
+ * which alone reads it, and the template, which writes what it knows of that child. A further pair carries the
+ * parent's orders to the template, each with the end for the child that it is about. Sizes and outcomes go through
+ * sockets, only input and result are shared memory: what a child scribbles on, its parent never has to believe.
+ *
+ * A pair for each slot was dropped: what a child had done to it (written ahead, shut it down, left it to a process of its
+ * own) was done to those that came after it.
  */
 #ifndef COIR_ISOLATE_WIRE_H
 #define COIR_ISOLATE_WIRE_H
 
+#include <sys/socket.h>
 #include <sys/types.h>
 
 #include "base.h"
@@ -28,7 +32,7 @@ struct isolate_plan {
     int parent;                    /* a descriptor of the parent, readable when it has ended; -1: unknown */
     struct sock_filter *filter;    /* filter_count instructions; NULL: none */
     size_t filter_count;
-    int end[ISOLATE_CHILDREN_MAX]; /* of the slots' sockets, the children's side */
+    int end[ISOLATE_CHILDREN_MAX]; /* of the slots' sockets, the children's side; the template puts others there */
 };
 
 static inline size_t isolate_slot_bytes(const struct isolate_plan *p)
@@ -44,10 +48,21 @@ static inline int64_t isolate_cpu_life(const struct isolate_plan *p)
     return call > COIR_NEVER / 16 ? COIR_NEVER / 2 : 10 * call;
 }
 
-/* Parent to template: end the child of the slot if it lives, and start the one of this generation. */
+/* Parent to template: end the child of the slot if it lives, and start the one of this generation. A descriptor
+ * comes along. */
 struct isolate_order {
     uint32_t slot, generation;
 };
+
+struct isolate_passed {
+    _Alignas(struct cmsghdr) char bytes[CMSG_SPACE(sizeof(int))];
+};
+
+static inline struct msghdr isolate_passing(struct iovec *order, struct isolate_passed *p)
+{
+    return (struct msghdr){
+        .msg_iov = order, .msg_iovlen = 1, .msg_control = p->bytes, .msg_controllen = sizeof p->bytes};
+}
 
 /* Parent to child. */
 struct isolate_call {
@@ -77,7 +92,7 @@ struct isolate_notice {
     uint64_t number;     /* of the call */
     bool worn;           /* the child should be replaced */
     int outcome;         /* the rest of the failure belongs to outcomes other than COIR_DONE */
-    int failure_kind, code, line;
+    int failure_kind, code;
     size_t bytes;        /* of the result */
     char text[COIR_TEXT_BYTES];
 };

@@ -7,6 +7,8 @@
  */
 #include "job.h"
 
+#include <stdio.h>
+
 #include "hostcall.h"
 #include "report.h"
 
@@ -37,6 +39,7 @@ uint64_t job_id(struct job *j)
         struct worker *w = worker_here();
 
         j->id = ++w->job_ids << 9 | w->index;
+        j->known = true;
     }
     return j->id;
 }
@@ -46,6 +49,7 @@ uint64_t job_id_held(struct coir_runtime *rt, struct job *j)
     if (!j->id)
         j->id = (atomic_fetch_add_explicit(&rt->job_ids, 1, memory_order_relaxed) + 1) << 9 | /* unique */
                 256; /* past all workers */
+    j->known = true;
     return j->id;
 }
 
@@ -54,6 +58,8 @@ bool job_canceled(struct coir_runtime *rt, const struct job *j)
     for (; j; j = j->outer) {
         if (j->masked)
             return false;
+        if (job_is_inner(j))
+            continue; /* its scope is that of the job around it, which may be masked in between */
         if ((j->owed_to && counter_canceled(j->owed_to)) || (j->scope && scope_canceled(j->scope)) ||
             (j->serving && counter_canceled(j->serves)))
             return true;
@@ -103,7 +109,7 @@ static uint32_t resumes_of(struct job *j)
     struct worker *w = worker_here();
 
     j = j && w ? job_proper(j) : NULL;
-    return j && !j->is_try ? (uint32_t)(fiber_generation(w->current) - j->born) : 0;
+    return j && !j->is_try ? (uint32_t)(fiber_generation(w->current) - fiber_generation_of(j->born)) : 0;
 }
 
 void job_failure(struct job *j, coir_failure *f, int outcome, enum coir_kind kind)
@@ -129,21 +135,76 @@ static const char *aborting_option(const struct coir_runtime *rt, const struct j
     return rt && rt->options.defer_panic == COIR_PANIC_ABORT && j->is_defer ? "defer_panic" : NULL;
 }
 
+void job_keep_trace(struct job *j)
+{
+    struct wreck *k = j->wreck;
+    struct coir_runtime *rt;
+
+    if (!k->tracing)
+        return;
+    k->tracing = false;
+    rt = runtime_here();
+    if (!rt)
+        return; /* a cleanup has forked, and this is the fork */
+    k->failure.backtrace = k->failure.id;
+    records_trace(&rt->records, k->failure.id, k->trace.pc, k->trace.count);
+}
+
+/* A forced unwind collects them itself, and nobody misses them meanwhile but the host's code, which is told now. */
+static void begin_trace(struct coir_runtime *rt, struct job *j, const void *frame)
+{
+    struct wreck *k = j->wreck;
+
+    k->tracing = rt && frame && rt->options.backtrace;
+    if (LIKELY(!k->tracing))
+        return;
+    trace_begin(&k->trace, frame);
+    if (rt->options.panic_hook || rt->metered || k->failure.kind != COIR_KIND_PANIC) {
+        trace_walk(&k->trace, j);
+        job_keep_trace(j);
+    }
+}
+
 void job_panicked(struct job *j, const char *text, const void *frame)
 {
-    coir_failure *f = &j->failure;
+    struct wreck *k = j->wreck;
+    coir_failure *f = &k->failure;
     struct coir_runtime *rt = runtime_here();
     const char *option = aborting_option(rt, j);
     int untold;
 
     j->raising = true; /* before the host's code runs, which might panic */
-    j->watched = false;
-    untold = report_keep(rt, f, text, frame, job_domain(j));
+    k->watched = false;
+    untold = report_keep(rt, f, text, job_domain(j));
+    begin_trace(rt, j, frame);
     hostcall_panic_hook(rt, f);
     report_failure(rt, f, text, untold);
     hostcall_panicked(rt, f);
     if (option)
         fatal("a panic aborts (options.%s): %s:%d: %s", option, f->file ? f->file : "?", f->line, text);
+}
+
+int job_failed(struct job *j)
+{
+    coir_failure *f = &j->wreck->failure;
+
+    if (f->kind != COIR_KIND_FAIL) {
+        job_failure(j, f, COIR_FAILED, COIR_KIND_FAIL);
+        f->code = j->code;
+        snprintf(f->message, sizeof f->message, "failed, and then a panic of it was swallowed");
+    }
+    return COIR_FAILED;
+}
+
+int job_panicked_at_return(struct job *j, enum coir_kind kind, const char *text)
+{
+    coir_failure *f = &job_wreck(j)->failure;
+
+    job_failure(j, f, COIR_PANICKED, kind);
+    snprintf(f->message, sizeof f->message, "%s", text);
+    job_panicked(j, f->message, NULL);
+    j->raising = false;
+    return COIR_PANICKED;
 }
 
 /* ---------------------------------------------------------------- counters in the job's frames */
@@ -176,9 +237,9 @@ bool job_owns(const struct job *j, struct counter *c)
     return false;
 }
 
-void job_share(struct counter *c)
+void job_share_local(struct counter *c)
 {
-    if (counter_is_local(c) && (!counter_owner(c) || job_owns(*job_slot(), c)))
+    if (!counter_owner(c) || job_owns(*job_slot(), c))
         counter_share(c);
 }
 
@@ -200,12 +261,12 @@ void job_lost_counter(void)
     fatal("a counter left its frame while jobs were spawned on it and before a wait ended it");
 }
 
-/* A monitor in the frames that go owes units to counters there: who waits for these ends it first. */
-static void end_monitors(struct job *j)
+/* A monitor in the frames that go, or further up, owes units to counters there: who waits for these ends it first. */
+static void end_monitors(struct job *j, struct held *list)
 {
     struct held *next;
 
-    for (struct held *h = j->held; h; h = next) {
+    for (struct held *h = list; h; h = next) {
         const void *owed = h->kind->owed_to ? h->kind->owed_to(h) : NULL;
         const struct counter *c = j->owned;
 
@@ -221,7 +282,8 @@ void job_settle_owned(struct job *j, uintptr_t frame)
 {
     struct counter *c;
 
-    end_monitors(j);
+    for (struct job *in = j->owned ? j : NULL; in; in = in->is_try ? in->outer : NULL)
+        end_monitors(j, in->held);
     for (c = j->owned; c; c = c->next_owned) {
         if ((uintptr_t)c < frame || (uintptr_t)c >= (uintptr_t)j || counter_owner(c) != j)
             job_lost_counter();

@@ -8,8 +8,6 @@
 #ifndef COIR_JOB_H
 #define COIR_JOB_H
 
-#include <unwind.h>
-
 #include "counter.h"
 #include "held.h"
 #include "scope.h"
@@ -33,7 +31,9 @@ struct defer_block {
  * Every job pays for what is written here when it starts and looked at when it returns. So what comes and goes
  * while all is well (locks, counters) is a list whose head says by itself whether there is something to
  * settle; what comes once is a flag, and what belongs to it is valid only while the flag is set; these
- * flags are one word. A job starts by clearing six words and returns by looking at three.
+ * flags are one word. A job starts by clearing seven words and returns by looking at three; if these are zero the
+ * record is as it was when it was opened, and serves the next of a batch (batch.c). So whoever writes what a job
+ * clears when it starts also sets a flag, but for the lists.
  *
  * Flags are bytes and not bits: setting one is a store to a place of its own, which loses none beside
  * it. They need no atomics. The job's own thread writes them, or whoever holds its fiber while that
@@ -41,35 +41,44 @@ struct defer_block {
  * signals) reads is_try alone, which stays what it was when the job started.
  */
 struct job {
-    coir_fn *fn;              /* for reports */
+    _Alignas(16) coir_fn *fn; /* for reports; its address is an identity, with bits for flags (holder.h) */
     void *arg;
     struct counter *owed_to;  /* who is owed this job's end; NULL: nobody, or a coir_try */
     struct scope *scope;      /* domain and deadline; a coir_try's is its job's; NULL: none */
     struct job *outer;        /* the job (or thread) below on this stack, or NULL */
-    uint64_t born;            /* generation of its fiber when it started; not a coir_try's */
+    uint64_t born;            /* state of its fiber when it started; not a coir_try's */
 
-    /* Cleared when it starts, down to `locals`. */
+    /* Cleared when it starts, down to `wreck`. */
     struct held *held;        /* locks taken inside this boundary and not unlocked */
     struct counter *owned;    /* counters in its frames that it spawned on; linked by next_owned */
-    uint64_t id;              /* 0: not asked for yet */
-    const char *name;         /* coir_job_name, or NULL */
     union {
-        uint32_t ends_slowly; /* some of these: */
+        uint64_t touched;     /* some of these: */
         struct {
-            bool defers;      /* there are deferred handlers: defer_count and more are valid */
-            bool keeps;       /* it has set a coir_local: `locals` is valid */
-            bool failed;      /* it has called coir_fail: `code` is valid */
-            bool raising;     /* a panic or an exception is on its way to this boundary */
+            union {
+                uint32_t ends_slowly; /* some of these, there is more to do than to return: */
+                struct {
+                    bool defers;  /* there are deferred handlers: defer_count and more are valid */
+                    bool keeps;   /* it has set a coir_local: `locals` is valid */
+                    bool failed;  /* it has called coir_fail: `code` is valid */
+                    bool raising; /* a panic or an exception is on its way to this boundary */
+                };
+            };
+            bool known;       /* it has an id or a name */
+            bool told;        /* COIR_ECANCELED has been returned once */
+            bool obliged;     /* obligations have been bound to it */
+            bool serving;     /* a message of a pool, or as a root supervisor: `serves` is valid */
         };
     };
+    uint64_t id;              /* 0: not asked for yet */
+    const char *name;         /* coir_job_name, or NULL */
     bool is_try;              /* a coir_try: same job, a boundary of its own */
     bool is_defer;            /* that coir_try runs a deferred handler */
-    bool told;                /* COIR_ECANCELED has been returned once */
+    bool whole;               /* of an is_try: nobody around it unlocks what it leaves locked */
     bool outside;             /* of an is_try: a job of its own all the same, which a plain thread runs */
     bool apart;               /* outer is on another stack: a clean-up after it */
     bool masked;              /* a domain's finalizer, its name is the domain's: cancels do not reach it */
-    bool obliged;             /* obligations have been bound to it */
-    bool serving;             /* it handles a message of a pool: `serves` is valid */
+
+    struct wreck *wreck;      /* its fiber's or its own; what is in it is this job's once job_wreck has been called */
 
     /* Valid while their flag is set. */
     struct local *locals;     /* its coir_local values, newest first */
@@ -80,28 +89,36 @@ struct job {
     /* Of a job of a domain. */
     struct member member;     /* in the domain's list; scope->domain->lock */
     struct obligation *obligations; /* bound to it; scope->domain->lock */
-    struct counter *serves;   /* that the message is owed to; changed under scope->domain->lock */
+    struct counter *serves;   /* owed what it does, beside its end; changed under scope->domain->lock */
     int64_t stall_ns;         /* the domain's, for those who must not follow scope (peek.c) */
 
     struct eh_globals eh;     /* C++ exception globals at its entry; coir_try's only, else zero */
 
-    /* Touched by failures only. */
     uintptr_t raised_at;      /* an address below its frames; once a panic or exception is raised. apart:
                                  below outer's */
-    uintptr_t passing;        /* return address in the frame that its panic is passing */
-    const void *caught;       /* what C++ was handling there; only if watched */
-    bool watched;             /* terminate.c reports what C++ makes of that panic */
     struct defer handler[COIR_DEFER_INLINE];
-    char no_cxx_header[80]; /* zero: some C++ runtimes read the header of their own exceptions here */
-    struct _Unwind_Exception exception; /* what travels; outside every frame that it unwinds */
-    coir_failure failure;
 };
 
-_Static_assert(offsetof(struct job, is_try) == offsetof(struct job, ends_slowly) + sizeof(uint32_t),
-               "the word covers its flags");
+/* One that brings its own. */
+struct full_job {
+    struct job job;
+    struct wreck wreck;
+};
+
+_Static_assert(offsetof(struct job, known) == offsetof(struct job, ends_slowly) + sizeof(uint32_t) &&
+                   offsetof(struct job, id) == offsetof(struct job, touched) + sizeof(uint64_t),
+               "the words cover their flags");
 
 /* Where the calling thread or fiber keeps its innermost job. */
 struct job **job_slot(void);
+
+/* The C++ runtime's books of what runs here; NULL: there is no such runtime. */
+static inline struct eh_globals *exceptions_here(void)
+{
+    const struct worker *w = worker_tls; /* a fork's is empty: NULL */
+
+    return w ? w->carrier.eh : thread_exceptions();
+}
 
 /* Whether the job, its domain, one that waits for it on this stack, or the runtime is asked to stop. */
 bool job_canceled(struct coir_runtime *rt, const struct job *j);
@@ -111,13 +128,21 @@ uint64_t job_id(struct job *j);
 /* The same for one that is no coir_try, by a thread that holds its parked fiber. */
 uint64_t job_id_held(struct coir_runtime *rt, struct job *j);
 
-/* Whether c is owed its end, or that of the message it handles. */
+/* Where it is written what becomes of the running job j: j's from now on, until it has ended. It has been given an id,
+ * or has a flag set, so that its end is not taken for a mere return. */
+static inline struct wreck *job_wreck(struct job *j)
+{
+    j->wreck->job = j;
+    return j->wreck;
+}
+
+/* Whether c is owed its end, or that of the message it handles, or of the supervisor it is. */
 static inline bool job_owes(const struct job *j, const struct counter *c)
 {
     return j->owed_to == c || (j->serving && j->serves == c);
 }
 
-/* The calling job handles a message that is owed to c; NULL: no more. It is a job of d. */
+/* What the calling job does, a message or a supervisor, is owed to c; NULL: no more. It is a job of d. */
 void job_serve(struct coir_domain *d, struct counter *c);
 
 /* Whether it is a coir_try: a boundary inside another job, or on a plain thread. */
@@ -213,7 +238,13 @@ static inline void job_owe(struct job *j, struct counter *c, uint64_t n, uintptr
 
 /* Before others than its owner may have to do with the end of a local counter: its owner shares it, or
  * anybody if it has none. */
-void job_share(struct counter *c);
+void job_share_local(struct counter *c);
+
+static inline void job_share(struct counter *c)
+{
+    if (counter_is_local(c))
+        job_share_local(c);
+}
 
 /* Whether c is one that j (or the job around this coir_try) spawned on in its frames. */
 bool job_owns(const struct job *j, struct counter *c);
@@ -225,8 +256,19 @@ void job_failure(struct job *j, coir_failure *f, int outcome, enum coir_kind kin
 const char *job_domain(const struct job *j);
 
 /* A panic that the job's record describes has begun: it is kept, counted and told to the hook and the log;
- * from then on the job is raising. Does not return if the policy is to abort. text, frame: as report_keep. */
+ * from then on the job is raising. Does not return if the policy is to abort. text: the whole message. frame: of
+ * the function whose callers make the backtrace, if it is asked for; NULL: has none. */
 void job_panicked(struct job *j, const char *text, const void *frame);
+
+/* A panic has ended, at its boundary or before: the frames it has passed belong to its record. */
+void job_keep_trace(struct job *j);
+
+/* The job has called coir_fail, and ended; a panic that was swallowed since has written over the record.
+ * COIR_FAILED. */
+int job_failed(struct job *j);
+
+/* It has returned, and no frame is left to unwind; but what it left behind is a panic. COIR_PANICKED. */
+int job_panicked_at_return(struct job *j, enum coir_kind kind, const char *text);
 
 /* What the row of waits does for this one; set by coir_open, the same for all runtimes. */
 struct job_ops {

@@ -25,7 +25,7 @@
 #include <time.h>
 
 #include "books.h"
-#include "boundary.h"
+#include "batch.h"
 #include "options.h"
 #include "receipt.h"
 #include "runtime.h"
@@ -123,11 +123,10 @@ enum source { NEWEST, OLDEST, READY, INJECTED };
 /* One of the ready fibers; those before it go behind. */
 static bool pick_ready(struct lab *l, struct worker *w, struct next *n)
 {
-    uint64_t count = 1, behind;
+    uint64_t count = (uint64_t)ring_count(&w->ring);
 
-    while (count < CANDIDATES && ring_peek(&w->ring, (int64_t)count))
-        count++;
-    for (behind = choose(l, LAB_ROTATE, count); behind; behind--)
+    count = count < 1 ? 1 : count < CANDIDATES ? count : CANDIDATES; /* it may all be in the list */
+    for (uint64_t behind = choose(l, LAB_ROTATE, count); behind; behind--)
         ring_push(&w->ring, ring_take(&w->ring));
     n->fiber = find_ready(w);
     return true;
@@ -139,9 +138,9 @@ static bool pick_old(struct lab *l, struct worker *w, struct next *n)
     uint64_t count = deque_count(&w->deque);
     uint64_t ahead = choose(l, LAB_ROTATE, count < CANDIDATES ? count : CANDIDATES);
 
-    for (; ahead && deque_pop_oldest(&w->deque, &n->work); ahead--)
+    for (; ahead && deque_pop_oldest(&w->deque, &n->work, 1); ahead--)
         deque_push(&w->deque, &n->work);
-    return n->has_work = deque_pop_oldest(&w->deque, &n->work);
+    return n->has_work = deque_pop_oldest(&w->deque, &n->work, 1);
 }
 
 static bool pick_injected(struct worker *w, struct next *n)
@@ -172,7 +171,7 @@ static bool pick(struct lab *l, struct worker *w, struct next *n)
         return false;
     if (!l->begun) { /* by the first job, alone; how often the worker has looked for it before is chance */
         atomic_store_explicit(&w->tick, 0, memory_order_relaxed); /* own write */
-        w->poll_at = POLL_TURNS;
+        worker_put_off_look(w);
     }
     l->begun = true;
     switch (source[choose(l, LAB_PICK, count)]) {
@@ -362,7 +361,7 @@ static int experiment(struct lab *l, struct coir_runtime *rt, coir_fn *fn, void 
     uint64_t ended[COIR_PANICKED + 1];
     int status;
 
-    atomic_store_explicit(&rt->known, false, memory_order_release); /* CLOSE; as in coir_run */
+    atomic_store_explicit(&rt->known, false, memory_order_relaxed); /* CLOSE; as in coir_run */
     coir_counter_add(&l->end, 1);
     status = coir_submit(rt, &l->first, fn, arg);
     if (status != COIR_OK)

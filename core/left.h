@@ -19,22 +19,20 @@
 #define ON_LEFT_FRAMES ALWAYS_INLINE
 #endif
 
-/* Where the frames that the job has left can begin. How large a plain thread's stack is nobody knows
- * here; to keep some memory below it that is no frame costs nothing. */
-static ALWAYS_INLINE uintptr_t lowest_frame(const struct job *j, bool raised)
+/* Where the frames that the job has left can begin. How large a plain thread's stack is (self: NULL) nobody
+ * knows here; to keep some memory below it that is no frame costs nothing. */
+static ALWAYS_INLINE uintptr_t lowest_frame(const struct fiber *self, const struct job *j, bool raised)
 {
-    const struct worker *w = worker_here();
-
     if (raised)
         return j->raised_at;
-    return w ? (uintptr_t)w->current->bottom : (uintptr_t)j - THREAD_FRAMES;
+    return self ? (uintptr_t)self->bottom : (uintptr_t)j - THREAD_FRAMES;
 }
 
 /* The lowest counter the job still owns, or lock it holds, in frames that have been left. Inlined
  * into a caller that makes no call before it has moved its stack pointer below them. */
-static ALWAYS_INLINE uintptr_t lowest_left(const struct job *j, bool raised)
+static ALWAYS_INLINE uintptr_t lowest_left(const struct fiber *self, const struct job *j, bool raised)
 {
-    uintptr_t lowest = (uintptr_t)j, floor = lowest_frame(j, raised);
+    uintptr_t lowest = (uintptr_t)j, floor = lowest_frame(self, j, raised);
 
     for (struct held *h = j->held; h; h = h->next)
         if ((uintptr_t)h >= floor && (uintptr_t)h < lowest)

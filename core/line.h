@@ -73,6 +73,8 @@ static inline __attribute__((format(printf, 2, 3))) bool line_print(int fd, cons
     n = vsnprintf(t.bytes, sizeof t.bytes - 1, format, args);
     va_end(args);
     t.length = n < 0 ? 0 : (size_t)n < sizeof t.bytes - 2 ? (size_t)n : sizeof t.bytes - 2;
+    for (size_t i = 0; i < t.length; i++)
+        t.bytes[i] = printable(t.bytes[i]);
     line_say(&t, "\n");
     return line_flush(&t, fd);
 }

@@ -6,7 +6,8 @@
  * nothing until the counter settles. A node's call comes from whoever settles the counter.
  *
  *   link      two nodes. The first counter that settles as anything but DONE has the other canceled, unless
- *             that has settled too: a cancel is a flag in the word, and looks at every stack.
+ *             that has settled too: a cancel is a flag in the word, and looks at every stack. Meanwhile a unit
+ *             is owed to it, for it may lie in a frame that goes as soon as it settles.
  *   monitor   one node. It passes outcome and failure on to another counter, on which a unit was taken.
  *
  * A link's node is released (NODE, counter.c) after the cancel, and who unlinks takes both nodes out or waits
@@ -18,10 +19,13 @@
  */
 #include "wait.h"
 
-struct end {
+/* One counter of a link. */
+struct side {
     struct wait_node node;
-    struct counter *of;      /* the counter it waits at */
-    struct counter *other;   /* link: to cancel. Monitor: to tell */
+    struct counter *of;
+    struct side *other;
+    struct lock lock;
+    bool gone; /* lock; `of` settles, and may not be there any more */
 };
 
 /* Where it lies. */
@@ -32,12 +36,13 @@ struct tie {
 
 struct pair {
     struct tie tie; /* first: see held.h */
-    struct end a, b;
+    struct side a, b;
 };
 
 struct monitor {
     struct tie tie;
-    struct end end;
+    struct wait_node node;
+    struct counter *of, *told;
 };
 
 _Static_assert(sizeof(struct pair) <= sizeof(coir_link), "coir.h reserves it");
@@ -89,41 +94,68 @@ static const void *no_lock(const struct held *h)
 
 /* --------------------------------------------------------------------------------------- link */
 
-static void die_together(struct end *e, int outcome)
+/* A unit, with which it stays; false: it has settled. */
+static bool hold(struct side *s)
 {
-    if (outcome != COIR_DONE && counter_look(e->other) < 0)
-        wait_cancel(e->other, COIR_CANCEL_ASKED);
+    bool held;
+
+    lock_take(&s->lock);
+    held = !s->gone && counter_owe_more(s->of);
+    lock_drop(&s->lock);
+    return held;
+}
+
+static void die_together(struct side *s, int outcome)
+{
+    struct counter *other = s->other->of;
+
+    if (outcome == COIR_DONE || !hold(s->other))
+        return;
+    wait_cancel(other, COIR_CANCEL_ASKED);
+    counter_settle(other, 1);
 }
 
 static void on_settled_link(struct wait_node *node, int outcome)
 {
-    struct end *e = CONTAINER_OF(node, struct end, node);
+    struct side *s = CONTAINER_OF(node, struct side, node);
 
-    die_together(e, outcome);
-    wait_node_release(node); /* the last use */
+    if (outcome == SETTLING) {
+        lock_take(&s->lock);
+        s->gone = true;
+        lock_drop(&s->lock);
+    } else {
+        die_together(s, outcome);
+        wait_node_release(node); /* the last use */
+    }
+}
+
+static void side_init(struct side *s, coir_counter *of, struct side *other)
+{
+    *s = (struct side){{.settled = on_settled_link, .foretold = true}, counter_of(of), other, {0}, false};
+    job_share(s->of);
 }
 
 /* A counter that has settled already says so at once. */
-static void watch(struct end *e, struct counter *of, struct counter *other)
+static void watch(struct side *s)
 {
-    *e = (struct end){{.settled = on_settled_link}, of, other};
-    job_share(of);
-    if (counter_enlist(of, &e->node))
+    if (counter_enlist(s->of, &s->node))
         return;
-    die_together(e, counter_look(of));
-    wait_node_release(&e->node);
+    on_settled_link(&s->node, SETTLING);
+    on_settled_link(&s->node, counter_look(s->of));
 }
 
-/* Its end is taken out of the counter's list; again: nothing. */
-static void unwatch(struct end *e)
+/* Its node is taken out of the counter's list; again: nothing. */
+static void unwatch(struct side *s)
 {
-    counter_delist(e->of, &e->node);
-    wait_node_release(&e->node);
+    counter_delist(s->of, &s->node);
+    wait_node_release(&s->node);
 }
 
 static void unlink_pair(struct pair *l)
 {
     untie(&l->tie);
+    if (!l->a.of)
+        return; /* it never was a link */
     unwatch(&l->a);
     unwatch(&l->b);
 }
@@ -140,11 +172,15 @@ int coir_link_counters(coir_link *link, coir_counter *a, coir_counter *b)
 {
     struct pair *l = pair_of(link);
 
+    if (l)
+        *l = (struct pair){0};
     if (!l || !a || !b || a == b)
         return COIR_EINVAL;
     tie_to_frame(&l->tie, &linked, (uintptr_t)__builtin_frame_address(0));
-    watch(&l->a, counter_of(a), counter_of(b));
-    watch(&l->b, counter_of(b), counter_of(a));
+    side_init(&l->a, a, &l->b);
+    side_init(&l->b, b, &l->a);
+    watch(&l->a);
+    watch(&l->b);
     return COIR_OK;
 }
 
@@ -162,36 +198,44 @@ int coir_unlink(coir_link *link)
 
 /* ------------------------------------------------------------------------------------ monitor */
 
-static void tell(struct end *e, int outcome)
+/* While what is watched is there. */
+static void pass_on(struct monitor *m, int outcome)
 {
-    struct counter *told = e->other;
     coir_failure f;
-    bool known = coir_counter_failure((const coir_counter *)(const void *)e->of, &f) == COIR_OK;
+    bool known = coir_counter_failure((const coir_counter *)(const void *)m->of, &f) == COIR_OK;
 
-    wait_node_release(&e->node); /* the last use: who waits for `told` may free it */
-    if (outcome == COIR_DONE)
-        counter_settle(told, 1);
-    else
-        counter_fail(told, outcome, known ? &f : NULL);
+    counter_note(m->told, outcome, known ? &f : NULL);
+}
+
+static void tell(struct monitor *m)
+{
+    struct counter *told = m->told;
+
+    wait_node_release(&m->node); /* the last use: who waits for `told` may free it */
+    counter_settle(told, 1);
 }
 
 static void on_settled_monitor(struct wait_node *node, int outcome)
 {
-    tell(CONTAINER_OF(node, struct end, node), outcome);
+    struct monitor *m = CONTAINER_OF(node, struct monitor, node);
+
+    if (outcome == SETTLING)
+        pass_on(m, node->outcome);
+    else
+        tell(m);
 }
 
 /* COIR_ENOENT: it has told. */
 static int end_monitor(struct monitor *m)
 {
-    struct end *e = &m->end;
-
     untie(&m->tie);
-    if (wait_node_released(&e->node) || !counter_try_delist(e->of, &e->node)) {
-        counter_delist(e->of, &e->node); /* until it is being told */
+    if (!m->of)
+        return COIR_ENOENT; /* it never was a monitor */
+    if (wait_node_released(&m->node) || !counter_try_delist(m->of, &m->node)) {
+        counter_delist(m->of, &m->node); /* until it is being told */
         return COIR_ENOENT;
     }
-    wait_node_release(&e->node);
-    counter_settle(e->other, 1);
+    tell(m);
     return COIR_OK;
 }
 
@@ -203,7 +247,7 @@ static void leave_monitor(struct held *h, enum leave how)
 
 static const void *owed_to(const struct held *h)
 {
-    return CONTAINER_OF(h, const struct monitor, tie.held)->end.other;
+    return CONTAINER_OF(h, const struct monitor, tie.held)->told;
 }
 
 static const struct held_kind monitoring = {leave_monitor, no_lock, "returned over a monitor in its frame",
@@ -213,14 +257,20 @@ int coir_monitor_counter(coir_monitor *monitor, coir_counter *watched, coir_coun
 {
     struct monitor *m = monitor_of(monitor);
 
+    if (m)
+        *m = (struct monitor){0};
     if (!m || !watched || !told || watched == told)
         return COIR_EINVAL;
     tie_to_frame(&m->tie, &monitoring, (uintptr_t)__builtin_frame_address(0));
-    m->end = (struct end){{.settled = on_settled_monitor}, counter_of(watched), counter_of(told)};
-    counter_owe(m->end.other, 1);
-    job_share(m->end.of);
-    if (!counter_enlist(m->end.of, &m->end.node))
-        tell(&m->end, counter_look(m->end.of));
+    m->node = (struct wait_node){.settled = on_settled_monitor, .foretold = true};
+    m->of = counter_of(watched);
+    m->told = counter_of(told);
+    counter_owe(m->told, 1);
+    job_share(m->of);
+    if (!counter_enlist(m->of, &m->node)) {
+        pass_on(m, counter_look(m->of));
+        tell(m);
+    }
     return COIR_OK;
 }
 

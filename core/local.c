@@ -48,7 +48,7 @@ int local_end_all(struct job *j, int outcome)
         mem_free(&runtime_here()->host, l);
         ended = value && destroy ? job_try_deferred(destroy, value, &f) : COIR_DONE;
         if (ended > outcome) { /* the first of the worst */
-            j->failure = f;
+            job_wreck(j)->failure = f;
             outcome = ended;
         }
     }

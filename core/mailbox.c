@@ -12,6 +12,8 @@
  */
 #include "mailbox.h"
 
+#include "wait.h"
+
 /* Lock held. */
 static void wake(struct mailbox *b)
 {
@@ -165,7 +167,7 @@ int mailbox_sleep(struct mailbox *b, int64_t deadline, bool mail)
 
     if (!fall_asleep(b, mail))
         return COIR_OK;
-    status = coir_wait_until((coir_counter *)(void *)&b->wake, deadline);
+    status = wait_must(&b->wake, deadline);
     if (status >= 0)
         return COIR_OK;
     wake_up(b);

@@ -258,6 +258,10 @@ static void look_if_parked(struct fiber *f, void *m)
 
 int map_take(struct coir_runtime *rt, struct map *m)
 {
+    if (!rt)
+        return COIR_EINVAL;
+    if (runtime_forked(rt))
+        return COIR_EFORKED;
     *m = (struct map){.rt = rt, .room = FIRST_ROOM};
     coir_stats_read(rt, &m->stats);
     for (;;) {

@@ -171,11 +171,7 @@ int coir_map_dot(coir_runtime *runtime, void (*line)(void *arg, const char *text
     struct map m __attribute__((cleanup(map_free))) = {0}; /* a line may panic */
     int status;
 
-    if (!runtime || !line)
-        return COIR_EINVAL;
-    if (runtime_forked(runtime))
-        return COIR_EFORKED;
-    status = map_take(runtime, &m);
+    status = line ? map_take(runtime, &m) : COIR_EINVAL;
     if (status != COIR_OK)
         return status;
     p.map = &m;

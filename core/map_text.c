@@ -22,8 +22,8 @@ struct page {
 
 static void say(struct page *p, const char *s)
 {
-    while (*s && p->used < sizeof p->text - 1)
-        p->text[p->used++] = *s++;
+    for (; *s && p->used < sizeof p->text - 1; s++)
+        p->text[p->used++] = printable(*s);
 }
 
 static void pad(struct page *p, size_t shown, size_t width)
@@ -136,11 +136,7 @@ int coir_map_print(coir_runtime *runtime, void (*line)(void *arg, const char *te
     struct map m __attribute__((cleanup(map_free))) = {0}; /* a line may panic */
     int status;
 
-    if (!runtime || !line)
-        return COIR_EINVAL;
-    if (runtime_forked(runtime))
-        return COIR_EFORKED;
-    status = map_take(runtime, &m);
+    status = line ? map_take(runtime, &m) : COIR_EINVAL;
     if (status != COIR_OK)
         return status;
     p.map = &m;

@@ -71,6 +71,8 @@ void host_log(const struct host *h, enum coir_log_level level, const char *forma
     va_start(args, format);
     vsnprintf(line, sizeof line, format, args);
     va_end(args);
+    for (char *c = line; *c; c++)
+        *c = printable(*c);
     if (h->call_log)
         h->call_log(h, level, line);
     else

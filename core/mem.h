@@ -33,4 +33,10 @@ void mem_free(const struct host *h, void *memory); /* NULL: nothing */
 __attribute__((format(printf, 3, 4))) void host_log(const struct host *h, enum coir_log_level level,
                                                     const char *format, ...);
 
+/* What follows a word in a text that counts. */
+static inline const char *plural(uint64_t n)
+{
+    return n == 1 ? "" : "s";
+}
+
 #endif

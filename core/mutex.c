@@ -137,7 +137,7 @@ static bool try_take(struct mutex *m, const struct holder *h)
 
     while (!owner_of(s)) {
         if (s & WORD_LOCK) {
-            spin_pause(&turns);
+            lock_pause(&turns);
             s = look(m);
         } else if (atomic_compare_exchange_weak_explicit(&m->state, &s, s | identity(h->who),
                                                          memory_order_acquire,

@@ -161,7 +161,7 @@ static void keep(struct coir_domain *d, const struct obligation *o, const char *
     f.worker = w ? (int)w->index : -1;
     f.runtime = d->rt->number;
     snprintf(f.message, sizeof f.message, "\"%s\" not discharged before %s", o->what, why);
-    report_keep(d->rt, &f, f.message, NULL, d->name);
+    report_keep(d->rt, &f, f.message, d->name);
 }
 
 /* Reports and retires the first of a list; false: there is none. */

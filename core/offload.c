@@ -26,6 +26,7 @@ struct call {
     struct pool *pool;
     coir_fn *fn;
     void *arg;
+    uint64_t tenant;          /* whose call it is (wipe.h) */
     int outcome;              /* when it is over; COIR_ECANCELED, COIR_EAGAIN: not called */
     bool queued;              /* pool->lock */
     struct call *next, *prev; /* pool->lock; queued only */
@@ -93,9 +94,27 @@ static struct call *next_call(struct pool *p)
 
 /* -------------------------------------------------------------------------------------- threads */
 
+/* The lowest address of this thread's stack; NULL: no memory to ask for it. */
+static char *lowest_address(void)
+{
+    pthread_attr_t attributes;
+    void *low = NULL;
+    size_t bytes;
+
+    if (pthread_getattr_np(pthread_self(), &attributes) != 0)
+        return NULL;
+    pthread_attr_getstack(&attributes, &low, &bytes);
+    pthread_attr_destroy(&attributes);
+    return low;
+}
+
+/* What a call has left on the stack a job of another domain must not see. Nor what a thread that has ended has: the C
+ * library keeps its stack for this one. */
 static void *thread_main(void *arg)
 {
     struct pool *p = arg;
+    uint64_t tenant = TENANT_UNKNOWN;
+    char *low = NULL;
     struct call *c;
     bool visiting;
 
@@ -103,7 +122,10 @@ static void *thread_main(void *arg)
     pthread_mutex_lock(&p->lock);
     while ((c = next_call(p))) {
         pthread_mutex_unlock(&p->lock);
-        c->outcome = job_try(c->fn, c->arg, NULL);
+        low = low ? low : lowest_address();
+        if (low && tenant != c->tenant)
+            wipe_for(&p->rt->stacks, low, &tenant, c->tenant);
+        c->outcome = low ? job_try_whole(c->fn, c->arg, NULL) : COIR_EAGAIN;
         visiting = runtime_visit(p->rt); /* the job that called may be the last before a close */
         errand_end(&c->errand);
         runtime_leave(p->rt, visiting);
@@ -191,6 +213,7 @@ int coir_offload_until(coir_fn *fn, void *arg, int64_t deadline)
     if (!fn)
         return COIR_EINVAL;
     c.pool = self->runtime->offload;
+    c.tenant = self->tenant;
     status = errand_run(self, &c.errand, "offload", deadline);
     return status == COIR_ENOMEM || c.outcome == COIR_ECANCELED ? status : c.outcome;
 }

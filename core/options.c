@@ -76,6 +76,7 @@ int options_check(const struct host *host, const coir_options *o)
         {"panic", o->panic, 0, COIR_PANIC_ABORT},
         {"defer_panic", o->defer_panic, 0, COIR_PANIC_ABORT},
         {"quiet", o->quiet, 0, 1},
+        {"share_stacks", o->share_stacks, 0, 1},
         {"backtrace", o->backtrace, 0, 1},
         {"park_times", o->park_times, 0, 1},
         {"records", o->records, 1, COIR_RECORDS},
@@ -109,7 +110,7 @@ void options_fill(coir_options *o)
     if (!o->jobs_max)
         o->jobs_max = 1 << 20;
     if (!o->spin_ns)
-        o->spin_ns = o->workers > cpus_usable() ? -1 : SPIN_DEFAULT_NS; /* nobody to spin beside */
+        o->spin_ns = cpus_suffice(o->workers) ? SPIN_DEFAULT_NS : -1; /* nobody to spin beside */
     if (o->spin_ns > COIR_SEC)
         o->spin_ns = COIR_NEVER; /* who spins a second polls */
     if (!o->offload_threads)

@@ -17,7 +17,7 @@
  *   P3  A lock or hold that lies in a frame is let go when the frame goes, if no cleanup of that very frame
  *       has done so: cleanups further up run on the memory it lay in. A foreign exception does not say
  *       which frame is next, so they are let go when its search has come to the boundary.
- *   P4  The exception object lies in the job's record, which no unwind tears down.
+ *   P4  The exception object lies in the job's wreck (wreck.h), which no unwind tears down.
  *
  * What cannot be contained aborts with a report: no boundary, a panic while unwinding, in the panic
  * hook or in a signal handler, a frame without unwind tables or one that is noexcept (terminate.c), the
@@ -39,25 +39,45 @@
 
 /* -------------------------------------------------------------------------------- raising it */
 
-/* Called for every frame on the way, before its cleanups. */
+/* An unwinder begins anew when a cleanup has run, with the frame whose cleanup that was: it has been seen. */
+static bool begins_leg(struct job *j, struct _Unwind_Context *context)
+{
+    struct wreck *k = j->wreck;
+    bool again = k->leg && k->leg != context;
+
+    k->leg = context;
+    if (!again)
+        return false;
+    terminate_resumed(j);
+    if (UNLIKELY(k->tracing))
+        trace_frame(&k->trace, context, true);
+    return true;
+}
+
+/* Called for every frame on the way, before its cleanups, and once more after each. */
 static _Unwind_Reason_Code on_frame(int version, _Unwind_Action actions,
                                     _Unwind_Exception_Class class, struct _Unwind_Exception *e,
                                     struct _Unwind_Context *context, void *arg)
 {
     struct job *j = arg;
+    struct wreck *k = j->wreck;
     int interrupted = 0; /* this frame was interrupted by a signal: the handler is below it */
 
     (void)version;
     (void)class;
     (void)e;
-    j->passing = _Unwind_GetIPInfo(context, &interrupted);
+    if (begins_leg(j, context))
+        return _URC_NO_REASON;
+    k->passing = _Unwind_GetIPInfo(context, &interrupted);
     if (interrupted)
-        fatal("panic in a signal handler: %s:%d: %s", j->failure.file ? j->failure.file : "?",
-              j->failure.line, j->failure.message);
+        fatal("panic in a signal handler: %s:%d: %s", k->failure.file ? k->failure.file : "?",
+              k->failure.line, k->failure.message);
     if (actions & _UA_END_OF_STACK)
         fatal("a frame without unwind tables is in the way of a panic: %s:%d: %s (compile with "
               "-fexceptions or -fasynchronous-unwind-tables)",
-              j->failure.file ? j->failure.file : "?", j->failure.line, j->failure.message);
+              k->failure.file ? k->failure.file : "?", k->failure.line, k->failure.message);
+    if (UNLIKELY(k->tracing))
+        trace_frame(&k->trace, context, false);
     if (j->held)
         job_leave_locks(j, _Unwind_GetCFA(context)); /* P3: below it lie the frames that have gone */
     terminate_on_frame(j, context);
@@ -67,11 +87,12 @@ static _Unwind_Reason_Code on_frame(int version, _Unwind_Action actions,
 /* A catch of another language ended the panic without passing it on. */
 static void on_swallowed(_Unwind_Reason_Code reason, struct _Unwind_Exception *e)
 {
-    struct job *j = CONTAINER_OF(e, struct job, exception);
+    struct job *j = CONTAINER_OF(e, struct wreck, exception)->job;
     struct worker *w = worker_here();
 
     (void)reason;
     j->raising = false;
+    job_keep_trace(j);
     terminate_ended(j);
     if (w)
         tally(&w->swallowed, 1);
@@ -155,41 +176,48 @@ static NOINLINE struct job *announce(const struct words *said)
         die_told("panic in a signal handler, or on another stack that is not the job's", j, said);
     if (j->raising)
         die_told("panic while an earlier one unwinds", j, said);
-    job_failure(j, &j->failure, COIR_PANICKED, COIR_KIND_PANIC);
-    put_words(&j->failure, said);
+    job_failure(j, &job_wreck(j)->failure, COIR_PANICKED, COIR_KIND_PANIC);
+    put_words(&j->wreck->failure, said);
     job_panicked(j, said->text, said->frame);
     return j;
 }
 
-/* In the frame of the public function: each frame on the way costs an unwinder a tenth of a microsecond. */
-static inline __attribute__((always_inline, noreturn)) void raise_panic(const struct words *said)
+/* What is to be raised. */
+static struct _Unwind_Exception *begin(const struct words *said)
 {
     struct job *j = announce(said);
-    _Unwind_Reason_Code code;
+    struct wreck *k = j->wreck;
 
-    job_raised(j, (uintptr_t)__builtin_frame_address(0)); /* P1; may suspend */
-    j->exception = (struct _Unwind_Exception){.exception_class = JOB_EXCEPTION_CLASS,
+    job_raised(j, (uintptr_t)said->frame); /* P1; may suspend */
+    k->exception = (struct _Unwind_Exception){.exception_class = JOB_EXCEPTION_CLASS,
                                               .exception_cleanup = on_swallowed};
-    memset(j->no_cxx_header, 0, sizeof j->no_cxx_header);
+    memset(k->no_cxx_header, 0, sizeof k->no_cxx_header);
+    k->leg = NULL;
     fiber_forget_frames(j);
-    code = _Unwind_ForcedUnwind(&j->exception, on_frame, j);
-    fatal("the unwinder gave up (%d) on a panic: %s:%d: %s", (int)code, said->file ? said->file : "?",
-          said->line, said->text);
+    return &k->exception;
 }
 
-void coir_panic_at(const char *file, int line, const char *format, ...)
+static void *begin_text(const char *file, int line, const void *frame, const char *format, va_list args)
 {
     struct words said;
-    va_list args;
 
-    put_place(&said, file, line, __builtin_frame_address(0));
-    va_start(args, format);
+    put_place(&said, file, line, frame);
     put_text(&said, format, args);
-    va_end(args);
-    raise_panic(&said);
+    return begin(&said);
 }
 
-void coir_require_at(const char *file, int line, const char *condition, const char *format, ...)
+void *coir_panic_begin(const char *file, int line, const char *format, ...)
+{
+    va_list args;
+    void *panic;
+
+    va_start(args, format);
+    panic = begin_text(file, line, __builtin_frame_address(0), format, args);
+    va_end(args);
+    return panic;
+}
+
+void *coir_require_begin(const char *file, int line, const char *condition, const char *format, ...)
 {
     struct words said;
     va_list args;
@@ -201,7 +229,31 @@ void coir_require_at(const char *file, int line, const char *condition, const ch
     else
         snprintf(said.text, sizeof said.text, "required: %s", condition);
     va_end(args);
-    raise_panic(&said);
+    return begin(&said);
+}
+
+/* A jump, where the compiler makes one of it. */
+int coir_panic_raise(void *panic)
+{
+    return (int)_Unwind_ForcedUnwind(panic, on_frame, CONTAINER_OF(panic, struct wreck, exception)->job);
+}
+
+void coir_panic_stuck(int reason)
+{
+    const coir_failure *f = &(*job_slot())->wreck->failure;
+
+    fatal("the unwinder gave up (%d) on a panic: %s:%d: %s", reason, f->file ? f->file : "?", f->line, f->message);
+}
+
+void coir_panic_at(const char *file, int line, const char *format, ...)
+{
+    va_list args;
+    void *panic;
+
+    va_start(args, format);
+    panic = begin_text(file, line, __builtin_frame_address(0), format, args);
+    va_end(args);
+    coir_panic_stuck(coir_panic_raise(panic));
 }
 
 /* --------------------------------------------------------------------- the boundary's personality */
@@ -225,8 +277,8 @@ static void foreign_panicked(struct job *j, struct _Unwind_Exception *e)
         die_in_hostcall("an exception left", &said);
     if (j->raising)
         die_told("an exception left a cleanup while an earlier panic unwinds", j, &said);
-    job_failure(j, &j->failure, COIR_PANICKED, COIR_KIND_FOREIGN);
-    put_words(&j->failure, &said);
+    job_failure(j, &job_wreck(j)->failure, COIR_PANICKED, COIR_KIND_FOREIGN);
+    put_words(&j->wreck->failure, &said);
     job_panicked(j, said.text, said.frame);
     job_raised(j, (uintptr_t)__builtin_frame_address(0)); /* P1; may suspend */
     job_leave_locks(j, (uintptr_t)j); /* P3 */
@@ -274,12 +326,12 @@ static void fail(struct job *j, int code, const struct words *said)
     job_failure(j, &f, COIR_FAILED, COIR_KIND_FAIL);
     f.code = code;
     put_words(&f, said);
-    report_keep(runtime_here(), &f, said->text, NULL, job_domain(j));
+    report_keep(runtime_here(), &f, said->text, job_domain(j));
     if (j->raising || j->failed)
         return;
     j->failed = true;
     j->code = code;
-    j->failure = f;
+    job_wreck(j)->failure = f;
 }
 
 int coir_fail_at(const char *file, int line, int code, const char *format, ...)

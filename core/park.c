@@ -21,7 +21,8 @@
  *
  * TOKEN. A waker takes a sleeper off the list under the lock, counts it as searching, and exchanges
  * its word for WOKEN (release); the sleeper reads it (acquire). The exchange tells the waker how the
- * sleeper sleeps: on the word, or AWAY, which the sleeper sets by CAS. A sleeper that leaves by itself
+ * sleeper sleeps: on the word, or AWAY, which the sleeper sets by CAS (relaxed: a kick goes by the kernel and needs
+ * nothing that was written before). A sleeper that leaves by itself
  * does so under the lock, so it knows whether a token is on its way, and then waits for it.
  *
  * SEARCH. At most one searcher wakes others: a worker that ends its search with work in hand, as the
@@ -77,7 +78,7 @@ void park_search_begin(struct park *p)
 bool park_search_end(struct park *p)
 {
     uint64_t was = atomic_fetch_sub_explicit(&p->counts, ONE_SEARCHING,
-                                             memory_order_seq_cst); /* SEARCH */
+                                             memory_order_relaxed); /* SEARCH: before the fence */
 
     if (park_searching(was) != 1 || !park_sleeping(was))
         return false;
@@ -113,7 +114,7 @@ void park_announce(struct park *p, struct parker *self, bool searching)
     list_sleeper(p, self);
     lock_drop(&p->lock);
     atomic_fetch_add_explicit(&p->counts, ONE_SLEEPING - (searching ? ONE_SEARCHING : 0),
-                              memory_order_seq_cst); /* SLEEP */
+                              memory_order_relaxed); /* SLEEP: before the fence */
     park_fence_all(p); /* SLEEP */
 }
 
@@ -168,15 +169,15 @@ static struct parker *pop_sleeper(struct park *p)
 
 /* Nothing of the sleeper is touched after the exchange, for it may be on its way out of the runtime,
  * unless it is AWAY: then it waits for its kick. */
-static void hand_token(struct parker *s)
+void park_hand(struct parker *s)
 {
-    if (atomic_exchange_explicit(&s->word, PARKER_WOKEN, memory_order_acq_rel) == PARKER_AWAY) /* TOKEN */
+    if (atomic_exchange_explicit(&s->word, PARKER_WOKEN, memory_order_release) == PARKER_AWAY) /* TOKEN */
         s->kick(s);
     else
         futex_wake(&s->word, 1);
 }
 
-void park_wake_one(struct park *p)
+struct parker *park_pick(struct park *p)
 {
     struct parker *s = NULL;
 
@@ -184,8 +185,15 @@ void park_wake_one(struct park *p)
     if (!park_searching(atomic_load_explicit(&p->counts, memory_order_relaxed))) /* under lock */
         s = pop_sleeper(p);
     lock_drop(&p->lock);
+    return s;
+}
+
+void park_wake_one(struct park *p)
+{
+    struct parker *s = park_pick(p);
+
     if (s)
-        hand_token(s);
+        park_hand(s);
 }
 
 /* Those that are listed now: who lists itself afterwards looks once more, and sees what they are woken for.
@@ -202,6 +210,6 @@ void park_wake_all(struct park *p)
     lock_drop(&p->lock);
     while ((s = all)) {
         all = s->next;
-        hand_token(s);
+        park_hand(s);
     }
 }

@@ -67,9 +67,8 @@ static inline bool parker_go_away(struct parker *self)
 {
     uint32_t asleep = PARKER_ASLEEP;
 
-    return atomic_compare_exchange_strong_explicit(&self->word, &asleep, PARKER_AWAY,
-                                                   memory_order_acq_rel,
-                                                   memory_order_acquire); /* TOKEN */
+    return atomic_compare_exchange_strong_explicit(&self->word, &asleep, PARKER_AWAY, memory_order_relaxed,
+                                                   memory_order_relaxed); /* TOKEN: read again by retract */
 }
 
 /* Publisher: whether park_notify has something to do; with asymmetric fences, after the publishing store. */
@@ -77,6 +76,11 @@ static inline bool park_is_due(struct park *p);
 
 void park_wake_one(struct park *p);
 void park_wake_all(struct park *p);
+
+/* park_wake_one in two steps: takes a sleeper off the list unless someone is searching already (NULL: none), and
+ * wakes it. In between it cannot leave the runtime. */
+struct parker *park_pick(struct park *p);
+void park_hand(struct parker *s);
 
 static inline unsigned park_sleeping(uint64_t counts)
 {
@@ -95,9 +99,16 @@ static inline bool park_is_due(struct park *p)
     if (!p->asymmetric)
         fence_full(); /* SLEEP */
     else
-        atomic_signal_fence(memory_order_seq_cst); /* SLEEP: the sleeper's membarrier is the fence */
+        atomic_signal_fence(memory_order_seq_cst); /* SLEEP: for the compiler; the sleeper's membarrier is the fence */
     counts = atomic_load_explicit(&p->counts, memory_order_relaxed); /* SLEEP: after the fence */
     return park_sleeping(counts) && !park_searching(counts);
+}
+
+/* Whether park_notify may have something to do, where fences are asymmetric, which the caller knows. */
+static ALWAYS_INLINE bool park_may_be_due(struct park *p)
+{
+    atomic_signal_fence(memory_order_seq_cst); /* SLEEP: for the compiler; the sleeper's membarrier is the fence */
+    return UNLIKELY(park_sleeping(atomic_load_explicit(&p->counts, memory_order_relaxed))); /* SLEEP: after the fence */
 }
 
 static inline void park_notify(struct park *p)

@@ -5,8 +5,8 @@
  * What is read may change under the reader: it is checked before it is followed (a job's record lies
  * in its fiber's stack, which stays mapped), and believed only if the worker has made no turn and no
  * switch meanwhile, for these lie between any two jobs. Of a job that is stuck all is exact. Of one that
- * has just begun, a weakly ordered machine may show an old word: so nothing here is followed by those
- * who get it, only compared and shown.
+ * is about to begin, or on a weakly ordered machine has just begun, the words may be those of the job before it in
+ * its batch: so nothing here is followed by those who get it, only compared and shown.
  */
 #include "peek.h"
 

@@ -11,7 +11,7 @@
 
 /* Where a worker is: as long as the two are unchanged it has neither begun nor left anything. */
 struct progress {
-    uint64_t tick, switches;
+    uint64_t turns, switches;
 };
 
 /* The jobs on the stack that a worker runs, the innermost first. */
@@ -30,12 +30,12 @@ struct peek {
 
 static inline struct progress peek_progress(struct worker *w)
 {
-    return (struct progress){tally_read(&w->tick), tally_read(&w->switches)};
+    return (struct progress){worker_turns(w), tally_read(&w->switches)};
 }
 
 static inline bool progress_same(struct progress a, struct progress b)
 {
-    return a.tick == b.tick && a.switches == b.switches;
+    return a.turns == b.turns && a.switches == b.switches;
 }
 
 /* False: it runs no job, or went on while it was looked at. */

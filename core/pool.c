@@ -6,6 +6,10 @@
  * naming of what is stuck are the domain's. The pool's memory is the domain's, too: its finalizer gives back
  * what is left and frees it, whoever closes the domain.
  *
+ * So a domain above may be closed at any moment. The finalizer is there before the domain can be found, and waits for
+ * visitors: who opens the pool is one until it is open, who closes it until he holds the domain (drain.c). A
+ * receipt is filled for the holder alone.
+ *
  * All foreign code that a worker calls is in a boundary of its own, but for the host's log. If that panics, the
  * worker's fiber starts anew in place, after a pause: no job is spawned that might be refused, so no worker
  * is ever lost. Its message ends DEAD: what broke is not known to be over.
@@ -16,7 +20,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "domain.h"
+#include "drain.h"
 #include "options.h"
 #include "pool_queue.h"
 #include "wait.h"
@@ -28,7 +32,6 @@
 #define WINDOW_DEFAULT_NS (10 * COIR_SEC)
 #define PROBE_DEFAULT_NS COIR_SEC
 #define RESTART_PAUSE_NS (100 * COIR_MS)
-#define CANCEL_BUDGET_NS (100 * COIR_MS)
 
 /* ----------------------------------------------------------------------------------- workers */
 
@@ -99,7 +102,7 @@ static int start_workers(struct coir_pool *p)
 
         w->pool = p;
         counter_owe(&w->started, 1);
-        status = coir_domain_submit(p->domain, as_counter(&w->job), serve, w);
+        status = domain_start_service(p->domain, &w->job, serve, w, COIR_NEVER);
     }
     for (unsigned i = 0; i < p->workers && status == COIR_OK; i++)
         status = await_start(&p->worker[i]);
@@ -140,6 +143,8 @@ int coir_pool_stats_read(coir_pool *pool, coir_pool_stats *stats)
 {
     if (!pool || !stats)
         return COIR_EINVAL;
+    if (runtime_forked(pool->rt))
+        return COIR_EFORKED;
     read_figures(pool, stats);
     return COIR_OK;
 }
@@ -208,6 +213,7 @@ static struct coir_pool *make(struct coir_runtime *rt, const coir_pool_options *
     p->deadline_ns = or_default(o->deadline_ns, COIR_NEVER);
     snprintf(p->name, sizeof p->name, "%s", o->name ? o->name : "pool");
     set_rules(p, o);
+    pool_visit(p); /* who opens it */
     return p;
 }
 
@@ -221,10 +227,25 @@ static void await_visitors(struct coir_pool *p)
     }
 }
 
-static void show_in_domain(struct coir_pool *p, bool show)
+/* To maps, and to who cancels messages. */
+static void show(struct coir_pool *p)
 {
     lock_take(&p->rt->domains_lock);
-    p->domain->pool = show ? p : NULL;
+    p->domain->pool = p;
+    p->next = p->rt->pools;
+    p->rt->pools = p;
+    lock_drop(&p->rt->domains_lock);
+}
+
+static void hide(struct coir_pool *p)
+{
+    struct coir_pool **at = &p->rt->pools;
+
+    lock_take(&p->rt->domains_lock);
+    p->domain->pool = NULL;
+    while (*at != p)
+        at = &(*at)->next;
+    *at = p->next;
     lock_drop(&p->rt->domains_lock);
 }
 
@@ -233,9 +254,9 @@ static void dispose(void *arg)
 {
     struct coir_pool *p = arg;
 
-    show_in_domain(p, false);
     pool_stop(p, POOL_CLOSING | POOL_ENDING);
     await_visitors(p);
+    hide(p);
     for (unsigned i = 0; i < p->workers; i++)
         wait_join(&p->worker[i].job); /* it settles after its job has left the domain */
     if (p->retry.quarantine)
@@ -245,60 +266,59 @@ static void dispose(void *arg)
     mem_free(&p->rt->host, p);
 }
 
-/* Frees the pool, which has no messages. */
-static void abandon(struct coir_domain *d)
+/* Frees the pool, which has no messages; if a domain above is being closed, that does. The last use. */
+static void abandon(struct coir_pool *p)
+{
+    struct coir_domain *d = p->domain;
+    bool held;
+
+    pool_stop(p, POOL_CLOSING | POOL_ENDING);
+    held = domain_hold(d);
+    pool_leave(p);
+    while (held && domain_close_held(d, -1, NULL) != COIR_OK) /* workers end: it is a matter of time */
+        coir_yield();
+}
+
+/* Of a pool whose domain is open. */
+static int start(struct coir_pool *p)
 {
     int status;
 
-    do
-        status = coir_domain_close(d, -1, NULL);
-    while (status == COIR_ETIMEDOUT || status == COIR_ENOMEM); /* workers end: it is a matter of time */
-}
-
-static int open_domain(struct coir_pool *p, coir_domain *parent)
-{
-    coir_domain_options o = {.size = sizeof o, .name = p->name};
-    int status = coir_domain_open(p->rt, parent, &o, &p->domain);
-
-    if (status != COIR_OK)
-        return status;
-    status = coir_domain_finalizer(p->domain, dispose, p);
-    if (status != COIR_OK)
-        abandon(p->domain);
-    else
-        show_in_domain(p, true);
-    return status;
+    show(p);
+    if (p->retry.quarantine)
+        quarantine_use(p->retry.quarantine, 1);
+    status = start_workers(p);
+    return status == COIR_OK && domain_is_closing(p->domain) ? COIR_ESHUTDOWN : status;
 }
 
 static int open_pool(struct coir_runtime *rt, const coir_pool_options *o, coir_pool **pool)
 {
     struct coir_pool *p = make(rt, o);
-    struct coir_domain *d;
+    coir_domain_options domain = {.size = sizeof domain};
     int status;
 
     if (!p)
         return COIR_ENOMEM;
-    status = open_domain(p, o->parent);
+    domain.name = p->name;
+    status = domain_open_with(rt, o->parent, &domain, dispose, p, &p->domain);
     if (status != COIR_OK) {
         mem_free(&rt->host, p);
         return status;
     }
-    if (p->retry.quarantine)
-        quarantine_use(p->retry.quarantine, 1);
-    status = start_workers(p);
-    if (status == COIR_OK) {
-        *pool = p;
-        return COIR_OK;
+    status = start(p);
+    if (status != COIR_OK) {
+        abandon(p);
+        return status;
     }
-    d = p->domain;
-    pool_stop(p, POOL_CLOSING | POOL_ENDING);
-    abandon(d);
-    return status;
+    *pool = p;
+    pool_leave(p);
+    return COIR_OK;
 }
 
 int coir_pool_open(coir_runtime *rt, const coir_pool_options *options, coir_pool **pool)
 {
     coir_pool_options o;
+    bool visiting;
     int status;
 
     if (!pool)
@@ -311,7 +331,12 @@ int coir_pool_open(coir_runtime *rt, const coir_pool_options *options, coir_pool
         status = COIR_EFORKED;
     if (status == COIR_OK)
         status = check_options(rt, &o);
-    return status == COIR_OK ? open_pool(rt, &o, pool) : status;
+    if (status != COIR_OK)
+        return status;
+    visiting = runtime_visit(rt); /* as coir_domain_open */
+    status = open_pool(rt, &o, pool);
+    runtime_leave(rt, visiting);
+    return status;
 }
 
 coir_domain *coir_pool_domain(coir_pool *pool)
@@ -370,55 +395,16 @@ static int await_empty(struct coir_pool *p, int64_t deadline)
     return status;
 }
 
-static bool claim(struct coir_pool *p)
-{
-    uint64_t word = word_lock(&p->state);
-
-    word_unlock(&p->state, word | POOL_BUSY);
-    return !(word & POOL_BUSY);
-}
-
-static void give_up_claim(struct coir_pool *p)
-{
-    uint64_t word = word_lock(&p->state);
-
-    p->receipt = NULL;
-    word_unlock(&p->state, word & ~POOL_BUSY);
-}
-
-/* Past the budget: what is handled is told to stop. A caller that is canceled itself goes on. */
-static int cancel(struct coir_pool *p)
-{
-    int64_t end = coir_now() + CANCEL_BUDGET_NS;
-    int status;
-
-    coir_domain_cancel(p->domain);
-    do
-        status = await_empty(p, end);
-    while (status == COIR_ECANCELED && coir_now() < end);
-    return status;
-}
-
 static int unfinished(struct coir_pool *p, coir_pool_receipt *receipt, int status)
 {
     read_figures(p, &receipt->pool);
-    give_up_claim(p);
+    p->receipt = NULL;
+    domain_let_go(p->domain);
     return status;
 }
 
-/* No worker is needed any more: the rest is the domain's. */
-static int finish(struct coir_pool *p, bool empty, coir_pool_receipt *receipt)
-{
-    int status;
-
-    p->receipt = receipt;
-    status = coir_domain_close(p->domain, empty ? -1 : 0, &receipt->domain);
-    if (status == COIR_OK || status == COIR_EBUSY) /* it is gone, or going with a domain above */
-        return status;
-    return unfinished(p, receipt, status);
-}
-
-static int close_claimed(struct coir_pool *p, int64_t deadline, coir_pool_receipt *receipt)
+/* What is handled past the budget is told to stop by the domain's close, whose workers end then. */
+static int close_held(struct coir_pool *p, int64_t deadline, coir_pool_receipt *receipt)
 {
     int status;
 
@@ -427,15 +413,16 @@ static int close_claimed(struct coir_pool *p, int64_t deadline, coir_pool_receip
     if (status == COIR_ENOMEM)
         return unfinished(p, receipt, status);
     pool_stop(p, POOL_ENDING);
-    if (status != COIR_OK)
-        status = cancel(p);
-    return finish(p, status == COIR_OK, receipt);
+    p->receipt = receipt;
+    status = domain_close_held(p->domain, status == COIR_OK ? -1 : 0, &receipt->domain);
+    return status == COIR_OK ? status : unfinished(p, receipt, status);
 }
 
 int coir_pool_close(coir_pool *pool, int64_t drain_ns, coir_pool_receipt *receipt)
 {
-    int64_t now = coir_now();
+    int64_t deadline = drain_ns < 0 ? COIR_NEVER : time_after(coir_now(), drain_ns);
     coir_pool_receipt own;
+    bool held;
 
     if (!pool)
         return COIR_EINVAL;
@@ -443,10 +430,12 @@ int coir_pool_close(coir_pool *pool, int64_t drain_ns, coir_pool_receipt *receip
         return COIR_EFORKED;
     if (domain_holds_caller(pool->domain))
         return COIR_EDEADLK;
-    if (!claim(pool))
+    pool_visit(pool);
+    held = domain_hold(pool->domain);
+    pool_leave(pool);
+    if (!held)
         return COIR_EBUSY;
     receipt = receipt ? receipt : &own;
     memset(receipt, 0, sizeof *receipt);
-    return close_claimed(pool, drain_ns < 0 || drain_ns > COIR_NEVER - now ? COIR_NEVER : now + drain_ns,
-                         receipt);
+    return close_held(pool, deadline, receipt);
 }

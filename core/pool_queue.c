@@ -22,11 +22,16 @@
  *   P3  A worker is idle only while the queue is empty: each message that is queued wakes one.
  *   P4  A message is ended by who has taken it, or by who takes all at ENDING. After `ended` is called, or
  *       its counter settles, it is not touched.
+ *   P5  A message whose counter is canceled waits neither for a retry nor for a probe: who cancels looks at all pools
+ *       then, and who makes one wait looks for a cancel under the same lock. It is queued, for a worker to end.
  *
  * A retry is a timer in the heap of the worker that put it off. Its fire runs under the heap's lock and
- * takes the pool's, so nobody takes a heap's lock while holding the pool's: hence ARMING and FIRED.
+ * takes the pool's, so nobody takes a heap's lock while holding the pool's: hence ARMING and FIRED. What is queued
+ * before its time still has its timer, which finds it gone; who takes it disarms that before all else.
  */
 #include "pool_queue.h"
+
+#include "after.h"
 
 /* ------------------------------------------------------------------------------------- lists */
 
@@ -67,6 +72,19 @@ static void wake(struct waiter *w)
 {
     if (w)
         waiter_wake(w);
+}
+
+/* A job that is asked to stop before it starts ends so; a message, between its attempts. */
+static bool is_canceled(const coir_message *m)
+{
+    return m->counter && counter_canceled((struct counter *)(void *)m->counter);
+}
+
+static void disarm(struct parcel *e)
+{
+    if (e->heap)
+        timer_cancel(e->heap, &e->timer);
+    e->heap = NULL;
 }
 
 /* ------------------------------------------------------------------------------------ places */
@@ -139,7 +157,7 @@ static bool take_or_sleep(struct coir_pool *p, coir_message **m)
     uint64_t word;
     int status;
 
-    if (sleeper_begin(&s, "pool's messages", p) != COIR_OK) { /* no stack to go on with: some will end */
+    if (sleeper_begin_must(&s, "pool's messages", p) != COIR_OK) { /* no stack to go on with: some will end */
         coir_yield();
         return true;
     }
@@ -210,7 +228,7 @@ static bool list_delayed(struct coir_pool *p, uint64_t word, struct parcel *e, s
     e->place = PLACE_NONE;
     if (word & POOL_ENDING)
         return false;
-    if (fired) {
+    if (fired || is_canceled(message_of(e))) { /* P5 */
         *idle = queue(p, e);
     } else {
         e->place = PLACE_DELAYED;
@@ -238,7 +256,7 @@ static void put_off(struct coir_pool *p, coir_message *m, int64_t due)
     wake(idle);
     if (listed)
         return;
-    timer_cancel(heap, &e->timer);
+    disarm(e);
     pool_end(p, m, COIR_MESSAGE_RETURNED);
 }
 
@@ -266,7 +284,7 @@ static void hold(struct coir_pool *p, coir_message *m)
     uint64_t word = word_lock(&p->state);
     bool ending = word & POOL_ENDING;
 
-    if (!ending && retry_is_probing(&p->retry)) {
+    if (!ending && !is_canceled(m) && retry_is_probing(&p->retry)) { /* P5 */
         e->place = PLACE_HELD;
         append(&p->held, e);
     } else if (!ending) {
@@ -296,45 +314,49 @@ void pool_release_held(struct coir_pool *p)
     waiter_wake_all(idle);
 }
 
+/* Lock held. Appends the workers to wake at `end`; returns where the next goes. */
+static struct waiter **queue_canceled(struct coir_pool *p, struct parcels *from, struct waiter **end)
+{
+    struct parcel *next;
+
+    for (struct parcel *e = from->first; e; e = next) {
+        next = e->next;
+        if (!is_canceled(message_of(e)))
+            continue;
+        take_out(from, e);
+        *end = queue(p, e);
+        if (*end)
+            end = &(*end)->next;
+    }
+    return end;
+}
+
+void pool_drop_pending(struct coir_runtime *rt)
+{
+    after_drop_canceled(rt);
+    lock_take(&rt->domains_lock);
+    for (struct coir_pool *p = rt->pools; p; p = p->next) {
+        struct waiter *idle = NULL;
+        uint64_t word = word_lock(&p->state);
+
+        *queue_canceled(p, &p->held, queue_canceled(p, &p->delayed, &idle)) = NULL;
+        word_unlock(&p->state, word);
+        waiter_wake_all(idle);
+    }
+    lock_drop(&rt->domains_lock);
+}
+
 /* --------------------------------------------------------------------------------------- end */
 
 static void call_back(struct coir_pool *p, coir_message_fn *fn, coir_message *m)
 {
     uint64_t word;
 
-    if (job_try_masked(retry_callback(fn), m, p->retry.name) == COIR_DONE)
+    if (job_try_masked(retry_callback(fn), m, p->domain) == COIR_DONE)
         return;
     word = word_lock(&p->state);
     p->callback_panics++;
     word_unlock(&p->state, word);
-}
-
-/* What its counter is told: the last failure, if that is why; else why it was not done. */
-static int describe(const coir_message *m, coir_failure *f)
-{
-    static const int outcome[] = {
-        [COIR_MESSAGE_EXPIRED] = COIR_EXPIRED,
-        [COIR_MESSAGE_QUARANTINED] = COIR_CANCELED,
-        [COIR_MESSAGE_RETURNED] = COIR_CANCELED,
-    };
-    static const int kind[] = {
-        [COIR_MESSAGE_EXPIRED] = COIR_KIND_EXPIRED,
-        [COIR_MESSAGE_QUARANTINED] = COIR_KIND_SKIPPED,
-        [COIR_MESSAGE_RETURNED] = COIR_KIND_SHUTDOWN,
-    };
-
-    if (m->end == COIR_MESSAGE_DONE)
-        return COIR_DONE;
-    if (m->end == COIR_MESSAGE_DEAD && m->failure.id) {
-        *f = m->failure;
-        return f->outcome;
-    }
-    if (m->end == COIR_MESSAGE_DEAD) { /* it came with no attempts left */
-        job_failure(NULL, f, COIR_FAILED, COIR_KIND_SKIPPED);
-        return COIR_FAILED;
-    }
-    job_failure(NULL, f, outcome[m->end], (enum coir_kind)kind[m->end]);
-    return outcome[m->end];
 }
 
 static void settle(struct counter *c, int outcome, const coir_failure *f)
@@ -369,7 +391,7 @@ void pool_end(struct coir_pool *p, coir_message *m, enum coir_message_end end)
     int outcome;
 
     m->end = (int)end;
-    outcome = describe(m, &failure);
+    outcome = retry_outcome(m, &failure);
     word = word_lock(&p->state);
     p->ended_as[end]++;
     word_unlock(&p->state, word);
@@ -381,18 +403,13 @@ void pool_end(struct coir_pool *p, coir_message *m, enum coir_message_end end)
     give_place_back(p);
 }
 
-/* A job that is asked to stop before it starts ends so; a message, between its attempts. */
-static bool is_canceled(const coir_message *m)
-{
-    return m->counter && counter_canceled((struct counter *)(void *)m->counter);
-}
-
 void pool_handle(struct coir_pool *p, coir_message *m)
 {
     struct parcel *e = parcel_of(m);
     enum verdict verdict;
     int64_t due = e->due;
 
+    disarm(e);
     if (is_canceled(m)) {
         pool_end(p, m, COIR_MESSAGE_RETURNED);
         return;
@@ -444,18 +461,14 @@ static void move_all(struct parcels *from, struct parcels *to)
     }
 }
 
-/* Timers first: a fire that is under way finds its message taken, and is over when the cancel returns. */
-static void give_back(struct coir_pool *p, struct parcels *all, struct parcels *delayed)
+/* A fire that is under way finds its message taken, and is over when it is disarmed. */
+static void give_back(struct coir_pool *p, struct parcels *all)
 {
-    struct parcel *e, *next;
+    struct parcel *next;
 
-    for (e = delayed->first; e; e = next) {
+    for (struct parcel *e = all->first; e; e = next) {
         next = e->next;
-        timer_cancel(e->heap, &e->timer);
-        pool_end(p, message_of(e), COIR_MESSAGE_RETURNED);
-    }
-    for (e = all->first; e; e = next) {
-        next = e->next;
+        disarm(e);
         pool_end(p, message_of(e), COIR_MESSAGE_RETURNED);
     }
 }
@@ -463,18 +476,18 @@ static void give_back(struct coir_pool *p, struct parcels *all, struct parcels *
 void pool_stop(struct coir_pool *p, uint64_t flags)
 {
     struct waiter *submitters, *idle = NULL;
-    struct parcels all = {0}, delayed = {0};
+    struct parcels all = {0};
     uint64_t word = word_lock(&p->state) | flags;
 
     submitters = waitq_take_all(&p->submitters, pool_refusal(word));
     if (word & POOL_ENDING) {
         move_all(&p->queue, &all);
         move_all(&p->held, &all);
-        move_all(&p->delayed, &delayed);
+        move_all(&p->delayed, &all);
         idle = waitq_take_all(&p->idle, COIR_OK);
     }
     word_unlock(&p->state, word);
     waiter_wake_all(submitters);
     waiter_wake_all(idle);
-    give_back(p, &all, &delayed);
+    give_back(p, &all);
 }

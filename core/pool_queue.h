@@ -14,7 +14,6 @@
 #define POOL_CLOSING UINT64_C(2)  /* nothing is admitted */
 #define POOL_ENDING UINT64_C(4)   /* nothing is tried again, workers end */
 #define POOL_CANCELED UINT64_C(8) /* its domain is canceled */
-#define POOL_BUSY UINT64_C(16)    /* somebody closes it */
 
 /* Where a message is; decides who may touch it. Written under the lock. */
 enum place {
@@ -31,7 +30,7 @@ struct parcel {
     struct parcel *next, *prev;
     struct coir_pool *pool;
     struct timer timer;
-    struct timers *heap;  /* that the timer is in; ARMING and DELAYED */
+    struct timers *heap;  /* that the timer is in, or was; NULL: in none */
     int64_t deadline;     /* COIR_NEVER: none */
     int64_t due;          /* not to be handled before; 0: at once */
     enum place place;
@@ -56,6 +55,7 @@ struct coir_pool {
     coir_message_fn *dead, *ended;
     void *context;
     uint64_t queue_max;
+    struct coir_pool *next; /* of the runtime's; rt->domains_lock */
     int full;              /* enum coir_full */
     int64_t full_wait_ns;  /* COIR_NEVER: no limit */
     int64_t deadline_ns;   /* COIR_NEVER: none */
@@ -68,8 +68,8 @@ struct coir_pool {
     uint64_t in_pool;      /* places taken: admitted, and not ended with all callbacks */
     uint64_t submitted, ended_as[COIR_MESSAGE_RETURNED + 1], refused, callback_panics, restarts;
 
-    _Atomic unsigned visitors; /* calls from outside that may still touch it */
-    coir_pool_receipt *receipt; /* of who closes it, filled before it goes; NULL: nobody's */
+    _Atomic unsigned visitors; /* calls from outside that may still touch it, the one that opens it included */
+    coir_pool_receipt *receipt; /* of who holds its domain, filled before it goes; NULL: nobody's */
     unsigned workers;
     struct pool_worker worker[];
 };
@@ -82,6 +82,17 @@ static inline struct parcel *parcel_of(coir_message *m)
 static inline coir_message *message_of(struct parcel *e)
 {
     return CONTAINER_OF(e, coir_message, opaque);
+}
+
+/* VISIT (pool_submit.c): a call from outside. */
+static inline void pool_visit(struct coir_pool *p)
+{
+    atomic_fetch_add_explicit(&p->visitors, 1, memory_order_seq_cst); /* VISIT */
+}
+
+static inline void pool_leave(struct coir_pool *p)
+{
+    atomic_fetch_sub_explicit(&p->visitors, 1, memory_order_release); /* VISIT: the last access */
 }
 
 /* Why nothing is admitted; COIR_OK: it is. */
@@ -110,6 +121,9 @@ void pool_end(struct coir_pool *p, coir_message *m, enum coir_message_end end);
 
 /* An attempt has been made: what the breaker has held may be let go. */
 void pool_release_held(struct coir_pool *p);
+
+/* runtime->drop_pending: after's, and in all pools what is canceled while it waits for a retry or a probe is queued. */
+void pool_drop_pending(struct coir_runtime *rt);
 
 /* Sets flags; with CLOSING those who wait for a place are told so, with ENDING all that is not being
  * handled is given back, and idle workers end. */

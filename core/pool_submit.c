@@ -65,7 +65,7 @@ static bool can_run_here(const struct coir_pool *p)
     if (!self)
         return true;
     return self->runtime == p->rt && self->job &&
-           (uintptr_t)__builtin_frame_address(0) - (uintptr_t)self->bottom >= self->bytes / 2;
+           (uintptr_t)__builtin_frame_address(0) >= self->half;
 }
 
 /* Whether the domain that the workers are in takes nothing more; they may not have noticed yet. */
@@ -245,9 +245,9 @@ int coir_pool_submit_until(coir_pool *pool, coir_message *message, int64_t deadl
         return COIR_EINVAL;
     if (runtime_forked(pool->rt))
         return COIR_EFORKED;
-    atomic_fetch_add_explicit(&pool->visitors, 1, memory_order_seq_cst); /* VISIT */
+    pool_visit(pool);
     status = submit(pool, message, deadline, (uintptr_t)__builtin_frame_address(0));
-    atomic_fetch_sub_explicit(&pool->visitors, 1, memory_order_release); /* VISIT: the last access */
+    pool_leave(pool);
     return status;
 }
 

@@ -141,6 +141,16 @@ int probe_open(int number)
     return status;
 }
 
+bool probe_uses(int number)
+{
+    bool uses;
+
+    pthread_mutex_lock(&lock);
+    uses = handlers[number].users > 0;
+    pthread_mutex_unlock(&lock);
+    return uses;
+}
+
 /* A handler that somebody installed on top of ours stays, and may chain to ours: see fault.c. */
 void probe_close(int number)
 {

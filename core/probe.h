@@ -25,6 +25,7 @@ struct probe {
 /* Installs the handler for this signal with the first runtime that asks. COIR_OK, or -errno. */
 int probe_open(int signal);
 void probe_forget_all(void); /* as runtime_forget_all */
+bool probe_uses(int signal); /* some runtime does */
 void probe_close(int signal); /* with the last, the previous handler comes back */
 
 /* Each worker of such a runtime, at its start: lets the signal through. */

@@ -10,7 +10,8 @@
  * An attempt is noted before it is made: in_flight. What the next process finds in flight was being
  * handled when this one died, and that counts as a strike, or as a failed probe. So an input that takes
  * the process with it is quarantined like any other. Who was beside it is struck as well, but only the
- * guilty one is there each time, and the others' first success clears them.
+ * guilty one is there each time, and the others' first success clears them. A probe is one while its slot says
+ * PROBING: after a release it is an attempt like others.
  *
  * A key lives in a window of WINDOW slots from where its hash points: no chains and no tombstones, so
  * no damaged slot hides another. In a full window the one idle longest makes room: first the tracked,
@@ -181,7 +182,9 @@ bool quarantine_settle(coir_quarantine *q, uint64_t type, uint64_t key, enum adm
     lock_take(&q->lock);
     i = find(q, type, key, outcome == COIR_PANICKED, now, &e); /* lost if it was crowded out, or torn */
     if (i != UINT64_MAX) {
-        settle(q, &e, how_admitted == ADMIT_PROBE, outcome, failure, now);
+        bool probe = how_admitted == ADMIT_PROBE && e.state == SLOT_PROBING; /* and not released meanwhile */
+
+        settle(q, &e, probe, outcome, failure, now);
         quarantined = e.state != SLOT_TRACKED;
         if (quarantined || e.strikes || e.in_flight)
             table_write(&q->table, i, &e);
@@ -203,6 +206,8 @@ int64_t quarantine_now(void)
 {
     struct timespec ts;
 
+    if (UNLIKELY(thread_clock != NULL))
+        return coir_now(); /* an experiment's: nothing in it may depend on when it is made */
     clock_gettime(CLOCK_REALTIME, &ts);
     return (int64_t)ts.tv_sec * COIR_SEC + ts.tv_nsec;
 }

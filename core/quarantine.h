@@ -24,7 +24,7 @@ bool quarantine_settle(coir_quarantine *q, uint64_t type, uint64_t key, enum adm
 /* A pool uses it, or no more. */
 void quarantine_use(coir_quarantine *q, int by);
 
-/* CLOCK_REALTIME: what is kept must mean something after a reboot. */
+/* CLOCK_REALTIME: what is kept must mean something after a reboot. In an experiment (lab.c) its clock. */
 int64_t quarantine_now(void);
 
 /* What coir_quarantine_open does, for those who have no runtime. The host is copied. */

@@ -111,8 +111,7 @@ static void fetch_next(struct records *s)
 }
 
 /* Writes what there is and no more. */
-static void fill(struct record *r, const coir_failure *f, const char *text, const char *domain,
-                 void *const *pc, unsigned n)
+static void fill(struct record *r, const coir_failure *f, const char *text, const char *domain)
 {
     size_t length = strnlen(text, sizeof r->text - 1);
 
@@ -122,9 +121,7 @@ static void fill(struct record *r, const coir_failure *f, const char *text, cons
     r->domain[0] = '\0';
     if (*domain)
         snprintf(r->domain, sizeof r->domain, "%s", domain);
-    r->frames = n;
-    for (unsigned i = 0; i < n; i++)
-        r->frame[i] = pc[i];
+    r->frames = 0;
 }
 
 /* Lock held. */
@@ -138,7 +135,7 @@ static bool may_tell(struct records *s, const coir_failure *f, unsigned *untold)
 }
 
 bool records_add(struct records *s, const coir_failure *f, const char *text, const char *domain,
-                 void *const *pc, unsigned n, unsigned *untold)
+                 unsigned *untold)
 {
     bool room = true, tell;
 
@@ -148,7 +145,7 @@ bool records_add(struct records *s, const coir_failure *f, const char *text, con
     while (room && !*block_of(s, s->added))
         room = grow(s);
     if (room) {
-        fill(slot_of(s, s->added), f, text, domain, pc, n);
+        fill(slot_of(s, s->added), f, text, domain);
         s->added++;
         fetch_next(s);
     } else {
@@ -166,20 +163,40 @@ static uint64_t oldest(const struct records *s)
     return s->added > s->capacity ? s->added - s->capacity : 0;
 }
 
+/* Lock held. NULL: it is not kept. */
+static struct record *find(struct records *s, uint64_t id)
+{
+    for (uint64_t n = s->added; n-- > oldest(s);)
+        if (slot_of(s, n)->failure.id == id)
+            return slot_of(s, n);
+    return NULL;
+}
+
 bool records_find(struct records *s, uint64_t id, struct record *out)
 {
-    bool found = false;
+    const struct record *r;
 
     lock_take(&s->lock);
-    for (uint64_t n = s->added; !found && n-- > oldest(s);) {
-        const struct record *r = slot_of(s, n);
+    r = find(s, id);
+    if (r)
+        *out = *r;
+    lock_drop(&s->lock);
+    return r != NULL;
+}
 
-        found = r->failure.id == id;
-        if (found)
-            *out = *r;
+void records_trace(struct records *s, uint64_t id, void *const *pc, unsigned n)
+{
+    struct record *r;
+
+    lock_take(&s->lock);
+    r = find(s, id);
+    if (r) {
+        r->failure.backtrace = id;
+        r->frames = n;
+        for (unsigned i = 0; i < n; i++)
+            r->frame[i] = pc[i];
     }
     lock_drop(&s->lock);
-    return found;
 }
 
 bool records_next(struct records *s, uint64_t *cursor, struct record *out)

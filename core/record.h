@@ -42,10 +42,13 @@ void records_fini(struct records *s);
 void record_new(coir_failure *f);
 
 /* Counts a failure and keeps a copy; without memory for it, counts it as lost. text: the whole message;
- * domain: a name, or ""; pc: the n frames of its backtrace. untold: NULL, or the log is asked about; then
- * true if the log is to be told now, and *untold as limit_allows. */
+ * domain: a name, or "". untold: NULL, or the log is asked about; then true if the log is to be told now, and
+ * *untold as limit_allows. */
 bool records_add(struct records *s, const coir_failure *f, const char *text, const char *domain,
-                 void *const *pc, unsigned n, unsigned *untold);
+                 unsigned *untold);
+
+/* Adds the n frames of its backtrace to the record of this id, if it is still kept. */
+void records_trace(struct records *s, uint64_t id, void *const *pc, unsigned n);
 
 /* Counts a failure under its location and kind without keeping it. */
 void records_count(struct records *s, const coir_failure *f);

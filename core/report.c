@@ -6,8 +6,6 @@
 
 #include <stdio.h>
 
-#include "backtrace.h"
-
 static bool hushed; /* see report_hush */
 
 void report_hush(void)
@@ -28,19 +26,13 @@ static bool outside_may_tell(const coir_failure *f, unsigned *untold)
     return may;
 }
 
-int report_keep(struct coir_runtime *rt, coir_failure *f, const char *text, const void *frame,
-                const char *domain)
+int report_keep(struct coir_runtime *rt, const coir_failure *f, const char *text, const char *domain)
 {
     bool panicked = f->outcome == COIR_PANICKED, tell;
-    void *pc[COIR_BACKTRACE_MAX];
-    unsigned n = 0, untold = 0;
+    unsigned untold = 0;
 
-    if (rt && frame && rt->options.backtrace)
-        n = backtrace_capture(pc, COIR_BACKTRACE_MAX, frame);
-    f->backtrace = n ? f->id : 0;
     if (rt)
-        tell = records_add(&rt->records, f, text, domain, pc, n,
-                           panicked && !rt->options.quiet ? &untold : NULL);
+        tell = records_add(&rt->records, f, text, domain, panicked && !rt->options.quiet ? &untold : NULL);
     else
         tell = panicked && !hushed && outside_may_tell(f, &untold);
     return tell ? (int)untold : REPORT_NOT;
@@ -48,18 +40,21 @@ int report_keep(struct coir_runtime *rt, coir_failure *f, const char *text, cons
 
 void report_failure(struct coir_runtime *rt, const coir_failure *f, const char *text, int untold)
 {
-    char more[48] = "";
+    char more[48] = "", place[256];
 
     if (untold == REPORT_NOT)
         return;
     if (untold)
         snprintf(more, sizeof more, " (and %d more not shown)", untold);
-    if (rt)
-        host_log(&rt->host, COIR_LOG_ERROR, "panic at %s:%d, job %llu on worker %d: %s%s",
-                 f->file ? f->file : "?", f->line, (unsigned long long)f->job, f->worker, text, more);
+    if (f->file)
+        snprintf(place, sizeof place, "at %s:%d", f->file, f->line);
     else
-        fprintf(stderr, "coir: panic at %s:%d, in coir_try on a plain thread: %s%s\n",
-                f->file ? f->file : "?", f->line, text, more);
+        snprintf(place, sizeof place, "(%s)", coir_kind_name(f->kind));
+    if (rt)
+        host_log(&rt->host, COIR_LOG_ERROR, "panic %s, job %llu on worker %d: %s%s", place,
+                 (unsigned long long)f->job, f->worker, text, more);
+    else
+        fprintf(stderr, "coir: panic %s, in coir_try on a plain thread: %s%s\n", place, text, more);
 }
 
 void report_cleared(const char *kind, const void *lock, const char *reason)

@@ -10,11 +10,9 @@
 #define REPORT_NOT (-1) /* the log has been told enough of such panics for now, or wants none */
 
 /* Keeps the failure in the runtime's store and counts it; rt NULL: a plain thread's, nobody keeps it.
- * text: the whole message. frame: of the function whose callers make the backtrace, if it is asked
- * for; NULL: has none. domain: its name; "": none. Returns, for report_failure, how many panics of this
+ * text: the whole message. domain: its name; "": none. Returns, for report_failure, how many panics of this
  * place the log was not told before this one, or REPORT_NOT; always that if it is no panic. */
-int report_keep(struct coir_runtime *rt, coir_failure *f, const char *text, const void *frame,
-                const char *domain);
+int report_keep(struct coir_runtime *rt, const coir_failure *f, const char *text, const char *domain);
 
 /* Tells a panic to the log. rt NULL: a plain thread's coir_try; standard error. untold: from report_keep. */
 void report_failure(struct coir_runtime *rt, const coir_failure *f, const char *text, int untold);

@@ -47,40 +47,32 @@ static int64_t later(int64_t now, int64_t ns)
 
 /* ---------------------------------------------------------------------------------- the call */
 
-/* Locks that the handler did not unlock have become those of the job around its boundary. In a boundary of
- * their own again, the panic poisons them and lets them go. */
-static void panic_holding(void *arg)
-{
-    held_move(arg, &(*job_slot())->held);
-    coir_panic("a handler returned while it held a lock");
-}
-
-/* What a job would leave at its end ends with the attempt. */
-static int end_leftovers(struct job *j, int outcome, coir_failure *failure)
+/* What a job would leave at its end ends with the attempt, its name included, which may lie in the message. */
+static int end_leftovers(struct retry *r, struct job *j, int outcome, coir_failure *failure)
 {
     if (j->keeps) {
         int before = outcome;
 
         outcome = job_ops_set()->end_locals(j, outcome);
         j->keeps = false;
-        if (before == COIR_DONE && outcome != COIR_DONE)
-            *failure = j->failure;
+        if (outcome != before) /* it is worse */
+            *failure = j->wreck->failure;
     }
     if (j->obliged) {
         job_ops_set()->leak(j);
         j->obliged = false;
     }
+    if (j->name && j->name != r->name)
+        coir_job_name(r->name);
     return outcome;
 }
 
 /* The job is the pool's. */
 static int call(struct retry *r, coir_message *m, coir_failure *failure)
 {
-    int outcome = job_try(retry_callback(r->handle), m, failure);
+    int outcome = job_try_whole(retry_callback(r->handle), m, failure);
 
-    if ((*job_slot())->held)
-        outcome = job_try(panic_holding, &(*job_slot())->held, failure);
-    return end_leftovers(job_proper(*job_slot()), outcome, failure);
+    return end_leftovers(r, job_proper(*job_slot()), outcome, failure);
 }
 
 /* ------------------------------------------------------------------------------- the verdict */
@@ -148,6 +140,33 @@ static enum verdict judge(struct retry *r, coir_message *m, bool quarantined, in
     if (quarantined || m->final || m->attempts >= r->attempts_max)
         return VERDICT_DEAD;
     return again(later(coir_now(), retry_backoff(r, m->attempts)), deadline, due);
+}
+
+int retry_outcome(const coir_message *m, coir_failure *f)
+{
+    static const int outcome[] = {
+        [COIR_MESSAGE_EXPIRED] = COIR_EXPIRED,
+        [COIR_MESSAGE_QUARANTINED] = COIR_CANCELED,
+        [COIR_MESSAGE_RETURNED] = COIR_CANCELED,
+    };
+    static const int kind[] = {
+        [COIR_MESSAGE_EXPIRED] = COIR_KIND_EXPIRED,
+        [COIR_MESSAGE_QUARANTINED] = COIR_KIND_SKIPPED,
+        [COIR_MESSAGE_RETURNED] = COIR_KIND_SHUTDOWN,
+    };
+
+    if (m->end == COIR_MESSAGE_DONE)
+        return COIR_DONE;
+    if (m->end == COIR_MESSAGE_DEAD && m->failure.id) {
+        *f = m->failure;
+        return f->outcome;
+    }
+    if (m->end == COIR_MESSAGE_DEAD) { /* it came with no attempts left */
+        job_failure(NULL, f, COIR_FAILED, COIR_KIND_SKIPPED);
+        return COIR_FAILED;
+    }
+    job_failure(NULL, f, outcome[m->end], (enum coir_kind)kind[m->end]);
+    return outcome[m->end];
 }
 
 static enum verdict attempt(struct retry *r, coir_message *m, enum admission admitted, int64_t deadline,

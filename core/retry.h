@@ -35,6 +35,9 @@ enum verdict {
 /* Makes one attempt, if it may be made now. The calling job is the pool's. deadline: the message's. */
 enum verdict retry_attempt(struct retry *r, coir_message *m, int64_t deadline, int64_t *due);
 
+/* What the counter of a message that has ended is told: its last failure, if that is why; else why it was not done. */
+int retry_outcome(const coir_message *m, coir_failure *f);
+
 /* For a boundary, which calls it with no frame of ours in between: what overflows its stack in a handler is
  * contained only if all code down to the boundary is the user's. */
 static inline coir_fn *retry_callback(coir_message_fn *fn)

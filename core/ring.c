@@ -16,16 +16,23 @@
  *   R3  Each pushed element is taken exactly once.
  *   R4  kept grows by the owner's claims only, and then past every value it had. It is lowered by one at a
  *       time, under the lock, and never while next >= kept.
+ *   R5  room is 0, or the list is empty and room <= next + RING_CAP: next only grows (but for a take that is taken
+ *       back), and only the owner adds to the list.
+ *   R6  While tail is clear nothing is there. The owner has found it so, and had taken all that it had claimed; else
+ *       what somebody lowers kept for may come back, if a take has raised next for it and then put it back. Only the
+ *       owner adds, and to the list only when no room is left, so that tail has moved.
  *
  * Orderings
  *   FILL  push stores tail (release) -> steal loads tail (acquire): the slot and the fiber behind it. A claim
  *         stores kept (release) -> wrest loads kept (acquire): the same, and the new next.
  *   FREE  steal's CAS on head (release) -> the claim's CAS, or has_room (acquire), before next goes past
  *         the slot and push fills it again: it has been read. For what was wrested the lock carries it: the owner
- *         takes it when it finds kept lowered.
+ *         takes it when it finds kept lowered. (The explorer does not let a load move behind a later store, so it
+ *         would not miss FREE.)
  *   FORCE take: raise next, fence, read kept. Wrest: lower kept, fence, read next. One fence comes first.
  *         If the owner's: the other sees next raised, and gives the element back. If the other's: the
- *         owner sees kept lowered, and asks under the lock whose it is. (Frigo et al., 1998, call it THE.)
+ *         owner sees kept lowered, puts next back, and asks under the lock whose it is: kept was given back by then, or
+ *         the element has gone. (Frigo et al., 1998, call it THE.)
  */
 #include "ring.h"
 
@@ -77,12 +84,25 @@ static bool append(struct ring *r, struct link *e)
 
 NOINLINE void ring_push_slowly(struct ring *r, struct link *e)
 {
-    if (atomic_load_explicit(&r->over_count, memory_order_relaxed) == 0 && append(r, e)) /* own write */
+    if (atomic_load_explicit(&r->over_count, memory_order_relaxed) == 0 && append(r, e)) { /* own write */
+        r->room = atomic_load_explicit(&r->next, memory_order_relaxed) + RING_CAP; /* own write; R5 */
         return;
+    }
+    r->room = 0;
     lock_take(&r->lock);
     list_push(&r->over, e);
     publish_count(r);
     lock_drop(&r->lock);
+}
+
+/* What is being wrested is not there, and may come back: R6. */
+NOINLINE bool ring_is_clear_slowly(struct ring *r)
+{
+    if (!ring_empty(r))
+        return false;
+    if (atomic_load_explicit(&r->next, memory_order_relaxed) >= r->claimed) /* own write */
+        r->clear = atomic_load_explicit(&r->tail, memory_order_relaxed);    /* own write */
+    return true;
 }
 
 /* The oldest of the list; some more go into the ring while the lock is held. Nothing is claimed, so
@@ -126,20 +146,6 @@ NOINLINE struct link *ring_take_slowly(struct ring *r)
     return UNLIKELY(has_claims(r)) ? ring_take(r) : claim(r);
 }
 
-/* Slot i is wanted by someone else, too. */
-COLD bool ring_settle(struct ring *r, int64_t i)
-{
-    bool kept;
-
-    lock_take(&r->lock);
-    r->claimed = atomic_load_explicit(&r->kept, memory_order_relaxed); /* under lock */
-    kept = i < r->claimed;
-    if (!kept)
-        atomic_store_explicit(&r->next, i, memory_order_relaxed); /* nothing is left to wrest */
-    lock_drop(&r->lock);
-    return kept;
-}
-
 /* ---------------------------------------------------------------------------------------- others */
 
 static struct link *steal_from_list(struct ring *r)
@@ -162,7 +168,7 @@ struct link *ring_steal(struct ring *r)
     while (h < atomic_load_explicit(&r->tail, memory_order_acquire)) { /* FILL */
         struct link *e = atomic_load_explicit(ring_slot(r, h), memory_order_relaxed); /* after FILL */
 
-        if (atomic_compare_exchange_weak_explicit(&r->head, &h, h + 1, memory_order_acq_rel,
+        if (atomic_compare_exchange_weak_explicit(&r->head, &h, h + 1, memory_order_release,
                                                   memory_order_relaxed)) /* FREE */
             return e;
     }

@@ -60,6 +60,8 @@ struct ring {
     _Alignas(COIR_CACHE_LINE) _Atomic int64_t tail; /* next index to fill */
     _Atomic int64_t next; /* next index to take of those it has claimed */
     int64_t claimed;      /* kept, as it has written it */
+    int64_t room;         /* a tail below it can be filled; 0: look */
+    int64_t clear;        /* the tail with which nothing was left */
     bool asymmetric;      /* who wrests has the owner pass a fence; else it always does */
 
     /* Written by the owner when it claims, lowered by who wrests. */
@@ -85,7 +87,6 @@ struct link *ring_wrest(struct ring *r, void (*fence)(const void *arg), const vo
 /* Owner: the parts of a push and a take that are seldom needed. */
 void ring_push_slowly(struct ring *r, struct link *e);
 struct link *ring_take_slowly(struct ring *r);
-bool ring_settle(struct ring *r, int64_t i);
 
 static inline _Atomic(struct link *) *ring_slot(struct ring *r, int64_t i)
 {
@@ -98,39 +99,53 @@ static inline void ring_fill(struct ring *r, int64_t t, struct link *e)
     atomic_store_explicit(&r->tail, t + 1, memory_order_release);    /* FILL */
 }
 
-/* Owner. Only it adds to the list, so a zero that it reads is true. */
+/* Owner: whether there is room for sure, at *t. */
+static inline bool ring_has_room(struct ring *r, int64_t *t)
+{
+    *t = atomic_load_explicit(&r->tail, memory_order_relaxed); /* own write */
+    return LIKELY(*t < r->room); /* R5 */
+}
+
+/* Owner. */
 static inline void ring_push(struct ring *r, struct link *e)
 {
-    int64_t t = atomic_load_explicit(&r->tail, memory_order_relaxed); /* own write */
+    int64_t t;
 
-    if (LIKELY(t - atomic_load_explicit(&r->next, memory_order_relaxed) < RING_CAP && /* own write */
-               atomic_load_explicit(&r->over_count, memory_order_relaxed) == 0))      /* own write */
+    if (ring_has_room(r, &t))
         ring_fill(r, t, e);
     else
         ring_push_slowly(r, e);
 }
 
-/* Owner: makes slot i, the next, its own; false: it has been wrested. */
-static inline bool ring_keep(struct ring *r, int64_t i)
+/* Owner: takes the one in slot *i. False: it has claimed nothing, or somebody wrests that. */
+static inline bool ring_take_claimed(struct ring *r, int64_t *i)
 {
-    atomic_store_explicit(&r->next, i + 1, memory_order_relaxed); /* FORCE: before the fence */
+    *i = atomic_load_explicit(&r->next, memory_order_relaxed); /* own write */
+    if (UNLIKELY(*i >= atomic_load_explicit(&r->kept, memory_order_relaxed))) /* looked at again */
+        return false;
+    atomic_store_explicit(&r->next, *i + 1, memory_order_relaxed); /* FORCE: before the fence */
     if (UNLIKELY(!r->asymmetric))
         fence_full(); /* FORCE */
     else
-        atomic_signal_fence(memory_order_seq_cst); /* FORCE: the other's fence is ours, too */
-    return LIKELY(i < atomic_load_explicit(&r->kept, memory_order_relaxed)) || /* FORCE: after the fence */
-           ring_settle(r, i);
+        atomic_signal_fence(memory_order_seq_cst); /* FORCE: for the compiler; the other's fence is ours, too */
+    if (LIKELY(*i < atomic_load_explicit(&r->kept, memory_order_relaxed))) /* FORCE: after the fence */
+        return true;
+    atomic_store_explicit(&r->next, *i, memory_order_relaxed); /* FORCE: has_claims will ask whose it is */
+    return false;
+}
+
+/* Owner: what lies in the slot that it has just taken; in one further on it is a hint, for others may have taken that. */
+static inline struct link *ring_at(struct ring *r, int64_t i)
+{
+    return atomic_load_explicit(ring_slot(r, i), memory_order_relaxed); /* own write */
 }
 
 /* Owner; NULL: empty. */
 static inline struct link *ring_take(struct ring *r)
 {
-    int64_t i = atomic_load_explicit(&r->next, memory_order_relaxed); /* own write */
+    int64_t i;
 
-    if (LIKELY(i < atomic_load_explicit(&r->kept, memory_order_relaxed)) && /* checked by ring_keep */
-        LIKELY(ring_keep(r, i)))
-        return atomic_load_explicit(ring_slot(r, i), memory_order_relaxed); /* own write */
-    return ring_take_slowly(r);
+    return ring_take_claimed(r, &i) ? ring_at(r, i) : ring_take_slowly(r);
 }
 
 /* How many are claimed and not taken; a hint for all but the owner. */
@@ -140,6 +155,12 @@ static inline int64_t ring_kept(struct ring *r)
     int64_t kept = atomic_load_explicit(&r->kept, memory_order_relaxed); /* a hint; SLEEP fences */
 
     return next < kept ? kept - next : 0;
+}
+
+/* Anyone: how many have ever been pushed, but for those of the list; a hint. */
+static inline uint64_t ring_pushed(struct ring *r)
+{
+    return (uint64_t)atomic_load_explicit(&r->tail, memory_order_relaxed); /* a hint */
 }
 
 /* Anyone: whether there seemed to be nothing. Exact for the owner when it says true. */
@@ -152,25 +173,29 @@ static inline bool ring_empty(struct ring *r)
            atomic_load_explicit(&r->over_count, memory_order_relaxed) == 0; /* a hint; SLEEP fences */
 }
 
-/* Owner: the element that will be taken after `ahead` others, or NULL; a hint for prefetching. */
-static inline struct link *ring_peek(struct ring *r, int64_t ahead)
-{
-    int64_t kept = ring_kept(r), i;
+/* Owner: the rest of ring_is_clear. */
+bool ring_is_clear_slowly(struct ring *r);
 
-    i = ahead < kept ? atomic_load_explicit(&r->next, memory_order_relaxed) + ahead /* own write */
-                     : atomic_load_explicit(&r->head, memory_order_relaxed) + ahead - kept; /* a hint */
-    if (i >= atomic_load_explicit(&r->tail, memory_order_relaxed)) /* own write */
-        return NULL;
-    return atomic_load_explicit(ring_slot(r, i), memory_order_relaxed); /* a hint */
+/* Owner, between its operations: whether there is nothing; by one compare while nothing has come. */
+static ALWAYS_INLINE bool ring_is_clear(struct ring *r)
+{
+    return LIKELY(atomic_load_explicit(&r->tail, memory_order_relaxed) == r->clear) || /* own write; R6 */
+           ring_is_clear_slowly(r);
 }
 
-/* Owner: whether there is more than it can run itself at once. */
-static inline bool ring_several(struct ring *r)
+/* Owner: whether the slots up to this one have been filled. */
+static inline bool ring_reaches(struct ring *r, int64_t i)
+{
+    return i < atomic_load_explicit(&r->tail, memory_order_relaxed); /* own write */
+}
+
+/* Owner: how many are in the ring, at least. */
+static inline int64_t ring_count(struct ring *r)
 {
     int64_t h = atomic_load_explicit(&r->head, memory_order_relaxed); /* a hint */
     int64_t t = atomic_load_explicit(&r->tail, memory_order_relaxed); /* own write */
 
-    return t - h + ring_kept(r) > 1;
+    return t - h + ring_kept(r);
 }
 
 #endif

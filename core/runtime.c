@@ -4,8 +4,8 @@
  *
  * Owns: the worker threads, the order of start and stop. BOOKS: see books.c.
  *
- * CLOSE. The flags are stored with release and read with acquire: who sees one sees what was
- * done before it was set.
+ * CLOSE. The flags tell of nothing but themselves (relaxed): what is done beside them goes by an edge of its
+ * own, the injector's lock, park's, BOOKS or ASK.
  */
 #include <errno.h>
 #include <signal.h>
@@ -14,7 +14,7 @@
 #include <sys/mman.h>
 
 #include "books.h"
-#include "boundary.h"
+#include "batch.h"
 #include "contain.h"
 #include "cpus.h"
 #include "drain.h"
@@ -26,13 +26,14 @@
 #include "obligation.h"
 #include "offload.h"
 #include "options.h"
+#include "pool_queue.h"
 #include "probe.h"
 #include "receipt.h"
 #include "runtime.h"
 #include "signals.h"
 #include "spawn.h"
 #include "stall.h"
-#include "supervisor.h"
+#include "supervisor_request.h"
 #include "thread.h"
 #include "wait.h"
 
@@ -64,11 +65,21 @@ static void *thread_main(void *arg)
     return NULL;
 }
 
+/* By itself: to name another thread takes a file of /proc. */
+static void name_thread(const struct worker *w)
+{
+    char name[16];
+
+    snprintf(name, sizeof name, "%.11s/%u", w->runtime->options.name, w->index);
+    pthread_setname_np(pthread_self(), name);
+}
+
 static void *thread_entry(void *arg)
 {
     struct worker *w = arg;
     struct coir_runtime *rt = w->runtime;
 
+    name_thread(w);
     if (rt->options.faults != COIR_FAULTS_NONE || rt->options.stall_ns)
         w->start_status = fault_thread_open(&rt->host); /* handlers need more than a fiber may have left */
     stall_thread_open(w);
@@ -83,7 +94,6 @@ static int start_thread(struct worker *w)
     struct coir_runtime *rt = w->runtime;
     pthread_attr_t attributes;
     sigset_t before;
-    char name[16];
     int error;
 
     pthread_attr_init(&attributes);
@@ -98,24 +108,19 @@ static int start_thread(struct worker *w)
         return COIR_EAGAIN;
     }
     w->has_thread = true;
-    snprintf(name, sizeof name, "%.11s/%u", rt->options.name, w->index);
-    pthread_setname_np(w->thread, name);
     if (rt->options.pin && cpus_pin(w->thread, w->index) != COIR_OK)
         host_log(&rt->host, COIR_LOG_WARNING, "worker %u could not be pinned", w->index);
     return COIR_OK;
 }
 
-static int add_worker(struct coir_runtime *rt, unsigned i)
+static int add_worker(struct coir_runtime *rt, struct worker *w, unsigned i)
 {
-    struct worker *w = life_alloc(sizeof *w);
-
-    if (!w)
-        return COIR_ENOMEM;
     w->runtime = rt;
     w->index = i;
     w->random = 0x9e3779b97f4a7c15u * (i + 1);
     w->note_waits = rt->options.park_times || rt->options.deadlock != COIR_DEADLOCK_NONE;
     w->metered = rt->metered;
+    w->plain = !w->metered && rt->park.asymmetric;
     w->look_outside = rt->lab != NULL;
     timers_init(&w->timers);
     deque_init(&w->deque, rt->park.asymmetric);
@@ -128,10 +133,11 @@ static int add_worker(struct coir_runtime *rt, unsigned i)
 static int start_workers(struct coir_runtime *rt)
 {
     unsigned n = rt->options.workers, started;
-    int status = COIR_OK;
+    struct worker *all = life_alloc(n * sizeof *all);
+    int status = all ? COIR_OK : COIR_ENOMEM;
 
     for (unsigned i = 0; i < n && status == COIR_OK; i++)
-        status = add_worker(rt, i);
+        status = add_worker(rt, &all[i], i);
     for (unsigned i = 0; i < n && status == COIR_OK; i++)
         status = start_thread(rt->worker[i]);
     if (status != COIR_OK)
@@ -151,15 +157,16 @@ static int start_workers(struct coir_runtime *rt)
 /* Ends the threads that run and frees the workers that exist. */
 static void stop_workers(struct coir_runtime *rt)
 {
-    atomic_store_explicit(&rt->stopping, true, memory_order_release); /* CLOSE */
+    atomic_store_explicit(&rt->stopping, true, memory_order_relaxed); /* CLOSE */
     park_wake_all(&rt->park); /* who lists itself after this has its lock, and sees the flag */
     for (unsigned i = 0; i < rt->worker_count; i++) {
         if (rt->worker[i]->has_thread)
             pthread_join(rt->worker[i]->thread, NULL);
+        scope_free_kept(rt->worker[i]);
     }
     worker_each_fiber(rt, worker_forget_fiber, NULL);
-    for (unsigned i = 0; i < rt->worker_count; i++)
-        life_free(rt->worker[i], sizeof *rt->worker[i]);
+    if (rt->worker_count)
+        life_free(rt->worker[0], rt->options.workers * sizeof *rt->worker[0]);
 }
 
 /* From its header down, as a job would. */
@@ -213,7 +220,7 @@ static int set_up(struct coir_runtime *rt)
     inject_init(&rt->inject, &rt->host, rt->options.jobs_max);
     rt->spin_ns = rt->options.spin_ns < 0 ? 0 : rt->options.spin_ns;
     rt->run = rt->lab ? rt->lab->run : rt->metered ? job_run_metered : job_run;
-    rt->drop_pending = spawn_drop_pending;
+    rt->drop_pending = pool_drop_pending;
     rt->stop_supervisors = supervisor_ask_all;
     if (rt->options.faults != COIR_FAULTS_NONE && rt->options.panic != COIR_PANIC_ABORT)
         rt->clean_up = contain_clean_up;
@@ -237,7 +244,7 @@ static int set_up(struct coir_runtime *rt)
     if (status == COIR_OK)
         status = stall_start(rt);
     if (status == COIR_OK) {
-        atomic_store_explicit(&rt->known, true, memory_order_release); /* CLOSE */
+        atomic_store_explicit(&rt->known, true, memory_order_relaxed); /* CLOSE */
         runtime_register(rt);
         return COIR_OK;
     }
@@ -396,7 +403,7 @@ static void await_visitors(struct coir_runtime *rt)
 static void set_draining(struct coir_runtime *rt, bool on)
 {
     inject_close(&rt->inject, on);
-    atomic_store_explicit(&rt->draining, on, memory_order_release); /* CLOSE */
+    atomic_store_explicit(&rt->draining, on, memory_order_relaxed); /* CLOSE */
     if (on)
         park_wake_all(&rt->park); /* workers that sleep look at the flag */
 }
@@ -432,14 +439,15 @@ int coir_close(coir_runtime *rt, int64_t drain_ns, coir_receipt *receipt)
 
     if (!rt)
         return COIR_EINVAL;
+    if (!receipt)
+        receipt = &own;
+    memset(receipt, 0, sizeof *receipt);
     if (runtime_forked(rt))
         return COIR_EFORKED;
     if (worker_here())
         return COIR_EPERM;
     if (atomic_exchange_explicit(&rt->closing, true, memory_order_acquire)) /* CLOSE */
         return COIR_EBUSY;
-    receipt = receipt ? receipt : &own;
-    memset(receipt, 0, sizeof *receipt);
     dropped = books_dropped(rt);
 
     set_draining(rt, true);
@@ -483,7 +491,7 @@ int coir_run(const coir_options *options, coir_fn *fn, void *arg)
     status = coir_open(options, &rt);
     if (status != COIR_OK)
         return status;
-    atomic_store_explicit(&rt->known, false, memory_order_release); /* CLOSE; coir_current gives it out */
+    atomic_store_explicit(&rt->known, false, memory_order_relaxed); /* CLOSE; coir_current gives it out */
     status = coir_submit(rt, &first, fn, arg);
     outcome = status == COIR_OK ? coir_wait(&first) : status;
     status = coir_close(rt, -1, NULL);

@@ -7,7 +7,8 @@
  *
  * Work carries one word for all this. A job outside every domain carries NULL there and pays a load and
  * a branch. A job with no deadline carries the scope inside its domain; one with a deadline carries
- * a record, shared by what it spawns, and freed with the last of them.
+ * a record, shared by what it spawns. The worker that ends the last of them keeps the record for the next such job that
+ * is submitted there; to allocate and free each was a fifth of such a job.
  *
  * Invariants
  *   S1  A job holds one unit of domain->jobs in its domain and in each one above, from its admission
@@ -28,6 +29,8 @@
 #include "scope.h"
 
 #include "hostcall.h"
+
+#define SCOPES_KEPT 128 /* by each worker */
 
 /* ------------------------------------------------------------------------------------- places */
 
@@ -131,12 +134,57 @@ int scope_admit(struct scope *s, uint64_t n)
     return COIR_OK;
 }
 
-/* One carrier of the record fewer. */
+/* ------------------------------------------------------------------- records of deadlines */
+
+/* The caller, if it is a worker of this runtime: others share no list. */
+static struct worker *keeper(const struct coir_runtime *rt)
+{
+    struct worker *w = worker_here();
+
+    return w && w->runtime == rt ? w : NULL;
+}
+
+static NOINLINE struct scope *take_record(struct coir_runtime *rt)
+{
+    struct worker *w = keeper(rt);
+    struct scope *s = w ? w->scopes : NULL;
+
+    if (!s)
+        return mem_alloc(&rt->host, sizeof *s);
+    w->scopes = s->next;
+    w->scope_count--;
+    return s;
+}
+
+static NOINLINE void give_record(struct scope *s)
+{
+    struct coir_runtime *rt = s->domain->rt;
+    struct worker *w = keeper(rt);
+
+    if (!w || w->scope_count == SCOPES_KEPT) {
+        mem_free(&rt->host, s);
+        return;
+    }
+    s->next = w->scopes;
+    w->scopes = s;
+    w->scope_count++;
+}
+
+void scope_free_kept(struct worker *w)
+{
+    for (struct scope *s = w->scopes, *next; s; s = next) {
+        next = s->next;
+        mem_free(&w->runtime->host, s);
+    }
+}
+
+/* Fewer carriers of the record. Who carries it alone can be joined by nobody. */
 static void let_go(struct scope *s, uint64_t n)
 {
     if (s != &s->domain->scope &&
-        atomic_fetch_sub_explicit(&s->carriers, n, memory_order_acq_rel) == n) /* LAST: frees it */
-        mem_free(&s->domain->rt->host, s);
+        (atomic_load_explicit(&s->carriers, memory_order_acquire) == n || /* LAST */
+         atomic_fetch_sub_explicit(&s->carriers, n, memory_order_acq_rel) == n)) /* LAST: is the last use */
+        give_record(s);
 }
 
 void scope_revoke(struct scope *s, uint64_t n)
@@ -160,7 +208,7 @@ struct scope *scope_make(struct coir_domain *d, int64_t deadline)
     struct scope *s = &d->scope;
 
     if (deadline != COIR_NEVER) {
-        s = mem_alloc(&d->rt->host, sizeof *s);
+        s = take_record(d->rt);
         if (!s)
             return NULL;
         s->domain = d;

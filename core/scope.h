@@ -9,6 +9,7 @@
 #include "breaker.h"
 #include "counter.h"
 #include "state.h"
+#include "wipe.h"
 
 struct obligation;
 
@@ -21,6 +22,7 @@ struct scope {
     int64_t deadline;           /* COIR_NEVER: none, and this is the one inside the domain */
     int64_t warn_at;            /* who starts later has little time left; with a deadline only */
     _Atomic uint64_t carriers;  /* work that carries it, of a record of its own */
+    struct scope *next;         /* in its worker's list, while nobody carries it */
 };
 
 /* A job that runs, in its domain's list; inside struct job. */
@@ -82,6 +84,7 @@ struct coir_domain {
     uint64_t memory_max;        /* bytes; 0: no limit */
     uint64_t stacks_max;        /* jobs that may be parked; 0: no limit */
     struct coir_domain *stacks_at; /* this or the nearest above that has such a limit, or NULL */
+    uint64_t tenant;            /* what its jobs are to a stack (wipe.h) */
     char name[DOMAIN_NAME_BYTES];
     int64_t stall_ns;           /* how long its jobs may go on without suspending (stall_limit.c); 0: nobody watches */
     struct child *supervised;   /* whose domain it is (supervised.c), or NULL; set before it has jobs, under
@@ -111,10 +114,17 @@ struct coir_domain {
     /* The tree: rt->domains_lock. */
     struct coir_domain *child, *next; /* first child; next sibling, or root of the runtime */
     bool busy;                  /* somebody is closing it */
+    bool reaped;                /* of a child that has ended: its supervisor is, or is about to */
     struct coir_domain *also;   /* the next of those that the same caller closes at once; the closer's */
     struct coir_supervisor *supervisor; /* that runs in it (supervisor.c), or NULL */
     struct coir_pool *pool;     /* whose workers it has (pool.c), or NULL */
 };
+
+/* What work of this scope is to a stack. */
+static inline uint64_t scope_tenant(const struct scope *s)
+{
+    return s ? s->domain->tenant : TENANT_OUTSIDE;
+}
 
 /* Whether it is asked to stop. */
 static inline bool scope_canceled(const struct scope *s)
@@ -169,6 +179,9 @@ void scope_revoke(struct scope *s, uint64_t n);
 
 /* The scope of a job that has a place at each level: the domain's own, or a record. NULL: no memory. */
 struct scope *scope_make(struct coir_domain *d, int64_t deadline);
+
+/* Frees the records that a worker has kept. */
+void scope_free_kept(struct worker *w);
 
 /* Whether work may start, and if not, why. */
 enum scope_verdict { SCOPE_RUN, SCOPE_CANCELED, SCOPE_EXPIRED, SCOPE_TRIPPED };

@@ -45,7 +45,7 @@ static bool try_acquire(struct semaphore *s)
 
     for (;;) {
         if (w & WORD_LOCK) {
-            spin_pause(&turns);
+            lock_pause(&turns);
             w = atomic_load_explicit(&s->state, memory_order_relaxed); /* rechecked by the CAS */
         } else if (w < ONE) {
             return false;

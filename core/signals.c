@@ -25,6 +25,7 @@
 #include <string.h>
 
 #include "cpus.h"
+#include "probe.h"
 
 #define SIGNALS_MAX 64
 
@@ -223,6 +224,8 @@ static int watch(int number)
     struct watched *w = &watched[number];
 
     sigfillset(&ours.sa_mask);
+    if (w->users == 0 && probe_uses(number))
+        return COIR_EINVAL; /* what workers are asked with would be taken for somebody's signal, and not be answered */
     if (w->users == 0 && sigaction(number, &ours, &w->previous) != 0)
         return COIR_EINVAL; /* the kernel's, or the C library's own */
     w->users++;

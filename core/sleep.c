@@ -38,10 +38,10 @@ int coir_sleep_until(int64_t deadline)
 
 void coir_yield(void)
 {
-    struct fiber *self = fiber_self();
+    struct worker *w = worker_here(); /* read once, before it suspends */
 
-    if (self)
-        worker_yield(self);
+    if (w && w->current)
+        worker_yield(w);
     else
         sched_yield();
 }

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * spawn.c - how work enters: from a fiber, from outside, after other work, and units by hand.
+ * spawn.c - how work enters: from a fiber, from outside, and units by hand; how what is queued ends without running.
  *
  * A unit is owed before the work is queued, and released at once if the queue refuses, so a counter
  * never settles too early and never stays owed for work that is not there.
  */
 #include <stdio.h>
 
-#include "boundary.h"
+#include "batch.h"
 #include "drop.h"
 #include "find.h"
 #include "hostcall.h"
@@ -58,44 +58,53 @@ static NOINLINE int spawn(struct work *first, size_t stride, size_t n, uintptr_t
     return status;
 }
 
-static NOINLINE int spawn_one(struct counter *c, coir_fn *fn, void *arg, uintptr_t frame)
+static NOINLINE int spawn_one(struct counter *c, coir_fn *fn, void *arg)
 {
-    struct work item = {fn, arg, c, NULL};
-
-    return spawn(&item, 0, 1, frame);
+    return spawn(&(struct work){fn, arg, c, NULL}, 0, 1, (uintptr_t)__builtin_frame_address(0));
 }
 
 static COLD int pushed_noticed(struct worker *w)
 {
-    deque_answer(&w->deque);
     park_notify(&w->runtime->park);
     return COIR_OK;
+}
+
+/* It is time to look at the deque's window. */
+static NOINLINE int spawn_looking(struct counter *c, coir_fn *fn, void *arg)
+{
+    if (!deque_look_for_room(&worker_here()->deque))
+        return spawn_one(c, fn, arg);
+    return coir_spawn((coir_counter *)(void *)c, fn, arg);
 }
 
 /* The same as spawn for what is usual: no scope, no metrics, a counter of the job's own, room. Kept so simple that
  * it needs no registers of its callers. */
 int coir_spawn(coir_counter *counter, coir_fn *fn, void *arg)
 {
-    uintptr_t frame = (uintptr_t)__builtin_frame_address(0);
     struct counter *c = counter_of(counter);
-    struct worker *w = worker_here();
-    struct job *j = w ? w->current->job : NULL;
-    struct deque_end end;
+    struct worker *w = worker_tls;
+    struct job *j;
+    uint32_t end;
 
-    if (UNLIKELY(!j || !fn || j->scope || w->metered || !deque_has_room(&w->deque, &end)))
-        return spawn_one(c, fn, arg, frame);
+    if (UNLIKELY(!w || !w->plain)) /* nor is it in a fork */
+        return spawn_one(c, fn, arg);
+    j = w->current->job;
+    if (UNLIKELY(!j || !fn || j->scope))
+        return spawn_one(c, fn, arg);
+    if (UNLIKELY(!deque_has_room(&w->deque, &end)))
+        return spawn_looking(c, fn, arg);
     if (LIKELY(c != NULL)) {
         if (UNLIKELY(counter_owner(c) != j)) {
-            if (UNLIKELY((uintptr_t)c < frame || (uintptr_t)c >= (uintptr_t)j))
-                return spawn_one(c, fn, arg, frame);
+            if (UNLIKELY((uintptr_t)c < (uintptr_t)__builtin_frame_address(0) || (uintptr_t)c >= (uintptr_t)j))
+                return spawn_one(c, fn, arg);
             job_own(j, c);
         }
         if (!counter_is_local(c) || UNLIKELY(!counter_owe_mine(c, 1)))
             counter_owe(c, 1);
     }
     tally(&w->spawned, 1); /* BOOKS, runtime.c: before anybody can end it */
-    if (UNLIKELY(deque_append(&w->deque, &end, &(struct work){fn, arg, c, NULL}) ||
-                 park_is_due(&w->runtime->park)))
+    deque_append(&w->deque, end, &(struct work){fn, arg, c, NULL});
+    if (UNLIKELY(park_may_be_due(&w->runtime->park)))
         return pushed_noticed(w);
     return COIR_OK;
 }
@@ -109,20 +118,22 @@ int coir_spawn_many(coir_counter *counter, coir_fn *fn, void *first, size_t stri
     return spawn(&item, stride, n, (uintptr_t)__builtin_frame_address(0));
 }
 
-/* To the injector, from anywhere. */
+/* To the injector, from anywhere. VISIT: once the work is there only the sleeper is touched (inject.c), and the
+ * runtime only by who has registered. */
 static int submit(struct coir_runtime *rt, const struct work *item, uintptr_t frame)
 {
-    bool visiting = runtime_visit(rt);
+    bool metered = rt->metered, visiting = UNLIKELY(metered) && runtime_visit(rt);
+    struct parker *sleeper;
     int status;
 
     if (item->owed)
         job_owe(*job_slot(), item->owed, 1, frame);
-    status = inject_push(&rt->inject, item, 0, 1, true);
-    if (status == COIR_OK)
-        park_notify(&rt->park);
-    else
+    status = inject_submit(&rt->inject, item, 0, 1, &rt->park, &sleeper);
+    if (UNLIKELY(sleeper != NULL))
+        park_hand(sleeper);
+    if (UNLIKELY(status != COIR_OK))
         take_back(*job_slot(), item, 1);
-    if (UNLIKELY(rt->metered) && status == COIR_OK)
+    else if (UNLIKELY(metered))
         hostcall_spawned(rt, 1);
     runtime_leave(rt, visiting);
     return status;
@@ -163,8 +174,9 @@ void spawn_in_place(struct fiber *self, const struct work *item, uintptr_t frame
 {
     struct worker *w = worker_of(self);
     struct eh_globals eh = {0};
-    uint64_t fp = arch_fp_get();
+    uint64_t fp;
 
+    arch_fp_save(&fp);
     if (item->owed)
         job_owe(self->job, item->owed, 1, frame);
     tally(&w->spawned, 1);
@@ -189,126 +201,7 @@ void spawn_outside(const struct work *item, uintptr_t frame)
     job_run_outside(item);
 }
 
-/* ------------------------------------------------------------------------- work after other work */
-
-/* Waits on a counter in place of a fiber; in the runtime's list of what is pending until it starts or
- * ends. Whoever takes it out of that list, under the lock, disposes of it. */
-struct after {
-    struct wait_node node;
-    struct counter *after;
-    struct work work;
-    struct coir_runtime *rt;
-    struct after *next, *prev; /* pending, or (next) in a list of its own */
-    bool start;                /* what it waited for ended as DONE */
-};
-
-/* False: there is as much as may be queued. */
-static bool list_pending(struct after *a)
-{
-    struct coir_runtime *rt = a->rt;
-    bool room;
-
-    lock_take(&rt->pending_lock);
-    room = rt->pending_count < rt->options.jobs_max;
-    if (room) {
-        rt->pending_count++;
-        a->next = rt->pending;
-        if (a->next)
-            a->next->prev = a;
-        rt->pending = a;
-    }
-    lock_drop(&rt->pending_lock);
-    return room;
-}
-
-/* Lock held. */
-static void unlist_pending(struct after *a)
-{
-    if (a->prev)
-        a->prev->next = a->next;
-    else
-        a->rt->pending = a->next;
-    if (a->next)
-        a->next->prev = a->prev;
-    a->next = a->prev = NULL;
-    a->rt->pending_count--;
-}
-
-static void queue_or_drop(struct after *a, enum coir_kind kind)
-{
-    struct coir_runtime *rt = a->rt;
-    bool visiting = runtime_visit(rt), start = a->start;
-    struct worker *w = visiting ? NULL : worker_here();
-    struct work work = a->work;
-
-    mem_free(&rt->host, a);
-    if (start && ((w && deque_push(&w->deque, &work)) ||  /* else the injector, past its limit: */
-                  inject_push_anyway(&rt->inject, &work))) /* it was admitted when it was spawned */
-        park_notify(&rt->park);
-    else
-        job_drop(rt, &work, kind);
-    runtime_leave(rt, visiting);
-}
-
-/* What it waited for has settled. Dropping a job may settle the counter of the next in a chain, so
- * those are queued here and taken by the outermost call: a chain costs no stack. */
-static void start_after(struct after *a)
-{
-    static __thread struct after *chain;
-    static __thread bool running;
-
-    lock_take(&a->rt->pending_lock);
-    unlist_pending(a);
-    lock_drop(&a->rt->pending_lock);
-    a->next = chain;
-    chain = a;
-    if (running)
-        return;
-    running = true;
-    while ((a = chain)) {
-        chain = a->next;
-        queue_or_drop(a, a->start ? COIR_KIND_SKIPPED : COIR_KIND_DEPENDENCY);
-    }
-    running = false;
-}
-
-static void on_settled_after(struct wait_node *node, int outcome)
-{
-    struct after *a = CONTAINER_OF(node, struct after, node);
-
-    a->start = outcome == COIR_DONE;
-    start_after(a);
-}
-
-static bool after_canceled(const struct after *a)
-{
-    struct counter *owed = a->work.owed;
-
-    return (owed && counter_canceled(owed)) ||
-           (a->work.scope && scope_canceled(a->work.scope)) ||
-           atomic_load_explicit(&a->rt->canceling, memory_order_seq_cst); /* ASK, fiber.c */
-}
-
-void spawn_drop_pending(struct coir_runtime *rt)
-{
-    struct after *dropped = NULL, *next;
-    enum coir_kind kind = runtime_flag(&rt->canceling) ? COIR_KIND_SHUTDOWN : COIR_KIND_SKIPPED;
-
-    lock_take(&rt->pending_lock);
-    for (struct after *a = rt->pending; a; a = next) {
-        next = a->next;
-        if (!after_canceled(a) || !counter_try_delist(a->after, &a->node))
-            continue; /* wanted, or its finisher is on the way */
-        unlist_pending(a);
-        a->next = dropped;
-        dropped = a;
-    }
-    lock_drop(&rt->pending_lock);
-    for (; dropped; dropped = next) {
-        next = dropped->next;
-        queue_or_drop(dropped, kind);
-    }
-}
+/* ------------------------------------------------------------------------------- queued work */
 
 /* As much as there is now: a job that still runs may go on to spawn. */
 void spawn_drop_queued(struct coir_runtime *rt)
@@ -359,56 +252,6 @@ void spawn_drop_canceled(struct coir_runtime *rt)
     park_wake_all(&rt->park); /* what was a worker's own is now for all */
 }
 
-void spawn_each_pending(struct coir_runtime *rt,
-                        void (*visit)(struct counter *after, struct counter *done, void *arg), void *arg)
-{
-    lock_take(&rt->pending_lock);
-    for (struct after *a = rt->pending; a; a = a->next)
-        visit(a->after, a->work.owed, arg);
-    lock_drop(&rt->pending_lock);
-}
-
-int coir_spawn_after(coir_counter *after, coir_counter *done, coir_fn *fn, void *arg)
-{
-    struct worker *w = worker_here();
-    struct job *j = w ? w->current->job : NULL;
-    struct counter *c = counter_of(after);
-    struct after *a;
-    int status;
-
-    if (!j)
-        return status_outside();
-    if (!after || !fn)
-        return COIR_EINVAL;
-    a = mem_alloc(&w->runtime->host, sizeof *a);
-    if (!a)
-        return COIR_ENOMEM;
-    if (j->scope && (status = scope_admit(j->scope, 1)) != COIR_OK) {
-        mem_free(&w->runtime->host, a);
-        return status;
-    }
-    *a = (struct after){
-        {.settled = on_settled_after}, c, {fn, arg, done, j->scope}, w->runtime, NULL, NULL, false};
-    if (!list_pending(a)) {
-        if (j->scope)
-            scope_revoke(j->scope, 1);
-        mem_free(&w->runtime->host, a);
-        return COIR_EAGAIN;
-    }
-    if (done)
-        job_owe(j, counter_of(done), 1, (uintptr_t)__builtin_frame_address(0));
-    tally(&w->spawned, 1);
-    hostcall_spawned(w->runtime, 1);
-    job_share(c);
-    if (!counter_enlist(c, &a->node))
-        on_settled_after(&a->node, counter_look(c));
-    else if (atomic_load_explicit(&w->runtime->canceling, memory_order_seq_cst) || /* ASK, fiber.c */
-             (j->scope && scope_canceled(j->scope)) ||
-             (done && counter_canceled(counter_of(done))))
-        spawn_drop_pending(w->runtime); /* the cancel may have come before it was listed */
-    return COIR_OK;
-}
-
 /* ------------------------------------------------------------------------------ units by hand */
 
 void coir_counter_init(coir_counter *counter)
@@ -425,6 +268,8 @@ void coir_counter_add(coir_counter *counter, long n)
 {
     coir_require(counter != NULL, "coir_counter_add: counter is NULL");
     coir_require(n >= 1, "coir_counter_add: n is %ld, it must be 1 or more", n);
+    coir_require(counter_has_room(counter_of(counter), (uint64_t)n),
+                 "coir_counter_add: n is %ld, and a counter is owed less than 2^56", n);
     counter_owe(counter_of(counter), (uint64_t)n);
 }
 
@@ -436,7 +281,7 @@ void coir_counter_done(coir_counter *counter, int outcome)
     coir_require(counter != NULL, "coir_counter_done: counter is NULL");
     coir_require(outcome >= COIR_DONE && outcome <= COIR_PANICKED,
                  "coir_counter_done: %d is no outcome", outcome);
-    coir_require(atomic_load_explicit(&c->state, memory_order_relaxed) >= COUNTER_ONE, /* our unit */
+    coir_require(counter_is_owed(atomic_load_explicit(&c->state, memory_order_relaxed)), /* our unit */
                  "coir_counter_done: nothing is owed");
     if (outcome == COIR_DONE) {
         counter_settle(c, 1);
@@ -445,7 +290,7 @@ void coir_counter_done(coir_counter *counter, int outcome)
     job_failure(*job_slot(), &f, outcome, COIR_KIND_DONE);
     snprintf(f.message, sizeof f.message, "released by coir_counter_done as %s",
              coir_status_name(outcome));
-    report_keep(runtime_here(), &f, f.message, NULL, job_domain(*job_slot()));
+    report_keep(runtime_here(), &f, f.message, job_domain(*job_slot()));
     counter_fail(c, outcome, &f);
 }
 
@@ -458,7 +303,7 @@ coir_runtime *coir_current(void)
     if (!w)
         return NULL;
     if (UNLIKELY(!runtime_flag(&w->runtime->known)))
-        atomic_store_explicit(&w->runtime->known, true, memory_order_release); /* CLOSE */
+        atomic_store_explicit(&w->runtime->known, true, memory_order_relaxed); /* CLOSE */
     return w->runtime;
 }
 
@@ -473,6 +318,7 @@ int coir_job_name(const char *name)
     if (j->scope)
         lock_take(&j->scope->domain->lock); /* a receipt may be read from the list of its jobs */
     j->name = name;
+    j->known = true;
     if (j->scope)
         lock_drop(&j->scope->domain->lock);
     return COIR_OK;

@@ -7,9 +7,6 @@
 
 #include "job.h"
 
-/* Ends work that waits for other work and has been canceled meanwhile; runtime->drop_pending. */
-void spawn_drop_pending(struct coir_runtime *rt);
-
 /* Ends all work that is queued: a runtime that closes cannot rely on its workers to come for it. */
 void spawn_drop_queued(struct coir_runtime *rt);
 
@@ -17,9 +14,6 @@ void spawn_drop_queued(struct coir_runtime *rt);
  * to the end of the injector. */
 void spawn_drop_canceled(struct coir_runtime *rt);
 
-/* Calls visit(after, done, arg) for work that waits for other work; done may be NULL. A lock is held. */
-void spawn_each_pending(struct coir_runtime *rt,
-                        void (*visit)(struct counter *after, struct counter *done, void *arg), void *arg);
 /* Queues work that its domain has admitted: as coir_spawn from a fiber of rt, else as coir_submit. If
  * the queue refuses, the admission is taken back. frame: an address below the caller's frames. */
 int spawn_admitted(struct coir_runtime *rt, const struct work *item, uintptr_t frame);

@@ -27,9 +27,10 @@
 #include "stack.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+
+#include "cpus.h"
 
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102
@@ -55,44 +56,15 @@ static size_t page_bytes(void)
 
 /* ------------------------------------------------------------------ what this machine can hold */
 
-/* The first number of a file, or `missing`. */
-static uint64_t number_in(const char *path, const char *format, uint64_t missing)
-{
-    FILE *f = fopen(path, "re");
-    unsigned long long n = missing;
-    char line[128];
-
-    while (f && fgets(line, sizeof line, f))
-        if (sscanf(line, format, &n) == 1)
-            break;
-    if (f)
-        fclose(f);
-    return n;
-}
-
-static uint64_t memory_bytes(void)
-{
-    uint64_t all = number_in("/proc/meminfo", "MemTotal: %llu kB", UINT64_MAX >> 10) << 10;
-    uint64_t v2 = number_in("/sys/fs/cgroup/memory.max", "%llu", UINT64_MAX);
-    uint64_t v1 = number_in("/sys/fs/cgroup/memory/memory.limit_in_bytes", "%llu", UINT64_MAX);
-    uint64_t cgroup = v2 < v1 ? v2 : v1;
-
-    return all < cgroup ? all : cgroup;
-}
-
 /* How many stacks the machine can hold, and what says so. */
 static size_t capacity(const struct stacks *s, const char **why)
 {
-    uint64_t by_memory = memory_bytes() / STACK_RESIDENT;
-    uint64_t maps = number_in("/proc/sys/vm/max_map_count", "%llu", 65530);
+    uint64_t by_memory = memory_usable() / STACK_RESIDENT;
+    uint64_t maps = s->guard_by_advice ? UINT64_MAX : mappings_max();
     uint64_t by_maps = maps > MAPS_RESERVE ? (maps - MAPS_RESERVE) / 2 : 1;
 
-    if (s->guard_by_advice || by_memory < by_maps) {
-        *why = "memory";
-        return by_memory;
-    }
-    *why = "vm.max_map_count";
-    return by_maps;
+    *why = by_memory < by_maps ? "memory" : "vm.max_map_count";
+    return by_memory < by_maps ? by_memory : by_maps;
 }
 
 /* -------------------------------------------------------------------------------- guard pages */
@@ -139,13 +111,19 @@ static size_t chunk_count(const struct stacks *s)
     return (s->limit + s->per_chunk - 1) / s->per_chunk;
 }
 
+/* Both side tables lie in one mapping. */
+static size_t tables_bytes(const struct stacks *s)
+{
+    return chunk_count(s) * sizeof *s->chunk + s->limit * sizeof *s->cold;
+}
+
 static char *base_of(struct stacks *s, size_t i)
 {
     return s->chunk[i / s->per_chunk] + i % s->per_chunk * stride(s);
 }
 
-/* Side tables are as long as the limit and mostly unused: pages come when they are touched. */
-static void *map_table(size_t bytes, int protection)
+/* As long as the limit and mostly unused: pages come when they are touched. */
+static void *map(size_t bytes, int protection)
 {
     void *m = mmap(NULL, bytes, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
@@ -156,11 +134,11 @@ static int reserve(struct stacks *s)
 {
     size_t bytes = chunk_count(s) * s->per_chunk * stride(s);
 
-    s->chunk = map_table(chunk_count(s) * sizeof *s->chunk, PROT_READ | PROT_WRITE);
-    s->cold = map_table(s->limit * sizeof *s->cold, PROT_READ | PROT_WRITE);
+    s->chunk = map(tables_bytes(s), PROT_READ | PROT_WRITE);
+    s->cold = s->chunk ? (uint32_t *)(void *)(s->chunk + chunk_count(s)) : NULL;
     if (!s->host->own_alloc)
-        s->arena = map_table(bytes, PROT_NONE);
-    if (s->chunk && s->cold && (s->arena || s->host->own_alloc)) {
+        s->arena = map(bytes, PROT_NONE);
+    if (s->chunk && (s->arena || s->host->own_alloc)) {
         if (s->arena) {
             madvise(s->arena, bytes, MADV_NOHUGEPAGE); /* a stack must not cost 2 MiB */
             munlock(s->arena, bytes);                  /* mlockall(MCL_FUTURE) would fill it */
@@ -181,7 +159,8 @@ int stacks_init(struct stacks *s, const struct host *host, const coir_options *o
     size_t able;
 
     s->host = host;
-    s->usable = (options->stack_bytes + page_bytes() - 1) & ~(page_bytes() - 1);
+    s->page = page_bytes();
+    s->usable = (options->stack_bytes + s->page - 1) & ~(s->page - 1);
     s->guard = GUARD_BYTES;
     s->header = (header + COIR_CACHE_LINE - 1) & ~(size_t)(COIR_CACHE_LINE - 1);
     s->guard_by_advice = advice_works();
@@ -224,10 +203,8 @@ void stacks_fini(struct stacks *s)
 {
     if (s->chunk) {
         free_chunks(s);
-        munmap(s->chunk, chunk_count(s) * sizeof *s->chunk);
+        munmap(s->chunk, tables_bytes(s));
     }
-    if (s->cold)
-        munmap(s->cold, s->limit * sizeof *s->cold);
     if (s->arena)
         munmap(s->arena, chunk_count(s) * s->per_chunk * stride(s));
     s->chunk = NULL;
@@ -251,6 +228,14 @@ static char *host_chunk(struct stacks *s)
     return (char *)base;
 }
 
+/* Whether a page is zero once it has been given back. Emulators say that they take it, and do not; locked pages stay;
+ * and what a host calls memory may be a file's. */
+static bool is_emptied(const struct stacks *s, volatile char *page)
+{
+    *page = 1;
+    return madvise((char *)(uintptr_t)page, s->page, MADV_DONTNEED) == 0 && !*page;
+}
+
 /* Lock held. */
 static char *commit_chunk(struct stacks *s, size_t i)
 {
@@ -259,6 +244,8 @@ static char *commit_chunk(struct stacks *s, size_t i)
 
     if (base && s->arena && mprotect(base, bytes, PROT_READ | PROT_WRITE) != 0)
         return NULL;
+    if (base && !is_emptied(s, base))
+        atomic_store_explicit(&s->sticky, true, memory_order_relaxed); /* the lock carries it to who uses the chunk */
     return s->chunk[i] = base;
 }
 
@@ -382,6 +369,15 @@ void stack_cache_share(struct stacks *s, struct stack_cache *cache)
         stack_cache_flush(s, cache);
 }
 
+void stacks_empty(struct stacks *s, char *low, size_t bytes)
+{
+    if (!bytes)
+        return;
+    if (atomic_load_explicit(&s->sticky, memory_order_relaxed) || /* constant for the chunk that is in use */
+        madvise(low, bytes, MADV_DONTNEED) != 0)
+        memset(low, 0, bytes);
+}
+
 /* Takes a few stacks out of the depot. */
 static int take_idle(struct stacks *s, struct stack *idle[TRIM_BATCH])
 {
@@ -407,7 +403,7 @@ bool stacks_trim(struct stacks *s)
 
     for (int i = 0; i < n; i++) {
         index[i] = idle[i]->index;
-        madvise(idle[i]->low, s->usable, MADV_DONTNEED);
+        stacks_empty(s, idle[i]->low, s->usable);
     }
     lock_take(&s->lock);
     for (int i = 0; i < n; i++)

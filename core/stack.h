@@ -18,6 +18,7 @@ struct stack {
 struct stacks {
     const struct host *host;
     size_t usable;       /* bytes of a stack without its guard, header included */
+    size_t page;         /* bytes of a page */
     size_t guard;        /* bytes of the guard below it */
     size_t header;       /* bytes that the row above keeps at the top */
     size_t limit;        /* stacks that may exist */
@@ -34,6 +35,7 @@ struct stacks {
     size_t cold_count;
     _Atomic size_t created;     /* stacks that ever existed; readable without the lock */
     _Atomic size_t depot_count; /* depot.count, readable without the lock */
+    _Atomic bool sticky;        /* advice does not empty the memory of some chunk; readable without the lock */
     _Atomic bool missed;        /* since the last flush a stack was wanted in vain; readable without the lock */
 };
 
@@ -65,6 +67,9 @@ void stack_cache_share(struct stacks *s, struct stack_cache *cache);
 
 /* Gives back the memory of a few stacks that lie idle in the depot. Returns whether there is more. */
 bool stacks_trim(struct stacks *s);
+
+/* Makes whole pages of a stack zero; they are given back if the system takes them. */
+void stacks_empty(struct stacks *s, char *low, size_t bytes);
 
 /* The i-th stack, i < created; its memory may have been given back (then it reads as zero). */
 struct stack *stack_at(struct stacks *s, size_t i);

@@ -4,8 +4,8 @@
  *
  * Why a thread: sleeping workers look in on busy ones, but when a stall hurts most nobody sleeps.
  *
- * A stall costs the job that stalls nothing until it is looked at. A worker counts its turns and its
- * switches anyway, and one of the two moves between any two jobs and at every suspension: if both are
+ * A stall costs the job that stalls nothing until it is looked at. A worker counts its turns, its jobs
+ * that ended and its switches anyway, and one of these moves between any two jobs and at every suspension: if all are
  * the same as a while ago, and the worker is not asleep, it has been in one job all that time. After
  * half of the job's limit it is asked to yield (coir_checkpoint), after all of it it is named, with an
  * answer of its own (probe.c). What is queued behind it can be stolen, as always.
@@ -19,7 +19,6 @@
 #include "stall.h"
 
 #include <dlfcn.h>
-#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -218,8 +217,8 @@ static void tell_cycles(struct stall *s, const coir_deadlock *d)
     if (signature(d, true) == s->told && d->failed == 0)
         return;
     s->told = signature(d, true);
-    host_log(&s->rt->host, COIR_LOG_WARNING, "deadlock: %llu cycles, %llu fibers can never go on%s",
-             (unsigned long long)d->cycles, (unsigned long long)d->stuck,
+    host_log(&s->rt->host, COIR_LOG_WARNING, "deadlock: %llu cycle%s, %llu fiber%s can never go on%s",
+             (unsigned long long)d->cycles, plural(d->cycles), (unsigned long long)d->stuck, plural(d->stuck),
              d->failed ? "; the newest wait of each is failed" : "");
     for (unsigned i = 0; i < d->count; i++)
         if (d->waits[i].cycle)
@@ -240,7 +239,8 @@ static void log_unowed(struct stall *s, const coir_deadlock *d)
     bool outside = s->unowed_told == TOLD_REST;
     enum coir_log_level level = outside ? COIR_LOG_INFO : COIR_LOG_WARNING;
 
-    host_log(&s->rt->host, level, "nothing can run: %llu fibers wait for %s", (unsigned long long)d->unowed,
+    host_log(&s->rt->host, level, "nothing can run: %llu fiber%s for %s", (unsigned long long)d->unowed,
+             d->unowed == 1 ? " waits" : "s wait",
              outside ? "something outside of this runtime" : "what nobody is known to give");
     for (unsigned i = 0; i < d->count; i++)
         if (!d->waits[i].cycle)
@@ -459,14 +459,14 @@ void stall_close(struct coir_runtime *rt)
 /* For the metrics: how long ago the same job has asked, unless it has suspended since. */
 static void measure(struct worker *w)
 {
-    struct progress at = peek_progress(w), last = {w->checked.tick, w->checked.switches};
+    struct progress at = peek_progress(w), last = {w->checked.turns, w->checked.switches};
     int64_t now = coir_now();
 
     worker_ask(w, ASK_MEASURE); /* next time, too */
     if (w->checked.at && progress_same(at, last))
         hostcall_checkpoint(w, now - w->checked.at);
     w->checked.at = now;
-    w->checked.tick = at.tick;
+    w->checked.turns = at.turns;
     w->checked.switches = at.switches;
 }
 
@@ -482,7 +482,7 @@ static COLD int heed(struct worker *w)
         measure(w);
     if (!canceled && asked & ASK_YIELD && self->job) {
         w->look_outside = true; /* those who have waited long may be in the injector, or wait for a deadline */
-        worker_yield(self);
+        worker_yield(worker_of(self));
         canceled = job_canceled(self->runtime, self->job);
     }
     if (canceled)

@@ -26,7 +26,9 @@ NOINLINE struct coir_runtime *runtime_here(void)
 {
     struct worker *w = worker_tls; /* a fork's is empty: NULL, too */
 
-    return w ? w->runtime : adopted;
+    if (w)
+        return w->runtime;
+    return adopted && !runtime_forked(adopted) ? adopted : NULL; /* a fork that was made there works for nobody */
 }
 
 struct coir_runtime *runtime_adopt_thread(struct coir_runtime *rt)

@@ -17,11 +17,14 @@
 #include "stack.h"
 #include "timer.h"
 
+#define POLL_TURNS 61    /* prime, so that it beats with no regular pattern of work */
+
 /* What the loop does about the fiber it left, on arrival. */
 enum left { LEFT_NOTHING, LEFT_LOOP, LEFT_PARKING, LEFT_READY, LEFT_BROKEN, LEFT_CLEANED };
 
 struct counter;
 struct lab_ops;
+struct scope;
 
 struct worker {
     struct carrier carrier;   /* first: fiber_switch hands it over */
@@ -30,6 +33,7 @@ struct worker {
     struct fiber *spare;      /* a suspended loop to go on with when current blocks, or NULL */
     bool note_waits;          /* fibers note when they park */
     bool metered;             /* runtime->metered, at hand */
+    bool plain;               /* neither metered nor is a fence needed, and it is no fork's */
     struct fiber *reserve;    /* a suspended loop for runtime->clean_up when there is no other */
     enum left left;           /* what to do with carrier.left */
     unsigned index;
@@ -37,10 +41,20 @@ struct worker {
     unsigned fibers_left;     /* and fibers before jobs get theirs */
     unsigned io_queued;       /* operations prepared and not yet given to the kernel */
     bool searching;           /* counted as searching in runtime->park */
-    unsigned looks;           /* around, since it last found something */
-    uint64_t poll_at;         /* the tick at which it looks at timers, I/O and the injector again */
     bool look_outside;        /* the next turn looks at timers, I/O and the injector first */
-    unsigned busy_looks;      /* such looks since its deque was last seen empty, or served from its other end */
+    unsigned looks;           /* around, since it last found something */
+    bool rings_rest;          /* rings move so fast that it looks at them seldom */
+    unsigned ring_looks;      /* looks since that was last decided */
+    uint64_t rings_moved;     /* fibers pushed to rings between those of them that followed each other */
+    uint64_t rings_pushed;    /* fibers ever pushed to rings, as last seen */
+    uint64_t poll_at;         /* the tick at which it looks at timers, I/O and the injector again */
+    uint64_t batch_poll_at;   /* ended[COIR_DONE] at which a batch does */
+    int64_t looked_at;        /* coir_now() when it last did */
+    bool brisk;               /* turns have been short of late */
+    int64_t turns_seen_at;    /* coir_now() when that was last decided */
+    uint64_t turns_seen;      /* tick then */
+    int64_t busy_since;       /* the first such look since its deque was seen empty, or its other end served; 0: it is
+                                 empty */
     unsigned claims_seen;     /* looks at fibers that others have claimed and not run */
     const char *hostcall;     /* the host's code that runs now and must not suspend, or NULL */
     bool polling;             /* fibers it readies are its own to run: it wakes others itself */
@@ -48,10 +62,12 @@ struct worker {
     uint64_t job_ids;         /* ids given out */
     struct {
         int64_t at;           /* 0: never */
-        uint64_t tick, switches;
+        uint64_t turns, switches;
     } checked;                /* the last coir_checkpoint, for metrics.checkpoint */
     uint64_t fp;              /* the thread's floating-point control words as it started */
     struct stack_cache stacks;
+    struct scope *scopes;     /* records of deadlines that nobody carries now (scope.c) */
+    unsigned scope_count;     /* of them */
     void *io;                 /* the I/O row's state of this worker, or NULL */
     struct probe *probe;      /* what a signal shall find out about it, or NULL (probe.c) */
     struct fiber home;        /* the thread's own stack */
@@ -61,8 +77,8 @@ struct worker {
 
     /* Figures; one writer. */
     _Atomic uint64_t spawned, ended[COIR_PANICKED + 1], swallowed, unobserved;
-    _Atomic uint64_t dropped, parks, unparks, switches, steals, sleeps, contained, tainted;
-    _Atomic uint64_t tick;    /* turns of the loop, of in-place runs, and direct switches */
+    _Atomic uint64_t dropped, parks, unparks, switches, steals, sleeps, contained, tainted, wipes;
+    _Atomic uint64_t tick;    /* turns of the loop, of runs outside a batch, and direct switches */
     _Atomic uint64_t busy_tick; /* tick while it runs, 0 while it sleeps: is it stuck in a job? */
 
     _Atomic uint32_t asked;   /* enum ask, for the job that runs; see worker_ask */
@@ -77,6 +93,7 @@ struct worker {
 struct io_ops {
     bool (*poll)(struct worker *w);  /* readies what has completed; true: something was */
     void (*flush)(struct worker *w); /* gives prepared operations to the kernel */
+    void (*flush_late)(struct worker *w); /* the same, and poll, if they have been prepared for long */
     /* Sleeps like park_sleep, but completions end it too. Returns as park_sleep. */
     bool (*sleep)(struct worker *w, int64_t deadline);
 };
@@ -108,7 +125,7 @@ struct coir_runtime {
     void (*idle)(struct coir_runtime *rt); /* a worker found nothing to do while draining */
     void (*stall_sooner)(struct coir_runtime *rt); /* stall_least has become less; NULL: nobody watches */
     void (*all_idle)(struct coir_runtime *rt); /* the last worker goes to sleep; NULL: nobody cares */
-    void (*drop_pending)(struct coir_runtime *rt); /* ends canceled work that waits for other work */
+    void (*drop_pending)(struct coir_runtime *rt); /* ends canceled work that waits for other work, or to be tried again */
     /* Asks the supervisors in a domain and below it to stop; d NULL: all. */
     void (*stop_supervisors)(struct coir_runtime *rt, struct coir_domain *d);
     /* Settles what the job of a BROKEN fiber owes, and sets its sp to where it goes on. May suspend.
@@ -129,7 +146,7 @@ struct coir_runtime {
     _Atomic uint64_t ended_outside; /* jobs ended (all CANCELED) by threads that are no workers */
     _Atomic uint64_t dropped_outside; /* of those: because the runtime closes */
     _Atomic uint64_t job_ids;  /* ids given out by threads that are no workers */
-    _Atomic unsigned visitors; /* threads that are no workers and are about to wake something */
+    _Alignas(COIR_CACHE_LINE) _Atomic unsigned visitors; /* threads that are no workers and are about to wake something */
     struct coir_runtime *next_open; /* in the list of all that are open (state.c) */
     char name[12];             /* options.name, copied */
 
@@ -139,6 +156,7 @@ struct coir_runtime {
 
     struct lock domains_lock;  /* guards the tree below */
     struct coir_domain *domains; /* those that have no parent (scope.h) */
+    struct coir_pool *pools;     /* all of them */
 
     struct records records;
 
@@ -178,6 +196,16 @@ int status_outside(void);
 /* The same for functions that suspend. */
 struct worker *worker_self(void);
 
+/* Anyone: what moves between any two jobs: a job of a batch makes no turn, but ends. */
+static inline uint64_t worker_turns(struct worker *w)
+{
+    uint64_t turns = tally_read(&w->tick);
+
+    for (int o = 0; o <= COIR_PANICKED; o++)
+        turns += tally_read(&w->ended[o]);
+    return turns;
+}
+
 /* One more turn; w is the caller's. */
 static inline uint64_t worker_turn(struct worker *w)
 {
@@ -185,6 +213,13 @@ static inline uint64_t worker_turn(struct worker *w)
 
     atomic_store_explicit(&w->tick, turn, memory_order_relaxed); /* a figure */
     return turn;
+}
+
+/* It is looked outside now. Turns and batches count apart: so few of both are made meanwhile. */
+static inline void worker_put_off_look(struct worker *w)
+{
+    w->poll_at = tally_read(&w->tick) + POLL_TURNS;
+    w->batch_poll_at = tally_read(&w->ended[COIR_DONE]) + POLL_TURNS;
 }
 
 /* What coir_checkpoint is asked to do. */
@@ -216,6 +251,14 @@ static inline struct fiber *fiber_self(void)
     return w ? w->current : NULL;
 }
 
+/* The same for functions that do not ask for their thread again once they have suspended: see worker_here. */
+static inline struct fiber *fiber_here(void)
+{
+    struct worker *w = worker_here();
+
+    return w ? w->current : NULL;
+}
+
 /* The runtime this thread works for, as a worker, one of its offload threads, or in a call of its domains;
  * or NULL. */
 struct coir_runtime *runtime_here(void);
@@ -226,12 +269,14 @@ struct coir_runtime *runtime_adopt_thread(struct coir_runtime *rt);
 /* A flag of struct coir_runtime, set by runtime.c (CLOSE). */
 static inline bool runtime_flag(_Atomic bool *flag)
 {
-    return atomic_load_explicit(flag, memory_order_acquire); /* CLOSE */
+    return atomic_load_explicit(flag, memory_order_relaxed); /* CLOSE */
 }
 
 /* VISIT. A foreign thread that lets a job go on may find the runtime closed before it has finished
  * its wake-up. So it registers while the job still holds the runtime open, and coir_close waits
- * for it: leaving (release) is its last access, which the closer reads (acquire). */
+ * for it: leaving (release) is its last access, which the closer reads (acquire). Who submits is held by the
+ * injector's lock instead (inject.c); who puts a domain into the tree or takes one out registers before, and the
+ * tree's lock tells the closer. */
 static inline bool runtime_visit(struct coir_runtime *rt)
 {
     if (LIKELY(worker_here() && worker_here()->runtime == rt))

@@ -11,7 +11,8 @@
  * children that had ended normally, and without temporary ones.
  *
  * A backoff lies between the stop of a group and its start, so the siblings of a broken child are not
- * left running with it gone. OTP has none; with a backoff of 0 nothing lies there.
+ * left running with it gone. OTP has none; with a backoff of 0 nothing lies there. A child that is added
+ * meanwhile is started anew with the group; if the one whose backoff it is is removed, the next waits in its place.
  */
 #include "strategy.h"
 
@@ -106,13 +107,12 @@ static int64_t next_delay(struct child *c)
 static void wait_for_turn(struct child *c, int64_t delay)
 {
     child_set_state(c, COIR_CHILD_WAITING);
-    if (!delay) {
-        append_due(c);
-        return;
-    }
     c->due.deadline = coir_now() + delay;
     c->due.fire = on_due;
-    timer_arm(&c->owner->due, &c->due);
+    if (delay)
+        timer_arm(&c->owner->due, &c->due);
+    else
+        append_due(c);
 }
 
 int64_t strategy_next_due(struct coir_supervisor *s)
@@ -211,10 +211,26 @@ static void restart(struct child *c)
         start_group(c);
 }
 
+/* A child that waits for its whole group goes: the first of those that are not up waits in its place. */
+static void hand_over(struct child *c)
+{
+    struct child *heir = c->recount ? c->next : first_of_group(c);
+    int64_t left = c->due.deadline - coir_now();
+
+    while (heir && (heir == c || heir->domain))
+        heir = heir->next;
+    if (!heir || heir->state == COIR_CHILD_WAITING)
+        return;
+    heir->recount = c->recount;
+    wait_for_turn(heir, left > 0 ? left : 0);
+}
+
 void strategy_forget(struct child *c)
 {
     struct coir_runtime *rt = c->owner->rt;
 
+    if (c->state == COIR_CHILD_WAITING && is_grouped(c->owner))
+        hand_over(c);
     unschedule(c);
     child_unlink(c);
     mem_free(&rt->host, c);
@@ -239,15 +255,14 @@ void strategy_ended(struct child *c)
         strategy_forget(c);
 }
 
-/* Its backoff is over. What of its group is up by now (its start had failed) is started anew. */
+/* Its backoff is over. What of its group is up by now is started anew: its start had failed, or children have been
+ * added meanwhile. */
 static void start_again(struct child *c)
 {
-    if (c->recount) {
-        if (!count(c))
-            return;
-        if (is_grouped(c->owner))
-            stop_group(c);
-    }
+    if (c->recount && !count(c))
+        return;
+    if (is_grouped(c->owner))
+        stop_group(c);
     if (!supervisor_must_stop(c->owner))
         start_group(c);
 }

@@ -23,7 +23,9 @@
 
 static void name_job(coir_stuck *s, const struct job *j)
 {
-    *s = (coir_stuck){.job = j->id, .fn = j->fn, .owed_to = (const coir_counter *)(const void *)j->owed_to};
+    const struct counter *owed = j->serving ? j->serves : j->owed_to;
+
+    *s = (coir_stuck){.job = j->id, .fn = j->fn, .owed_to = (const coir_counter *)(const void *)owed};
     snprintf(s->name, sizeof s->name, "%s", j->name ? j->name : "");
 }
 

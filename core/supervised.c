@@ -138,7 +138,7 @@ static bool drained(struct child *c, int64_t deadline, bool heed)
     struct coir_supervisor *s = c->owner;
 
     for (;;) {
-        int status = coir_wait_until((coir_counter *)(void *)&c->domain->jobs, deadline);
+        int status = wait_must(&c->domain->jobs, deadline);
 
         if (status >= 0)
             return true;
@@ -194,7 +194,7 @@ static int submit(struct child *c)
     c->watch = (struct wait_node){.settled = on_end};
     counter_owe(&c->done, 1); /* so that the watch is taken */
     counter_enlist(&c->done, &c->watch);
-    status = coir_domain_submit(c->domain, (coir_counter *)(void *)&c->done, child_main, c);
+    status = domain_start_service(c->domain, &c->done, child_main, c, coir_deadline());
     counter_settle(&c->done, 1);
     return status;
 }
@@ -226,6 +226,14 @@ static void set_supervised(struct coir_domain *d, struct child *c)
 {
     lock_take(&d->rt->domains_lock);
     d->supervised = c;
+    lock_drop(&d->rt->domains_lock);
+}
+
+/* Who wants to close a domain above waits, and is not told that this one is being closed. */
+static void set_reaped(struct coir_domain *d, bool reaped)
+{
+    lock_take(&d->rt->domains_lock);
+    d->reaped = reaped;
     lock_drop(&d->rt->domains_lock);
 }
 
@@ -327,6 +335,7 @@ static bool close_domain(struct child *c)
 {
     int status;
 
+    set_reaped(c->domain, true);
     while ((status = coir_domain_close(c->domain, 0, NULL)) == COIR_EBUSY) {
         if (domain_is_closing(c->owner->domain)) {
             set_supervised(c->domain, NULL);
@@ -334,8 +343,10 @@ static bool close_domain(struct child *c)
         }
         coir_yield(); /* a thread from outside closes a domain of its own, below */
     }
-    if (status == COIR_ETIMEDOUT)
-        return false; /* a thread from outside has let in another */
+    if (status == COIR_ETIMEDOUT) { /* a thread from outside has let in another */
+        set_reaped(c->domain, false);
+        return false;
+    }
     c->domain = NULL;
     return true;
 }

@@ -98,10 +98,12 @@ struct coir_supervisor {
     int64_t since;
 
     /* The root's. */
-    struct counter opening;   /* owed the job that makes the first starts */
-    int status;               /* of them */
+    struct counter job;       /* owed its job's end */
+    struct wait_node watch;   /* on it: tells `end` */
+    struct counter opening;   /* owed one unit until all children have started */
+    int status;               /* of the first starts */
     struct child *failed;     /* that did not start */
-    struct counter *end;      /* coir_supervisor_open's */
+    struct counter *end;      /* coir_supervisor_open's; owed one unit until `watch` is told */
     struct counter over;      /* owed one unit until all children are stopped */
 };
 

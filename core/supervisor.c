@@ -12,15 +12,16 @@
  * That is how its own supervisor learns of it, as of any child that panics; the root's end goes to whoever
  * opened it.
  *
- * The root is opened by one job, which makes the first starts and is waited for, and served by
- * another, which is owed to the caller's counter: so a failed open owes nothing. It belongs to its domain,
- * and is freed by its finalizer, whoever closes that. A supervisor below runs on its child's job, in the
+ * The root's job owes its end to a counter of its own, and whoever settles that tells the caller's: so a
+ * failed open owes nothing, and one job makes the first starts and goes on. (A second one would have to be queued when
+ * the children run already, and can be dropped there: too late, canceled, its domain tripped.) It serves
+ * the caller's counter as a pool's worker does a message's, so a cancel of that reaches it. The root belongs to its
+ * domain, and is freed by its finalizer, whoever closes that. A supervisor below runs on its child's job, in the
  * child's domain, and is freed when all of that has ended.
  */
-#include "supervisor.h"
-
 #include <stdio.h>
 
+#include "drain.h"
 #include "find.h"
 #include "strategy.h"
 #include "supervisor_request.h"
@@ -118,6 +119,7 @@ static int make(struct coir_runtime *rt, const coir_supervisor_options *o, struc
     s->clock = child ? child->owner->clock : coir_now;
     s->random = first_random(s);
     s->since = coir_now();
+    s->status = COIR_ECHILD; /* until it is known */
     timers_init(&s->due);
     status = make_children(s, o);
     if (status == COIR_OK)
@@ -252,27 +254,53 @@ static const struct child_ops ops = {.supervise = supervise, .ended = ended_chil
 
 /* ---------------------------------------------------------------------------------------- open */
 
-static void run_root(void *arg)
+/* What becomes of an opening is for its caller alone, but for a child that did not start. */
+static bool is_told(const struct coir_supervisor *s, int outcome)
 {
-    struct coir_supervisor *s = arg;
-
-    coir_job_name(s->name);
-    serve_and_end(s);
-    counter_settle(&s->over, 1);
-    give_up(s);
+    return outcome != COIR_DONE && (s->status == COIR_OK || s->status == COIR_ECHILD);
 }
 
-static void open_root(void *arg)
+/* The root's job has ended, or was dropped. */
+static void on_end(struct wait_node *node, int outcome)
+{
+    struct coir_supervisor *s = CONTAINER_OF(node, struct coir_supervisor, watch);
+    struct worker *w = worker_here();
+    coir_failure f;
+    bool known = coir_counter_failure((coir_counter *)(void *)&s->job, &f) == COIR_OK;
+
+    if (s->end && is_told(s, outcome))
+        counter_fail(s->end, outcome, known ? &f : NULL);
+    else if (s->end)
+        counter_settle(s->end, 1);
+    else if (outcome == COIR_PANICKED && w && w->runtime == s->rt)
+        tally(&w->unobserved, 1);
+    wait_node_release(node); /* the last use of the supervisor */
+}
+
+/* Whoever ends its job may be about to say so: neither the supervisor nor `end` may go before. */
+static void await_end(struct coir_supervisor *s)
+{
+    unsigned turns = 0;
+
+    while (s->watch.settled && !wait_node_released(&s->watch)) {
+        coir_yield();
+        spin_pause(&turns);
+    }
+}
+
+static void root(void *arg)
 {
     struct coir_supervisor *s = arg;
 
     coir_job_name(s->name);
+    job_serve(s->domain, s->end);
     start(s);
     if (s->status != COIR_OK)
         return;
-    s->status = coir_spawn((coir_counter *)(void *)s->end, run_root, s); /* the last use, if it is OK */
-    if (s->status != COIR_OK)
-        end(s);
+    counter_settle(&s->opening, 1);
+    serve_and_end(s);
+    counter_settle(&s->over, 1);
+    give_up(s);
 }
 
 /* The domain's finalizer: nothing runs in it any more. */
@@ -283,6 +311,7 @@ static void finalize(void *arg)
     lock_take(&s->rt->domains_lock);
     s->domain->supervisor = NULL;
     lock_drop(&s->rt->domains_lock);
+    await_end(s);
     free_supervisor(s);
 }
 
@@ -290,15 +319,9 @@ static void finalize(void *arg)
 static int settle_in(struct coir_supervisor *s, coir_domain *parent)
 {
     coir_domain_options o = {.size = sizeof o, .name = s->name};
-    int status = coir_domain_open(s->rt, parent, &o, &s->domain);
+    int status = domain_open_with(s->rt, parent, &o, finalize, s, &s->domain);
 
     if (status != COIR_OK) {
-        free_supervisor(s);
-        return status;
-    }
-    status = coir_domain_finalizer(s->domain, finalize, s);
-    if (status != COIR_OK) {
-        (void)!coir_domain_close(s->domain, 0, NULL); /* it is empty */
         free_supervisor(s);
         return status;
     }
@@ -308,49 +331,55 @@ static int settle_in(struct coir_supervisor *s, coir_domain *parent)
     return COIR_OK;
 }
 
-/* Waits for the job that makes the first starts. A caller that is canceled has it stop. */
-static int await_opening(struct coir_supervisor *s)
+/* Of an open whose job has ended, and so has not started all children: it says why, or has not run. */
+static int status_of(struct coir_supervisor *s, int outcome)
 {
     coir_failure f;
-    int outcome = coir_wait((coir_counter *)(void *)&s->opening);
-    int status = outcome < 0 ? outcome : COIR_OK;
 
-    if (outcome < 0) {
-        supervisor_ask(s);
-        wait_join(&s->opening);
-        return status;
-    }
-    if (outcome == COIR_CANCELED) /* it was dropped */
-        return coir_counter_failure((coir_counter *)(void *)&s->opening, &f) == COIR_OK &&
-                       f.kind == COIR_KIND_SHUTDOWN
-                   ? COIR_ESHUTDOWN
-                   : COIR_ECANCELED;
-    return s->status;
+    if (outcome == COIR_EXPIRED)
+        return COIR_ETIMEDOUT;
+    if (outcome != COIR_CANCELED)
+        return s->status;
+    return coir_counter_failure((coir_counter *)(void *)&s->job, &f) == COIR_OK && f.kind == COIR_KIND_SHUTDOWN
+               ? COIR_ESHUTDOWN
+               : COIR_ECANCELED;
 }
 
-/* Nothing is left but the failure, for the caller. */
-static int tell_failure(struct coir_supervisor *s, int status)
+/* Until all children have started. A caller that is canceled has the supervisor stop. */
+static int await_opening(struct coir_supervisor *s)
 {
-    coir_failure f;
+    coir_counter *const either[] = {(coir_counter *)(void *)&s->opening, (coir_counter *)(void *)&s->job};
+    size_t which = 0;
+    int outcome = coir_wait_any(either, 2, COIR_NEVER, &which);
 
-    if (status == COIR_ECHILD && s->end &&
-        coir_counter_failure((coir_counter *)(void *)&s->opening, &f) == COIR_OK) {
-        counter_owe(s->end, 1);
-        counter_fail(s->end, COIR_FAILED, &f);
-    }
-    return status;
+    if (outcome >= 0)
+        return which == 0 ? COIR_OK : status_of(s, outcome);
+    supervisor_ask(s);
+    wait_join(&s->job);
+    return outcome;
 }
 
 static int close_failed(struct coir_supervisor *s, int status)
 {
-    status = tell_failure(s, status);
+    await_end(s);
     return coir_domain_close(s->domain, 0, NULL) == COIR_ETIMEDOUT ? COIR_ETIMEDOUT : status;
 }
 
-static int submit_opening(struct coir_supervisor *s)
+/* The watch is told in either case. */
+static int submit(struct coir_supervisor *s)
 {
+    int status;
+
     counter_owe(&s->over, 1);
-    return coir_domain_submit(s->domain, (coir_counter *)(void *)&s->opening, open_root, s);
+    counter_owe(&s->opening, 1);
+    if (s->end)
+        counter_owe(s->end, 1);
+    counter_owe(&s->job, 1); /* so that the watch is taken */
+    s->watch.settled = on_end;
+    counter_enlist(&s->job, &s->watch);
+    status = domain_start_service(s->domain, &s->job, root, s, coir_deadline());
+    counter_settle(&s->job, 1);
+    return status;
 }
 
 /* The calling job's frames are not torn down under the supervisor, if `end` lies in them. */
@@ -368,7 +397,7 @@ static int open_checked(struct coir_supervisor *s, coir_domain *parent, uintptr_
 
     if (status != COIR_OK)
         return status;
-    status = submit_opening(s);
+    status = submit(s);
     if (status == COIR_OK)
         status = await_opening(s);
     if (status != COIR_OK)
@@ -405,38 +434,7 @@ int coir_supervisor_open(coir_runtime *rt, coir_domain *domain, const coir_super
     return status;
 }
 
-/* --------------------------------------------------------------------------------- stop, close */
-
-int coir_supervisor_stop(coir_supervisor *s)
-{
-    if (!s)
-        return COIR_EINVAL;
-    if (runtime_forked(s->rt))
-        return COIR_EFORKED;
-    supervisor_ask(s);
-    return COIR_OK;
-}
-
-/* Domains locked. */
-static void ask_below(struct coir_domain *d)
-{
-    if (d->supervisor) {
-        supervisor_ask(d->supervisor); /* those below it are its own to stop */
-        return;
-    }
-    for (struct coir_domain *child = d->child; child; child = child->next)
-        ask_below(child);
-}
-
-void supervisor_ask_all(struct coir_runtime *rt, struct coir_domain *d)
-{
-    lock_take(&rt->domains_lock);
-    if (d)
-        ask_below(d);
-    for (struct coir_domain *root = d ? NULL : rt->domains; root; root = root->next)
-        ask_below(root);
-    lock_drop(&rt->domains_lock);
-}
+/* --------------------------------------------------------------------------------------- close */
 
 /* Until all children are stopped, or the job is gone, which it can be without having run. */
 static int await_over(struct coir_supervisor *s)
@@ -447,9 +445,26 @@ static int await_over(struct coir_supervisor *s)
     return coir_wait_any(either, 2, COIR_NEVER, NULL);
 }
 
+/* While it is held nobody else frees the supervisor. */
+static int close_held(struct coir_supervisor *s, struct coir_domain *d, int64_t budget_ns, coir_domain_receipt *receipt)
+{
+    int status = COIR_OK;
+
+    supervisor_ask(s);
+    if (budget_ns < 0) {
+        status = await_over(s);
+        budget_ns = status < 0 || s->stuck ? 0 : -1;
+    }
+    if (status != COIR_ENOMEM)
+        status = domain_close_held(d, budget_ns, receipt);
+    if (status != COIR_OK)
+        domain_let_go(d);
+    return status;
+}
+
 int coir_supervisor_close(coir_supervisor *s, int64_t budget_ns, coir_domain_receipt *receipt)
 {
-    int status;
+    struct coir_domain *d;
 
     if (!s)
         return COIR_EINVAL;
@@ -457,16 +472,10 @@ int coir_supervisor_close(coir_supervisor *s, int64_t budget_ns, coir_domain_rec
         return COIR_EFORKED;
     if (s->child)
         return COIR_EPERM;
-    if (domain_holds_caller(s->domain))
+    d = s->domain;
+    if (domain_holds_caller(d))
         return COIR_EDEADLK;
-    supervisor_ask(s);
-    if (budget_ns < 0) {
-        status = await_over(s);
-        if (status == COIR_ENOMEM)
-            return status;
-        budget_ns = status < 0 || s->stuck ? 0 : -1;
-    }
-    return coir_domain_close(s->domain, budget_ns, receipt);
+    return domain_hold(d) ? close_held(s, d, budget_ns, receipt) : COIR_EBUSY;
 }
 
 /* A child may ask it to stop before the last one has started: nobody else can cancel the start. */

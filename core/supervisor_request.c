@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * supervisor_request.c - children added to and removed from a supervisor that runs.
+ * supervisor_request.c - what others ask of a supervisor that runs: to add or remove a child, to stop.
  *
  * A supervisor's children are its own job's to change. So a caller sends a message, a node in its own frame,
  * and waits for the answer. One that is canceled takes the message back, if it still can.
@@ -161,4 +161,37 @@ int coir_supervisor_remove(coir_supervisor *s, uint64_t child)
     if (runtime_forked(s->rt))
         return COIR_EFORKED;
     return call(s, &r);
+}
+
+/* --------------------------------------------------------------------------------------- stop */
+
+int coir_supervisor_stop(coir_supervisor *s)
+{
+    if (!s)
+        return COIR_EINVAL;
+    if (runtime_forked(s->rt))
+        return COIR_EFORKED;
+    supervisor_ask(s);
+    return COIR_OK;
+}
+
+/* Domains locked. */
+static void ask_below(struct coir_domain *d)
+{
+    if (d->supervisor) {
+        supervisor_ask(d->supervisor); /* those below it are its own to stop */
+        return;
+    }
+    for (struct coir_domain *child = d->child; child; child = child->next)
+        ask_below(child);
+}
+
+void supervisor_ask_all(struct coir_runtime *rt, struct coir_domain *d)
+{
+    lock_take(&rt->domains_lock);
+    if (d)
+        ask_below(d);
+    for (struct coir_domain *root = d ? NULL : rt->domains; root; root = root->next)
+        ask_below(root);
+    lock_drop(&rt->domains_lock);
 }

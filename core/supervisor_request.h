@@ -13,4 +13,7 @@ void request_serve(struct coir_supervisor *s, struct mail *m);
 /* Refuses those that have come and those to come. */
 void request_refuse_all(struct coir_supervisor *s);
 
+/* Asks the supervisors in a domain and below it to stop; NULL: all of the runtime. runtime->stop_supervisors. */
+void supervisor_ask_all(struct coir_runtime *rt, struct coir_domain *d);
+
 #endif

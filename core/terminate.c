@@ -71,21 +71,22 @@ static bool is_noexcept(const struct job *j)
 {
     const struct eh_globals *eh = thread_exceptions();
 
-    if (eh && (uintptr_t)eh->caught - (uintptr_t)j < sizeof *j)
+    if (eh && (uintptr_t)eh->caught - (uintptr_t)j->wreck < sizeof *j->wreck)
         return true;
-    return (!eh || eh->caught == j->caught) && personality_calls();
+    return (!eh || eh->caught == j->wreck->caught) && personality_calls();
 }
 
 static void report(const struct job *j)
 {
-    const coir_failure *f = &j->failure;
+    const coir_failure *f = &j->wreck->failure;
+    uintptr_t passing = j->wreck->passing;
     char name[256];
 
-    name_function(j->passing, name, sizeof name);
+    name_function(passing, name, sizeof name);
     fatal_report("%s: %s:%d: %s; in %s at 0x%llx",
                  is_noexcept(j) ? "a noexcept frame is in the way of a panic"
                                 : "std::terminate was called while a panic unwinds",
-                 f->file ? f->file : "?", f->line, f->message, name, (unsigned long long)j->passing);
+                 f->file ? f->file : "?", f->line, f->message, name, (unsigned long long)passing);
 }
 
 /* A handler that the host has set over ours may go on to it: then `previous` is that very handler, later on. */
@@ -98,7 +99,7 @@ static void on_terminate(void)
     if (here_before)
         abort();
     here_before = true;
-    if (j && j->raising && j->watched)
+    if (j && j->raising && j->wreck->watched)
         report(j);
     lock_take(&lock);
     next = previous;
@@ -111,7 +112,7 @@ static void on_terminate(void)
 /* The host may have set a handler that goes on to ours, and set ours again. */
 static COLD void watch(struct job *j)
 {
-    j->watched = true;
+    j->wreck->watched = true;
     lock_take(&lock);
     if (watched++ == 0) {
         terminate_fn *was = set_terminate(on_terminate);
@@ -128,25 +129,31 @@ static bool may_terminate(struct _Unwind_Context *context)
            _Unwind_GetRegionStart(context) != (uintptr_t)arch_boundary;
 }
 
-void terminate_on_frame(struct job *j, struct _Unwind_Context *context)
+void terminate_resumed(struct job *j)
 {
     const struct eh_globals *eh;
 
-    if (!set_terminate || !may_terminate(context))
+    if (!j->wreck->watched)
         return;
-    if (!j->watched)
-        watch(j);
     eh = thread_exceptions();
-    j->caught = eh ? eh->caught : NULL;
+    j->wreck->caught = eh ? eh->caught : NULL;
+}
+
+void terminate_on_frame(struct job *j, struct _Unwind_Context *context)
+{
+    if (!set_terminate || j->wreck->watched || !may_terminate(context))
+        return;
+    watch(j);
+    terminate_resumed(j);
 }
 
 void terminate_ended(struct job *j)
 {
     terminate_fn *was;
 
-    if (!j->watched)
+    if (!j->wreck->watched)
         return;
-    j->watched = false;
+    j->wreck->watched = false;
     lock_take(&lock);
     if (--watched == 0 && (was = set_terminate(previous)) != on_terminate)
         set_terminate(was); /* the host's own, set since */

@@ -7,7 +7,8 @@
  * in advance, and rounds deadlines.
  *
  * Invariants
- *   T1  No child is earlier than its parent. The root has no sibling and no back pointer.
+ *   T1  No child is earlier than its parent. A root has no sibling, and is its own back: whose back is NULL is in
+ *       no heap.
  *   T2  fire runs under the lock, so timer_cancel, which takes it, returns after it.
  *   T3  earliest equals the root's deadline whenever the lock is free.
  */
@@ -17,7 +18,13 @@
 
 void timers_init(struct timers *h)
 {
-    atomic_store_explicit(&h->earliest, COIR_NEVER, memory_order_relaxed); /* not shared yet */
+    *h = (struct timers){.earliest = COIR_NEVER};
+}
+
+static void make_root(struct timer *t)
+{
+    t->next = NULL;
+    t->back = t;
 }
 
 /* The earlier of two roots takes the other as its first child. */
@@ -36,7 +43,6 @@ static struct timer *meld(struct timer *a, struct timer *b)
         b->next->back = b;
     b->back = a;
     a->child = b;
-    a->next = a->back = NULL;
     return a;
 }
 
@@ -49,9 +55,9 @@ static struct timer *meld_siblings(struct timer *list)
         struct timer *a = list, *b = a->next, *both;
 
         list = b ? b->next : NULL;
-        a->next = a->back = NULL;
+        make_root(a);
         if (b)
-            b->next = b->back = NULL;
+            make_root(b);
         both = meld(a, b);
         both->next = pairs;
         pairs = both;
@@ -90,14 +96,14 @@ static void take_out(struct timers *h, struct timer *t)
             t->next->back = t->back;
         h->root = meld(h->root, below);
     }
-    t->armed = false;
+    t->back = NULL;
 }
 
 void timer_arm(struct timers *h, struct timer *t)
 {
-    t->child = t->next = t->back = NULL;
+    t->child = NULL;
     lock_take(&h->lock);
-    t->armed = true;
+    make_root(t);
     h->root = meld(h->root, t);
     publish_earliest(h);
     lock_drop(&h->lock);
@@ -106,7 +112,7 @@ void timer_arm(struct timers *h, struct timer *t)
 void timer_cancel(struct timers *h, struct timer *t)
 {
     lock_take(&h->lock);
-    if (t->armed) {
+    if (t->back) {
         take_out(h, t);
         publish_earliest(h);
     }

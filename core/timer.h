@@ -9,12 +9,11 @@
 
 /* One deadline. Lives in a frame that is not left before timer_cancel. */
 struct timer {
-    int64_t deadline;
-    void (*fire)(struct timer *t); /* called under the heap's lock: short, and takes no timer */
     struct timer *child;           /* first child */
     struct timer *next;            /* next sibling */
-    struct timer *back;            /* previous sibling, or the parent of a first child */
-    bool armed;                    /* in the heap */
+    struct timer *back;            /* previous sibling, the parent of a first child, itself of a root; NULL: not armed */
+    int64_t deadline;
+    void (*fire)(struct timer *t); /* called under the heap's lock: short, and takes no timer */
 };
 
 struct timers {

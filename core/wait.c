@@ -12,9 +12,10 @@
  */
 #include "wait.h"
 
-#include "boundary.h"
+#include "batch.h"
 #include "drop.h"
 #include "hostcall.h"
+#include "stay.h"
 #include "thread.h"
 
 const char wait_for_counter[] = "counter";
@@ -33,14 +34,16 @@ static void on_alarm(struct timer *t)
 
 void alarm_arm(struct alarm *a, struct fiber *self, uint64_t generation, int64_t deadline)
 {
-    a->heap = deadline == COIR_NEVER ? NULL : &worker_of(self)->timers;
+    a->heap = NULL;
+    if (deadline == COIR_NEVER)
+        return;
+    a->heap = &worker_of(self)->timers;
     a->fiber = self;
     a->generation = generation;
     a->timer.deadline = deadline;
     self->waits_until = deadline;
     a->timer.fire = on_alarm;
-    if (a->heap)
-        timer_arm(a->heap, &a->timer);
+    timer_arm(a->heap, &a->timer);
 }
 
 void alarm_cancel(struct alarm *a)
@@ -71,10 +74,13 @@ static void on_settled_fiber(struct wait_node *node, int outcome)
     runtime_leave(rt, visiting);
 }
 
+/* A wait is written out in its callers: each call less between a job and the switch is a return less that is
+ * mispredicted, as other fibers have run meanwhile, and a wait for one counter needs no loops. */
+
 /* The lowest counter found settled: its outcome, and its index in *which. -1: none. The first
  * `enlisted` have a watch, which tells; such a counter may be gone. */
-static int first_settled(struct counter *const *c, struct watch *watch, size_t n, size_t enlisted,
-                         size_t *which)
+static ALWAYS_INLINE int first_settled(struct counter *const *c, struct watch *watch, size_t n, size_t enlisted,
+                                       size_t *which)
 {
     for (*which = 0; *which < n; ++*which) {
         int outcome = wait_node_look(c[*which], *which < enlisted ? &watch[*which].node : NULL);
@@ -85,21 +91,16 @@ static int first_settled(struct counter *const *c, struct watch *watch, size_t n
     return -1;
 }
 
-static const char *what_for(const struct wait *w)
-{
-    return w->must ? wait_for_frame : w->n == 1 ? wait_for_counter : wait_for_any;
-}
-
 /* Parks once on all of the counters. Returns an outcome and *which; or -1 and why in *reason; or
- * COIR_ENOMEM. */
-static int park_on(struct fiber *self, const struct wait *wait, size_t *which, enum wake *reason)
+ * COIR_ENOMEM. heed: a cancel ends the wait. */
+static ALWAYS_INLINE int park_on(struct fiber *self, const struct wait *wait, bool heed, size_t *which,
+                                 enum wake *reason)
 {
     struct alarm alarm;
     uint64_t generation;
     size_t enlisted = 0;
 
-    if (!job_park_begin(self, &generation, what_for(wait),
-                        wait->n == 1 ? (const void *)wait->counter[0] : wait, wait->must || wait->own))
+    if (!job_park_begin(self, &generation, wait->what, wait->on, wait->must))
         return COIR_ENOMEM;
     for (; enlisted < wait->n; enlisted++) {
         struct watch *w = &wait->watch[enlisted];
@@ -111,7 +112,7 @@ static int park_on(struct fiber *self, const struct wait *wait, size_t *which, e
         }
     }
     alarm_arm(&alarm, self, generation, wait->deadline);
-    if (wait->heed)
+    if (heed)
         notice_cancel(self, generation);
     *reason = job_park(self);
     alarm_cancel(&alarm);
@@ -121,7 +122,7 @@ static int park_on(struct fiber *self, const struct wait *wait, size_t *which, e
 }
 
 /* Whether each of the counters is owed the end of a job on this very stack: the wait could not end. */
-static bool waits_for_itself(const struct fiber *self, const struct wait *wait)
+static ALWAYS_INLINE bool waits_for_itself(const struct fiber *self, const struct wait *wait)
 {
     for (size_t i = 0; i < wait->n; i++) {
         const struct job *j = self->job;
@@ -136,17 +137,25 @@ static bool waits_for_itself(const struct fiber *self, const struct wait *wait)
 
 /* A fiber waits. forward: the counter is of the job's own frames and there is no deadline, so its
  * jobs are canceled with it and waited for. */
-static int fiber_wait(struct fiber *self, struct wait *wait, bool forward, size_t *which)
+static ALWAYS_INLINE int fiber_wait(struct fiber *self, const struct wait *wait, bool forward, size_t *which)
 {
     struct job *j = job_proper(self->job);
     enum wake reason = WAKE_NONE;
+    bool heed = forward || !j->told;
 
     if (waits_for_itself(self, wait))
         return COIR_EDEADLK;
-    hostcall_deadline_set(self->runtime, wait->deadline);
-    wait->heed = forward || !j->told;
+    if (wait->n == 1 && stay_is_due(worker_of(self))) {
+        int outcome = stay_for_counter(worker_of(self), wait->counter[0], wait->deadline);
+
+        *which = 0;
+        if (outcome >= 0)
+            return outcome;
+    }
+    if (wait->deadline != COIR_NEVER)
+        hostcall_deadline_set(self->runtime, wait->deadline);
     for (;;) {
-        int outcome = park_on(self, wait, which, &reason);
+        int outcome = park_on(self, wait, heed, which, &reason);
 
         if (outcome != -1)
             return outcome;
@@ -157,9 +166,9 @@ static int fiber_wait(struct fiber *self, struct wait *wait, bool forward, size_
         if (reason == WAKE_DEADLOCK)
             return COIR_EDEADLK;
         if (reason == WAKE_CANCEL && forward) {
-            wait->heed = forward = false;
+            heed = forward = false;
             wait_cancel(wait->counter[0], COIR_CANCEL_PASSED_ON);
-        } else if (reason == WAKE_CLOSE || (reason == WAKE_CANCEL && wait->heed)) {
+        } else if (reason == WAKE_CLOSE || (reason == WAKE_CANCEL && heed)) {
             j->told |= job_canceled(self->runtime, j); /* not by a runtime that it waits for */
             return COIR_ECANCELED;
         }
@@ -201,7 +210,7 @@ void wait_join(struct counter *c)
 {
     struct fiber *self = fiber_self();
     struct watch watch;
-    struct wait wait = {&c, &watch, 1, COIR_NEVER, .must = true};
+    struct wait wait = {&c, 1, &watch, wait_for_frame, c, COIR_NEVER, true};
     enum wake reason;
     unsigned turns = 0;
     size_t which;
@@ -211,7 +220,7 @@ void wait_join(struct counter *c)
 
         if (!self && coir_wait_until(public, COIR_NEVER) == COIR_EFORKED)
             fatal("a job ends in a forked process while others owe it theirs");
-        else if (self && park_on(self, &wait, &which, &reason) == COIR_ENOMEM) {
+        else if (self && park_on(self, &wait, false, &which, &reason) == COIR_ENOMEM) {
             drop_canceled(self);
             spin_pause(&turns); /* others finish the jobs that run */
         }
@@ -356,27 +365,24 @@ void wait_cancel(struct counter *c, enum coir_cancel cause)
 
 /* -------------------------------------------------------------------------------- public part */
 
-/* A wait for a counter that may have to do with others. */
-static int wait_shared(struct counter *c, int64_t deadline)
+/* A wait for a counter that may have to do with others. self: the caller, NULL: a plain thread. */
+static NOINLINE int wait_shared(struct counter *c, int64_t deadline, struct fiber *self)
 {
     bool owned = counter_owner(c) && job_owns(*job_slot(), c);
-    struct fiber *self = fiber_self();
+    struct watch watch;
+    struct wait wait = {&c, 1, &watch, wait_for_counter, c, deadline, owned};
     size_t which;
     int outcome;
 
     job_share(c);
     outcome = counter_look(c);
-    if (outcome < 0 && self && deadline == COIR_NEVER) {
+    if (outcome < 0 && self && deadline == COIR_NEVER && deque_ends_in(&worker_of(self)->deque, c)) {
         job_run_children(self, c);
         outcome = counter_look(c);
     }
-    if (outcome < 0) {
-        struct watch watch;
-        struct wait wait = {&c, &watch, 1, deadline, .own = owned};
-
+    if (outcome < 0)
         outcome = self ? fiber_wait(self, &wait, owned && deadline == COIR_NEVER, &which)
-                       : thread_wait(&c, 1, deadline, &which);
-    }
+                       : thread_wait(&(struct counter *){c}, 1, deadline, &which);
     if (outcome >= 0 && owned)
         job_disown(*job_slot(), c);
     return outcome;
@@ -386,17 +392,19 @@ int coir_wait_until(coir_counter *counter, int64_t deadline)
 {
     struct counter *c = counter_of(counter);
 
-    return c ? wait_shared(c, deadline) : COIR_EINVAL;
+    return c ? wait_shared(c, deadline, fiber_self()) : COIR_EINVAL;
 }
 
 int coir_wait(coir_counter *counter)
 {
     struct counter *c = counter_of(counter);
-    struct worker *w = worker_here();
-    struct job *j = w ? w->current->job : NULL;
-    int outcome = c && job_owes_mine(j, c) ? job_join_own(w->current, j, c) : -1;
+    struct fiber *self = fiber_here(); /* not its worker: a child may park, and this stack move */
+    struct job *j = self ? self->job : NULL;
+    int outcome = c && job_owes_mine(j, c) ? job_join_own(self, j, c) : -1;
 
-    return LIKELY(outcome >= 0) ? outcome : coir_wait_until(counter, COIR_NEVER);
+    if (LIKELY(outcome >= 0))
+        return outcome;
+    return c ? wait_shared(c, COIR_NEVER, self) : COIR_EINVAL;
 }
 
 static bool owns_any(struct counter *const *c, size_t n)
@@ -408,19 +416,30 @@ static bool owns_any(struct counter *const *c, size_t n)
     return n > 0;
 }
 
-static int wait_any(struct counter *const *c, size_t n, int64_t deadline, size_t *which)
+static int wait_any(struct counter *const *c, size_t n, int64_t deadline, bool must, size_t *which)
 {
     struct fiber *self = fiber_self();
     struct watch watch[COIR_WAIT_ANY_MAX];
-    struct wait wait = {c, watch, n, deadline, .own = owns_any(c, n)};
+    struct wait wait = {c, n, watch, wait_for_any, &wait, deadline, must || owns_any(c, n)};
     int outcome;
 
+    if (n == 1) {
+        wait.what = wait_for_counter;
+        wait.on = c[0];
+    }
     for (size_t i = 0; i < n; i++)
         job_share(c[i]);
     outcome = first_settled(c, NULL, n, 0, which);
     if (outcome >= 0)
         return outcome;
     return self ? fiber_wait(self, &wait, false, which) : thread_wait(c, n, deadline, which);
+}
+
+int wait_must(struct counter *c, int64_t deadline)
+{
+    size_t which;
+
+    return wait_any(&c, 1, deadline, true, &which);
 }
 
 int coir_wait_any(coir_counter *const *counters, size_t n, int64_t deadline, size_t *which)
@@ -434,7 +453,7 @@ int coir_wait_any(coir_counter *const *counters, size_t n, int64_t deadline, siz
     for (size_t i = 0; i < n; i++)
         if (!(c[i] = counter_of(counters[i])))
             return COIR_EINVAL;
-    outcome = wait_any(c, n, deadline, &index);
+    outcome = wait_any(c, n, deadline, false, &index);
     if (outcome >= 0) {
         if (job_owns(*job_slot(), c[index]))
             job_disown(*job_slot(), c[index]);

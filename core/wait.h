@@ -19,12 +19,13 @@ struct watch;
 /* What a fiber waits with, for counters. */
 struct wait {
     struct counter *const *counter;
-    struct watch *watch;     /* n of them */
     size_t n;
+    struct watch *watch;     /* n of them */
+    const char *what;        /* as the fiber says; and on what */
+    const void *on;
     int64_t deadline;
-    bool heed;               /* a cancel ends the wait */
-    bool must;               /* nothing but the counter ends it */
-    bool own;                /* the waiter has spawned on it: no limit of its domain refuses the wait */
+    bool must;               /* no limit of its domain refuses the wait: the waiter has spawned on it, or nothing else
+                                ends it */
 };
 
 /* A deadline that wakes a parked fiber. */
@@ -50,6 +51,10 @@ void wait_cancel(struct counter *c, enum coir_cancel cause);
 
 /* Waits for c whatever happens; job_ops->join. */
 void wait_join(struct counter *c);
+
+/* As coir_wait_until, for a counter in no frame of the job; no limit of its domain refuses it: who would wait again at
+ * once. */
+int wait_must(struct counter *c, int64_t deadline);
 
 /* Ends canceled work that waits for other work, and wakes every parked fiber whose job is canceled. Returns how
  * many. */

@@ -161,16 +161,26 @@ void waiter_wake_all(struct waiter *list)
 
 /* --------------------------------------------------------------------------------- sleepers */
 
-int sleeper_begin(struct sleeper *s, const char *what, const void *on)
+static ALWAYS_INLINE int begin(struct sleeper *s, const char *what, const void *on, bool must)
 {
     *s = (struct sleeper){.fiber = fiber_self()};
     atomic_store_explicit(&s->state, SLEEPER_WAITS, memory_order_relaxed); /* published by WORD */
     if (!s->fiber)
         return life_is_over() ? COIR_EFORKED : COIR_OK;
-    if (!job_park_begin(s->fiber, &s->generation, what, on, false))
+    if (!job_park_begin(s->fiber, &s->generation, what, on, must))
         return COIR_ENOMEM;
     s->fiber->sleeper = s;
     return COIR_OK;
+}
+
+int sleeper_begin(struct sleeper *s, const char *what, const void *on)
+{
+    return begin(s, what, on, false);
+}
+
+int sleeper_begin_must(struct sleeper *s, const char *what, const void *on)
+{
+    return begin(s, what, on, true);
 }
 
 void sleeper_abandon(struct sleeper *s)

@@ -13,15 +13,15 @@
 
 #define WORD_LOCK UINT64_C(1)
 
-/* Takes the spin lock in bit 0; returns the word as it was without it. */
-static inline uint64_t word_lock(_Atomic uint64_t *word)
+/* Takes the spin lock in bit 0; returns the word as it was without it. looks: as lock_pause counts them; a waiter that
+ * begins with some begins with a longer pause. */
+static ALWAYS_INLINE uint64_t word_lock_after(_Atomic uint64_t *word, unsigned looks)
 {
     uint64_t s = atomic_load_explicit(word, memory_order_relaxed); /* rechecked by the CAS */
-    unsigned turns = 0;
 
     for (;;) {
         if (s & WORD_LOCK) {
-            spin_pause(&turns);
+            lock_pause(&looks);
             s = atomic_load_explicit(word, memory_order_relaxed); /* rechecked by the CAS */
         } else if (atomic_compare_exchange_weak_explicit(word, &s, s | WORD_LOCK,
                                                          memory_order_acquire,
@@ -29,6 +29,11 @@ static inline uint64_t word_lock(_Atomic uint64_t *word)
             return s;
         }
     }
+}
+
+static inline uint64_t word_lock(_Atomic uint64_t *word)
+{
+    return word_lock_after(word, 0);
 }
 
 /* Sets the word and drops the lock: the last access to the primitive (W2). */
@@ -87,6 +92,9 @@ void waiter_wake_all(struct waiter *list);
 
 /* Begins a blocking call; afterwards it must sleep or abandon. COIR_OK, COIR_ENOMEM. */
 int sleeper_begin(struct sleeper *s, const char *what, const void *on);
+
+/* The same, but no limit of its domain refuses it: who would begin again at once. */
+int sleeper_begin_must(struct sleeper *s, const char *what, const void *on);
 
 /* Ends what sleeper_begin began, without a sleep. */
 void sleeper_abandon(struct sleeper *s);

@@ -39,17 +39,23 @@ static inline void worker_wake(struct fiber *f, uint64_t generation, enum wake r
 
 void worker_look_around(struct worker *w);
 
-/* A turn of a caller that runs jobs by itself: now and then, as the loop does, looks at timers, I/O and
- * injected work. True: others wait for this worker, so the caller should let the loop have it. */
+/* A turn of a caller that runs jobs by itself, but for a batch. True: it is time to look at timers, I/O and injected work, as the
+ * loop does. */
+static ALWAYS_INLINE bool worker_turn_is_due(struct worker *w)
+{
+    return UNLIKELY(worker_turn(w) >= w->poll_at);
+}
+
+/* The same, and looks. True: others wait for this worker, so the caller should let the loop have it. */
 static ALWAYS_INLINE bool worker_others_wait(struct worker *w)
 {
-    if (UNLIKELY(worker_turn(w) >= w->poll_at))
+    if (worker_turn_is_due(w))
         worker_look_around(w);
     return w->look_outside || !ring_empty(&w->ring);
 }
 
 /* Puts the calling fiber behind everything that is runnable on its worker. */
-void worker_yield(struct fiber *self);
+void worker_yield(struct worker *w);
 
 /*
  * The calling thread has left the stack of `self`, which it runs, because the job there cannot go on:

@@ -11,12 +11,13 @@
  *               that returns something else as well says so. errno is never used: it belongs to
  *               a thread, and a fiber changes threads.
  *   Time        nanoseconds of coir_now(), which is monotonic. Deadlines are absolute.
- *               COIR_NEVER is the deadline that does not pass; a past one gives COIR_ETIMEDOUT.
+ *               COIR_NEVER is the deadline that does not pass; with a past one a call does what it can
+ *               without waiting, else gives COIR_ETIMEDOUT.
  *   Ownership   "borrowed" memory stays the caller's and must stay valid as long as is said.
  *   Suspends    a function that suspends may resume on another thread. Do not hold a pthread
  *               mutex across it, and do not keep errno, pthread_self() or a thread-local address.
  *               A program linked to libcoir-debug.a instead of libcoir.a logs such mutexes: where one
- *               was locked and where its holder suspends, once for each pair of places. With
+ *               was locked and where its holder first suspends, once for each of 64 pairs of places. With
  *               COIR_LOCKCHECK=abort in the environment it aborts there. Neither mtx_lock nor
  *               programs that are linked statically are watched.
  *   Signals     no function here may be called from a signal handler unless it says so.
@@ -68,9 +69,11 @@ extern "C" {
     X(COIR_ERANGE, -34, "an option is out of its range")                                          \
     X(COIR_EDEADLK, -35, "the wait could never end")                                              \
     X(COIR_ENOSYS, -38, "not available on this system")                                           \
+    X(COIR_ENOTSOCK, -88, "not a socket")                                                         \
     X(COIR_ENOTSUP, -95, "not supported in this process")                                         \
     X(COIR_EADDRINUSE, -98, "address already in use")                                             \
     X(COIR_EADDRNOTAVAIL, -99, "address not available")                                           \
+    X(COIR_ENETUNREACH, -101, "network unreachable")                                              \
     X(COIR_ECONNABORTED, -103, "connection aborted")                                              \
     X(COIR_ECONNRESET, -104, "connection reset by peer")                                          \
     X(COIR_ENOBUFS, -105, "no memory for buffers in the kernel")                                  \
@@ -125,7 +128,7 @@ enum coir_kind {
 /* Where a failure happened: in which of the calls that a boundary contains. */
 enum coir_location {
     COIR_AT_JOB = 0,   /* the job's function, or a coir_try in it */
-    COIR_AT_DEFER,     /* a finalizer: a coir_defer handler */
+    COIR_AT_DEFER,     /* a finalizer: a coir_defer handler, a coir_local destructor */
     COIR_AT_CLEANUP,   /* a finalizer: a cleanup or destructor that an unwinding panic runs */
     COIR_AT_OFFLOAD,   /* a coir_offload call, on its own thread */
     COIR_AT_THREAD,    /* a plain thread: coir_try, coir_counter_done */
@@ -294,8 +297,8 @@ typedef struct coir_metrics {
     /* A coir_close has drained, or given up: COIR_OK or COIR_ETIMEDOUT. */
     void (*drained)(void *arg, int64_t ns, int status);
 
-    /* A fiber blocks until a deadline at the latest, in a wait, I/O or offload; and it has passed. Or a job
-     * is submitted to a domain with a deadline; and has ended EXPIRED. */
+    /* A fiber blocks until a deadline at the latest, in a wait for counters, I/O or offload; and it has passed. Or
+     * a job is submitted to a domain with a deadline; and has ended EXPIRED. */
     void (*deadline_set)(void *arg, int64_t deadline);
     void (*deadline_exceeded)(void *arg, int64_t deadline);
 
@@ -357,10 +360,10 @@ typedef struct coir_options {
     unsigned workers;   /* worker threads; 0: min(CPU affinity, cgroup quota); at most 256 */
     unsigned pin;       /* 1: worker i is bound to the i-th allowed CPU */
     size_t stack_bytes; /* per fiber, without guard; 0: 64 KiB; 16 KiB to 64 MiB, rounded up to a page */
-    size_t stacks_max;  /* fibers that can be parked at once; 0: 1,000,000; at most 16 M */
+    size_t stacks_max;  /* fibers that can be parked at once, and one for each worker; 0: 1,000,000; at most 16 M */
     size_t prefault;    /* stacks that are made, and their first page touched, at open; 0: none */
-    size_t jobs_max;    /* jobs that may be queued and not started, and as many that may wait for others
-                           (coir_spawn_after); 0: 1,048,576 */
+    size_t jobs_max;    /* jobs that may be queued and not started, beside 2,048 in each worker's own queue, and as
+                           many that may wait for others (coir_spawn_after); 0: 1,048,576 */
     int64_t spin_ns;    /* an idle worker looks for work this long before it sleeps; 0: 50 us;
                            negative: sleeps at once; COIR_NEVER: never sleeps (poll mode) */
     unsigned share_fp;  /* 1: fibers share their thread's floating-point control words (MXCSR, x87
@@ -398,7 +401,7 @@ typedef struct coir_options {
     unsigned park_times; /* 1: waits note when they began, for coir_dump; a clock reading each */
     unsigned quiet;      /* 1: panics are not logged as they happen; else treated as ever */
 
-    unsigned backtrace; /* 1: panics keep a backtrace (coir_failure_print); it dominates their cost */
+    unsigned backtrace; /* 1: panics keep a backtrace (coir_failure_print) */
 
     /* Called first whenever something panics, on the panicking stack while every frame is whole,
      * before anything unwinds or aborts. It reports; it cannot stop the panic. It must return, and
@@ -410,7 +413,7 @@ typedef struct coir_options {
     /* Borrowed for coir_open. NULL: none, which costs one branch for each spawn. */
     const coir_metrics *metrics;
     size_t prefault_bytes; /* of each stack that is touched; 0: a page; at most stack_bytes. A panic needs
-                              about 12 KiB */
+                              about 12 KiB. A wipe between domains (share_stacks) gives it back */
     unsigned faults_also; /* bits of enum coir_fault that are contained, too; only with
                              COIR_FAULTS_CONTAIN, else COIR_EINVAL */
     /* Watching. Each starts one more thread, NAME/watch, which sleeps most of the time. */
@@ -421,6 +424,8 @@ typedef struct coir_options {
                          installed, chained to the one before, and taken away at close. System calls
                          of a job that is logged may end with EINTR. */
     enum coir_deadlock_policy deadlock; /* checked when all workers are idle, and every second */
+    unsigned share_stacks; /* 1: jobs may find on their stack what jobs of other domains have left there; 0: it is
+                              wiped between them; see "domains" */
 } coir_options;
 
 #define COIR_LEFT_MAX 16
@@ -463,7 +468,7 @@ COIR_API COIR_MUST_USE int coir_open(const coir_options *options, coir_runtime *
  *
  *   runtime    ended by COIR_OK; stays valid after any other status, for another close
  *   drain_ns   how long work may go on by itself; negative: for ever
- *   receipt    filled in every case but COIR_EINVAL and COIR_EPERM; NULL: not wanted
+ *   receipt    filled on COIR_OK and COIR_ETIMEDOUT, else all zero; untouched on COIR_EINVAL; NULL: not wanted
  *
  * When the budget has passed, queued jobs end CANCELED (kind SHUTDOWN), parked fibers get
  * COIR_ECANCELED from the call they wait in, and one more short budget (100 ms) is given for
@@ -518,6 +523,7 @@ typedef struct coir_stats {
     uint64_t tainted;  /* of those, not stack overflows: memory may have been written by mistake */
     uint64_t stalls;   /* jobs that did not suspend for longer than their stall_ns */
     int64_t stalled_ns; /* one of them still does not: for so long, if there are several the longest; 0: none */
+    uint64_t wipes;    /* stacks of workers wiped between jobs of two domains */
 } coir_stats;
 
 /*
@@ -672,7 +678,8 @@ COIR_API void coir_counter_init(coir_counter *counter);
  * Adds n to what is owed, by hand: a guard around work that is not a job. Each unit is released
  * by one coir_counter_done.
  *
- *   n          1 or more; anything else is a panic (an abort on a plain thread outside coir_try)
+ *   n          1 or more; anything else, or 2^56 owed in all, is a panic (an abort on a plain thread outside
+ *              coir_try)
  *
  * While others wait on the counter, only a job that is itself counted may add.
  */
@@ -718,14 +725,16 @@ COIR_API int coir_counter_cancel(coir_counter *counter);
  * passes a cancel of the caller on to the counter's jobs and returns when they have settled.
  *
  * Returns     COIR_DONE..COIR_PANICKED, the worst outcome. Or, with jobs still owed:
- *             COIR_ETIMEDOUT; COIR_ECANCELED (the caller is canceled, and its next wait is not
+ *             COIR_ETIMEDOUT; COIR_ECANCELED (the caller is canceled: it is told once, here or by a call that
+ *             waits so inside, such as coir_pool_open, and none of its later waits on counters is
  *             interrupted; or the runtime of these jobs could not close because of them);
  *             COIR_EDEADLK (the counter is owed the end of the calling job, or of one that waits for it
  *             on this stack; or options.deadlock chose this wait); COIR_ENOMEM (no stack left to park on)
  * Call from   a fiber (parks) or a plain thread (blocks)
  * Suspends    yes
  * Ordering    all that the jobs did happens before the return
- * Cost        one load if nothing is owed, else two switches; never allocates
+ * Cost        one load if nothing is owed, else two switches, or none: a fiber whose worker has nothing else to do
+ *             looks for two microseconds before it parks (not where workers do not spin); never allocates
  */
 COIR_API COIR_MUST_USE int coir_wait_until(coir_counter *counter, int64_t deadline);
 
@@ -759,7 +768,7 @@ COIR_API COIR_MUST_USE int coir_wait_any(coir_counter *const *counters, size_t n
  *   arg        must stay valid until the job has ended
  *
  * Returns     COIR_OK; COIR_EPERM on a plain thread; COIR_EINVAL (fn NULL); COIR_EAGAIN
- *             (options.jobs_max jobs are queued, or its domain is full); COIR_ECANCELED (its domain
+ *             (its worker's queue and options.jobs_max are full, or its domain is); COIR_ECANCELED (its domain
  *             is canceled); COIR_ENOMEM. On failure nothing is owed.
  * Call from   a fiber
  * Suspends    no
@@ -784,7 +793,7 @@ COIR_API int coir_spawn_many(coir_counter *counter, coir_fn *fn, void *first, si
  * nothing to do, or else in place when `here` has returned. Returns when both have ended.
  *
  * `here` is a plain call of the calling job: a panic of it is the caller's own, and cancels `there` and waits
- * for it first. `there` is contained as any job.
+ * for it first. So does a C++ exception, which the caller may catch. `there` is contained as any job.
  *
  * Returns     the outcome of `there`, COIR_DONE..COIR_PANICKED. Or, if neither was called: COIR_EPERM on a
  *             plain thread, COIR_EINVAL (a function is NULL), COIR_EAGAIN, COIR_ECANCELED and COIR_ENOMEM as
@@ -804,7 +813,8 @@ COIR_API COIR_MUST_USE int coir_fork2(coir_fn *here, void *here_arg, coir_fn *th
  *   after      borrowed until the job has started or ended
  *   done       owed one unit until the job has ended; NULL: nobody waits
  *
- * Returns     as coir_spawn; COIR_EAGAIN also when options.jobs_max jobs wait for others
+ * Returns     as coir_spawn; COIR_EINVAL also if `done` is `after`; COIR_EAGAIN also when options.jobs_max jobs
+ *             wait for others
  * Call from   a fiber
  * Suspends    no
  * Cost        allocates one small record
@@ -814,6 +824,8 @@ COIR_API int coir_spawn_after(coir_counter *after, coir_counter *done, coir_fn *
 /*
  * Starts a job from outside: fn(arg) will run on some worker, oldest first.
  *
+ *   runtime    a coir_close may run meanwhile; it must not end it before the call returns, unless the job is
+ *              accepted, which keeps it open
  *   counter    as for coir_spawn
  *
  * Returns     COIR_OK; COIR_EINVAL; COIR_EAGAIN (options.jobs_max jobs are queued); COIR_ENOMEM;
@@ -877,23 +889,48 @@ COIR_API uint64_t coir_job_id(void);
  * Call from   a job, or below coir_try on any thread
  * Suspends    yes, if jobs are owed to its frames
  */
-#define coir_panic(...) coir_panic_at(__FILE__, __LINE__, __VA_ARGS__)
+#define coir_panic(...) \
+    coir_panic_stuck(coir_panic_raise(coir_panic_begin(__FILE__, __LINE__, __VA_ARGS__)))
 
 /*
  * Panics unless the condition holds: coir_require(condition), or coir_require(condition, format,
- * ...) with a literal format. Without one the message is "required: " and the condition's text.
+ * ...) with a literal format and 14 arguments at most. Without one the message is "required: " and the
+ * condition's text.
  */
-#define coir_require(condition, ...)                                                              \
-    ((condition) ? (void)0                                                                        \
-                 : coir_require_at(__FILE__, __LINE__, #condition, " " __VA_ARGS__))
+#define coir_require(...) \
+    COIR_REQUIRE_PICK(__VA_ARGS__, N, N, N, N, N, N, N, N, N, N, N, N, N, N, N, 1, )(#__VA_ARGS__, __VA_ARGS__)
 
-/* What coir_panic calls, for bindings of other languages. file is borrowed for ever. */
+/* Which of the two it is; a pedantic compiler wants an argument, if an empty one, where ... is. */
+#define COIR_REQUIRE_PICK(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, which, ...) COIR_REQUIRE_##which
+#define COIR_REQUIRE_1(text, condition) COIR_REQUIRE_OR(condition, text, "")
+#define COIR_REQUIRE_N(text, condition, ...) COIR_REQUIRE_OR(condition, "", __VA_ARGS__)
+#define COIR_REQUIRE_OR(condition, text, ...)                                                     \
+    ((condition) ? (void)0                                                                        \
+                 : coir_panic_stuck(coir_panic_raise(                                             \
+                       coir_require_begin(__FILE__, __LINE__, text, " " __VA_ARGS__))))
+
+/* coir_panic as a function, for bindings of other languages. file is borrowed for ever. */
 COIR_API __attribute__((noreturn, cold, format(printf, 3, 4))) void
 coir_panic_at(const char *file, int line, const char *format, ...);
 
-/* What coir_require calls; the first character of format is not printed. */
-COIR_API __attribute__((noreturn, cold, format(printf, 4, 5))) void
-coir_require_at(const char *file, int line, const char *condition, const char *format, ...);
+/* The parts of coir_panic, which calls them in the caller's own frame: a frame of ours would be one more to unwind.
+ * This one keeps and reports the failure, and waits for what is owed; returns what is to be raised. */
+COIR_API __attribute__((cold, format(printf, 3, 4))) void *
+coir_panic_begin(const char *file, int line, const char *format, ...);
+
+/* The same for coir_require; the first character of format is not printed. */
+COIR_API __attribute__((cold, format(printf, 4, 5))) void *
+coir_require_begin(const char *file, int line, const char *condition, const char *format, ...);
+
+/*
+ * Unwinds to the boundary.
+ *
+ * Returns     only if the unwinder gives up: its reason
+ */
+COIR_API __attribute__((cold)) int coir_panic_raise(void *panic);
+
+/* Ends the process with a report then. */
+COIR_API __attribute__((noreturn, cold)) void coir_panic_stuck(int reason);
 
 /*
  * Runs fn(arg) inside a boundary of its own: the place to put at the edge of foreign code.
@@ -998,8 +1035,10 @@ COIR_API int coir_failure_domain(coir_runtime *runtime, uint64_t id, char *name,
 #define COIR_BACKTRACE_MAX 32 /* frames of a backtrace */
 
 /*
- * The backtrace of a kept failure: return addresses, innermost first. Under options.backtrace every
- * panic has one, but for one found at a return (COIR_KIND_OWED), when the frames have gone.
+ * The backtrace of a kept failure: return addresses, from the caller of coir_panic to the boundary that contains
+ * it. Under options.backtrace every panic has one, but for one found at a return (COIR_KIND_OWED), when the frames
+ * have gone. It is there when the panic has reached its boundary; before that if a panic hook or metrics ask, which
+ * costs a walk of its own.
  *
  *   pc         receives at most n of them
  *
@@ -1030,7 +1069,7 @@ COIR_API int coir_failure_print(coir_runtime *runtime, uint64_t id, int fd);
  *   Callers     fibers (they park) and plain threads (they block)
  *   Deadline    X_until gives up with COIR_ETIMEDOUT; X is X_until with COIR_NEVER
  *   Cancel      a call that has to wait returns COIR_ECANCELED if its job is, or gets, canceled; each
- *               such call does, not only the first (as coir_wait)
+ *               such call does, and not only the first, as with coir_wait
  *   Both        a call that is granted what it waits for while it is being timed out or canceled has
  *               been granted it: nothing is lost
  *   Stacks      a fiber that has to wait when no stack is left to go on with gets COIR_ENOMEM
@@ -1627,7 +1666,8 @@ COIR_API void *coir_local_get(const coir_local *key);
 /*
  * Registers the code from start up to end as containable, for all runtimes of the process.
  *
- * Returns     COIR_OK; COIR_EINVAL (not a range); COIR_ENOMEM (256 ranges are known)
+ * Returns     COIR_OK; COIR_EINVAL (not a range); COIR_ENOMEM (256 ranges have been known, since the
+ *             process began; one that was taken back and comes again counts once)
  * Call from   any thread
  */
 COIR_API COIR_MUST_USE int coir_contain_text(const void *start, const void *end);
@@ -1661,6 +1701,12 @@ COIR_API int coir_contain_remove(const void *address);
  *
  * Limits, cancels and open breakers of a domain hold for the domains below it, too. A job costs two
  * atomic operations for each level, so keep trees shallow.
+ *
+ * Jobs follow each other on stacks. What those of one domain leave there is wiped before a job, a finalizer or a
+ * coir_offload call of another gets the stack, however they ended; jobs outside every domain count as a domain of
+ * their own. That is a system call, some 0.7 us, for each change from one to another on a stack; jobs of the same
+ * domain pay one compare. share_stacks, of a domain or of the runtime, spares it. Not wiped: registers; the heap; a plain
+ * thread's stack, when it runs jobs (COIR_FULL_RUN) or finalizers itself; isolated children between calls.
  *
  * Handles are the caller's: no call on a domain may begin once coir_domain_close is about to return COIR_OK.
  */
@@ -1698,11 +1744,13 @@ typedef struct coir_domain_options {
     size_t stacks_max;     /* jobs, those of domains below included, that may be parked in a wait at once: each
                               keeps a stack. A further wait returns COIR_ENOMEM, as when the runtime has no
                               stack left, and can be made again. A wait for jobs that the caller has
-                              spawned itself on a counter of its frames counts, but is not refused. 0: no
-                              limit */
+                              spawned itself on a counter of its frames counts, but is not refused; nor are
+                              those of idle pool workers and supervisors. 0: no limit */
     int64_t stall_ns;      /* a job of it that does not suspend for longer is logged, once, while it runs, in
                               the place of options.stall_ns, which must not be 0; 0: as the parent; at
                               least 1 ms; COIR_NEVER: its jobs never are */
+    unsigned share_stacks; /* 1: what the jobs of this domain and those of the parent (NULL: those outside every
+                              domain) leave on a stack they may see of each other; 0: it is wiped between them */
 } coir_domain_options;
 
 /*
@@ -1719,7 +1767,7 @@ typedef struct coir_domain_options {
  *
  * Returns     COIR_OK; COIR_EINVAL (size wrong, parent of another runtime, a policy that could never act: full
  *             without jobs_max, faults_also without faults); COIR_ERANGE (a negative time, a stall_ns below 1 ms,
- *             a number too large, full or faults unknown); COIR_ENOMEM; COIR_ESHUTDOWN (the parent or the
+ *             a number too large, full, faults or share_stacks unknown); COIR_ENOMEM; COIR_ESHUTDOWN (the parent or the
  *             runtime is closing); COIR_EPOLICY (options.panic is COIR_PANIC_ABORT: panics_max could
  *             never count, nor a fault be contained); COIR_ENOTSUP (faults, but options.faults is NONE;
  *             stall_ns, but options.stall_ns is 0)
@@ -1754,7 +1802,8 @@ COIR_API COIR_MUST_USE int coir_domain_open(coir_runtime *runtime, coir_domain *
  *             a deadline.
  * Suspends    only with COIR_FULL_WAIT (parks a fiber, blocks a thread) and COIR_FULL_RUN
  * Ordering    what the caller did before happens before fn
- * Cost        about coir_submit and a lock at start and end; a job with a deadline allocates a record
+ * Cost        about coir_submit and a lock at start and end; with a deadline two looks at the clock, and a record, which is
+ *             allocated unless the calling worker has one left of an earlier job
  */
 COIR_API int coir_domain_submit_until(coir_domain *domain, coir_counter *counter, coir_fn *fn,
                                       void *arg, int64_t deadline);
@@ -2071,15 +2120,16 @@ typedef struct coir_supervisor_options {
  * restarts are for children that have started once.
  *
  * The handle is ended by coir_supervisor_close, or with its domain's parent or the runtime. Deadlines of the
- * caller are inherited by all children, so open it outside of requests. Nobody may close the domain or the
- * runtime during the call.
+ * caller are inherited by all children, so open it outside of requests; deadline_ns of the domain is not. Nobody may
+ * close the domain or the runtime during the call.
  *
  * Returns     COIR_OK; COIR_EINVAL (a size wrong, a name missing or twice, fn and supervisor or neither,
  *             children of a COIR_DYNAMIC, domain of another runtime); COIR_ERANGE (max_restarts or
  *             max_seconds not given, or a field out of its range; here or in a supervisor below);
  *             COIR_EPOLICY (options.panic is ABORT); COIR_ECHILD (a child did not start: then `end` has settled
- *             and has the failure); COIR_ETIMEDOUT (one that did not start is stuck; it stays in the domain);
- *             COIR_ENOMEM; COIR_EAGAIN; COIR_ECANCELED; COIR_ESHUTDOWN. Nothing is owed then.
+ *             and has the failure); COIR_ETIMEDOUT (one that did not start is stuck; it stays in the domain. Or the
+ *             caller's deadline has passed); COIR_ENOMEM; COIR_EAGAIN (a domain is full, whatever its `full` says);
+ *             COIR_ECANCELED (the caller is, the domain, or `end`); COIR_ESHUTDOWN. Nothing is owed then.
  * Call from   a fiber or a plain thread
  * Suspends    yes, until the last child has started
  * Ordering    what the caller did before happens before the children
@@ -2294,7 +2344,7 @@ COIR_API COIR_MUST_USE int coir_link_counters(coir_link *link, coir_counter *a, 
 /*
  * Ends a link. After the return it cancels nobody.
  *
- * Returns     COIR_OK (again, too); COIR_EPERM (it lies in another job's frame); COIR_EINVAL
+ * Returns     COIR_OK (again, or if it was refused or is all zero, too); COIR_EPERM (it lies in another job's frame); COIR_EINVAL
  * Call from   any thread
  * Suspends    only while a cancel by this very link is under way
  */
@@ -2327,8 +2377,8 @@ COIR_API COIR_MUST_USE int coir_monitor_counter(coir_monitor *monitor, coir_coun
 /*
  * Ends a monitor: if it has not told yet, its unit is released as COIR_DONE.
  *
- * Returns     COIR_OK; COIR_ENOENT (it has told, or ended); COIR_EPERM (it lies in another job's frame);
- *             COIR_EINVAL
+ * Returns     COIR_OK; COIR_ENOENT (it has told, has ended, was refused or is all zero); COIR_EPERM (it lies in
+ *             another job's frame); COIR_EINVAL
  * Call from   any thread
  */
 COIR_API int coir_monitor_end(coir_monitor *monitor);
@@ -2457,8 +2507,8 @@ COIR_API int coir_quarantine_stats_read(coir_quarantine *quarantine, coir_quaran
  * An attempt is a call of options.handle in a boundary of its own, so a worker outlives its messages. If it
  * returns, the message is DONE. If it calls coir_fail or panics, the attempt has failed: the next one
  * comes after a backoff, which doubles each time and is drawn from its upper half, so that those who
- * failed together do not come back together. Values of coir_local end with the attempt, obligations it
- * has taken and not discharged have leaked, and returning while it holds a lock is a panic.
+ * failed together do not come back together. Values of coir_local and a coir_job_name end with the attempt,
+ * obligations it has taken and not discharged have leaked, and returning while it holds a lock is a panic.
  *
  * Work that is tried again must be idempotent: see coir_once_table.
  *
@@ -2495,7 +2545,8 @@ struct coir_message {
     int64_t deadline;       /* no attempt begins after it; 0: the pool's default */
     coir_counter *counter;  /* owed one unit until the message has ended; NULL: nobody waits. Its cancel reaches
                                the handler, as a job's, and no further attempt begins */
-    uint32_t attempts;      /* begun so far. A submit keeps it: one that comes back keeps its count */
+    uint32_t attempts;      /* begun so far. A submit keeps it: one that comes back keeps its count. Zero it, and
+                               final, before the message carries something else */
     uint32_t final;         /* set to 1 by a handler that fails: do not try again */
     int end;                /* enum coir_message_end */
     coir_failure failure;   /* of the last attempt that failed; id 0: none has */
@@ -2540,7 +2591,7 @@ typedef struct coir_pool_options {
 } coir_pool_options;
 
 /*
- * Opens a pool and starts its workers.
+ * Opens a pool and starts its workers, which inherit no deadline.
  *
  *   options    borrowed for the call
  *   pool       receives the handle; NULL is stored on failure
@@ -2548,8 +2599,9 @@ typedef struct coir_pool_options {
  * Returns     COIR_OK; COIR_EINVAL (a size wrong, no handle, parent of another runtime); COIR_EPOLICY (no
  *             dead-letter sink; or options.panic of the runtime forbids it); COIR_ERANGE (queue_max or
  *             attempts_max 0, another option out of its range); COIR_ENOMEM; COIR_EAGAIN (no room for
- *             its workers among the jobs, or a domain above is tripped); COIR_ECANCELED (a domain above, or the
- *             caller, is canceled); COIR_ESHUTDOWN
+ *             its workers among the jobs, whatever a full domain above does else, or one is tripped);
+ *             COIR_ECANCELED (a domain above, or the caller, is canceled); COIR_ESHUTDOWN (a domain above, or the
+ *             runtime, is being closed)
  * Call from   a fiber or a plain thread
  * Suspends    until each worker runs
  */
@@ -2627,8 +2679,8 @@ typedef struct coir_pool_receipt {
  * ends RETURNED, or DEAD if it was its last.
  *
  * Returns     COIR_OK; COIR_ETIMEDOUT while a handler still runs; COIR_EINVAL; COIR_EDEADLK from a handler of
- *             the pool; COIR_EBUSY while it or a domain above is being closed; COIR_ENOMEM (no stack left to
- *             park on)
+ *             the pool; COIR_EBUSY while it, or a domain above or below, is being closed; COIR_ENOMEM (no stack
+ *             left to park on)
  * Call from   a fiber or a plain thread
  * Suspends    yes
  * Ordering    everything the handlers did happens before the return
@@ -2691,7 +2743,8 @@ COIR_API COIR_MUST_USE int coir_once_table_call(coir_once_table *table, uint64_t
  *
  *   arg        the caller's; fn has ended when fallback is called, and when the call returns
  *   deadline   fn is canceled then (see coir_counter_cancel) and waited for: how late the fallback may
- *              come is how long fn goes on after its cancel. One that has passed: fn is not called.
+ *              come is how long fn goes on after its cancel. If it returns then, it has been done all the
+ *              same: who gives up calls coir_fail. One that has passed: fn is not called.
  *   fallback   called in the caller's own boundary; NULL: nothing
  *
  * Returns     COIR_DONE: fn has. Else fallback has been called, because of COIR_FAILED, COIR_PANICKED,
@@ -2717,7 +2770,7 @@ COIR_API COIR_MUST_USE int coir_degrade(coir_fn *fn, void *arg, int64_t deadline
  * child; what a call gets and returns are bytes.
  *
  * A child has: standard input, output and error, and no other descriptor; signals at their defaults, but
- * SIGHUP, SIGINT and SIGTERM ignored (its parent decides when it ends); a session of its own; no core file;
+ * SIGHUP, SIGINT and SIGTERM ignored (its parent decides when it ends); the template's session; no core file;
  * no new privileges. exit() ends it without handlers and without flushing streams. If its parent, the
  * template or coir_isolator_close ends, so does the child, by SIGKILL. It may start threads; between calls
  * it must not rely on them.
@@ -2800,11 +2853,12 @@ typedef size_t coir_isolated_fn(const void *in, size_t in_bytes, void *out, size
  *
  * Returns     COIR_DONE; COIR_FAILED (coir_fail, or the function has called exit: kind ISOLATED, its status in
  *             failure->code); COIR_PANICKED (coir_panic or a foreign exception; or kind ISOLATED: killed by the
- *             signal in failure->code, past time_ns, or it returned more bytes than there is room for).
+ *             signal in failure->code, past time_ns, it returned more bytes than there is room for, or shut the
+ *             library's socket down).
  *             Or a status, and there is no result: COIR_ETIMEDOUT; COIR_ECANCELED; COIR_ERANGE (in_bytes is
  *             more than input_max); COIR_EINVAL; COIR_EPERM on a plain thread; COIR_ENOMEM (no stack left to
- *             park on); COIR_EAGAIN, COIR_ECHILD (a child could not be started; or the template has been killed,
- *             and then every call returns this); COIR_EFORKED
+ *             park on); COIR_EAGAIN, COIR_EMFILE, COIR_ECHILD (a child could not be started; or the template has
+ *             been killed, and then every call returns the last); COIR_EFORKED
  * Call from   a fiber of any runtime, under COIR_PANIC_ABORT too: nothing is contained by unwinding here
  * Suspends    yes
  * Cost        two copies and two wake-ups of processes; one that breaks its child, a fork as well
@@ -2839,7 +2893,8 @@ COIR_API int coir_isolator_stats_read(coir_isolator *isolator, coir_isolator_sta
  * and not its worker; on a plain thread they give COIR_EPERM. Results are 0 or more, or a status:
  * COIR_ETIMEDOUT, COIR_ECANCELED, COIR_ENOMEM, COIR_EBADF, or -errno of the system call. An
  * operation that completes while it is being timed out or canceled has completed: no byte is lost.
- * One fiber may receive while another sends on the same descriptor.
+ * One fiber may receive while another sends on the same descriptor. Several may wait to accept or to receive on it:
+ * each gets something of its own, in no promised order. What several send at once may mix.
  */
 
 /*
@@ -2904,7 +2959,8 @@ COIR_API int64_t coir_socket_recv(int socket, void *buffer, size_t bytes);
  *
  * Returns     bytes; or fewer, if an error, the deadline or a cancel came after some had gone;
  *             or a status if none had
- * Suspends    if the socket's buffer is full
+ * Suspends    if the socket's buffer is full; with io_uring also while other fibers are ready, if their turns have
+ *             been short of late: then several sends go to the kernel together
  */
 COIR_API int64_t coir_socket_send_until(int socket, const void *buffer, size_t bytes,
                                         int64_t deadline);
@@ -2912,7 +2968,9 @@ COIR_API int64_t coir_socket_send_until(int socket, const void *buffer, size_t b
 COIR_API int64_t coir_socket_send(int socket, const void *buffer, size_t bytes);
 
 /*
- * Closes a socket. Fibers that wait in one of the calls above on it return with an error or 0.
+ * Closes a socket. Fibers that wait in one of the calls above on it return with an error or 0; none may begin
+ * one once the close has. Who shares the socket by another descriptor, as a process that it was handed to,
+ * goes on with it.
  *
  * Returns     COIR_OK; COIR_EBADF
  * Call from   any thread; must be used instead of close() for sockets used with coir
@@ -2920,7 +2978,8 @@ COIR_API int64_t coir_socket_send(int socket, const void *buffer, size_t bytes);
 COIR_API int coir_socket_close(int socket);
 
 /*
- * Runs fn(arg) on a thread that may block (getaddrinfo, files), inside a boundary; waits for it.
+ * Runs fn(arg) on a thread that may block (getaddrinfo, files), inside a boundary; waits for it. If it still holds a
+ * lock of coir's when it returns, that is a panic, as of a job (COIR_KIND_HELD).
  *
  *   deadline   until when it may wait for a free thread; a call that has begun is waited for
  *
@@ -2940,7 +2999,8 @@ COIR_API COIR_MUST_USE int coir_offload(coir_fn *fn, void *arg);
 /*
  * Waits for a signal that somebody sends to the process.
  *
- *   signals    one or more COIR_SIGNAL, or-ed. Not those of faults, SIGABRT, SIGKILL, SIGSTOP.
+ *   signals    one or more COIR_SIGNAL, or-ed. Not those of faults, SIGABRT, SIGKILL, SIGSTOP; nor what runtimes
+ *              that are open ask their workers with (options.stall_signal).
  *
  * This call is the opt-in: from the first wait for a signal until the runtime is closed, what the
  * signal did before (end the process, call a handler) does not happen; with the last close it

@@ -76,6 +76,7 @@ static void spawn_after_failure(void *unused)
     check_ended(&done, COIR_KIND_DEPENDENCY);
     CHECK_EQ(coir_spawn_after(&after, &too_late, tick, NULL), COIR_OK);
     check_ended(&too_late, COIR_KIND_DEPENDENCY);
+    CHECK_EQ(coir_spawn_after(&after, &after, tick, NULL), COIR_EINVAL); /* it would wait for itself */
 }
 
 static void a_job_does_not_run_after_a_failure(void)
@@ -291,6 +292,88 @@ static void a_close_notices_what_a_plain_thread_ended(void)
     }
 }
 
+/* ---------------------------------------------------------------- after a counter of a frame that goes */
+
+static struct {
+    coir_counter other;
+    coir_link link;
+    int finishing, go_on; /* who lets go the waiters of the counter is held between two of them */
+} slow;
+
+static void hold_finisher(void *unused, int cause)
+{
+    (void)unused;
+    if (cause != COIR_CANCEL_ASKED)
+        return;
+    run_set(&slow.finishing);
+    while (!__atomic_load_n(&slow.go_on, __ATOMIC_ACQUIRE))
+        sched_yield();
+}
+
+static void blocks_then_fails(void *unused)
+{
+    coir_event never = COIR_EVENT_INIT;
+
+    (void)unused;
+    CHECK_EQ(coir_event_wait(&never), COIR_ECANCELED);
+    (void)coir_fail(COIR_EIO, "canceled");
+}
+
+static void raise_under_pending(void *unused)
+{
+    coir_counter after[8] = {COIR_COUNTER_INIT};
+
+    CHECK_EQ(coir_spawn(&after[3], blocks_then_fails, unused), COIR_OK);
+    coir_yield();
+    CHECK_EQ(coir_spawn_after(&after[3], NULL, tick, unused), COIR_OK);
+    CHECK_EQ(coir_link_counters(&slow.link, &after[3], &slow.other), COIR_OK);
+    coir_panic("over what others wait for");
+}
+
+static int scribbled;
+
+/* Its frame looks like counters that are locked. */
+static void scribble(void *unused)
+{
+    volatile unsigned char frame[24 << 10];
+
+    (void)unused;
+    for (size_t i = 0; i < sizeof frame; i++)
+        frame[i] = 0xff;
+    run_count(&scribbled);
+    run_until(&slow.go_on);
+}
+
+static void a_cancel_does_not_look_for_what_is_pending_in_frames_that_have_gone(void)
+{
+    coir_metrics m = {.size = sizeof m, .cancel_requested = hold_finisher};
+    coir_counter c = COIR_COUNTER_INIT, others = COIR_COUNTER_INIT;
+    coir_options o = run_options(2);
+    coir_domain *d = NULL;
+    coir_runtime *rt;
+
+    ran = 0;
+    o.metrics = &m;
+    coir_counter_add(&slow.other, 1);
+    CHECK_EQ(coir_open(&o, &rt), COIR_OK);
+    CHECK_EQ(coir_domain_open(rt, NULL, NULL, &d), COIR_OK);
+    CHECK_EQ(coir_domain_submit(d, &c, raise_under_pending, NULL), COIR_OK);
+    CHECK_EQ(coir_wait(&c), COIR_PANICKED);
+    run_until(&slow.finishing);
+    for (int i = 0; i < 8; i++)
+        CHECK_EQ(coir_submit(rt, &others, scribble, NULL), COIR_OK);
+    while (__atomic_load_n(&scribbled, __ATOMIC_ACQUIRE) < 8)
+        sched_yield();
+    CHECK_EQ(coir_domain_cancel(d), COIR_OK); /* returns */
+    run_set(&slow.go_on);
+    CHECK_EQ(coir_wait(&others), COIR_DONE);
+    coir_counter_done(&slow.other, COIR_DONE);
+    CHECK_EQ(coir_unlink(&slow.link), COIR_OK);
+    CHECK_EQ(coir_domain_close(d, -1, NULL), COIR_OK);
+    run_close(rt);
+    CHECK_EQ(ran, 0);
+}
+
 /* ---------------------------------------------------------------------------------- how many */
 
 static void spawn_too_many(void *unused)
@@ -338,5 +421,6 @@ CHECK_MAIN(CASE(no_more_may_wait_than_may_be_queued), CASE(a_job_runs_after_what
            CASE(pending_work_is_canceled_with_its_counter),
            CASE(a_canceled_wait_passes_the_request_on_to_pending_work),
            CASE(a_panic_ends_the_pending_work_it_owns),
+           CASE(a_cancel_does_not_look_for_what_is_pending_in_frames_that_have_gone),
            CASE(a_close_past_its_budget_drops_pending_work),
            CASE(a_close_notices_what_a_plain_thread_ended))

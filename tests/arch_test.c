@@ -53,11 +53,37 @@ static void check_switch_keeps_registers(switch_fn *change)
 static void switch_keeps_every_callee_saved_register(void)
 {
     check_switch_keeps_registers(arch_switch);
+    check_switch_keeps_registers(arch_switch_loading);
 }
 
 static void switch_shared_keeps_every_callee_saved_register(void)
 {
     check_switch_keeps_registers(arch_switch_shared);
+}
+
+/* On the fiber: wipes the upper half of the stack, and looks at once how far that went. */
+static void partner_wipes(void *passed, void *arg)
+{
+    const volatile char *at = fiber_stack + STACK_BYTES / 2;
+
+    (void)passed;
+    call_keeps_registers((void *)arch_wipe, (char *)(uintptr_t)at, NULL, NULL, 1);
+    while (!*at)
+        at++;
+    *(const volatile char **)arg = at;
+    arch_switch(&fiber, home, __builtin_frame_address(0));
+}
+
+static void wipe_clears_all_below_its_caller(void)
+{
+    const volatile char *not_zero = NULL;
+    const char *frame;
+
+    start(partner_wipes, &not_zero);
+    memset(fiber_stack, 0xaa, (size_t)((char *)fiber - fiber_stack));
+    frame = arch_switch(&home, fiber, NULL);
+    CHECK(not_zero < frame && not_zero > frame - 4096);
+    CHECK_EQ(fiber_stack[STACK_BYTES / 2 - 1], (char)0xaa);
 }
 
 /* On the fiber: flips what it finds, goes home, and passes what it finds then. */
@@ -74,9 +100,8 @@ static void partner_with_fp(void *passed, void *arg)
     change(&fiber, home, &found[1]);
 }
 
-static void switch_keeps_every_control_word(void)
+static void check_switch_keeps_control_words(switch_fn *change)
 {
-    switch_fn *change = arch_switch;
     uint64_t mine = arch_fp_get();
 
     start(partner_with_fp, &change);
@@ -89,6 +114,12 @@ static void switch_keeps_every_control_word(void)
     check_fp_is(mine, arch_fp_get());
 }
 
+static void switch_keeps_every_control_word(void)
+{
+    check_switch_keeps_control_words(arch_switch);
+    check_switch_keeps_control_words(arch_switch_loading);
+}
+
 static void partner_tells_fp(void *passed, void *arg)
 {
     for (;;) {
@@ -97,18 +128,36 @@ static void partner_tells_fp(void *passed, void *arg)
     }
 }
 
-static void switch_sees_that_a_single_control_word_differs(void)
+/* By one form to the fiber, which comes back by arch_switch. */
+static void check_single_words(switch_fn *change)
 {
     uint64_t mine = arch_fp_get(), found = 0;
 
     start(partner_tells_fp, &found);
     for (int i = 0; i < FP_CONTROLS; i++) {
         arch_fp_set(mine ^ fp_controls[i].bits);
-        arch_switch(&home, fiber, NULL);
+        change(&home, fiber, NULL);
         check_fp_is(mine ^ fp_controls[i].bits, arch_fp_get());
         check_fp_is(mine, found);
     }
     arch_fp_set(mine);
+}
+
+static void switch_sees_that_a_single_control_word_differs(void)
+{
+    check_single_words(arch_switch);
+    check_single_words(arch_switch_loading);
+}
+
+static void saved_control_words_come_back(void)
+{
+    uint64_t mine = arch_fp_get(), saved = UINT64_MAX; /* the bits beside the words mean nothing */
+
+    arch_fp_save(&saved);
+    arch_fp_set(fp_flipped(mine));
+    check_fp_is(fp_flipped(mine), arch_fp_get());
+    arch_fp_set(saved);
+    check_fp_is(mine, arch_fp_get());
 }
 
 static void switch_shared_leaves_the_control_words_alone(void)
@@ -177,6 +226,7 @@ static void check_switch_passes(switch_fn *change)
 static void switch_returns_what_was_passed(void)
 {
     check_switch_passes(arch_switch);
+    check_switch_passes(arch_switch_loading);
     check_switch_passes(arch_switch_shared);
 }
 
@@ -354,6 +404,7 @@ static uint32_t first_instruction(const void *code)
 static void entries_begin_with_a_landing_pad(void)
 {
     CHECK_EQ(first_instruction((void *)arch_switch), ABI_CALL_PAD);
+    CHECK_EQ(first_instruction((void *)arch_switch_loading), ABI_CALL_PAD);
     CHECK_EQ(first_instruction((void *)arch_switch_shared), ABI_CALL_PAD);
     CHECK_EQ(first_instruction((void *)arch_boundary), ABI_CALL_PAD);
     CHECK_EQ(first_instruction(arch_boundary_landing), ABI_JUMP_PAD);
@@ -369,11 +420,12 @@ CHECK_MAIN(CASE(switch_keeps_every_callee_saved_register),
            CASE(switch_shared_keeps_every_callee_saved_register),
            CASE(switch_keeps_every_control_word),
            CASE(switch_sees_that_a_single_control_word_differs),
-           CASE(switch_shared_leaves_the_control_words_alone),
+           CASE(saved_control_words_come_back), CASE(switch_shared_leaves_the_control_words_alone),
            CASE(entry_gets_what_was_passed_and_its_argument),
            CASE(entry_has_an_aligned_stack_below_its_record), CASE(switch_returns_what_was_passed),
            CASE(frame_is_as_port_h_says),
            CASE(entry_that_returns_is_trapped),
+           CASE(wipe_clears_all_below_its_caller),
            CASE(boundary_returns_null_when_the_function_returns),
            CASE(boundary_returns_the_exception_raised),
            CASE(boundary_restores_every_register_after_a_panic),

@@ -123,8 +123,8 @@ static _Unwind_Reason_Code walk_from_signal(struct _Unwind_Context *context, voi
     _Unwind_Reason_Code code = walk_frame(context, &at->walk);
 
     _Unwind_GetIPInfo(context, &interrupted);
-    if (interrupted &&
-        (at->walk.last == (void *)arch_switch || at->walk.last == (void *)arch_switch_shared)) {
+    if (interrupted && (at->walk.last == (void *)arch_switch || at->walk.last == (void *)arch_switch_loading ||
+                        at->walk.last == (void *)arch_switch_shared)) {
         at->in_switch = at->walk.last;
         at->on_fiber = on_fiber_stack(context);
     }
@@ -216,7 +216,8 @@ static void unwinder_sees_through_a_signal_at_any_instruction(void)
     fill_registers(&home_call, 13);
     fill_registers(&fiber_call, 14);
     start_timer();
-    switch_in_signals(arch_switch, wanted / 2);
+    switch_in_signals(arch_switch, wanted / 3);
+    switch_in_signals(arch_switch_loading, 2 * wanted / 3);
     switch_in_signals(arch_switch_shared, wanted);
     stop_timer();
     CHECK_EQ(bad_walks, 0);
@@ -362,21 +363,22 @@ static void a_boundary_can_be_ended_from_outside_after_a_fault(void)
 static void every_step_can_be_taken(void)
 {
     uint64_t mine = arch_fp_get();
-    switch_fn *change = arch_switch;
+    switch_fn *change;
+    static switch_fn *const forms[] = {arch_switch, arch_switch_loading, arch_switch_shared};
     int calls = 0;
 
-    start(count_up, &change);
-    for (int i = 0; i < 4; i++) {
-        arch_fp_set(i % 2 ? mine : fp_flipped(mine));
-        change(&home, fiber, NULL);
+    for (size_t form = 0; form < sizeof forms / sizeof *forms; form++) {
+        change = forms[form];
+        start(count_up, &change);
+        for (int i = 0; i < 4; i++) {
+            arch_fp_set(i % 2 ? mine : fp_flipped(mine));
+            change(&home, fiber, NULL);
+        }
+        arch_fp_set(mine);
     }
-    arch_fp_set(mine);
-    change = arch_switch_shared;
-    start(count_up, &change);
-    change(&home, fiber, NULL);
-    change(&home, fiber, NULL);
     CHECK_EQ(arch_boundary(do_nothing, &calls), NULL);
     CHECK_EQ(arch_boundary(raise_it, NULL), &exception);
+    arch_wipe((char *)__builtin_frame_address(0) - 1024);
     start_faults();
     CHECK_EQ(arch_boundary(fault, NULL), forbidden);
     stop_faults();

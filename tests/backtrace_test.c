@@ -117,6 +117,84 @@ static void a_panic_keeps_the_frames_from_its_caller_on(void)
     run_traced(2, trace_many, NULL);
 }
 
+static void tidy(int *held)
+{
+    __asm__ volatile("" : : "r"(held) : "memory");
+}
+
+/* Its arguments do not fit into registers, so the stack pointer is another in the cleanup than at the call. */
+static FRAME int descend_tidily(int depth, long b, long c, long d, long e, long f, long g, long h)
+{
+    __attribute__((cleanup(tidy))) int outer = depth;
+
+    if (depth > 0) {
+        __attribute__((cleanup(tidy))) int inner = depth;
+
+        descend_tidily(depth - 1, b, c, d, e, f, g, h + 1);
+        __asm__ volatile("" : : "r"(&inner) : "memory");
+    } else if (h) {
+        raise_bottom();
+    }
+    __asm__ volatile("" : : "r"(&outer) : "memory");
+    return (int)h;
+}
+
+static void dive_tidily(void *unused)
+{
+    (void)unused;
+    descend_tidily(5, 1, 2, 3, 4, 5, 6, 7);
+    NO_TAIL_CALL();
+}
+
+/* An unwinder passes a frame once more after each of its cleanups. */
+static void trace_cleanups(void *unused)
+{
+    void *pc[COIR_BACKTRACE_MAX] = {NULL};
+    coir_failure f;
+    int n;
+
+    (void)unused;
+    CHECK_EQ(coir_try(dive_tidily, NULL, &f), COIR_PANICKED);
+    n = coir_failure_frames(coir_current(), f.id, pc, COIR_BACKTRACE_MAX);
+    CHECK(n >= 8 && n < 10);
+    CHECK(IS_IN(pc[0], raise_bottom));
+    for (int i = 2; i <= 6; i++) /* the first may lie apart: it panics */
+        CHECK(IS_IN(pc[i], descend_tidily));
+    CHECK(IS_IN(pc[7], dive_tidily));
+}
+
+static void a_frame_with_cleanups_is_kept_once(void)
+{
+    run_traced(1, trace_cleanups, NULL);
+}
+
+static void try_inside(void *unused)
+{
+    void *pc[COIR_BACKTRACE_MAX] = {NULL};
+    coir_failure f;
+
+    (void)unused;
+    for (int n = frames_of(1, raise_bottom, pc, &f); n > 0; n--)
+        CHECK(!IS_IN(pc[n - 1], try_inside));
+    descend(0, raise_bottom);
+}
+
+static void trace_nested(void *unused)
+{
+    void *pc[COIR_BACKTRACE_MAX] = {NULL};
+    coir_failure f;
+
+    (void)unused;
+    CHECK_EQ(coir_try(try_inside, NULL, &f), COIR_PANICKED);
+    CHECK(coir_failure_frames(coir_current(), f.id, pc, COIR_BACKTRACE_MAX) <= 4); /* the boundary's is the last */
+    CHECK(IS_IN(pc[1], descend));
+}
+
+static void they_end_at_the_boundary(void)
+{
+    run_traced(1, trace_nested, NULL);
+}
+
 static void trace_deep(void *unused)
 {
     void *pc[COIR_BACKTRACE_MAX] = {NULL};
@@ -252,6 +330,53 @@ static void a_failure_is_printed_for_people(void)
     run_traced(1, print_failures, NULL);
 }
 
+static char heard[512];
+
+static void hear(enum coir_log_level level, const char *text, void *unused)
+{
+    (void)level;
+    (void)unused;
+    snprintf(heard, sizeof heard, "%s", text);
+}
+
+static void raise_lines(void *unused)
+{
+    (void)unused;
+    coir_panic("two\nlines \033[31m");
+}
+
+static void leave_owed(void *unused)
+{
+    coir_counter c = COIR_COUNTER_INIT;
+
+    (void)unused;
+    CHECK_EQ(coir_spawn(&c, raise_lines, NULL), COIR_OK);
+}
+
+static void say_and_print(void *unused)
+{
+    coir_failure f;
+
+    (void)unused;
+    CHECK_EQ(coir_try(raise_lines, NULL, &f), COIR_PANICKED);
+    CHECK_STR(f.message, "two\nlines \033[31m");
+    CHECK(strstr(heard, "two?lines ?[31m") != NULL);
+    read_printed(coir_current(), f.id);
+    check_printed("two?lines ?[31m\n");
+    CHECK_EQ(coir_try(leave_owed, NULL, &f), COIR_PANICKED);
+    CHECK(strncmp(heard, "panic (owed), job ", 18) == 0); /* it has no place */
+    read_printed(coir_current(), f.id);
+    check_printed(": owed in job: returned while");
+}
+
+static void what_a_panic_says_forges_no_line(void)
+{
+    coir_options o = run_options(1);
+
+    o.log = hear;
+    CHECK_EQ(coir_run(&o, say_and_print, NULL), COIR_DONE);
+}
+
 static char long_name[600];
 
 static void raise_at_length(void *unused)
@@ -303,10 +428,13 @@ static void the_hook_may_print_it(void)
     CHECK_EQ(coir_run(&o, raise_once, NULL), COIR_DONE);
     check_printed(": at the bottom\n");
     check_printed("  #0  ");
+    check_printed("  #3  "); /* raise_bottom, descend twice, dive: whole, though nothing has unwound yet */
 }
 
 CHECK_MAIN(CASE(a_panic_keeps_the_frames_from_its_caller_on), CASE(no_more_than_there_is_room_for),
+           CASE(a_frame_with_cleanups_is_kept_once), CASE(they_end_at_the_boundary),
            CASE(an_exception_has_the_frames_that_threw_it),
            CASE(there_is_none_without_the_option_or_for_errors),
-           CASE(a_failure_is_printed_for_people), CASE(a_line_that_does_not_fit_is_cut),
+           CASE(a_failure_is_printed_for_people), CASE(what_a_panic_says_forges_no_line),
+           CASE(a_line_that_does_not_fit_is_cut),
            CASE(the_hook_may_print_it))

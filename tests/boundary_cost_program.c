@@ -168,7 +168,7 @@ static void obey(void *arg)
         jobs(o->n, false);
     else if (!strcmp(o->what, "bare-job"))
         jobs(o->n, true);
-    else if (!strcmp(o->what, "panic"))
+    else if (!strcmp(o->what, "panic") || !strcmp(o->what, "traced"))
         fall(o->n, (struct descent){o->frames, panic_here});
     else if (!strcmp(o->what, "throw"))
         fall(o->n, (struct descent){o->frames, cost_throw});
@@ -188,7 +188,10 @@ int main(int argc, char **argv)
     coir_options options = {.size = sizeof options, .workers = 1, .log = say_nothing,
                             .stacks_max = 64, .records = 64};
     struct order o = {argc > 1 ? argv[1] : "", argc > 2 ? atol(argv[2]) : 0, argc > 3 ? atol(argv[3]) : 1};
-    int outcome = coir_run(&options, obey, &o);
+    int outcome;
+
+    options.backtrace = !strcmp(o.what, "traced");
+    outcome = coir_run(&options, obey, &o);
 
     if (outcome != COIR_DONE)
         fprintf(stderr, "%s: %s\n", argv[0], coir_status_name(outcome));

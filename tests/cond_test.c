@@ -348,7 +348,37 @@ static void broadcast_tells_all(void)
     run_on(2, tell_all, NULL);
 }
 
-CHECK_MAIN(CASE(a_wait_that_times_out_holds_the_mutex), CASE(bad_input_is_refused),
+/* ---------------------------------------------------------------------- inside of a coir_try */
+
+static void waits_then_panics(void *mutex)
+{
+    static coir_cond never = COIR_COND_INIT;
+
+    CHECK_EQ(coir_cond_wait_until(&never, mutex, coir_now() + COIR_MS), COIR_ETIMEDOUT);
+    coir_panic("with a lock of its caller");
+}
+
+static void lock_outside(void *unused)
+{
+    coir_mutex m = COIR_MUTEX_INIT;
+
+    (void)unused;
+    CHECK_EQ(coir_mutex_lock(&m), COIR_OK);
+    CHECK_EQ(coir_try(waits_then_panics, &m, NULL), COIR_PANICKED);
+    CHECK_EQ(coir_mutex_try_lock(&m), COIR_EDEADLK); /* it is held, by the caller */
+    CHECK_EQ(coir_mutex_unlock(&m), COIR_OK);
+    CHECK_EQ(coir_mutex_lock(&m), COIR_OK); /* nor has the panic poisoned it */
+    CHECK_EQ(coir_mutex_unlock(&m), COIR_OK);
+}
+
+static void a_mutex_stays_with_who_has_locked_it(void)
+{
+    run_on(1, lock_outside, NULL);
+    lock_outside(NULL);
+}
+
+CHECK_MAIN(CASE(a_mutex_stays_with_who_has_locked_it),
+           CASE(a_wait_that_times_out_holds_the_mutex), CASE(bad_input_is_refused),
            CASE(no_signal_is_lost), CASE(no_signal_comes_before_the_wait),
            CASE(a_canceled_waiter_leaves_without_the_mutex),
            CASE(a_signal_is_passed_on_by_who_must_leave),

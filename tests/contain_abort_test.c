@@ -138,7 +138,7 @@ static void libc_is_named_when_all_of_the_program_is_containable(void)
         coir_fn *each;
         const char *name, *other;
         int inside, contained;
-    } of[] = {{beside_printf, "as snprintf,", "as snprintf,", 0, 0},
+    } of[] = {{beside_printf, "as snprintf,", "as __snprintf_chk,", 0, 0},
               {beside_malloc, "as malloc,", "as free,", 0, 0}};
 
     for (int i = 0; i < 2 * MANY(40); i++) {

@@ -57,6 +57,30 @@ static void check_record(void *unused)
     CHECK_EQ(s.tainted, 0);
 }
 
+/* Compiled as users are told to, it looks at each page on the way. */
+static CONTAINABLE __attribute__((no_sanitize("address"))) void take_much(void *bytes)
+{
+    volatile char *much = __builtin_alloca(*(volatile size_t *)bytes);
+
+    much[0] = 1;
+}
+
+static void check_large_frame(void *unused)
+{
+    coir_failure f = {0};
+
+    (void)unused;
+    for (size_t bytes = (size_t)96 << 10; bytes <= (size_t)64 << 20; bytes *= 3) {
+        CHECK_EQ(outcome_of(take_much, &bytes, &f), COIR_PANICKED);
+        CHECK_EQ(f.kind, COIR_KIND_STACK_OVERFLOW);
+    }
+}
+
+static void a_large_frame_steps_over_no_guard(void)
+{
+    run_contained(1, check_large_frame, NULL);
+}
+
 static void an_overflow_ends_its_job_with_a_record(void)
 {
     run_contained(1, check_record, NULL);
@@ -449,7 +473,7 @@ static void a_lock_that_the_job_holds_is_poisoned(void)
 }
 
 CHECK_MAIN(CASE(a_lock_that_the_job_holds_is_poisoned),
-           CASE(an_overflow_ends_its_job_with_a_record),
+           CASE(an_overflow_ends_its_job_with_a_record), CASE(a_large_frame_steps_over_no_guard),
            CASE(a_first_job_that_overflows_is_what_run_returns),
            CASE(an_overflow_is_told_when_it_happens), CASE(ten_thousand_overflows_leak_no_stack),
            CASE(jobs_overflow_while_other_workers_steal),

@@ -19,6 +19,11 @@ static void count(void *n)
     run_count(n);
 }
 
+static void set(void *flag)
+{
+    run_set(flag);
+}
+
 static void fail(void *unused)
 {
     (void)unused;
@@ -77,6 +82,35 @@ static void add_and_release(void *unused)
 static void units_by_hand_count(void)
 {
     on_workers(add_and_release);
+}
+
+/* The worker is not given away meanwhile. */
+static void hold_on_until(const int *flag)
+{
+    while (!__atomic_load_n(flag, __ATOMIC_ACQUIRE))
+        sched_yield();
+}
+
+/* Its unit is one of the owner's; who has run it releases it in the word, which owes as much by hand. */
+static void release_after_a_thief(void *unused)
+{
+    coir_counter c = COIR_COUNTER_LOCAL, next = COIR_COUNTER_INIT;
+    int n = 0, done = 0;
+
+    (void)unused;
+    coir_counter_add(&c, 1);
+    CHECK_EQ(coir_spawn(&c, count, &n), COIR_OK);
+    CHECK_EQ(coir_spawn(&next, set, &done), COIR_OK); /* by the same thief, afterwards */
+    hold_on_until(&done);
+    coir_counter_done(&c, COIR_DONE);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+    CHECK_EQ(coir_wait(&next), COIR_DONE);
+    CHECK_EQ(n, 1);
+}
+
+static void a_unit_by_hand_is_released_after_a_thief_has_released_another(void)
+{
+    run_on(2, release_after_a_thief, NULL);
 }
 
 struct sibling {
@@ -141,6 +175,60 @@ static void spawn_in_a_try(void *unused)
 static void a_try_of_its_owner_is_its_owner(void)
 {
     on_workers(spawn_in_a_try);
+}
+
+static struct {
+    coir_counter gate;
+    int helps, works, moved;
+} move;
+
+static void help(void *unused)
+{
+    (void)unused;
+    run_set(&move.helps);
+    hold_on_until(&move.works);
+    coir_counter_done(&move.gate, COIR_DONE);
+}
+
+static void work(void *unused)
+{
+    int64_t end;
+
+    (void)unused;
+    run_set(&move.works);
+    hold_on_until(&move.moved);
+    for (end = coir_now() + COIR_SEC / 1000; coir_now() < end;)
+        sched_yield();
+}
+
+static void wait_above(void *unused)
+{
+    (void)unused;
+    CHECK_EQ(coir_wait(&move.gate), COIR_DONE);
+    run_set(&move.moved);
+}
+
+/* A child parks above its waiter. Their worker goes on with the other child, so the one that wakes them goes on with
+ * them. */
+static void move_in_the_middle(void *unused)
+{
+    coir_counter helper = COIR_COUNTER_INIT, children = COIR_COUNTER_LOCAL;
+
+    (void)unused;
+    memset(&move, 0, sizeof move);
+    coir_counter_add(&move.gate, 1);
+    CHECK_EQ(coir_spawn(&helper, help, NULL), COIR_OK);
+    hold_on_until(&move.helps);
+    CHECK_EQ(coir_spawn(&children, work, NULL), COIR_OK);
+    CHECK_EQ(coir_spawn(&children, wait_above, NULL), COIR_OK);
+    CHECK_EQ(coir_wait(&children), COIR_DONE);
+    CHECK_EQ(coir_wait(&helper), COIR_DONE);
+}
+
+static void a_waiter_that_a_child_has_moved_waits_for_the_others(void)
+{
+    for (int i = 0; i < MANY(100); i++)
+        run_on(2, move_in_the_middle, NULL);
 }
 
 /* --------------------------------------------------------------------------------------- failures */
@@ -309,11 +397,13 @@ static void no_jobs_own_it_is_an_ordinary_one(void)
 
 CHECK_MAIN(CASE(it_is_used_again_after_each_wait),
            CASE(units_by_hand_count),
+           CASE(a_unit_by_hand_is_released_after_a_thief_has_released_another),
            CASE(its_jobs_may_owe_it_more),
            CASE(a_try_of_its_owner_is_its_owner),
            CASE(a_panic_is_its_outcome),
            CASE(it_is_settled_before_its_frame_goes),
            CASE(a_cancel_ends_its_jobs),
+           CASE(a_waiter_that_a_child_has_moved_waits_for_the_others),
            CASE(another_is_let_go_when_its_owner_has_waited),
            CASE(other_work_may_wait_for_it),
            CASE(no_jobs_own_it_is_an_ordinary_one))

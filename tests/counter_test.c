@@ -81,6 +81,24 @@ static void the_first_record_is_kept(void)
     CHECK_EQ(counter_look(c), COIR_DONE);
 }
 
+static void add_too_many(void *counter)
+{
+    coir_counter_add(counter, 1L << 55);
+}
+
+static void a_counter_does_not_wrap_around(void)
+{
+    coir_counter c = COIR_COUNTER_INIT, local;
+
+    CHECK_EQ(coir_try(add_too_many, &c, NULL), COIR_DONE);
+    CHECK_EQ(coir_try(add_too_many, &c, NULL), COIR_PANICKED);
+    counter_settle(counter_of(&c), UINT64_C(1) << 55);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+    coir_counter_init_local(&local);
+    counter_settle(counter_of(&local), 1); /* of what its owner owes beside the word */
+    CHECK_EQ(coir_try(add_too_many, &local, NULL), COIR_DONE);
+}
+
 /* What each node was told, before its memory was overwritten: the waiter may be gone by then. */
 static int told[3], telling;
 
@@ -142,6 +160,44 @@ static void a_waiter_leaves_from_anywhere_in_the_list(void)
         CHECK_EQ(telling, 3 - left);
         CHECK_EQ(counter_look(&c), COIR_DONE);
     }
+}
+
+/* What is told before the counter settles: it is there, unsettled, and has its outcome. Then as all others. */
+static struct counter *about;
+
+static void tell_twice(struct wait_node *node, int outcome)
+{
+    CHECK_EQ(counter_look(about), outcome == SETTLING ? -1 : outcome);
+    CHECK_EQ(node->outcome, COIR_FAILED);
+    CHECK(!counter_try_delist(about, node));
+    told[outcome == SETTLING]++;
+}
+
+static void late_one(struct wait_node *node, int outcome)
+{
+    static struct wait_node late;
+
+    if (outcome == SETTLING) {
+        late = (struct wait_node){.settled = tell_twice, .foretold = true};
+        CHECK(counter_enlist(about, &late)); /* it has not settled */
+    }
+    tell_twice(node, outcome);
+}
+
+static void who_is_foretold_has_the_counter_still(void)
+{
+    struct wait_node first = {.settled = late_one, .foretold = true}, second = {.settled = count_settled};
+    struct counter c = {0};
+
+    about = &c;
+    telling = told[0] = told[1] = 0;
+    counter_owe(&c, 1);
+    CHECK(counter_enlist(&c, &first));
+    CHECK(counter_enlist(&c, &second));
+    counter_fail(&c, COIR_FAILED, NULL);
+    CHECK_EQ(told[1], 2);
+    CHECK_EQ(told[0], 2);
+    CHECK_EQ(telling, 1);
 }
 
 static void a_cancel_request_does_not_keep_a_counter_from_settling(void)
@@ -404,8 +460,10 @@ CHECK_MAIN(CASE(a_zero_counter_is_settled),
            CASE(a_wait_past_its_deadline_leaves_the_counter_owed),
            CASE(the_worst_outcome_is_kept),
            CASE(the_first_record_is_kept),
+           CASE(a_counter_does_not_wrap_around),
            CASE(a_finisher_uses_no_node_it_has_told),
            CASE(a_waiter_leaves_from_anywhere_in_the_list),
+           CASE(who_is_foretold_has_the_counter_still),
            CASE(a_cancel_request_does_not_keep_a_counter_from_settling),
            CASE(nothing_touches_a_counter_after_its_wait),
            CASE(the_memory_may_go_after_the_wait),

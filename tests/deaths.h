@@ -55,7 +55,7 @@ static inline const char *death_report(char *text)
     const char *other = "";
 
     for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
-        if (strncmp(line, "coir: panic at ", 15) == 0 || strncmp(line, "qemu: ", 6) == 0)
+        if (strncmp(line, "coir: panic ", 12) == 0 || strncmp(line, "qemu: ", 6) == 0)
             continue;
         if (strncmp(line, "coir: ", 6) == 0)
             return line;

@@ -119,6 +119,32 @@ static void contain_in_cleanup(void *unused)
     contain(panic_and_overflow);
 }
 
+/* Writes past the end of what it has on a fiber's stack. */
+static CONTAINABLE __attribute__((no_sanitize("address", "undefined"))) void smash(void *unused)
+{
+    volatile char little[16];
+    volatile char *at = little;
+
+    (void)unused;
+    __asm__ volatile("" : "+r"(at)); /* compilers would know */
+    for (int i = 0; i < 32; i++)
+        at[i] = 1;
+}
+
+static void smash_plainly(void *unused)
+{
+    coir_options o = run_options(1);
+
+    (void)unused;
+    run_with(&o, smash);
+}
+
+static void contain_smashed(void *unused)
+{
+    (void)unused;
+    contain(smash);
+}
+
 /* The runtime calls the hook: its own frames are in between. */
 static int in_job;
 
@@ -180,6 +206,9 @@ static void contain_in_hook(void *unused)
       "; not contained: ", FOREIGN)                                                                \
     X(an_overflow_while_a_panic_unwinds, SIGABRT, BARE, contain_in_cleanup, OVERFLOW,              \
       "; not contained: it came while a panic unwinds")                                            \
+    X(a_clobbered_canary, SIGABRT, BARE, smash_plainly, "stack smashing detected")                 \
+    X(a_clobbered_canary_where_all_is_contained, SIGABRT, BARE, contain_smashed,                   \
+      "coir: SIGABRT: fiber ", "; not contained: ")                                                \
     X(a_wild_write, SIGSEGV, ANYWHERE, touch_wild)                                                 \
     X(a_wild_write_where_only_overflows_are_reported, SIGSEGV, BARE, touch_wild_reported)          \
     X(a_call_of_abort, SIGABRT, ANYWHERE, call_abort)

@@ -90,7 +90,7 @@ static void reset_at(uint64_t index)
     park_init(&park);
     deque_init(&d, park.asymmetric);
     d.window = index << 16;
-    d.bottom = (uint32_t)index;
+    d.bottom = d.full = d.floor = (uint32_t)index;
 }
 
 /* What a thief learns that only asks. */
@@ -131,7 +131,7 @@ static void an_empty_deque_gives_nothing(void)
     for (int round = 0; round < 3; round++) {
         CHECK(!deque_pop(&d, &item));
         CHECK_EQ(ask(&n), STEAL_EMPTY);
-        CHECK(!deque_pop_oldest(&d, &item));
+        CHECK(!deque_pop_oldest(&d, &item, 1));
         CHECK(!pop_like(NULL, &item));
         CHECK(deque_empty(&d));
         CHECK_EQ(deque_count(&d), 0);
@@ -191,7 +191,7 @@ static void pop_like_does_not_take_a_stale_slot(void)
 
     reset_at(0);
     CHECK(deque_push(&d, &a));
-    CHECK(deque_pop_oldest(&d, &got));
+    CHECK(deque_pop_oldest(&d, &got, 1));
     CHECK(!pop_like(&mine, &got));
     CHECK_EQ(deque_count(&d), 0);
     CHECK_EQ(deque_room(&d), DEQUE_CAP);
@@ -320,6 +320,25 @@ static void what_was_lent_is_taken_back(void)
     CHECK(!push(0));
 }
 
+static void several_of_the_oldest_may_be_popped(void)
+{
+    struct work item[8];
+    size_t n;
+
+    reset_at(0);
+    push_some(6);
+    CHECK_EQ(ask(&n), STEAL_ASKED);
+    deque_answer(&d); /* three are lent */
+    CHECK_EQ(deque_pop_oldest(&d, item, 4), 4);
+    for (int i = 0; i < 4; i++)
+        CHECK_EQ(number_of(&item[i]), i);
+    CHECK_EQ(ask(&n), STEAL_ASKED); /* none is lent any more */
+    CHECK_EQ(deque_pop_oldest(&d, item, 8), 2);
+    CHECK(number_of(&item[0]) == 4 && number_of(&item[1]) == 5);
+    CHECK_EQ(deque_pop_oldest(&d, item, 8), 0);
+    CHECK_EQ(pop(), -1);
+}
+
 static void the_oldest_may_be_popped_lent_or_not(void)
 {
     struct work item;
@@ -327,12 +346,12 @@ static void the_oldest_may_be_popped_lent_or_not(void)
 
     reset_at(0);
     push_some(6);
-    CHECK(deque_pop_oldest(&d, &item) && number_of(&item) == 0);
+    CHECK(deque_pop_oldest(&d, &item, 1) && number_of(&item) == 0);
     CHECK_EQ(ask(&n), STEAL_ASKED);
-    CHECK(deque_pop_oldest(&d, &item) && number_of(&item) == 1);
+    CHECK(deque_pop_oldest(&d, &item, 1) && number_of(&item) == 1);
     CHECK_EQ(ask(&n), STEAL_ASKED);
     CHECK_EQ(pop(), 5);
-    CHECK(deque_pop_oldest(&d, &item) && number_of(&item) == 2);
+    CHECK(deque_pop_oldest(&d, &item, 1) && number_of(&item) == 2);
     CHECK_EQ(pop(), 4);
     CHECK_EQ(pop(), 3);
     CHECK_EQ(pop(), -1);
@@ -444,7 +463,7 @@ CHECK_MAIN(CASE(pop_returns_the_newest_item),
            CASE(an_owner_that_does_not_answer_is_not_waited_for),
            CASE(a_thief_takes_no_more_than_it_wants),
            CASE(what_was_lent_is_taken_back),
-           CASE(the_oldest_may_be_popped_lent_or_not),
+           CASE(the_oldest_may_be_popped_lent_or_not), CASE(several_of_the_oldest_may_be_popped),
            CASE(every_item_is_taken_exactly_once),
            CASE(the_contested_last_item_goes_to_one),
            CASE(a_full_deque_loses_nothing_to_thieves))

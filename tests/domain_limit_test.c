@@ -4,6 +4,7 @@
  * back on every way out; what is left at the end is reported.
  */
 #include "domains.h"
+#include "pools.h"
 #include "threads.h"
 
 static coir_domain *open_limited(coir_runtime *rt, coir_domain *parent, uint64_t memory, size_t stacks)
@@ -326,9 +327,9 @@ static void waits_and_breaks(void *arg)
 {
     struct storm *s = arg;
     coir_counter own = COIR_COUNTER_INIT;
-    int n = run_count(&s->entered), status;
+    int n = run_count(&s->entered), ran = 0, status;
 
-    status = coir_spawn(&own, job_count, &n);
+    status = coir_spawn(&own, job_count, &ran);
     CHECK(status == COIR_OK || status == COIR_ECANCELED); /* the close may have given up draining */
     for (int i = 0; i < 20; i++) {
         status = i % 2 ? coir_sleep_until(coir_now() + 1000) : coir_wait_until(s->gate, coir_now() + 1000);
@@ -351,7 +352,8 @@ static void stacks_are_given_back_on_every_way_out(void)
     int refused = 0;
 
     coir_counter_add(&gate, 1);
-    for (int round = 0; round < MANY(40) + 1; round++) {
+    /* Few collide where all is slow. */
+    for (int round = 0; round < MANY(40) + 1 || (!refused && round < 1000); round++) {
         struct storm s = {open_limited(rt, top, 0, round % 2 ? 2 : 0), &gate, 0, 0};
 
         for (int i = 0; i < 64; i++)
@@ -368,10 +370,68 @@ static void stacks_are_given_back_on_every_way_out(void)
     run_close(rt);
 }
 
+static void open_pool_without_a_stack(void *unused)
+{
+    coir_pool_options o = pool_options("none");
+    coir_pool *p;
+
+    (void)unused;
+    CHECK_EQ(coir_pool_open(coir_current(), &o, &p), COIR_ENOMEM);
+}
+
+/* Its workers are on its own worker, and end when they have run. */
+static void who_may_not_park_opens_no_pool(void)
+{
+    coir_runtime *rt = run_open(1);
+    coir_domain *d = open_limited(rt, NULL, 0, 1);
+    coir_counter c = COIR_COUNTER_INIT;
+    struct blocked b = {0, 0};
+
+    CHECK_EQ(coir_domain_submit(d, &c, job_block, &b), COIR_OK);
+    while (domain_stats(d).stacks == 0)
+        sched_yield();
+    CHECK_EQ(domain_run(d, open_pool_without_a_stack, NULL, NULL), COIR_DONE);
+    CHECK_EQ(coir_counter_cancel(&c), COIR_OK);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+    domain_close(d);
+    run_close(rt);
+}
+
+static void no_message(coir_message *m)
+{
+    (void)m;
+}
+
+/* What has nothing to do waits for work, and would wait again at once. */
+static void idle_pools_and_supervisors_sleep_past_the_limit(void)
+{
+    coir_runtime *rt = run_open(1);
+    coir_domain *d = open_limited(rt, NULL, 0, 1);
+    coir_pool_options po = {.size = sizeof po, .handle = no_message, .dead = no_message, .workers = 2,
+                            .queue_max = 4, .attempts_max = 1, .parent = d};
+    coir_supervisor_options so = {.size = sizeof so, .strategy = COIR_DYNAMIC, .max_restarts = 1, .max_seconds = 1};
+    coir_supervisor *s;
+    coir_pool *p;
+
+    CHECK_EQ(coir_pool_open(rt, &po, &p), COIR_OK);
+    CHECK_EQ(coir_supervisor_open(rt, d, &so, NULL, &s), COIR_OK);
+    CHECK_EQ(coir_sleep_until(coir_now() + 10 * COIR_MS), COIR_OK);
+    CHECK_EQ(domain_stats(d).denied, 0);
+    until_parked(d, 3);
+    CHECK_EQ(coir_supervisor_close(s, -1, NULL), COIR_OK);
+    CHECK_EQ(coir_pool_close(p, -1, NULL), COIR_OK);
+    CHECK_EQ(domain_stats(d).denied, 0);
+    CHECK_EQ(domain_stats(d).stacks, 0);
+    domain_close(d);
+    run_close(rt);
+}
+
 CHECK_MAIN(CASE(charges_stop_at_the_limit_of_each_level), CASE(nobody_discharges_what_is_not_his),
            CASE(what_is_left_is_reported_and_taken_off_those_above),
            CASE(a_closing_domain_is_charged_by_its_own_jobs_only), CASE(accounts_balance_under_attack),
            CASE(no_more_jobs_park_than_its_domain_and_those_above_allow),
            CASE(every_wait_is_refused_but_those_for_own_children),
            CASE(a_panic_settles_its_children_past_the_limit),
-           CASE(stacks_are_given_back_on_every_way_out))
+           CASE(stacks_are_given_back_on_every_way_out),
+           CASE(who_may_not_park_opens_no_pool),
+           CASE(idle_pools_and_supervisors_sleep_past_the_limit))

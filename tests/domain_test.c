@@ -373,7 +373,53 @@ static void canceled_work_that_waits_for_other_work_ends(void)
     run_close(rt);
 }
 
-CHECK_MAIN(CASE(bad_options_are_named), CASE(null_is_told_from_a_domain),
+/* ------------------------------------------------------------------------------------- finalizers */
+
+/* A cancel of the closer's domain does not reach what a finalizer calls inside a boundary of its own. */
+struct inner {
+    coir_domain *parent, *closed;
+    int in_try, in_defer;
+};
+
+static void sleeps(void *slept)
+{
+    *(int *)slept = coir_sleep_until(coir_now() + COIR_MS);
+}
+
+static void sleeps_inside(void *arg)
+{
+    struct inner *i = arg;
+
+    CHECK_EQ(coir_defer(sleeps, &i->in_defer), COIR_OK);
+    CHECK_EQ(coir_try(sleeps, &i->in_try, NULL), COIR_DONE);
+}
+
+static void closes_when_canceled(void *arg)
+{
+    struct inner *i = arg;
+
+    CHECK_EQ(coir_domain_cancel(i->parent), COIR_OK);
+    CHECK_EQ(coir_domain_close(i->closed, -1, NULL), COIR_OK);
+}
+
+static void a_cancel_does_not_reach_boundaries_in_a_finalizer(void)
+{
+    coir_runtime *rt = run_open(1);
+    coir_counter done = COIR_COUNTER_INIT;
+    struct inner i = {domain_open(rt, NULL, NULL), NULL, 1, 1};
+
+    i.closed = domain_open(rt, NULL, NULL);
+    CHECK_EQ(coir_domain_finalizer(i.closed, sleeps_inside, &i), COIR_OK);
+    CHECK_EQ(coir_domain_submit(i.parent, &done, closes_when_canceled, &i), COIR_OK);
+    CHECK_EQ(coir_wait(&done), COIR_DONE);
+    CHECK_EQ(i.in_try, COIR_OK);
+    CHECK_EQ(i.in_defer, COIR_OK);
+    CHECK_EQ(coir_domain_close(i.parent, -1, NULL), COIR_OK);
+    run_close(rt);
+}
+
+CHECK_MAIN(CASE(a_cancel_does_not_reach_boundaries_in_a_finalizer),
+           CASE(bad_options_are_named), CASE(null_is_told_from_a_domain),
            CASE(what_a_job_spawns_is_in_its_domain),
            CASE(a_canceled_waiter_does_not_cancel_another_domain),
            CASE(late_jobs_end_expired_and_are_not_run),

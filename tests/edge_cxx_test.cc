@@ -123,7 +123,128 @@ void a_rust_panic_that_its_shim_catches_is_an_error()
     run_on(1, run_shim, nullptr);
 }
 
+/* ------------------------------------------------------- an exception whose end moves its job */
+
+/* Its job goes on on the second worker, while the first handles an exception of its own. */
+struct moves {
+    int handling, ended;
+    coir_counter job = COIR_COUNTER_INIT, other = COIR_COUNTER_INIT;
+} moved;
+
+struct sleeps_at_its_end {
+    ~sleeps_at_its_end() { CHECK_EQ(coir_sleep_until(coir_now() + 10 * COIR_MS), COIR_OK); }
+};
+
+void spins(void *flag)
+{
+    while (!__atomic_load_n(static_cast<int *>(flag), __ATOMIC_ACQUIRE)) {
+    }
+}
+
+void handles_meanwhile(void *)
+{
+    try {
+        throw 5;
+    } catch (int) {
+        run_set(&moved.handling);
+        spins(&moved.ended);
+        CHECK(std::current_exception() != nullptr);
+    }
+}
+
+void throws_and_moves(void *)
+{
+    CHECK_EQ(coir_spawn(&moved.other, handles_meanwhile, nullptr), COIR_OK);
+    throw sleeps_at_its_end();
+}
+
+void an_exception_that_moves_its_job_leaves_the_other_workers_alone()
+{
+    coir_options o = run_options(2);
+    coir_counter spinner = COIR_COUNTER_INIT;
+    coir_runtime *rt = nullptr;
+
+    CHECK_EQ(coir_open(&o, &rt), COIR_OK);
+    CHECK_EQ(coir_submit(rt, &spinner, spins, &moved.handling), COIR_OK);
+    CHECK_EQ(coir_submit(rt, &moved.job, throws_and_moves, nullptr), COIR_OK);
+    CHECK_EQ(coir_wait(&moved.job), COIR_PANICKED);
+    run_set(&moved.ended);
+    CHECK_EQ(coir_wait(&moved.other), COIR_DONE);
+    CHECK_EQ(coir_wait(&spinner), COIR_DONE);
+    run_close(rt);
+}
+
+/* -------------------------------------------------------------------- two calls, one of which throws */
+
+struct both {
+    int started, ended;
+};
+
+void sleeps_till_canceled(void *arg)
+{
+    both *b = static_cast<both *>(arg);
+
+    run_set(&b->started);
+    CHECK_EQ(coir_sleep_until(coir_now() + 1000 * COIR_SEC), COIR_ECANCELED);
+    run_set(&b->ended);
+}
+
+void throws_at_once(void *) { throw std::runtime_error("planned"); }
+
+void throws_when_started(void *arg)
+{
+    both *b = static_cast<both *>(arg);
+
+    while (!__atomic_load_n(&b->started, __ATOMIC_ACQUIRE))
+        coir_yield();
+    throw std::runtime_error("planned");
+}
+
+/* What lies there next. */
+__attribute__((noinline)) void writes_over_frames()
+{
+    volatile char frame[4096];
+
+    for (volatile char &byte : frame)
+        byte = 0x5a;
+}
+
+int forks_and_catches(coir_fn *fn, both *b)
+{
+    int caught = 0;
+
+    try {
+        (void)!coir_fork2(fn, b, sleeps_till_canceled, b);
+    } catch (const std::runtime_error &) {
+        caught = 1;
+        CHECK_EQ(__atomic_load_n(&b->ended, __ATOMIC_ACQUIRE), __atomic_load_n(&b->started, __ATOMIC_ACQUIRE));
+    }
+    writes_over_frames();
+    coir_yield();
+    return caught;
+}
+
+void catches_what_passes_a_fork(void *)
+{
+    for (int i = 0; i < MANY(100); i++) {
+        both first = {}, second = {};
+
+        CHECK_EQ(forks_and_catches(throws_at_once, &first), 1);
+        CHECK_EQ(forks_and_catches(throws_when_started, &second), 1);
+        CHECK_EQ(second.ended, 1);
+    }
+}
+
+/* Its counter is in a frame that the program does not know. */
+void an_exception_that_passes_a_fork_ends_the_other_call_first()
+{
+    run_on(1, catches_what_passes_a_fork, nullptr);
+    run_on(2, catches_what_passes_a_fork, nullptr);
+}
+
 } // namespace
 
-CHECK_MAIN(CASE(exceptions_and_panics_become_a_status),
+CHECK_MAIN(CASE(an_exception_that_moves_its_job_leaves_the_other_workers_alone),
+           CASE(an_exception_that_passes_a_fork_ends_the_other_call_first),
+           CASE(exceptions_and_panics_become_a_status),
            CASE(a_rust_panic_that_its_shim_catches_is_an_error))

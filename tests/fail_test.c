@@ -6,6 +6,7 @@
 #include "run.h"
 
 #include <errno.h>
+#include <string.h>
 
 #define CLEANUP(f) __attribute__((cleanup(f), unused))
 
@@ -352,6 +353,40 @@ static void failed_jobs_are_counted_as_such(void)
     run_on(2, count_outcomes, NULL);
 }
 
+#define LEVELS 6 /* jobs on one stack, each in place of the wait of the one before */
+
+/* The job of level n fails with n, or panics at the last, and each waits for the next when it has failed. */
+static void fail_level(void *level)
+{
+    intptr_t n = (intptr_t)level;
+    coir_counter c = COIR_COUNTER_LOCAL;
+    coir_failure f;
+
+    if (n == LEVELS)
+        coir_panic("level %d", (int)n);
+    if (n > 0)
+        CHECK_EQ(coir_fail((int)n, "level %d", (int)n), (int)n);
+    CHECK_EQ(coir_spawn(&c, fail_level, (void *)(n + 1)), COIR_OK);
+    CHECK_EQ(coir_wait(&c), n + 1 < LEVELS ? COIR_FAILED : COIR_PANICKED);
+    CHECK_EQ(coir_counter_failure(&c, &f), COIR_OK);
+    CHECK_EQ(f.code, n + 1 < LEVELS ? (int)n + 1 : 0);
+    CHECK_EQ(f.message[strlen("level ")], '1' + (char)n);
+}
+
+/* A second one at each level, which finds what the first has left. */
+static void fail_levels_twice(void *unused)
+{
+    (void)unused;
+    fail_level(0);
+    fail_level(0);
+}
+
+static void each_job_of_a_stack_keeps_its_own_record(void)
+{
+    run_on(1, fail_levels_twice, NULL);
+    run_on(2, fail_levels_twice, NULL);
+}
+
 static void offload_failing(void *unused)
 {
     (void)unused;
@@ -368,4 +403,4 @@ CHECK_MAIN(CASE(a_job_that_fails_ends_failed_with_its_code),
            CASE(bad_use_is_told), CASE(run_returns_failed), CASE(a_counter_keeps_the_worst),
            CASE(failures_pass_through_nested_counters), CASE(a_panic_outranks_it_before_and_after),
            CASE(handlers_and_children_are_settled_as_on_any_return),
-           CASE(failed_jobs_are_counted_as_such), CASE(an_offloaded_call_may_fail))
+           CASE(each_job_of_a_stack_keeps_its_own_record), CASE(failed_jobs_are_counted_as_such), CASE(an_offloaded_call_may_fail))

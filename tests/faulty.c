@@ -22,6 +22,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysinfo.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -120,10 +121,12 @@ struct faulty_balance faulty_balance(void)
 
 WRAP(int, mprotect, (void *at, size_t n, int how), (at, n, how), -1)
 WRAP(int, madvise, (void *at, size_t n, int what), (at, n, what), -1)
+WRAP(int, pthread_getattr_np, (pthread_t t, pthread_attr_t *a), (t, a), NUMBER)
 WRAP(int, pthread_setaffinity_np, (pthread_t t, size_t n, const cpu_set_t *set), (t, n, set), NUMBER)
 WRAP(int, sigaction, (int n, const struct sigaction *to, struct sigaction *was), (n, to, was), -1)
 WRAP(int, sigaltstack, (const stack_t *to, stack_t *was), (to, was), -1)
 WRAP(int, sched_getaffinity, (pid_t pid, size_t n, cpu_set_t *set), (pid, n, set), -1)
+WRAP(int, sysinfo, (struct sysinfo *info), (info), -1)
 WRAP(FILE *, fopen, (const char *path, const char *how), (path, how), NULL)
 WRAP(int, clock_nanosleep, (clockid_t c, int flags, const struct timespec *to, struct timespec *left),
      (c, flags, to, left), NUMBER)
@@ -146,6 +149,7 @@ WRAP(pid_t, fork, (void), (), -1)
 WRAP(int, socketpair, (int domain, int type, int protocol, int fd[2]), (domain, type, protocol, fd), -1)
 WRAP(int, memfd_create, (const char *name, unsigned flags), (name, flags), -1)
 WRAP(ssize_t, send, (int fd, const void *from, size_t n, int flags), (fd, from, n, flags), -1)
+WRAP(ssize_t, sendmsg, (int fd, const struct msghdr *m, int flags), (fd, m, flags), -1)
 WRAP(ssize_t, recv, (int fd, void *to, size_t n, int flags), (fd, to, n, flags), -1)
 WRAP(pid_t, waitpid, (pid_t pid, int *status, int flags), (pid, status, flags), -1)
 WRAP(int, fstat, (int fd, struct stat *st), (fd, st), -1)

@@ -28,9 +28,11 @@
     X(madvise, ENOMEM, 0)                                                                          \
     X(pthread_create, EAGAIN, 0)                                                                   \
     X(pthread_setaffinity_np, EINVAL, 0)                                                           \
+    X(pthread_getattr_np, ENOMEM, 0)                                                               \
     X(sigaction, EINVAL, 0)                                                                        \
     X(sigaltstack, ENOMEM, 0)                                                                      \
     X(sched_getaffinity, ENOSYS, 0)                                                                \
+    X(sysinfo, EFAULT, 0)                                                                          \
     X(fopen, EMFILE, 0)                                                                            \
     X(membarrier, ENOMEM, 100)                                                                      \
     X(futex, EINTR, 100)                                                                           \
@@ -39,6 +41,7 @@
     X(io_uring_queue_init_params, ENOSYS, 0)                                                       \
     X(io_uring_get_probe_ring, ENOMEM, 0)                                                          \
     X(io_uring_submit, EAGAIN, 100)                                                                \
+    X(io_uring_register_sync_cancel, EINVAL, 0)                                                    \
     X(io_uring_enter2, EINTR, 100)                                                                 \
     X(completion, ECONNRESET, 0) /* of an operation in a ring */                                   \
     X(epoll_create1, EMFILE, 0)                                                                    \
@@ -61,6 +64,7 @@
     X(memfd_create, EMFILE, 0)                                                                     \
     X(pidfd_open, EMFILE, 0)                                                                       \
     X(send, EPIPE, 0)                                                                              \
+    X(sendmsg, EAGAIN, 0)                                                                          \
     X(recv, EINTR, 100)                                                                            \
     X(waitpid, EINTR, 100)                                                                         \
     X(open, EMFILE, 0)                                                                             \

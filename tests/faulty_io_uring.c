@@ -16,6 +16,7 @@ WRAP(int, io_uring_queue_init_params, (unsigned n, struct io_uring *r, struct io
      (n, r, p), REFUSED)
 WRAP(struct io_uring_probe *, io_uring_get_probe_ring, (struct io_uring *r), (r), NULL)
 WRAP(int, io_uring_submit, (struct io_uring *r), (r), REFUSED)
+WRAP(int, io_uring_register_sync_cancel, (struct io_uring *r, struct io_uring_sync_cancel_reg *c), (r, c), REFUSED)
 WRAP(int, io_uring_enter2, (unsigned fd, unsigned n, unsigned wait, unsigned flags, sigset_t *s, size_t size),
      (fd, n, wait, flags, s, size), REFUSED)
 

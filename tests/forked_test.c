@@ -125,6 +125,7 @@ static size_t nothing_of(const void *in, size_t in_bytes, void *out, size_t out_
 static void touch_handles(void)
 {
     coir_domain_stats stats;
+    coir_pool_stats figures;
     coir_message m = {0};
     coir_obligation owed;
     struct kid kid = {.name = "kid"};
@@ -150,6 +151,7 @@ static void touch_handles(void)
     CHECK_EQ(coir_obligation_take(had.domain, "late", &owed), COIR_EFORKED);
     CHECK_EQ(coir_obligation_discharge(had.owed), COIR_EFORKED);
     CHECK_EQ(coir_pool_submit(had.pool, &m), COIR_EFORKED);
+    CHECK_EQ(coir_pool_stats_read(had.pool, &figures), COIR_EFORKED);
     CHECK_EQ(coir_pool_close(had.pool, 0, NULL), COIR_EFORKED);
     CHECK_EQ(coir_supervisor_stop(had.supervisor), COIR_EFORKED);
     CHECK_EQ(coir_supervisor_close(had.supervisor, 0, NULL), COIR_EFORKED);
@@ -378,6 +380,11 @@ static void forks_at_any_moment_are_told(void)
     close_all();
 }
 
+static void count_here(void *n)
+{
+    run_count(n);
+}
+
 static void fork_and_return(void *arg)
 {
     int *status = arg;
@@ -391,13 +398,103 @@ static void fork_and_return(void *arg)
     CHECK_EQ(waitpid(pid, status, 0), pid);
 }
 
+/* The others of a batch are run by who has forked, and by nobody else. */
+static void fork_in_a_batch(void *status)
+{
+    coir_counter c = COIR_COUNTER_LOCAL;
+    int ran = 0;
+
+    CHECK_EQ(coir_spawn_many(&c, count_here, &ran, 0, 2), COIR_OK);
+    CHECK_EQ(coir_spawn(&c, fork_and_return, status), COIR_OK);
+    CHECK_EQ(coir_spawn(&c, count_here, &ran), COIR_OK);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+    CHECK_EQ(ran, 3);
+}
+
 static void a_job_that_returns_in_the_fork_ends_it(void)
 {
     int status = 0;
 
     run_on(1, fork_and_return, &status);
     CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+    run_on(1, fork_in_a_batch, &status);
+    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
 }
 
-CHECK_MAIN(CASE(a_fork_of_a_plain_thread_is_told), CASE(a_fork_of_a_job_is_told), CASE(a_fork_may_open_its_own),
-           CASE(forks_at_any_moment_are_told), CASE(a_job_that_returns_in_the_fork_ends_it))
+static pid_t child;
+
+static void fork_for(const int *unused)
+{
+    (void)unused;
+    child = fork();
+}
+
+static void panic_and_fork(void *unused)
+{
+    __attribute__((cleanup(fork_for))) int cleaned = 0;
+
+    (void)unused;
+    coir_panic("planned, and forked on the way: %d", cleaned);
+}
+
+static void contain_in_both(void *unused)
+{
+    coir_failure f = {0};
+    int status = -1, outcome = coir_try(panic_and_fork, NULL, &f);
+
+    (void)unused;
+    if (child == 0)
+        _exit(outcome != COIR_PANICKED || f.backtrace); /* there is nobody who would keep it */
+    CHECK_EQ(outcome, COIR_PANICKED);
+    CHECK(f.backtrace);
+    CHECK_EQ(waitpid(child, &status, 0), child);
+    CHECK_EQ(status, 0);
+}
+
+static void a_fork_made_while_a_panic_unwinds_contains_it_too(void)
+{
+    coir_options o = run_options(1);
+    coir_counter c = COIR_COUNTER_INIT;
+    coir_runtime *rt = NULL;
+
+    o.backtrace = 1;
+    CHECK_EQ(coir_open(&o, &rt), COIR_OK);
+    CHECK_EQ(coir_submit(rt, &c, contain_in_both, NULL), COIR_OK);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+    run_close(rt);
+}
+
+static void raise_plain(void *unused)
+{
+    (void)unused;
+    coir_panic("in the fork");
+}
+
+/* The thread of a call that is offloaded works for the runtime; a fork of it does not. */
+static void fork_offloaded(void *status)
+{
+    pid_t pid = fork();
+
+    if (pid == 0)
+        _exit(coir_try(raise_plain, NULL, NULL) != COIR_PANICKED); /* the parent's panics abort */
+    CHECK_EQ(waitpid(pid, status, 0), pid);
+}
+
+static void offload_fork(void *status)
+{
+    CHECK_EQ(coir_offload(fork_offloaded, status), COIR_DONE);
+}
+
+static void a_fork_of_an_offloaded_call_is_its_own_master(void)
+{
+    coir_options o = run_options(1);
+    int status = -1;
+
+    o.panic = COIR_PANIC_ABORT;
+    CHECK_EQ(coir_run(&o, offload_fork, &status), COIR_DONE);
+    CHECK_EQ(status, 0);
+}
+
+CHECK_MAIN(CASE(a_fork_of_an_offloaded_call_is_its_own_master), CASE(a_fork_of_a_plain_thread_is_told),
+           CASE(a_fork_of_a_job_is_told), CASE(a_fork_may_open_its_own), CASE(forks_at_any_moment_are_told),
+           CASE(a_job_that_returns_in_the_fork_ends_it), CASE(a_fork_made_while_a_panic_unwinds_contains_it_too))

@@ -11,6 +11,7 @@
 
 static struct inject q;
 static struct host host;
+static struct park park; /* nobody sleeps here */
 
 static void noop(void *arg)
 {
@@ -58,12 +59,19 @@ static void close_queue(void)
     CHECK_EQ(blocks, 0);
 }
 
+static int push_items(const struct work *first, size_t n, bool outside)
+{
+    struct parker *sleeper;
+
+    return outside ? inject_submit(&q, first, 1, n, &park, &sleeper) : inject_push(&q, first, 1, n);
+}
+
 /* Pushes the items first, first + 1, ... */
 static int push(size_t first, size_t n, bool outside)
 {
     struct work item = {noop, (void *)first, NULL, NULL};
 
-    return inject_push(&q, &item, 1, n, outside);
+    return push_items(&item, n, outside);
 }
 
 /* Takes and checks that the items first, first + 1, ... come, n of them and no more. */
@@ -133,6 +141,34 @@ static void admitted_work_passes_the_limit(void)
     CHECK(inject_push_anyway(&q, &item));
     CHECK_EQ(push(11, 1, true), COIR_EAGAIN);
     expect(0, 11);
+    close_queue();
+}
+
+/* The oldest of a full deque go first, no more than the limit has room for, or memory. */
+static void a_full_deque_is_relieved_of_its_oldest(void)
+{
+    static struct deque d;
+    struct work item = {noop, NULL, NULL, NULL};
+    size_t moved;
+
+    open_queue(CHUNK_LEAST + CHUNK_LEAST / 2);
+    deque_init(&d, false);
+    for (uintptr_t i = 0; i < DEQUE_CAP; i++) {
+        item.arg = (void *)i;
+        CHECK(deque_push(&d, &item));
+    }
+    fail_at = 1;
+    CHECK_EQ(inject_relieve(&q, &d), COIR_ENOMEM);
+    CHECK_EQ(deque_room(&d), 0);
+    CHECK_EQ(inject_relieve(&q, &d), COIR_OK);
+    moved = deque_room(&d);
+    CHECK(moved >= CHUNK_LEAST);
+    while (deque_push(&d, &item))
+        ;
+    CHECK_EQ(inject_relieve(&q, &d), COIR_OK);
+    CHECK_EQ(moved + deque_room(&d), CHUNK_LEAST + CHUNK_LEAST / 2);
+    CHECK_EQ(inject_relieve(&q, &d), COIR_EAGAIN);
+    expect(0, CHUNK_LEAST + CHUNK_LEAST / 2);
     close_queue();
 }
 
@@ -247,7 +283,7 @@ static void *produce(void *number)
         struct work item = {(coir_fn *)(p + 1), (void *)i, NULL, NULL};
 
         n = n < each - i ? n : each - i;
-        if (inject_push(&q, &item, 1, n, p % 2) != COIR_OK) {
+        if (push_items(&item, n, p % 2) != COIR_OK) {
             spin_pause(&turns);
             continue;
         }
@@ -310,6 +346,7 @@ CHECK_MAIN(CASE(items_come_out_in_order),
            CASE(fibers_come_out_in_order),
            CASE(the_limit_is_exact_and_refuses_all_or_nothing),
            CASE(admitted_work_passes_the_limit),
+           CASE(a_full_deque_is_relieved_of_its_oldest),
            CASE(a_closed_queue_refuses_work_from_outside_only),
            CASE(no_memory_refuses_all_or_nothing),
            CASE(admitted_work_says_when_there_is_no_memory),

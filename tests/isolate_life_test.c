@@ -220,7 +220,8 @@ static void kill_template(void *iso)
     } while (s.parked == 0);
     kill(((struct coir_isolator *)iso)->template, SIGKILL);
     CHECK_EQ(coir_wait(&c), COIR_DONE); /* its child has ended with the template */
-    CHECK_EQ(w.status, COIR_ECHILD);
+    /* An emulator has a thread of its own in the template, which may hold its sockets open a little longer. */
+    CHECK(w.status == COIR_ECHILD || (SLOW && w.status == COIR_PANICKED));
     CHECK_EQ(iso_breaks(iso, iso_wait, NULL, COIR_NEVER), COIR_ECHILD);
 }
 

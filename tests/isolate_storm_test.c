@@ -3,6 +3,7 @@
  * isolate_storm_test.c - a thousand native crashes of all kinds, by many jobs at once: each is an outcome of its own
  * call, none reaches the parent, nothing is left.
  */
+#include "isolate_wire.h"
 #include "isolators.h"
 
 #define CRASHES 1000
@@ -172,5 +173,97 @@ static void a_child_that_sends_garbage_spoils_its_own_call(void)
     CHECK_EQ(coir_isolator_close(iso), COIR_OK);
 }
 
-CHECK_MAIN(CASE(a_thousand_crashes_reach_nobody),
+/* ----------------------------------------------------------------- what would be its successor's */
+
+/* Says that it is done, and ready as the child that comes next, and answers what that is asked. */
+static size_t forge(const void *in, size_t in_bytes, void *out, size_t out_max)
+{
+    struct isolate_notice done = {.kind = NOTICE_DONE}, ready = {.kind = NOTICE_READY};
+    struct isolate_call call;
+
+    (void)out_max;
+    memcpy(&done.generation, in, in_bytes);
+    done.number = done.generation;
+    ready.generation = done.generation + 1;
+    for (int fd = 3; fd < 64; fd++)
+        if (send(fd, &done, sizeof done, MSG_DONTWAIT | MSG_NOSIGNAL) == sizeof done &&
+            send(fd, &ready, sizeof ready, MSG_DONTWAIT | MSG_NOSIGNAL) == sizeof ready &&
+            recv(fd, &call, sizeof call, 0) == sizeof call) {
+            memcpy(out, "forged", done.bytes = 7);
+            done.number = call.number;
+            send(fd, &done, sizeof done, MSG_NOSIGNAL);
+        }
+    iso_wait();
+    return 0;
+}
+
+static void call_after_forger(void *iso)
+{
+    for (uint32_t child = 1; child < 40; child += 2) {
+        CHECK_EQ(coir_isolate(iso, forge, &child, sizeof child, NULL, NULL, NULL), COIR_DONE);
+        iso_works(iso);
+    }
+}
+
+static void a_child_cannot_speak_for_the_next(void)
+{
+    coir_isolator_options o = iso_options(1);
+    coir_isolator *iso;
+
+    o.calls_max = 1;
+    iso = iso_open(&o);
+    run_on(1, call_after_forger, iso);
+    CHECK_EQ(coir_isolator_close(iso), COIR_OK);
+}
+
+static void shut(int how)
+{
+    for (int fd = 3; fd < 64; fd++)
+        shutdown(fd, how);
+}
+
+static void iso_shut_and_wait(void)
+{
+    shut(SHUT_RDWR);
+    iso_wait();
+}
+
+static void iso_shut_and_abort(void)
+{
+    shut(SHUT_RDWR);
+    abort();
+}
+
+static void iso_hear_no_more(void)
+{
+    shut(SHUT_RD);
+}
+
+static void call_after_deaf(void *iso)
+{
+    coir_failure f;
+
+    for (int i = 0; i < 3; i++) {
+        CHECK_EQ(iso_breaks(iso, iso_shut_and_wait, &f, COIR_NEVER), COIR_PANICKED);
+        CHECK_EQ(f.kind, COIR_KIND_ISOLATED);
+        CHECK_STR(f.message, "shut down the socket that its calls come by");
+        iso_works(iso);
+        CHECK_EQ(iso_breaks(iso, iso_shut_and_abort, NULL, COIR_NEVER), COIR_PANICKED);
+        iso_works(iso);
+        CHECK_EQ(iso_breaks(iso, iso_hear_no_more, NULL, COIR_NEVER), COIR_DONE);
+        iso_works(iso);
+    }
+}
+
+static void a_child_that_shuts_its_socket_down_spoils_its_own_call(void)
+{
+    coir_isolator_options o = iso_options(1);
+    coir_isolator *iso = iso_open(&o);
+
+    run_on(1, call_after_deaf, iso);
+    CHECK_EQ(coir_isolator_close(iso), COIR_OK);
+}
+
+CHECK_MAIN(CASE(a_child_cannot_speak_for_the_next),
+           CASE(a_child_that_shuts_its_socket_down_spoils_its_own_call), CASE(a_thousand_crashes_reach_nobody),
            CASE(a_child_that_sends_garbage_spoils_its_own_call))

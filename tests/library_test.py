@@ -4,23 +4,26 @@
 made to fail by faulty_test.c."""
 import pathlib
 import re
+import shutil
 import subprocess
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 LIBRARY = "build/lib/coir.o"
 SHARED = "build/lib/libcoir.so.0"
+SHARED_ELSEWHERE = "build/aarch64/libcoir.so.0"
 
 # What cannot fail, or is not asked whether it did, since nothing depends on it. Beside it: unwinder, linker, C++,
 # stdio, strings and pthread's locks, by prefix.
 HARMLESS = set("""abort clock_gettime close fclose fgets fprintf free getauxval getpid gmtime_r gnu_get_libc_version
     inet_pton nanosleep io_uring_free_probe io_uring_peek_batch_cqe io_uring_queue_exit munlock munmap poll raise sched_yield
     sem_init sem_post sem_wait shutdown signal syscall sysconf dladdr dl_iterate_phdr program_invocation_name stderr
-    write pthread_join pthread_kill pthread_sigmask pthread_setcancelstate pthread_setname_np""".split())
-# What only the children of an isolator ask for: whatever fails there ends the child, which isolate_test.c does at
-# any point.
-ISOLATED = set("""getppid getrlimit kill lseek on_exit prctl qsort seccomp_export_bpf seccomp_init seccomp_release
+    write pthread_join pthread_kill pthread_self pthread_sigmask pthread_setcancelstate pthread_setname_np""".split())
+# What only the template and the children of an isolator ask for: whatever fails there ends the child, or is as if it had
+# been killed, which isolate_test.c and isolate_life_test.c do at any point.
+ISOLATED = set("""getppid getrlimit kill lseek on_exit prctl qsort recvmsg seccomp_export_bpf seccomp_init seccomp_release
     seccomp_rule_add setrlimit setsid stdout timer_create timer_settime wait4""".split())
+WITHOUT_CANARY = {"job_run", "job_join_own", "coir_fork2", "try_call"}
 HARMLESS_PREFIXES = ("_", "str", "mem", "sig", "snprintf", "vsnprintf", "pthread_attr_", "pthread_cond_", "pthread_mutex_")
 
 
@@ -49,18 +52,41 @@ class Library(unittest.TestCase):
         table = (ROOT / "tests/faulty.h").read_text()
         failing = set(re.findall(r"X\((\w+), E\w+, \d+\)", table))
         self.assertGreater(len(failing), 30)
-        self.assertEqual([n for n in self.wanted if n not in failing | HARMLESS | ISOLATED
+        wanted = {n: re.sub(r"^__(\w+)_chk$", r"\1", n) for n in self.wanted}  # _FORTIFY_SOURCE's names
+        self.assertEqual([n for n in wanted.values() if n not in failing | HARMLESS | ISOLATED
                           and not n.startswith(HARMLESS_PREFIXES)], [])
+        self.assertEqual([n for n, plain in wanted.items() if n != plain and plain in failing], [])
 
-    def test_the_shared_library_is_hardened(self):
-        """All relocations are read-only once it is loaded, code holds none, and no stack is executable."""
-        output("ninja", SHARED)
-        segments, dynamic = output("readelf", "-lW", SHARED), output("readelf", "-dW", SHARED)
+    def check_hardened(self, shared, nm):
+        """All relocations are read-only once it is loaded, code holds none, no stack is executable; what writes into
+        arrays is checked, by canaries and by bounds where they are known."""
+        output("ninja", shared)
+        segments, dynamic = output("readelf", "-lW", shared), output("readelf", "-dW", shared)
         self.assertIn("GNU_RELRO", segments)
         self.assertRegex(dynamic, r"BIND_NOW|FLAGS_1.*NOW")
         self.assertNotIn("TEXTREL", dynamic)
         self.assertRegex(segments, r"GNU_STACK +(0x0+ +){2}\S+ +0x0+ +0x0+ +RW ")
         self.assertNotRegex(segments, r"LOAD .*RWE")
+        wanted = set(re.findall(r" U (\w+)", output(nm, "-uD", shared)))
+        self.assertLessEqual({"__stack_chk_fail", "__snprintf_chk", "__vsnprintf_chk"}, wanted)
+
+    def test_the_shared_library_is_hardened(self):
+        self.check_hardened(SHARED, "nm")
+
+    @unittest.skipUnless(shutil.which("aarch64-linux-gnu-gcc"), "there is no cross compiler")
+    def test_so_is_the_one_for_aarch64(self):
+        self.check_hardened(SHARED_ELSEWHERE, "aarch64-linux-gnu-nm")
+
+    def test_few_functions_do_without_a_canary(self):
+        sources = "".join(path.read_text() for path in (ROOT / "core").glob("*.c"))
+        self.assertEqual(set(re.findall(r"^(?:static )?NO_CANARY \w+ (\w+)\(", sources, re.M)), WITHOUT_CANARY)
+        self.assertEqual(sources.count("NO_CANARY"), len(WITHOUT_CANARY))
+        guarded = set()
+        for function in output("objdump", "-d", "--no-show-raw-insn", LIBRARY).split("\n\n"):
+            if "%fs:0x28" in function:
+                guarded |= set(re.findall(r"^[0-9a-f]+ <(\w+)>:", function))
+        self.assertGreater(len(guarded), 150)
+        self.assertLessEqual({"run_each", "job_run_in_place", "coir_fail_at", "report_keep"}, guarded)
 
     def test_large_frames_are_probed(self):
         """A frame larger than a page touches each page on its way down, so that none steps over a guard."""
@@ -68,6 +94,17 @@ class Library(unittest.TestCase):
         large = re.findall(r"sub +\$0x1000,%rsp\n.*orq +\$0x0,\(%rsp\)", code)
         self.assertGreater(len(large), 0)
         self.assertEqual([n for n in re.findall(r"sub +\$0x([0-9a-f]+),%rsp", code) if 0x1000 < int(n, 16) < 1 << 62], [])
+
+    def test_the_header_is_no_trouble_to_pedants(self):
+        """All of its macros that take any number of arguments, with the fewest."""
+        program = """#include <coir.h>
+            void body(void *arg);
+            void body(void *arg)
+            { coir_require(arg); coir_require(arg, "it %s", "is"); if (arg) coir_fail(1, "no"); coir_panic("no"); }"""
+        for compiler in ("gcc -xc -std=c11", "gcc -xc -std=c2x", "g++ -xc++ -std=c++11", "g++ -xc++ -std=c++20",
+                         "clang -xc -std=c11", "clang++ -xc++ -std=c++17"):
+            subprocess.run([*compiler.split(), "-pedantic-errors", "-Wall", "-Wextra", "-Werror", "-fsyntax-only",
+                            "-Iinclude", "-"], cwd=ROOT, check=True, input=program + "\n", text=True)
 
     def test_nothing_runs_before_main(self):
         sections = output("readelf", "-SW", LIBRARY)

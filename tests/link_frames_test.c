@@ -154,6 +154,92 @@ static void a_panic_does_not_wait_for_what_is_watched(void)
     run_on(1, panics_owed, NULL);
 }
 
+/* The monitor may lie further up, and so stay. */
+static struct {
+    coir_counter watched;
+    coir_monitor *monitor;
+} outer;
+
+static void is_told_by_one_further_up(void *unused)
+{
+    coir_counter told = COIR_COUNTER_INIT;
+
+    CHECK_EQ(coir_spawn(&told, job_count, unused), COIR_OK);
+    CHECK_EQ(coir_monitor_counter(outer.monitor, &outer.watched, &told), COIR_OK);
+    coir_panic("owed by a monitor further up");
+}
+
+static void panics_in_a_try(void *unused)
+{
+    coir_monitor m;
+
+    outer.monitor = &m;
+    coir_counter_init(&outer.watched);
+    coir_counter_add(&outer.watched, 1);
+    CHECK_EQ(coir_try(is_told_by_one_further_up, unused, NULL), COIR_PANICKED);
+    CHECK_EQ(coir_monitor_end(&m), COIR_ENOENT);
+    coir_counter_done(&outer.watched, COIR_DONE);
+    CHECK_EQ(coir_wait(&outer.watched), COIR_DONE);
+}
+
+static void nor_is_it_told_by_one_further_up(void)
+{
+    int n = 0;
+
+    run_on(1, panics_in_a_try, &n);
+}
+
+/* --------------------------------------------------------------- a link outlives one of its counters */
+
+static struct {
+    coir_counter stays;
+    coir_link *link;
+    int late; /* it has settled when it is linked */
+} survivor;
+
+static void links_and_panics(void *unused)
+{
+    coir_counter goes[40] = {COIR_COUNTER_INIT};
+
+    CHECK_EQ(coir_spawn(&goes[20], job_count, unused), COIR_OK);
+    if (survivor.late)
+        coir_yield();
+    CHECK_EQ(coir_link_counters(survivor.link, &goes[20], &survivor.stays), COIR_OK);
+    coir_panic("with a counter in its frame");
+}
+
+/* What was a counter looks as if something were owed to it. */
+static __attribute__((noinline)) void settle_over_words(void)
+{
+    volatile uint64_t words[1200];
+
+    for (int i = 0; i < 1200; i++)
+        words[i] = 0x100;
+    coir_counter_done(&survivor.stays, COIR_PANICKED);
+    for (int i = 0; i < 1200; i++)
+        CHECK_EQ(words[i], 0x100);
+}
+
+static void outlives_a_counter(void *unused)
+{
+    coir_link link;
+
+    survivor.link = &link;
+    coir_counter_init(&survivor.stays);
+    coir_counter_add(&survivor.stays, 1);
+    CHECK_EQ(coir_try(links_and_panics, unused, NULL), COIR_PANICKED);
+    settle_over_words();
+    CHECK_EQ(coir_unlink(&link), COIR_OK);
+}
+
+static void a_link_cancels_no_counter_that_a_panic_has_taken(void)
+{
+    int n = 0;
+
+    for (survivor.late = 0; survivor.late < 2; survivor.late++)
+        run_on(1, outlives_a_counter, &n);
+}
+
 /* -------------------------------------------------------------------------------- returns */
 
 static void returns_over_a_link(void *ends)
@@ -247,5 +333,6 @@ static void one_in_a_frame_is_its_jobs_to_end(void)
 }
 
 CHECK_MAIN(CASE(a_panic_ends_what_lies_in_its_frames), CASE(one_that_lies_further_up_stays),
-           CASE(a_panic_does_not_wait_for_what_is_watched), CASE(a_return_over_one_is_a_panic),
+           CASE(a_panic_does_not_wait_for_what_is_watched), CASE(nor_is_it_told_by_one_further_up),
+           CASE(a_link_cancels_no_counter_that_a_panic_has_taken), CASE(a_return_over_one_is_a_panic),
            CASE(one_in_a_frame_is_its_jobs_to_end))

@@ -161,18 +161,25 @@ static void ends_and_unlinks_race(void)
 static void bad_arguments_are_refused(void)
 {
     coir_counter a = COIR_COUNTER_INIT, b = COIR_COUNTER_INIT;
-    coir_monitor m;
-    coir_link l;
+    coir_monitor m = {{0}};
+    coir_link l = {{0}};
 
+    /* What never was one is ended for nothing. */
+    CHECK_EQ(coir_unlink(&l), COIR_OK);
+    CHECK_EQ(coir_monitor_end(&m), COIR_ENOENT);
+    memset(&l, 0x55, sizeof l);
+    memset(&m, 0x55, sizeof m);
     CHECK_EQ(coir_link_counters(NULL, &a, &b), COIR_EINVAL);
     CHECK_EQ(coir_link_counters(&l, NULL, &b), COIR_EINVAL);
     CHECK_EQ(coir_link_counters(&l, &a, NULL), COIR_EINVAL);
     CHECK_EQ(coir_link_counters(&l, &a, &a), COIR_EINVAL);
+    CHECK_EQ(coir_unlink(&l), COIR_OK);
     CHECK_EQ(coir_unlink(NULL), COIR_EINVAL);
     CHECK_EQ(coir_monitor_counter(NULL, &a, &b), COIR_EINVAL);
     CHECK_EQ(coir_monitor_counter(&m, NULL, &b), COIR_EINVAL);
     CHECK_EQ(coir_monitor_counter(&m, &a, NULL), COIR_EINVAL);
     CHECK_EQ(coir_monitor_counter(&m, &a, &a), COIR_EINVAL);
+    CHECK_EQ(coir_monitor_end(&m), COIR_ENOENT);
     CHECK_EQ(coir_monitor_end(NULL), COIR_EINVAL);
 }
 

@@ -100,20 +100,23 @@ arch_switch:
 }
 
 
-def lint(files):
+def lint(files, kept=False):
     with tempfile.TemporaryDirectory() as root:
         for name, text in files.items():
             path = pathlib.Path(root, name)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
+        if kept:
+            subprocess.run(["git", "init", "-q", root], check=True)
+            subprocess.run(["git", "-C", root, "add", "."], check=True)
         done = subprocess.run([sys.executable, LINT, root], capture_output=True, text=True)
     return done.returncode, done.stdout.splitlines(), done.stderr
 
 
 class Lint(unittest.TestCase):
-    def check(self, place, words, changes):
+    def check(self, place, words, changes, kept=False):
         """With the changes, exactly one finding, at FILE:LINE and with these words."""
-        status, lines, trouble = lint({**SOUND, **changes})
+        status, lines, trouble = lint({**SOUND, **changes}, kept)
         self.assertEqual((status, len(lines)), (1, 1), (lines, trouble))
         self.assertTrue(lines[0].startswith(place + ": "), lines)
         self.assertIn(words, lines[0])
@@ -209,7 +212,10 @@ class Lint(unittest.TestCase):
             self.replace("tests/deque_test.c:3", "calls " + call, "coir_sleep_until", call)
 
     def test_the_top_level_is_fixed(self):
-        self.check("notes.txt:1", "top level", {"notes.txt": "\n"})
+        self.check("notes.txt:1", "top level", {"notes.txt": "\n"}, kept=True)
+
+    def test_what_git_does_not_keep_there_is_its_owners(self):
+        self.assertEqual(lint({**SOUND, "hello.c": "int main;"})[:2], (0, []))
 
     def test_named_tests_exist(self):
         words = "which does not exist"

@@ -410,6 +410,18 @@ static void what_cannot_be_is_refused(void)
     run_close(rt);
 }
 
+static void names_forge_no_line(void)
+{
+    coir_runtime *rt = run_open(1);
+    coir_domain_options o = {.size = sizeof o, .name = "do\nm\033"};
+    coir_domain *d = domain_open(rt, NULL, &o);
+
+    print(rt);
+    CHECK(strstr(map.text, " do?m? ") != NULL);
+    domain_close(d);
+    run_close(rt);
+}
+
 static void panic_line(void *unused, const char *text)
 {
     (void)unused;
@@ -440,4 +452,4 @@ CHECK_MAIN(CASE(domains_say_their_limits_and_what_is_left),
            CASE(supervisors_say_who_goes_along_and_which_restarts_are_left), CASE(pools_say_their_budgets),
            CASE(as_a_graph_names_are_escaped_and_groups_are_framed),
            CASE(it_may_be_drawn_while_all_of_it_changes), CASE(any_number_is_shown_in_order),
-           CASE(what_cannot_be_is_refused), CASE(a_line_that_panics_leaves_no_memory_behind))
+           CASE(what_cannot_be_is_refused), CASE(names_forge_no_line), CASE(a_line_that_panics_leaves_no_memory_behind))

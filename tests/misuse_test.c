@@ -184,8 +184,11 @@ static void *submit_until_told(void *arg)
     struct crowd *w = arg;
     int status;
 
-    while ((status = coir_domain_submit(w->domain, &w->ended, count_run, w)) == COIR_OK)
-        run_count(&w->accepted);
+    while ((status = coir_domain_submit(w->domain, &w->ended, count_run, w)) == COIR_OK || status == COIR_EAGAIN)
+        if (status == COIR_OK)
+            run_count(&w->accepted);
+        else
+            sched_yield(); /* the queue is full: who closes waits for a processor */
     CHECK_EQ(status, COIR_ESHUTDOWN); /* closing comes before canceling, and stays */
     run_count(&w->outside);
     return NULL;

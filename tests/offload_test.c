@@ -47,6 +47,37 @@ static void a_call_is_made_and_its_outcome_told(void)
     with_threads(4, call_and_return);
 }
 
+static coir_mutex lock = COIR_MUTEX_INIT;
+
+static void leave_it_locked(void *unused)
+{
+    (void)unused;
+    CHECK_EQ(coir_mutex_lock(&lock), COIR_OK);
+}
+
+static void offload_a_lock(void *unused)
+{
+    coir_stats stats;
+    int n = 0;
+
+    (void)unused;
+    for (int i = 0; i < 3; i++) {
+        CHECK_EQ(coir_offload(leave_it_locked, NULL), COIR_PANICKED);
+        CHECK_EQ(coir_mutex_lock(&lock), COIR_EPOISONED);
+        CHECK_EQ(coir_mutex_clear(&lock, "the call only locked it"), COIR_OK);
+        CHECK_EQ(coir_mutex_unlock(&lock), COIR_OK);
+    }
+    CHECK_EQ(coir_offload(add_one, &n), COIR_DONE);
+    CHECK_EQ(coir_stats_read(coir_current(), &stats), COIR_OK);
+    CHECK_EQ(stats.failures_of[COIR_KIND_HELD], 3);
+    CHECK_EQ(stats.panics_at[COIR_AT_OFFLOAD], 3);
+}
+
+static void a_lock_that_a_call_leaves_is_poisoned_and_released(void)
+{
+    with_threads(1, offload_a_lock);
+}
+
 static void a_plain_thread_is_refused(void)
 {
     CHECK_EQ(coir_offload(add_one, NULL), COIR_EPERM);
@@ -429,6 +460,7 @@ static void a_runtime_may_close_right_after_the_last_call(enum coir_io io)
 ON_BOTH(a_runtime_may_close_right_after_the_last_call)
 
 CHECK_MAIN(CASE(a_call_is_made_and_its_outcome_told), CASE(a_plain_thread_is_refused),
+           CASE(a_lock_that_a_call_leaves_is_poisoned_and_released),
            CASES(a_runtime_may_close_right_after_the_last_call),
            CASE(threads_have_names_and_take_no_signals), CASE(the_name_was_copied_at_open),
            CASE(a_panic_in_a_call_goes_to_the_log_of_its_runtime),

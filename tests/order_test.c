@@ -8,12 +8,13 @@
 #define TURNS 1000 /* more than any queue has to wait */
 
 static int stop;      /* ends whatever runs for ever */
-static int turns;     /* turns of what runs for ever */
-static int late;      /* turns it had before the other was served */
+static int turns, late; /* of what runs for ever; those it had before the other was served */
+static int64_t began, served; /* when it began, and when that was */
 
 static void serve(void *unused)
 {
     (void)unused;
+    served = coir_now();
     late = __atomic_load_n(&turns, __ATOMIC_RELAXED) - late;
     run_set(&stop);
 }
@@ -21,12 +22,20 @@ static void serve(void *unused)
 static void start_race(void)
 {
     stop = turns = late = 0;
+    began = coir_now();
 }
 
 static void check_race(void)
 {
     CHECK(stop);
     CHECK(late < TURNS);
+}
+
+static void check_race_of_oldest(void)
+{
+    CHECK(stop);
+    CHECK(late < 500 * TURNS);
+    CHECK(served - began >= COIR_MS / 2);
 }
 
 /* Takes turns until stopped, or far too many. */
@@ -67,6 +76,33 @@ static void spawn_three(void *unused)
     (void)unused;
     CHECK_EQ(coir_spawn_many(&c, note, &number[1], sizeof number[0], 3), COIR_OK);
     CHECK_EQ(coir_wait(&c), COIR_DONE);
+}
+
+#define OVERFULL 5000 /* more than a worker's deque holds */
+
+static int first; /* to run; -1: none yet */
+
+static void note_the_first(void *id)
+{
+    if (first < 0)
+        first = (int)(intptr_t)id;
+}
+
+static void spawn_many_one_by_one(void *unused)
+{
+    coir_counter c = COIR_COUNTER_INIT;
+
+    (void)unused;
+    first = -1;
+    for (intptr_t i = 0; i < OVERFULL; i++)
+        CHECK_EQ(coir_spawn(&c, note_the_first, (void *)i), COIR_OK);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+    CHECK_EQ(first, OVERFULL - 1);
+}
+
+static void the_oldest_leave_a_full_deque(void)
+{
+    run_on(1, spawn_many_one_by_one, NULL);
 }
 
 static void spawned_jobs_run_newest_first(void)
@@ -290,8 +326,7 @@ static void respawning_for_ever_stops_no_older_job(void)
 {
     start_race();
     run_on(1, spawn_oldest, NULL);
-    CHECK(stop);
-    CHECK(late < 100 * TURNS);
+    check_race_of_oldest();
 }
 
 static void respawn_owed(void *counter)
@@ -314,8 +349,7 @@ static void children_in_place_for_ever_stop_no_older_job(void)
 {
     start_race();
     run_on(1, wait_above_oldest, NULL);
-    CHECK(stop);
-    CHECK(late < 100 * TURNS);
+    check_race_of_oldest();
 }
 
 static void sleep_then_serve(void *unused)
@@ -402,12 +436,65 @@ static void ready_fibers_behind_a_long_job_run_elsewhere(void)
     }
 }
 
-CHECK_MAIN(CASE(spawned_jobs_run_newest_first), CASE(submitted_jobs_run_oldest_first),
-           CASE(waiters_all_run_before_one_who_yields),
+/* An idle worker leaves rings that move fast alone, but not for ever. */
+static coir_semaphore ping, pong;
+
+static void answer_fast(void *unused)
+{
+    (void)unused;
+    for (int i = 0; i < MANY(100000); i++) {
+        CHECK_EQ(coir_semaphore_acquire(&ping), COIR_OK);
+        CHECK_EQ(coir_semaphore_release(&pong, 1), COIR_OK);
+    }
+}
+
+static void ask_fast_and_stay(void *unused)
+{
+    (void)unused;
+    for (int i = 0; i < MANY(100000); i++) {
+        CHECK_EQ(coir_semaphore_release(&ping, 1), COIR_OK);
+        CHECK_EQ(coir_semaphore_acquire(&pong), COIR_OK);
+    }
+    coir_counter_done(&way, COIR_DONE);
+    while (!__atomic_load_n(&passed, __ATOMIC_ACQUIRE))
+        sched_yield();
+}
+
+static void pass(void *unused)
+{
+    (void)unused;
+    CHECK_EQ(coir_wait(&way), COIR_DONE);
+    run_count(&passed);
+}
+
+static void one_behind_a_long_job_runs_elsewhere_after_fast_turns(void)
+{
+    const int64_t spins[] = {0, -1, COIR_NEVER}; /* options.spin_ns */
+
+    for (size_t i = 0; i < sizeof spins / sizeof spins[0]; i++) {
+        coir_options o = run_options(2);
+        coir_counter all = COIR_COUNTER_INIT;
+        coir_runtime *rt;
+
+        o.spin_ns = spins[i];
+        passed = 0;
+        coir_counter_init(&way);
+        coir_counter_add(&way, 1);
+        CHECK_EQ(coir_open(&o, &rt), COIR_OK);
+        CHECK_EQ(coir_submit(rt, &all, pass, NULL), COIR_OK);
+        CHECK_EQ(coir_submit(rt, &all, answer_fast, NULL), COIR_OK);
+        CHECK_EQ(coir_submit(rt, &all, ask_fast_and_stay, NULL), COIR_OK);
+        CHECK_EQ(coir_wait(&all), COIR_DONE);
+        run_close(rt);
+    }
+}
+
+CHECK_MAIN(CASE(spawned_jobs_run_newest_first), CASE(the_oldest_leave_a_full_deque),
+           CASE(submitted_jobs_run_oldest_first), CASE(waiters_all_run_before_one_who_yields),
            CASE(new_jobs_all_run_before_one_who_yields), CASE(fibers_that_yield_take_turns),
            CASE(yielding_for_ever_stops_no_new_job), CASE(spawning_for_ever_stops_no_ready_fiber),
-           CASE(waiting_for_many_children_stops_no_ready_fiber),
-           CASE(nothing_stops_an_injected_job), CASE(an_injected_job_waits_a_few_turns_at_most),
-           CASE(respawning_for_ever_stops_no_older_job),
-           CASE(children_in_place_for_ever_stop_no_older_job),
-           CASE(a_timer_fires_beside_busy_work), CASE(ready_fibers_behind_a_long_job_run_elsewhere))
+           CASE(waiting_for_many_children_stops_no_ready_fiber), CASE(nothing_stops_an_injected_job),
+           CASE(an_injected_job_waits_a_few_turns_at_most), CASE(respawning_for_ever_stops_no_older_job),
+           CASE(children_in_place_for_ever_stop_no_older_job), CASE(a_timer_fires_beside_busy_work),
+           CASE(ready_fibers_behind_a_long_job_run_elsewhere),
+           CASE(one_behind_a_long_job_runs_elsewhere_after_fast_turns))

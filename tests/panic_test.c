@@ -315,6 +315,22 @@ static void worker_and_stack_live_on(void)
     run_on(1, reuse_stacks, NULL);
 }
 
+/* They run one after the other in one frame, which none of them may leave longer. */
+static void await_many(void *unused)
+{
+    coir_counter all = COIR_COUNTER_INIT;
+
+    (void)unused;
+    for (int i = 0; i < 2000; i++)
+        CHECK_EQ(coir_spawn(&all, raise_plain, NULL), COIR_OK);
+    CHECK_EQ(coir_wait(&all), COIR_PANICKED);
+}
+
+static void any_number_may_panic_in_one_wait(void)
+{
+    on_workers(await_many);
+}
+
 /* ---------------------------------------------------------------------------- all the waiters */
 
 static coir_counter shared;
@@ -403,5 +419,6 @@ CHECK_MAIN(CASE(the_record_says_what_where_and_when), CASE(a_message_is_cut_to_f
            CASE(cleanups_run_innermost_first_over_any_number_of_frames),
            CASE(a_cleanup_may_block), CASE(a_panic_may_start_and_end_inside_a_cleanup),
            CASE(a_panic_that_nobody_could_be_told_is_counted), CASE(worker_and_stack_live_on),
+           CASE(any_number_may_panic_in_one_wait),
            CASE(every_waiter_sees_it), CASE(run_returns_the_first_jobs_outcome),
            CASE(an_unknown_exception_is_contained), CASE(a_worker_ignores_pthread_cancel))

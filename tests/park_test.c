@@ -245,8 +245,8 @@ static void publish_to(uintptr_t sleepers, long rounds, uint64_t batch, bool asy
 
 static void a_lone_sleeper_misses_nothing(void)
 {
-    publish_to(1, CHECK_SCALE(500000), 1, true);
-    publish_to(1, CHECK_SCALE(500000), 1, false);
+    publish_to(1, CHECK_SCALE(200000), 1, true);
+    publish_to(1, CHECK_SCALE(200000), 1, false);
 }
 
 static void searchers_pass_the_waking_on(void)

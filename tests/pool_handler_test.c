@@ -29,15 +29,20 @@ static const coir_local key = COIR_LOCAL_INIT(destroy);
 static void leave_a_value(coir_message *m)
 {
     coir_obligation forgotten;
+    char name[] = "of the message";
 
+    CHECK_STR(job_proper(*job_slot())->name, "leave");
+    CHECK_EQ(coir_job_name(name), COIR_OK);
     CHECK(coir_local_get(&key) == NULL); /* none of an earlier message */
     CHECK_EQ(coir_local_set(&key, m->key ? (void *)&destroyed : (void *)m), COIR_OK);
     CHECK_EQ(coir_obligation_take(NULL, "forgotten", &forgotten), COIR_OK);
+    if (m->key == 2)
+        coir_fail(COIR_EIO, "planned");
 }
 
 static void what_an_attempt_leaves_ends_with_it(void)
 {
-    struct job_message job = {.m = {0}}, worse = {.m.key = 1};
+    struct job_message job = {.m = {0}}, worse = {.m.key = 1}, worst = {.m.key = 2};
     coir_pool_options o = pool_options("leave");
     coir_runtime *rt = run_open(1);
     coir_domain_stats s;
@@ -51,15 +56,18 @@ static void what_an_attempt_leaves_ends_with_it(void)
     CHECK_EQ(pool_run(p, &job), COIR_DONE);
     CHECK_EQ(pool_run(p, &worse), COIR_PANICKED);
     CHECK_STR(worse.m.failure.message, "in the destructor");
-    CHECK_EQ(destroyed, 3);
+    CHECK_EQ(pool_run(p, &worst), COIR_PANICKED); /* it had failed before */
+    CHECK_STR(worst.m.failure.message, "in the destructor");
+    CHECK_EQ(destroyed, 4);
     CHECK_EQ(coir_domain_stats_read(coir_pool_domain(p), &s), COIR_OK);
-    CHECK_EQ(s.obligations_leaked, 3);
+    CHECK_EQ(s.obligations_leaked, 4);
     pool_close(p);
     o.handle = leave_a_lock;
     p = pool_open(rt, &o);
     job.m.attempts = 0;
     CHECK_EQ(pool_run(p, &job), COIR_PANICKED);
     CHECK(strstr(job.m.failure.message, "held a lock") != NULL);
+    CHECK_EQ(job.m.failure.kind, COIR_KIND_HELD);
     job.m.attempts = 0;
     CHECK_EQ(pool_run(p, &job), COIR_PANICKED);
     pool_close(p);
@@ -219,7 +227,101 @@ static void no_pool_below_a_domain_that_is_tripped_or_canceled(void)
     run_close(rt);
 }
 
+/* Waits until its retry, or the end of another message's probe, an hour later; it may not have come there yet. */
+static void cancel_it(coir_pool *p, struct job_message *job)
+{
+    coir_counter c = COIR_COUNTER_INIT;
+
+    job->m.counter = &c;
+    CHECK_EQ(coir_pool_submit(p, &job->m), COIR_OK);
+    while (job->fails && !pool_stats(p).attempts)
+        sched_yield();
+    CHECK_EQ(coir_sleep_until(coir_now() + COIR_MS), COIR_OK);
+    CHECK_EQ(coir_counter_cancel(&c), COIR_OK);
+    CHECK_EQ(coir_wait_until(&c, coir_now() + 10 * COIR_SEC), COIR_CANCELED);
+    CHECK_EQ(job->m.end, COIR_MESSAGE_RETURNED);
+}
+
+static void a_message_that_waits_to_be_tried_again_can_be_canceled(void)
+{
+    coir_pool_options o = pool_options("waits");
+    coir_runtime *rt = run_open(1);
+    struct job_message job;
+    coir_pool *p;
+
+    o.attempts_max = 2;
+    o.backoff_ns = o.backoff_max_ns = 3600 * COIR_SEC;
+    for (int i = 0; i < MANY(20) + 1; i++) {
+        job = (struct job_message){.fails = 9};
+        p = pool_open(rt, &o);
+        cancel_it(p, &job);
+        CHECK(job.handled == 1 && job.ended == 1);
+        CHECK_EQ(coir_pool_close(p, -1, NULL), COIR_OK);
+    }
+    run_close(rt);
+}
+
+static void so_can_one_that_waits_for_the_breaker(void)
+{
+    struct job_message failed = {.fails = 9}, probe = {.m = {0}}, held = {.m = {0}};
+    coir_pool_options o = pool_options("held");
+    coir_runtime *rt = run_open(2);
+    coir_pool *p;
+
+    o.workers = 2;
+    o.failures_max = 1;
+    o.probe_ns = COIR_MS;
+    p = pool_open(rt, &o);
+    CHECK_EQ(pool_run(p, &failed), COIR_FAILED);
+    pool_hold_one(p, &probe);
+    cancel_it(p, &held);
+    CHECK_EQ(held.handled, 0);
+    run_set(&probe.go);
+    CHECK_EQ(coir_pool_close(p, -1, NULL), COIR_OK);
+    run_close(rt);
+}
+
+struct closer {
+    coir_counter c;
+    int64_t took;
+};
+
+static void close_canceled(void *arg)
+{
+    struct closer *closer = arg;
+    struct job_message blocked = {.block = 1};
+    coir_pool_options o = pool_options("canceled closer");
+    coir_pool *p = pool_open(coir_current(), &o);
+    int64_t begin;
+
+    CHECK_EQ(coir_pool_submit(p, &blocked.m), COIR_OK);
+    run_until(&blocked.started);
+    CHECK_EQ(coir_counter_cancel(&closer->c), COIR_OK);
+    begin = coir_now();
+    CHECK_EQ(coir_pool_close(p, -1, NULL), COIR_OK);
+    closer->took = coir_now() - begin;
+}
+
+/* Its worker is the handler's, too. Any one round shows it: others may find the machine busy. */
+static void a_canceled_closer_lets_the_handlers_run(void)
+{
+    struct closer closer;
+    coir_runtime *rt = run_open(1);
+    int64_t least = COIR_NEVER;
+
+    for (int i = 0; i < 20 && least >= 50 * COIR_MS; i++) {
+        coir_counter_init(&closer.c);
+        CHECK_EQ(coir_submit(rt, &closer.c, close_canceled, &closer), COIR_OK);
+        CHECK_EQ(coir_wait(&closer.c), COIR_DONE);
+        least = closer.took < least ? closer.took : least;
+    }
+    CHECK(least < 50 * COIR_MS); /* of the 100 that it would have spun for */
+    run_close(rt);
+}
+
 CHECK_MAIN(CASE(what_an_attempt_leaves_ends_with_it), CASE(panics_of_messages_count_at_their_pool_alone),
            CASE(callbacks_that_panic_are_counted_and_the_message_ends),
            CASE(a_handler_that_overflows_its_stack_ends_its_attempt), CASE(options_are_checked),
-           CASE(no_pool_below_a_domain_that_is_tripped_or_canceled))
+           CASE(no_pool_below_a_domain_that_is_tripped_or_canceled),
+           CASE(a_message_that_waits_to_be_tried_again_can_be_canceled), CASE(so_can_one_that_waits_for_the_breaker),
+           CASE(a_canceled_closer_lets_the_handlers_run))

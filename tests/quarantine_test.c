@@ -143,6 +143,26 @@ static void release_forgets(void)
     close_it(q);
 }
 
+static void a_probe_that_is_released_meanwhile_is_an_attempt_like_others(void)
+{
+    static const int outcome[] = {COIR_DONE, COIR_FAILED, COIR_PANICKED};
+    coir_quarantine *q = open_at(NULL);
+    const uint64_t type = coir_quarantine_type("mail");
+
+    for (int i = 0; i < 3; i++) {
+        for (int j = 0; j < 3; j++)
+            quarantine_settle(q, type, 9, quarantine_admit(q, type, 9, now), COIR_PANICKED, &panic, now);
+        now += 2 * HOUR;
+        CHECK_EQ(quarantine_admit(q, type, 9, now), ADMIT_PROBE);
+        CHECK_EQ(coir_quarantine_release(q, "mail", 9), COIR_OK);
+        CHECK(!quarantine_settle(q, type, 9, ADMIT_PROBE, outcome[i], &panic, now));
+        CHECK_EQ(quarantine_admit(q, type, 9, now), ADMIT_PASS);
+        CHECK(!quarantine_settle(q, type, 9, ADMIT_PASS, COIR_DONE, NULL, now));
+    }
+    CHECK_EQ(stats(q).used, 0);
+    close_it(q);
+}
+
 /* -------------------------------------------------------------------------------------- file */
 
 static void what_was_written_is_there_again(void)
@@ -294,6 +314,7 @@ CHECK_MAIN(CASE(the_third_panic_quarantines_with_its_record),
            CASE(each_failed_probe_doubles_the_expiry_to_64_times),
            CASE(a_sibling_of_the_probe_does_not_speak_for_it),
            CASE(a_full_table_gives_away_what_is_idle_longest_and_never_a_quarantine),
-           CASE(release_forgets), CASE(what_was_written_is_there_again),
+           CASE(release_forgets),
+           CASE(a_probe_that_is_released_meanwhile_is_an_attempt_like_others), CASE(what_was_written_is_there_again),
            CASE(an_input_that_kills_the_process_is_quarantined),
            CASE(kill_minus_nine_loses_one_slot_at_most), CASE(and_does_so_at_other_points))

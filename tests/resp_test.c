@@ -7,7 +7,8 @@
 
 #include "resp_stream.h"
 
-#include <stdint.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #define STREAM_MAX 4096
@@ -212,6 +213,24 @@ static void what_waits_behind_a_request_is_known_and_kept(void)
     request_free(&s.request);
 }
 
+static void memory_beyond_what_is_kept_is_given_back(void)
+{
+    static const char stream[] = "a b c d e f g h i\r\n", next[] = "PING\r\n";
+    struct source s = {{.more = next_piece}, stream, sizeof stream - 1, 0, 1, 1};
+    size_t spans;
+
+    CHECK(request_read(&s.request));
+    spans = s.request.room * sizeof *s.request.span;
+    CHECK(!request_waits(&s.request, spans));
+    CHECK(s.request.span != NULL);
+    CHECK(!request_waits(&s.request, spans - 1));
+    CHECK(s.request.span == NULL);
+    s = (struct source){s.request, next, sizeof next - 1, 0, 1, 1};
+    CHECK(request_read(&s.request));
+    CHECK(bytes_are(request_argument(&s.request, 0), "ping"));
+    request_free(&s.request);
+}
+
 /* The array of spans follows what has arrived. */
 static void a_large_count_allocates_nothing_in_advance(void)
 {
@@ -306,6 +325,24 @@ static void spoiled_requests_do_no_harm(void)
     }
 }
 
+/* ----------------------------------------------------------------------------------- words */
+
+static bool is(const char *text, const char *word)
+{
+    return bytes_are((struct bytes){text, strlen(text)}, word);
+}
+
+static void words_are_the_same_in_any_case(void)
+{
+    CHECK(is("get", "get") && is("GET", "get") && is("gEt", "GeT") && is("", ""));
+    CHECK(is("NATIVE-crash", "native-crash"));
+    CHECK(!is("ge", "get") && !is("gets", "get") && !is("", "get") && !is("get", ""));
+    CHECK(!is("native\rcrash", "native-crash")); /* they differ as the cases of a letter do */
+    CHECK(!is("[", "{") && !is("@", "`"));
+    CHECK(!bytes_are((struct bytes){"get\0", 4}, "get"));
+    CHECK(!bytes_are((struct bytes){"\0", 1}, ""));
+}
+
 /* -------------------------------------------------------------------------------- integers */
 
 static bool is_integer(const char *text, int64_t *value)
@@ -337,12 +374,13 @@ static void integers_reach_their_limits_and_no_further(void)
 
 static void integers_are_written_as_they_are_read(void)
 {
-    static const int64_t values[] = {0, 1, -1, 10, -10, 1234567890, INT64_MAX, INT64_MIN};
+    static const int64_t values[] = {0, 1, -1, 9, 10, -10, 99, 100, 1234567890, INT64_MAX, INT64_MIN};
 
     for (size_t i = 0; i < sizeof values / sizeof values[0]; i++) {
-        char text[BYTES_INTEGER_MAX];
+        char text[BYTES_INTEGER_MAX], digits[32];
         int64_t value = 0;
 
+        CHECK_EQ(bytes_from_integer(text, values[i]), snprintf(digits, sizeof digits, "%" PRId64, values[i]));
         CHECK(bytes_integer((struct bytes){text, bytes_from_integer(text, values[i])}, &value));
         CHECK_EQ(value, values[i]);
     }
@@ -409,10 +447,12 @@ CHECK_MAIN(CASE(an_array_gives_its_arguments), CASE(pipelined_requests_come_one_
            CASE(a_request_beyond_the_limit_breaks_the_stream),
            CASE(a_stream_may_have_a_smaller_limit), CASE(reading_goes_on_when_there_is_more_again),
            CASE(what_waits_behind_a_request_is_known_and_kept),
+           CASE(memory_beyond_what_is_kept_is_given_back),
            CASE(a_large_count_allocates_nothing_in_advance),
            CASE(as_many_arguments_as_allowed_are_read), CASE(as_many_words_as_fit_a_line_are_read),
            CASE(random_streams_mean_the_same_however_cut), CASE(spoiled_requests_do_no_harm),
-           CASE(integers_have_one_form), CASE(integers_reach_their_limits_and_no_further),
+           CASE(words_are_the_same_in_any_case), CASE(integers_have_one_form),
+           CASE(integers_reach_their_limits_and_no_further),
            CASE(integers_are_written_as_they_are_read), CASE(replies_are_resp2),
            CASE(an_error_is_one_line_whatever_the_client_sent),
            CASE(a_long_error_is_cut_and_stays_a_line), CASE(a_large_buffer_is_given_back))

@@ -360,7 +360,28 @@ static void after_the_close_a_signal_does_what_it_did(void)
     CHILD_DIES(die_after_close, NULL, SIGUSR1, "");
 }
 
-CHECK_MAIN(CASE(a_signal_reaches_a_fiber_though_every_thread_blocks_it),
+/* What the watcher asks workers with is no signal that somebody sends. */
+static void wait_for_probes(void *watched)
+{
+    int *w = watched;
+
+    CHECK_EQ(coir_signal_wait_until(COIR_SIGNAL(SIGURG), 0), *w ? COIR_EINVAL : COIR_ETIMEDOUT);
+    CHECK_EQ(coir_signal_wait_until(COIR_SIGNAL(SIGUSR1), 0), COIR_ETIMEDOUT);
+}
+
+static void the_watchers_signal_is_nobodys_to_wait_for(void)
+{
+    coir_options o = run_options(1);
+    int watched = 1;
+
+    o.stall_ns = COIR_SEC;
+    CHECK_EQ(coir_run(&o, wait_for_probes, &watched), COIR_DONE);
+    watched = 0;
+    run_on(1, wait_for_probes, &watched);
+}
+
+CHECK_MAIN(CASE(the_watchers_signal_is_nobodys_to_wait_for),
+           CASE(a_signal_reaches_a_fiber_though_every_thread_blocks_it),
 #ifndef COIR_TSAN
            CASE(a_signal_may_arrive_on_any_thread),
 #endif

@@ -6,6 +6,7 @@
 #include "sockets.h"
 
 #include <dirent.h>
+#include <pthread.h>
 
 /* Tests here close what another fiber waits on, knowing from coir_stats that it does.
  * ThreadSanitizer takes a descriptor for memory, and the figures order nothing. */
@@ -150,6 +151,70 @@ static void who_waits_on_a_closed_descriptor_gets_nothing_of_the_next(enum coir_
 }
 ON_BOTH(who_waits_on_a_closed_descriptor_gets_nothing_of_the_next)
 
+/* A listener that another process may have been handed: only this descriptor of it goes. */
+static void close_shared(void *arg)
+{
+    struct waiting a = {coir_socket_listen(NULL, 0, 0), 0};
+    int theirs = dup(a.fd), client, server;
+    coir_counter c = COIR_COUNTER_INIT;
+
+    (void)arg;
+    CHECK_EQ(coir_spawn(&c, wait_in_accept, &a), COIR_OK);
+    until_parked(coir_current(), 1);
+    CHECK_EQ(coir_socket_close(a.fd), COIR_OK);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+    CHECK(a.result < 0);
+    client = coir_socket_connect("127.0.0.1", (uint16_t)coir_socket_port(theirs));
+    CHECK(client >= 0);
+    server = coir_socket_accept(theirs);
+    CHECK(server >= 0);
+    CHECK_EQ(coir_socket_close(theirs), COIR_OK);
+    pair_close((struct pair){client, server});
+}
+
+static void a_close_is_not_for_those_who_share_the_socket(enum coir_io io)
+{
+    on(io, 1, close_shared, NULL);
+    on(io, 2, close_shared, NULL);
+}
+ON_BOTH(a_close_is_not_for_those_who_share_the_socket)
+
+static void *close_own(void *unused)
+{
+    (void)unused;
+    CHECK_EQ(coir_socket_close(socket(AF_INET, SOCK_STREAM, 0)), COIR_OK);
+    return NULL;
+}
+
+/* What the receiver has prepared has not reached the kernel when a thread closes another socket, and ends. */
+static void outlive_a_stranger(void *unused)
+{
+    struct pair p = pair_open();
+    struct waiting r = {p.a, 0};
+    coir_counter c = COIR_COUNTER_INIT;
+    pthread_t thread;
+
+    served = 0;
+    CHECK_EQ(coir_spawn_many(&c, yield_until_served, unused, 0, 2), COIR_OK);
+    CHECK_EQ(coir_spawn(&c, wait_in_recv, &r), COIR_OK);
+    coir_yield(); /* it waits */
+    CHECK_EQ(pthread_create(&thread, NULL, close_own, NULL), 0);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    served = 1;
+    CHECK_EQ(coir_sleep_until(in_ms(5)), COIR_OK);
+    CHECK_EQ(coir_socket_send(p.b, "x", 1), 1);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+    CHECK_EQ(r.result, 1);
+    pair_close(p);
+}
+
+static void a_thread_that_closes_and_ends_cancels_nobody(enum coir_io io)
+{
+    for (int i = 0; i < 5; i++)
+        on(io, 1, outlive_a_stranger, NULL);
+}
+ON_BOTH(a_thread_that_closes_and_ends_cancels_nobody)
+
 static void close_from_a_plain_thread_wakes(enum coir_io io)
 {
     struct waiting a = {coir_socket_listen(NULL, 0, 0), 0};
@@ -228,5 +293,6 @@ ON_BOTH(opening_and_closing_leaks_no_descriptor)
 
 CHECK_MAIN(CASES(a_cancel_ends_the_wait), CASES(close_wakes_those_who_wait),
            CASES(who_waits_on_a_closed_descriptor_gets_nothing_of_the_next),
-           CASES(close_from_a_plain_thread_wakes), CASES(coir_close_cancels_parked_calls),
+           CASES(a_close_is_not_for_those_who_share_the_socket),
+           CASES(a_thread_that_closes_and_ends_cancels_nobody), CASES(close_from_a_plain_thread_wakes), CASES(coir_close_cancels_parked_calls),
            CASES(opening_and_closing_leaks_no_descriptor))

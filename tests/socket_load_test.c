@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * socket_load_test.c - sockets under pressure, on both backends: a long job beside short requests,
- * many connections, no descriptors left, a peer that never pauses, workers asleep in I/O, a kernel
+ * many connections, no descriptors and no stacks left, a peer that never pauses, workers asleep in I/O, a kernel
  * that refuses io_uring.
  */
 #include "sockets.h"
@@ -201,6 +201,69 @@ static void accept_goes_on_after_emfile(enum coir_io io)
 }
 ON_BOTH(accept_goes_on_after_emfile)
 
+/* ------------------------------------------------------------------------------- no stacks left */
+
+struct stackless {
+    struct pair p;
+    coir_counter gate;
+    int over;
+};
+
+static void wait_at_gate(void *gate)
+{
+    CHECK_EQ(coir_wait(gate), COIR_DONE);
+}
+
+static void stay_ready(void *over)
+{
+    while (!__atomic_load_n((int *)over, __ATOMIC_ACQUIRE))
+        coir_yield();
+}
+
+/* A send may leave itself to others while they are ready, but not where it must not park. */
+static void send_without_parking(void *arg)
+{
+    static char piece[1 << 16];
+    struct stackless *s = arg;
+    coir_counter own = COIR_COUNTER_INIT;
+    int64_t n;
+
+    CHECK_EQ(coir_spawn(&own, wait_at_gate, &s->gate), COIR_OK);
+    until_parked(coir_current(), 2);
+    CHECK_EQ(coir_sleep_until(in_ms(1)), COIR_ENOMEM);
+    CHECK_EQ(coir_socket_send(s->p.a, "x", 1), 1);
+    while ((n = coir_socket_send(s->p.a, piece, sizeof piece)) > 0)
+        ;
+    CHECK_EQ(n, COIR_ENOMEM);
+    coir_counter_done(&s->gate, COIR_DONE);
+    CHECK_EQ(coir_wait(&own), COIR_DONE);
+}
+
+static void fill_a_domain(void *arg)
+{
+    coir_domain_options o = {.size = sizeof o, .name = "small", .stacks_max = 1};
+    struct stackless s = {.p = pair_open(), .gate = COIR_COUNTER_INIT};
+    coir_counter ready = COIR_COUNTER_INIT, c = COIR_COUNTER_INIT;
+    coir_domain *domain;
+
+    (void)arg;
+    coir_counter_add(&s.gate, 1);
+    CHECK_EQ(coir_domain_open(coir_current(), NULL, &o, &domain), COIR_OK);
+    CHECK_EQ(coir_spawn(&ready, stay_ready, &s.over), COIR_OK);
+    CHECK_EQ(coir_domain_submit(domain, &c, send_without_parking, &s), COIR_OK);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+    run_set(&s.over);
+    CHECK_EQ(coir_wait(&ready), COIR_DONE);
+    CHECK_EQ(coir_domain_close(domain, COIR_SEC, NULL), COIR_OK);
+    pair_close(s.p);
+}
+
+static void what_fits_is_sent_where_no_stack_is_left(enum coir_io io)
+{
+    on(io, 1, fill_a_domain, NULL);
+}
+ON_BOTH(what_fits_is_sent_where_no_stack_is_left)
+
 /* ------------------------------------------------------------------------- a peer without pause */
 
 static int flood_over;
@@ -343,5 +406,6 @@ static void epoll_is_used_where_io_uring_is_refused(void)
 }
 
 CHECK_MAIN(CASES(a_long_job_does_not_delay_requests), CASES(thousands_of_connections_at_once),
-           CASES(accept_goes_on_after_emfile), CASES(a_peer_without_pause_starves_nobody),
+           CASES(accept_goes_on_after_emfile),
+           CASES(what_fits_is_sent_where_no_stack_is_left), CASES(a_peer_without_pause_starves_nobody),
            CASES(no_wake_up_is_lost), CASE(epoll_is_used_where_io_uring_is_refused))

@@ -124,25 +124,77 @@ static void one_fiber_reads_while_another_writes(enum coir_io io)
 }
 ON_BOTH(one_fiber_reads_while_another_writes)
 
-static void receive_second(void *arg)
+#define CROWD 5
+
+static struct {
+    struct pair p;
+    int listener, served;
+} crowd;
+
+static void receive_among_others(void *unused)
 {
-    struct pair p = pair_open();
-    coir_counter c = COIR_COUNTER_INIT;
+    char got = 0;
+
+    (void)unused;
+    CHECK_EQ(coir_socket_recv(crowd.p.b, &got, 1), 1);
+    CHECK_EQ(got, 'x');
+    run_count(&crowd.served);
+}
+
+static void receive_in_vain(void *unused)
+{
     char got;
 
-    (void)arg;
-    CHECK_EQ(coir_spawn(&c, parked_receive, &p), COIR_OK);
-    until_parked(coir_current(), 1);
-    CHECK_EQ(coir_socket_recv_until(p.b, &got, 1, in_ms(1000)), COIR_EBUSY);
-    CHECK_EQ(coir_socket_send(p.a, "x", 1), 1);
-    CHECK_EQ(coir_wait(&c), COIR_DONE);
-    pair_close(p);
+    (void)unused;
+    CHECK_EQ(coir_socket_recv(crowd.p.b, &got, 1), COIR_ECANCELED);
 }
 
-static void epoll_refuses_a_second_reader(void)
+static void accept_among_others(void *unused)
 {
-    on(COIR_IO_EPOLL, 2, receive_second, NULL);
+    int got = coir_socket_accept(crowd.listener);
+
+    (void)unused;
+    CHECK(got >= 0);
+    CHECK_EQ(coir_socket_close(got), COIR_OK);
+    run_count(&crowd.served);
 }
+
+static void serve_a_crowd(void *unused)
+{
+    coir_counter c = COIR_COUNTER_INIT, vain = COIR_COUNTER_INIT;
+    int to[CROWD];
+
+    (void)unused;
+    memset(&crowd, 0, sizeof crowd);
+    crowd.p = pair_open();
+    crowd.listener = coir_socket_listen(NULL, 0, 0);
+    for (int i = 0; i < CROWD; i++) { /* one in the middle gives up, and the last */
+        int gives_up = i == CROWD / 2 || i == CROWD - 1;
+
+        CHECK_EQ(coir_spawn(gives_up ? &vain : &c, gives_up ? receive_in_vain : receive_among_others, NULL), COIR_OK);
+        CHECK_EQ(coir_spawn(&c, accept_among_others, NULL), COIR_OK);
+        until_parked(coir_current(), 2 * (uint64_t)i + 2);
+    }
+    CHECK_EQ(coir_counter_cancel(&vain), COIR_OK);
+    (void)!coir_wait(&vain);
+    CHECK_EQ(coir_spawn(&c, receive_among_others, NULL), COIR_OK); /* behind those that are left */
+    CHECK_EQ(coir_socket_send(crowd.p.a, "xxxx", 4), 4);
+    for (int i = 0; i < CROWD; i++)
+        to[i] = coir_socket_connect("127.0.0.1", (uint16_t)coir_socket_port(crowd.listener));
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+    CHECK_EQ(crowd.served, 4 + CROWD);
+    for (int i = 0; i < CROWD; i++)
+        CHECK_EQ(coir_socket_close(to[i]), COIR_OK);
+    CHECK_EQ(coir_socket_close(crowd.listener), COIR_OK);
+    pair_close(crowd.p);
+}
+
+static void several_wait_on_one_descriptor(enum coir_io io)
+{
+    on(io, 1, serve_a_crowd, NULL);
+    on(io, 2, serve_a_crowd, NULL);
+}
+ON_BOTH(several_wait_on_one_descriptor)
 
 /* ---------------------------------------------------------------------------------- deadlines */
 
@@ -420,7 +472,7 @@ static void the_chosen_backend_is_told(enum coir_io io)
 ON_BOTH(the_chosen_backend_is_told)
 
 CHECK_MAIN(CASES(what_is_sent_is_received), CASES(a_parked_receiver_wakes),
-           CASES(one_fiber_reads_while_another_writes), CASE(epoll_refuses_a_second_reader),
+           CASES(one_fiber_reads_while_another_writes), CASES(several_wait_on_one_descriptor),
            CASES(accept_and_recv_heed_their_deadline),
            CASES(send_to_a_full_buffer_counts_what_went), CASES(connect_heeds_its_deadline),
            CASES(no_byte_is_lost_to_a_deadline), CASES(a_reset_is_told),

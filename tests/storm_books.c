@@ -12,7 +12,7 @@
 #include <sched.h>
 
 #define RESIDENT_KIB 512
-#define BLOCKS 64 /* of coir's memory: chunks of queues that are kept */
+#define BLOCKS 512 /* of coir's memory: chunks of queues, and records of deadlines, that are kept */
 
 struct storm_books storm_books;
 

@@ -239,6 +239,44 @@ static void closing_the_domain_around_stops_it_too(void)
     run_close(rt);
 }
 
+static void ends_with_a_finalizer(void *h)
+{
+    CHECK_EQ(coir_domain_finalizer(coir_domain_current(), job_hold, h), COIR_OK);
+}
+
+static void lets_go(void *arg)
+{
+    struct hold *h = arg;
+
+    CHECK_EQ(coir_sleep_until(coir_now() + 5 * COIR_MS), COIR_OK); /* the close has begun by now, or will be let in */
+    run_set(&h->go);
+}
+
+/* Its supervisor is ending what a child has left: that is nobody's close. */
+static void no_close_is_refused_for_what_a_supervisor_does(bool around)
+{
+    coir_runtime *rt = run_open(3);
+    coir_domain *d = domain_open(rt, NULL, NULL);
+    struct hold h = {0, 0};
+    coir_child_spec c = {.size = sizeof c, .name = "a", .fn = ends_with_a_finalizer, .arg = &h, .restart = COIR_TEMPORARY};
+    coir_supervisor_options o = supervisor_options(COIR_ONE_FOR_ONE, &c, 1);
+    coir_supervisor *s;
+
+    CHECK_EQ(coir_supervisor_open(rt, d, &o, NULL, &s), COIR_OK);
+    run_until(&h.started);
+    CHECK_EQ(coir_submit(rt, NULL, lets_go, &h), COIR_OK);
+    CHECK_EQ(around ? coir_domain_close(d, 0, NULL) : coir_supervisor_close(s, 0, NULL), COIR_OK);
+    if (!around)
+        CHECK_EQ(coir_domain_close(d, -1, NULL), COIR_OK);
+    run_close(rt);
+}
+
+static void a_close_waits_for_what_a_supervisor_ends(void)
+{
+    no_close_is_refused_for_what_a_supervisor_does(true);
+    no_close_is_refused_for_what_a_supervisor_does(false);
+}
+
 /* ------------------------------------------------------------------------------ asked meanwhile */
 
 struct adder {
@@ -438,7 +476,7 @@ CHECK_MAIN(CASE(one_that_waits_can_be_removed_and_its_supervisor_stopped), CASE(
            CASE(a_canceled_supervisor_grants_no_budgets),
            CASE(a_panic_of_the_frame_that_waits_for_it_ends_it_first),
            CASE(closing_the_runtime_stops_trees_in_order), CASE(closing_without_a_budget_ends_all_the_same),
-           CASE(closing_the_domain_around_stops_it_too), CASE(whoever_comes_while_it_stops_is_turned_away),
+           CASE(closing_the_domain_around_stops_it_too), CASE(a_close_waits_for_what_a_supervisor_ends), CASE(whoever_comes_while_it_stops_is_turned_away),
            CASE(a_caller_that_is_canceled_takes_its_request_back),
            CASE(closing_a_supervisor_below_is_not_allowed), CASE(the_end_of_a_run_says_how_the_root_ended),
            CASE(a_run_that_is_stopped_before_all_have_started_has_ended_well),

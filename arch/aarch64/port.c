@@ -16,6 +16,11 @@ void arch_fp_set(uint64_t words)
     __asm__ volatile("msr fpcr, %0" : : "r"(words));
 }
 
+bool arch_prefers_loading(void)
+{
+    return false;
+}
+
 void *arch_prepare(void *top, arch_entry_fn *entry, void *arg, struct arch_record **record)
 {
     struct arch_record *base = (struct arch_record *)top - 1;

@@ -48,6 +48,11 @@ static inline uint64_t arch_fp_get(void)
 }
 
 /* isb and not yield: most cores take yield for a nop. */
+static inline void arch_fp_save(uint64_t *words)
+{
+    *words = arch_fp_get();
+}
+
 static inline void arch_relax(void)
 {
     __asm__ volatile("isb" : : : "memory");

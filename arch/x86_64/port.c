@@ -14,6 +14,7 @@
  */
 #include "arch.h"
 
+#include <cpuid.h>
 #include <sys/syscall.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -28,6 +29,13 @@ void arch_fp_set(uint64_t words)
 
     __asm__ volatile("fldcw %0" : : "m"(x87_cw));
     __builtin_ia32_ldmxcsr((uint32_t)words);
+}
+
+bool arch_prefers_loading(void)
+{
+    unsigned leaves, ebx, ecx, edx;
+
+    return __get_cpuid(0, &leaves, &ebx, &ecx, &edx) && ebx == signature_AMD_ebx;
 }
 
 void *arch_prepare(void *top, arch_entry_fn *entry, void *arg, struct arch_record **record)

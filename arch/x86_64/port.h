@@ -47,6 +47,11 @@ static inline uint64_t arch_fp_get(void)
     return (uint64_t)x87_cw << 32 | __builtin_ia32_stmxcsr();
 }
 
+static inline void arch_fp_save(uint64_t *words)
+{
+    __asm__ volatile("stmxcsr %0\n\tfnstcw 4+%0" : "=m"(*words));
+}
+
 static inline void arch_relax(void)
 {
     __builtin_ia32_pause();

@@ -241,18 +241,16 @@ static void check_fiber(void)
 }
 
 EXPLORE_MAIN(
-    {.name = "each_is_received_once", setup_one, {send_0_1, send_2, receive_twice}, check, .less = 2},
-    {.name = "two_receivers", setup_two, {send_0_1, receive, receive}, check, .less = 2},
-    {.name = "in_order", setup_one, {send_0_1_2, receive_in_order}, check, .less = 1},
-    {.name = "who_gave_up_has_sent_nothing", setup_one, {send_0, send_1_for_a_while, receive}, check,
-     .less = 1},
+    {.name = "each_is_received_once", setup_one, {send_0_1, send_2, receive_twice}, check, .less = 1},
+    {.name = "two_receivers", setup_two, {send_0_1, receive, receive}, check, .less = 1},
+    {.name = "in_order", setup_one, {send_0_1_2, receive_in_order}, check},
+    {.name = "who_gave_up_has_sent_nothing", setup_one, {send_0, send_1_for_a_while, receive}, check},
     {.name = "who_gave_up_has_received_nothing", setup_one, {send_0, receive_for_a_while,
-     receive_for_a_while}, check, .less = 2},
+     receive_for_a_while}, check, .less = 1},
     {.name = "a_close_ends_all", setup_one, {send_until_closed, receive_until_closed, close_it}, check,
-     .less = 2},
-    {.name = "a_select_does_one", setup_one, {select_once, send_0, send_other_1}, check, .less = 1},
-    {.name = "a_select_gives_up", setup_one, {select_for_a_while, send_0, send_other_1}, check,
      .less = 1},
-    {.name = "a_fiber_receives", setup_fiber, {world_work_1, NULL, send_0}, check_fiber, .less = 1},
-    {.name = "two_fibers", setup_two_fibers, {world_work_1, world_work_2}, check_fiber, .less = 2},
-    {.name = "a_fiber_selects", setup_selecting, {world_work_1, NULL, send_0}, check_fiber, .less = 2})
+    {.name = "a_select_does_one", setup_one, {select_once, send_0, send_other_1}, check},
+    {.name = "a_select_gives_up", setup_one, {select_for_a_while, send_0, send_other_1}, check},
+    {.name = "a_fiber_receives", setup_fiber, {world_work_1, NULL, send_0}, check_fiber},
+    {.name = "two_fibers", setup_two_fibers, {world_work_1, world_work_2}, check_fiber, .less = 1},
+    {.name = "a_fiber_selects", setup_selecting, {world_work_1, NULL, send_0}, check_fiber})

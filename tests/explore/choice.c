@@ -11,6 +11,7 @@
  */
 #include "machine.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -86,6 +87,17 @@ void choice_random_execution(void)
         machine.thread[i].priority = FALLS + (int)(next_random() % 1024);
 }
 
+bool choice_is_search(void)
+{
+    return search == SEARCH_ALL;
+}
+
+void choice_abandon(void)
+{
+    machine.abandoned = true;
+    machine.preemptions = machine.surprises = 0;
+}
+
 void choice_start(void)
 {
     machine.preemptions = bound;
@@ -97,6 +109,8 @@ void choice_start(void)
 /* The answer that the list prescribes, or `preferred`. */
 static unsigned decide(unsigned n, unsigned preferred)
 {
+    if (machine.abandoned)
+        return 0;
     if (at == CHOICES_MAX)
         schedule_fail("an execution has more than %d choices", CHOICES_MAX);
     if (at < given) {
@@ -138,6 +152,15 @@ bool choice_spurious(void)
     return answer;
 }
 
+static unsigned count_of(unsigned threads)
+{
+    unsigned n = 0;
+
+    for (; threads; threads &= threads - 1)
+        n++;
+    return n;
+}
+
 /* Index of a thread among the answers: the current one first, the others in order. */
 static unsigned answer_of(unsigned ready, int current, int thread)
 {
@@ -147,7 +170,7 @@ static unsigned answer_of(unsigned ready, int current, int thread)
         return 0;
     if (current >= 0)
         below &= ~(1u << current);
-    return (unsigned)__builtin_popcount(below) + (current >= 0);
+    return count_of(below) + (current >= 0);
 }
 
 static unsigned thread_of(unsigned ready, int current, unsigned answer)
@@ -186,8 +209,10 @@ static unsigned preferred_thread(unsigned ready, int current, unsigned n)
         return current >= 0 && (r & 7) ? 0 : (unsigned)(r >> 3) % n;
     }
     for (int i = 0; i < FALLS; i++)
-        if (current >= 0 && falls[i] == machine.steps)
+        if (current >= 0 && falls[i] <= machine.steps) {
             machine.thread[current].priority = i;
+            falls[i] = UINT_MAX;
+        }
     return answer_of(ready, current, best(ready));
 }
 
@@ -202,20 +227,38 @@ static unsigned asleep(unsigned ready)
     return ready & found;
 }
 
+/* Threads among which there is a choice; not of others than the current one without a budget. */
+static unsigned candidates(unsigned ready, int current)
+{
+    unsigned sleepers = current < 0 ? asleep(ready) : 0;
+
+    if (!machine.surprises && sleepers != ready)
+        ready &= ~sleepers;
+    if (current >= 0 && !(machine.preemptions && machine.surprises))
+        ready = 1u << current;
+    return ready;
+}
+
 unsigned choice_thread(unsigned ready, int current)
 {
     unsigned sleepers = current < 0 ? asleep(ready) : 0, n, answer, thread;
 
-    if (!machine.surprises && sleepers != ready)
-        ready &= ~sleepers;
-    n = (unsigned)__builtin_popcount(ready);
-    if (n == 1 || (current >= 0 && !(machine.preemptions && machine.surprises)))
-        return current >= 0 ? (unsigned)current : (unsigned)__builtin_ctz(ready);
+    ready = candidates(ready, current);
+    n = count_of(ready);
+    if (n == 1)
+        return (unsigned)__builtin_ctz(ready);
     answer = decide(n, at < given ? 0 : preferred_thread(ready, current, n));
     thread = thread_of(ready, current, answer);
     machine.preemptions -= current >= 0 && answer;
     machine.surprises -= current >= 0 ? answer > 0 : sleepers != ready && (sleepers >> thread & 1);
     return thread;
+}
+
+/* The list keeps a place for the answer: who replays it may not know yet that there was no choice. */
+void choice_none(unsigned ready, int current)
+{
+    if (count_of(candidates(ready, current)) > 1)
+        decide(1, 0);
 }
 
 /* ------------------------------------------------------------------------------------ the list as text */

@@ -111,7 +111,7 @@ static void check_fiber(void)
 EXPLORE_MAIN(
     {.name = "a_signal_under_the_mutex", setup, {take, give}, check_none_left},
     {.name = "a_signal_after_it", setup, {take, give_and_signal_later}, check_none_left},
-    {.name = "all_are_told", setup, {take, take, give_two}, check_none_left, .less = 2},
-    {.name = "a_deadline_races_the_signal", setup, {take_for_a_while, give_two}, check_two, .less = 1},
-    {.name = "two_signals_two_waiters", setup, {take, give, give}, NULL, .less = 2},
-    {.name = "a_fiber_waits", setup_fiber, {world_work_1, NULL, give}, check_fiber, .less = 1})
+    {.name = "all_are_told", setup, {take, take, give_two}, check_none_left, .less = 1},
+    {.name = "a_deadline_races_the_signal", setup, {take_for_a_while, give_two}, check_two},
+    {.name = "two_signals_two_waiters", setup, {take, give, give}, NULL, .less = 1},
+    {.name = "a_fiber_waits", setup_fiber, {world_work_1, NULL, give}, check_fiber})

@@ -137,13 +137,11 @@ static void check_done(void)
 }
 
 EXPLORE_MAIN(
-    {.name = "done_by_another", setup_plain, {world_work_1, NULL, do_it}, check_done, .less = 1},
+    {.name = "done_by_another", setup_plain, {world_work_1, NULL, do_it}, check_done},
     {.name = "done_at_once", setup_at_once, {world_work_1}, check_done},
-    {.name = "a_deadline_races_the_end", setup_deadline, {world_work_1, NULL, do_it}, world_check,
-     .less = 1},
-    {.name = "a_deadline_revokes", setup_deadline, {world_work_1, NULL, do_nothing}, world_check,
-     .less = 2},
+    {.name = "a_deadline_races_the_end", setup_deadline, {world_work_1, NULL, do_it}, world_check},
+    {.name = "a_deadline_revokes", setup_deadline, {world_work_1, NULL, do_nothing}, world_check},
     {.name = "a_cancel_races_the_end", setup_plain, {world_work_1, cancel, do_it}, world_check,
-     .less = 2},
+     .less = 1},
     {.name = "a_cancel_revokes", setup_plain, {world_work_1, cancel, do_nothing}, world_check,
-     .less = 2})
+     .less = 1})

@@ -94,9 +94,9 @@ static void check_fibers(void)
 }
 
 EXPLORE_MAIN(
-    {.name = "all_go_on", setup, {set, wait_and_read, wait_and_read}, check_set, .less = 1},
+    {.name = "all_go_on", setup, {set, wait_and_read, wait_and_read}, check_set},
     {.name = "who_waited_may_free_it", setup, {set, wait_and_free}, NULL},
     {.name = "who_looked_may_free_it", setup, {set, look_and_free}, NULL},
     {.name = "a_reset_races_a_deadline", setup, {set_and_reset, wait_for_a_while, wait_for_a_while},
-     NULL, .less = 2},
-    {.name = "two_fibers", setup_fibers, {world_work_1, NULL, set}, check_fibers, .less = 2})
+     NULL, .less = 1},
+    {.name = "two_fibers", setup_fibers, {world_work_1, NULL, set}, check_fibers, .less = 1})

@@ -13,6 +13,8 @@
 
 static struct inject q;
 static struct host host;
+static struct park park; /* nobody sleeps here */
+static struct deque d;
 static int payload[ITEMS];
 static int pushed[ITEMS]; /* whether it was */
 static int got[1 + EXPLORE_THREADS][ITEMS];
@@ -26,14 +28,26 @@ static void nothing(void *arg)
 static int push(int i, int n, bool outside)
 {
     struct work w = {nothing, &payload[i], NULL, NULL};
+    struct parker *sleeper;
     int status;
 
     for (int k = i; k < i + n; k++)
         payload[k] = k + 1;
-    status = inject_push(&q, &w, sizeof payload[0], (size_t)n, outside);
+    status = outside ? inject_submit(&q, &w, sizeof payload[0], (size_t)n, &park, &sleeper)
+                     : inject_push(&q, &w, sizeof payload[0], (size_t)n);
     for (int k = i; k < i + n; k++)
         pushed[k] = status == COIR_OK;
     return status;
+}
+
+static void took(int thread, const struct work *w)
+{
+    int i = (int)((int *)w->arg - payload);
+
+    MUST(i >= 0 && i < ITEMS && w->fn == nothing);
+    MUST(payload[i] == i + 1);
+    payload[i] = i + 1; /* it is the taker's now */
+    got[thread][i]++;
 }
 
 static size_t take(int thread, size_t max)
@@ -42,14 +56,8 @@ static size_t take(int thread, size_t max)
     size_t n = inject_take(&q, w, max);
 
     MUST(n <= max);
-    for (size_t k = 0; k < n; k++) {
-        int i = (int)((int *)w[k].arg - payload);
-
-        MUST(i >= 0 && i < ITEMS && w[k].fn == nothing);
-        MUST(payload[i] == i + 1);
-        payload[i] = i + 1; /* it is the taker's now */
-        got[thread][i]++;
-    }
+    for (size_t k = 0; k < n; k++)
+        took(thread, &w[k]);
     return n;
 }
 
@@ -173,6 +181,76 @@ static void check_closed(void)
     check_exactly_once();
 }
 
+/* --------------------------------------------------------------------------------------- a full deque */
+
+static void setup_deque(size_t limit)
+{
+    struct work w;
+    uint64_t asked;
+    size_t n;
+
+    setup_limit(limit);
+    memset(&d, 0, sizeof d);
+    deque_init(&d, false);
+    for (int i = 0; i < 3; i++) {
+        payload[i] = i + 1;
+        pushed[i] = 1;
+        MUST(deque_push(&d, &(struct work){nothing, &payload[i], NULL, NULL}));
+    }
+    MUST(deque_steal(&d, &w, 1, &n, &asked) == STEAL_ASKED);
+    deque_answer(&d); /* the oldest is lent */
+}
+
+static void setup_relief(void)
+{
+    setup_deque(8);
+}
+
+static void setup_relief_of_one(void)
+{
+    setup_deque(1);
+}
+
+static void relieve_and_pop_1(void)
+{
+    struct work w;
+
+    MUST(inject_relieve(&q, &d) == COIR_OK);
+    if (deque_pop(&d, &w))
+        took(1, &w);
+}
+
+static void relieve_1(void)
+{
+    MUST(inject_relieve(&q, &d) == COIR_OK);
+    MUST(atomic_load_explicit(&q.work_count, memory_order_relaxed) <= 1);
+}
+
+static void steal_2(void)
+{
+    struct work w;
+    uint64_t asked;
+    size_t n;
+
+    if (deque_steal(&d, &w, 1, &n, &asked) == STEAL_OK)
+        took(2, &w);
+}
+
+static void push_and_take_3(void)
+{
+    MUST(push(3, 1, true) == COIR_OK);
+    take(3, 1);
+}
+
+static void check_relieved(void)
+{
+    struct work w;
+
+    while (deque_pop(&d, &w))
+        took(0, &w);
+    check_exactly_once();
+}
+
 /* ------------------------------------------------------------------------------------------- fibers */
 
 static void push_fibers_1(void)
@@ -225,5 +303,9 @@ EXPLORE_MAIN(
      check_limit},
     {.name = "a_close_is_exact", setup, {push_until_closed_1, push_until_closed_2, close_and_take_3},
      check_closed},
+    {.name = "a_deque_is_relieved_of_what_nobody_steals", setup_relief,
+     {relieve_and_pop_1, steal_2, push_and_take_3},
+     check_relieved},
+    {.name = "a_relief_keeps_to_the_limit", setup_relief_of_one, {relieve_1, steal_2, take_3}, check_relieved},
     {.name = "fibers_come_out_in_order", setup, {push_fibers_1, push_fiber_2, take_fibers_3},
      check_fibers})

@@ -11,8 +11,8 @@
 
 #define LOCAL_BYTES 256
 
-static char *block;       /* of the program, in this one thread of the system */
-static size_t bytes;
+struct local local;
+
 static const char *image; /* what it begins with; the rest is zero */
 static size_t image_bytes;
 static char saved[THREADS][LOCAL_BYTES];
@@ -27,8 +27,8 @@ static int look_up(struct dl_phdr_info *program, size_t unused, void *arg)
 
         if (h->p_type != PT_TLS)
             continue;
-        block = program->dlpi_tls_data;
-        bytes = h->p_memsz;
+        local.block = program->dlpi_tls_data;
+        local.bytes = h->p_memsz;
         image = (const char *)(program->dlpi_addr + h->p_vaddr);
         image_bytes = h->p_filesz;
     }
@@ -38,29 +38,24 @@ static int look_up(struct dl_phdr_info *program, size_t unused, void *arg)
 void local_begin(void)
 {
     dl_iterate_phdr(look_up, NULL);
-    if (bytes > LOCAL_BYTES)
+    if (local.bytes > LOCAL_BYTES)
         schedule_fail("the program has more than %d bytes of thread-local variables", LOCAL_BYTES);
 }
 
 void local_reset(void)
 {
-    for (int i = 0; bytes && i < THREADS; i++) {
+    for (int i = 0; local.bytes && i < THREADS; i++) {
         memcpy(saved[i], image, image_bytes);
-        memset(saved[i] + image_bytes, 0, bytes - image_bytes);
+        memset(saved[i] + image_bytes, 0, local.bytes - image_bytes);
     }
-    if (bytes)
-        memcpy(block, saved[0], bytes);
+    if (local.bytes)
+        memcpy(local.block, saved[0], local.bytes);
 }
 
 void local_exchange(int from, int to)
 {
-    if (!bytes)
+    if (!local.bytes)
         return;
-    memcpy(saved[from], block, bytes);
-    memcpy(block, saved[to], bytes);
-}
-
-bool local_has(uintptr_t address)
-{
-    return address - (uintptr_t)block < bytes;
+    memcpy(saved[from], local.block, local.bytes);
+    memcpy(local.block, saved[to], local.bytes);
 }

@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "explore.h"
 #include "layer/operations.h"
@@ -26,20 +27,22 @@ enum { RELAXED, ACQUIRE, RELEASE, ACQ_REL, SEQ_CST }; /* as memory_order in the 
 #define CHOICES_MAX 8192
 
 /* What a thread knows: of each thread its clock, of each place the stamp of the newest store that
- * it has seen. A store below that is invisible to it. */
+ * it has seen. A store below that is invisible to it. From machine.width on all views are zero. */
 typedef int16_t stamp;
 struct view {
     _Alignas(16) stamp at[STAMPS];
 };
 
+#define STEP 16 /* stamps that are joined or copied at once */
+
 /* A store. Its view is what an acquiring reader gets to know. */
 struct message {
-    struct view view;
-    uint64_t value;
+    _Alignas(64) uint64_t value;
     stamp at;     /* place in the modification order */
     bool carries; /* view is valid: the store was released somehow */
     bool rmw;     /* no store may come between this one and its predecessor */
     uint8_t by;
+    struct view view;
 };
 
 /* An atomic object. */
@@ -53,6 +56,20 @@ struct place {
     int count;
     stamp used[THREADS];   /* clock of each thread's last access */
     struct message *message[MESSAGES]; /* in modification order */
+};
+
+/* Who uses an address: in all executions of a scenario, and how often, for who looks whether somebody does. */
+struct usage {
+    uint8_t users; /* threads, as bits */
+    bool written;  /* by one of them */
+    unsigned looks, writes; /* looks: of both kinds */
+};
+
+/* An operation before it is done. */
+struct step {
+    struct usage *usage;
+    bool writes;
+    bool apart; /* it has to do with nothing but this place, as all but seq_cst operations */
 };
 
 enum thread_state { THREAD_READY, THREAD_SPINS, THREAD_SLEEPS, THREAD_WOKEN, THREAD_DONE };
@@ -76,12 +93,16 @@ struct machine {
     uint32_t execution;
     bool running;          /* the scenario's threads run, not its setup or check */
     bool tracing;
+    bool surprised;        /* an object that one thread alone had used is shared, as has turned out */
     unsigned ready;        /* threads that can take a step, as bits; timed sleepers can */
     unsigned steps;
     unsigned preemptions;  /* that are left */
+    unsigned barriers;     /* fences that others have made a thread pass */
+    bool abandoned;        /* the execution: another one shows the same */
     unsigned surprises;    /* preemptions, old stores, failures for no reason, early deadlines that are left */
     int64_t now;           /* coir_now() */
     int places;
+    int width;             /* stamps of a view that have been used by any execution; a multiple of STEP */
     int messages;
     struct thread *self;
     struct view sc;        /* what seq_cst fences and stores have made known to each other */
@@ -94,8 +115,19 @@ extern struct machine machine;
 
 static inline void view_join(struct view *to, const struct view *from)
 {
-    for (int i = 0; i < STAMPS; i++)
-        to->at[i] = to->at[i] > from->at[i] ? to->at[i] : from->at[i];
+    for (int begin = 0; begin < machine.width; begin += STEP)
+        for (int i = begin; i < begin + STEP; i++)
+            to->at[i] = to->at[i] > from->at[i] ? to->at[i] : from->at[i];
+}
+
+static inline void view_copy(struct view *to, const struct view *from)
+{
+    memcpy(to, from, (size_t)machine.width * sizeof to->at[0]);
+}
+
+static inline void view_clear(struct view *v)
+{
+    memset(v, 0, (size_t)machine.width * sizeof v->at[0]);
 }
 
 /* memory.c */
@@ -103,27 +135,44 @@ uint64_t memory_newest(struct thread *t, uintptr_t address, unsigned bytes);
 void memory_fence_full(struct thread *t);
 
 /* place.c */
+void place_forget(void);               /* another scenario begins */
 void place_reset(void);
 struct place *place_of(uintptr_t address, unsigned bytes);
 bool place_is_known(uintptr_t address);
+struct usage *place_usage(uintptr_t address);
+/* The current thread uses it, or is about to. False: no other thread ever has, in any execution, or nobody has
+ * written it while threads ran. */
+bool usage_by(struct usage *u, bool write);
+void usage_count(struct usage *u, bool write); /* it has */
 struct message *place_message(void);   /* a new one */
 void place_free(uintptr_t from, size_t bytes);
 bool place_is_freed(uintptr_t address);
 void place_overwritten(uintptr_t from, size_t bytes); /* by plain code */
 
 /* race.c */
-void race_access(uintptr_t address, size_t bytes, bool write, const void *pc);
 void race_atomic(uintptr_t address, unsigned bytes, const struct site *site);
 
 /* local.c: the variables that each thread has for itself. */
+struct local {
+    char *block;       /* of the program, in this one thread of the system */
+    size_t bytes;
+};
+
+extern struct local local;
+
 void local_begin(void);
 void local_reset(void);                /* the current thread is 0 */
 void local_exchange(int from, int to); /* the current thread changes */
-bool local_has(uintptr_t address);
+
+static inline bool local_has(uintptr_t address)
+{
+    return address - (uintptr_t)local.block < local.bytes;
+}
 
 /* schedule.c: runs one execution; false: machine.failure says what happened. */
 bool schedule_run(const struct scenario *s);
 void schedule_point(void);             /* before a visible step: another thread may go first */
+void schedule_step(const struct step *step); /* the same before an operation */
 void schedule_block(void);             /* the current thread is not ready: others go on */
 void schedule_fail(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
 
@@ -137,8 +186,11 @@ bool choice_begin_replay(const char *text);
 void choice_text(char *text, size_t bytes);
 void choice_rewind(void);              /* the same again */
 void choice_start(void);               /* the threads start */
+bool choice_is_search(void);           /* all executions are searched, within a bound */
+void choice_abandon(void);             /* no more choices in this one */
 unsigned choice_of(unsigned n);        /* below n; 0 is the usual answer */
 unsigned choice_thread(unsigned ready, int current); /* which of the ready; current < 0: it blocks */
+void choice_none(unsigned ready, int current); /* the current thread, though others are ready */
 bool choice_spurious(void);            /* whether something that may fail for no reason does */
 
 /* system.c */

@@ -167,7 +167,7 @@ static void setup_fiber(void)
 }
 
 EXPLORE_MAIN(
-    {.name = "no_message_sleeps", setup, {receive_two, post_0, post_1}, NULL, .less = 1},
+    {.name = "no_message_sleeps", setup, {receive_two, post_0, post_1}, NULL},
     {.name = "a_deadline_races_a_message", setup, {receive_for_a_while, post_0}, NULL},
     {.name = "a_bell_is_heard", setup, {sleep_until_flag, ring}, NULL},
     {.name = "who_was_woken_may_free_it", setup, {sleep_and_leave, ring}, NULL},
@@ -175,4 +175,4 @@ EXPLORE_MAIN(
     {.name = "taken_or_withdrawn", setup, {take_once, post_and_withdraw}, check_withdrawn},
     {.name = "taken_out_of_turn", setup, {take_this, post_0}, NULL},
     {.name = "a_thread_receives_and_leaves", setup, {receive_one, post_0}, NULL},
-    {.name = "a_fiber_receives", setup_fiber, {world_work_1, NULL, post_0}, world_check, .less = 1})
+    {.name = "a_fiber_receives", setup_fiber, {world_work_1, NULL, post_0}, world_check})

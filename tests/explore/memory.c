@@ -32,12 +32,13 @@ static bool releases(int order)
 }
 
 /* The place of an operation that is about to happen. */
-static struct place *use(struct thread *t, const volatile void *address, unsigned bytes,
-                         const struct site *site)
+static struct place *use(struct thread *t, const volatile void *address, unsigned bytes, bool write,
+                         int order, const struct site *site)
 {
+    struct step step = {place_usage((uintptr_t)address), write, order != SEQ_CST};
     struct place *p;
 
-    schedule_point();
+    schedule_step(&step);
     p = place_of((uintptr_t)address, bytes);
     if (__builtin_expect(p->freed, 0))
         schedule_fail("%s:%d: %s of %s, which is freed", site->file, site->line, site->operation,
@@ -53,6 +54,8 @@ uint64_t memory_newest(struct thread *t, uintptr_t address, unsigned bytes)
 {
     struct place *p = place_of(address, bytes);
 
+    usage_by(place_usage(address), false);
+    usage_count(place_usage(address), false);
     if (p->freed)
         schedule_fail("a futex wait on freed memory");
     t->now.at[p->id] = p->message[p->count - 1]->at;
@@ -97,7 +100,7 @@ static void observe(struct thread *t, const struct place *p, const struct messag
         if (t->has_unfenced)
             view_join(&t->unfenced, &m->view);
         else
-            t->unfenced = m->view;
+            view_copy(&t->unfenced, &m->view);
         t->has_unfenced = true;
     }
 }
@@ -137,16 +140,16 @@ static void append(struct thread *t, struct place *p, int i, uint64_t value, int
     t->now.at[p->id] = m->at;
     m->carries = true;
     if (releases(order))
-        m->view = t->now;
+        view_copy(&m->view, &t->now);
     else if (t->has_released)
-        m->view = t->released;
+        view_copy(&m->view, &t->released);
     else
         m->carries = false;
     if (read && read->carries) {
         if (m->carries)
             view_join(&m->view, &read->view);
         else
-            m->view = read->view;
+            view_copy(&m->view, &read->view);
         m->carries = true;
     }
     if (m->carries && m->view.at[p->id] < m->at)
@@ -203,7 +206,7 @@ uint64_t explore_load(const volatile void *address, unsigned bytes, int order,
 
     if (is_figure(site) || (!machine.running && !place_is_known((uintptr_t)address)))
         return read_as_it_is(address, bytes);
-    p = use(t, address, bytes, site);
+    p = use(t, address, bytes, false, order, site);
     m = p->message[pick_visible(t, p, site->hint && order == RELAXED ? p->count - 1
                                                                      : oldest(p, floor_of(t, p, order)))];
 
@@ -241,7 +244,7 @@ void explore_store(const volatile void *address, unsigned bytes, uint64_t value,
         memcpy((void *)(uintptr_t)address, &value, bytes);
         return;
     }
-    p = use(t, address, bytes, site);
+    p = use(t, address, bytes, true, order, site);
     i = pick_open(p, oldest(p, floor_of(t, p, order)));
     TRACE(site, order, "= %#llx%s", (unsigned long long)value,
           i == p->count - 1 ? "" : " (below newer ones)");
@@ -266,7 +269,7 @@ uint64_t explore_modify(const volatile void *address, unsigned bytes, enum modif
                         uint64_t operand, int order, const struct site *site)
 {
     struct thread *t = machine.self;
-    struct place *p = use(t, address, bytes, site);
+    struct place *p = use(t, address, bytes, true, order, site);
     int i = pick_open(p, oldest(p, floor_of(t, p, order)));
     struct message *m = p->message[i];
     uint64_t value = modified(how, m->value, operand, bytes);
@@ -299,7 +302,7 @@ bool explore_cas(const volatile void *address, unsigned bytes, uint64_t *expecte
                  int success, int failure, bool weak, const struct site *site)
 {
     struct thread *t = machine.self;
-    struct place *p = use(t, address, bytes, site);
+    struct place *p = use(t, address, bytes, true, success == SEQ_CST ? success : failure, site);
     int i = pick_cas(t, p, *expected, oldest(p, floor_of(t, p, failure)),
                      oldest(p, floor_of(t, p, success)));
     struct message *m = p->message[i];
@@ -328,7 +331,7 @@ static void fence_acquire(struct thread *t)
 
 static void fence_release(struct thread *t)
 {
-    t->released = t->now;
+    view_copy(&t->released, &t->now);
     t->has_released = true;
     t->now.at[t->index]++;
 }
@@ -341,7 +344,7 @@ void memory_fence_full(struct thread *t)
     memcpy(clock, t->now.at, sizeof clock);
     view_join(&t->now, &machine.sc);
     memcpy(t->now.at, clock, sizeof clock);
-    machine.sc = t->now;
+    view_copy(&machine.sc, &t->now);
     memset(machine.sc.at, 0, sizeof clock);
     fence_release(t);
 }

@@ -33,52 +33,57 @@ PLANTED = [
     ("core/deque.c", "opened beyond bottom", "((uint32_t)n + 1) / 2));", "(uint32_t)n + 1));"),
     ("core/deque.c", "taken back, and the window says what it said before",
      "    if (!move_window(d, window, raised(*window, DEQUE_LAP, lent)))\n        return false;\n"
-     "    atomic_store_explicit(&d->bottom, b + DEQUE_LAP, memory_order_release); /* PUB: keeps its chain */\n",
+     "    atomic_store_explicit(&d->bottom, b + DEQUE_LAP, memory_order_relaxed); /* PUB: the CAS carries it */\n"
+     "    d->full = b + DEQUE_LAP;\n",
      "    if (!move_window(d, window, raised(*window, 0, lent)))\n        return false;\n"),
     ("core/deque.c", "the last item is popped over a question",
-     "        if (before >= (int32_t)deque_lent_of(window))\n",
-     "        if (before >= (int32_t)deque_lent_of(window) || window & DEQUE_ASKED)\n"),
+     "        if (before >= (int32_t)deque_lent_of(*window))\n",
+     "        if (before >= (int32_t)deque_lent_of(*window) || *window & DEQUE_ASKED)\n"),
     ("core/deque.c", "taken back by a store",
      "    if (!move_window(d, window, raised(*window, DEQUE_LAP, lent)))\n        return false;\n",
      "    atomic_store_explicit(&d->window, raised(*window, DEQUE_LAP, lent), memory_order_release);\n"),
     ("core/deque.c", "more is lent than is left to lend",
      "        uint32_t half = ((uint32_t)before + 1) / 2;\n", "        uint32_t half = (uint32_t)before + 1;\n"),
     ("core/deque.c", "the oldest is popped without a CAS",
-     "    } while (!move_window(d, &window, raised(window, 1, lent ? lent - 1 : 0)));\n",
+     "    } while (n && !move_window(d, &window, raised(window, n, lent > n ? lent - n : 0)));\n",
      "    } while (false);\n"
-     "    atomic_store_explicit(&d->window, raised(window, 1, lent ? lent - 1 : 0), memory_order_release);\n"),
+     "    atomic_store_explicit(&d->window, raised(window, n, lent > n ? lent - n : 0), memory_order_release);\n"),
     ("core/deque.c", "empty pop leaves bottom low",
-     """            atomic_store_explicit(&d->bottom, b + 1, memory_order_release); /* PUB: keeps its chain */
+     """            atomic_store_explicit(&d->bottom, b + 1, memory_order_relaxed); /* PUB: nothing is there to be seen */
             return false;
 """, "            return false;\n"),
     ("core/deque.h", "index published before the item",
-     """    deque_put(deque_slot(d, end->bottom), item);
-    atomic_store_explicit(&d->bottom, end->bottom + 1, memory_order_release); /* PUB */
+     """    deque_put(deque_slot(d, b), item);
+    atomic_store_explicit(&d->bottom, b + 1, memory_order_release); /* PUB */
 """,
-     """    atomic_store_explicit(&d->bottom, end->bottom + 1, memory_order_release); /* PUB */
-    deque_put(deque_slot(d, end->bottom), item);
+     """    atomic_store_explicit(&d->bottom, b + 1, memory_order_release); /* PUB */
+    deque_put(deque_slot(d, b), item);
 """),
     ("core/deque.h", "pop looks at the window before it lowers bottom",
-     ("    atomic_store_explicit(&d->bottom, b, memory_order_release); /* PUB: keeps its chain */\n",
-      "    window = atomic_load_explicit(&d->window, memory_order_relaxed); /* FORCE: after the fence */\n"),
-     ("    window = atomic_load_explicit(&d->window, memory_order_relaxed);\n"
-      "    atomic_store_explicit(&d->bottom, b, memory_order_release);\n", "")),
+     ("    atomic_store_explicit(&d->bottom, b - 1, memory_order_release); /* PUB: keeps its chain */\n",
+      "    return LIKELY(atomic_load_explicit(&d->window, memory_order_relaxed) == d->seen) || /* FORCE: after the fence */\n"),
+     ("    uint64_t window = atomic_load_explicit(&d->window, memory_order_relaxed);\n"
+      "    atomic_store_explicit(&d->bottom, b - 1, memory_order_release);\n",
+      "    return LIKELY(window == d->seen) ||\n")),
     ("core/deque.h", "a lent item is popped",
-     "    return LIKELY((int32_t)(b - deque_top_of(window)) >= (int32_t)deque_lent_of(window)) ||\n",
-     "    return LIKELY((int32_t)(b - deque_top_of(window)) >= 0) ||\n"),
-    ("core/deque.h", "one more than there is room for",
-     "    return end->bottom - deque_top_of(end->window) < DEQUE_CAP;\n",
-     "    return end->bottom - deque_top_of(end->window) <= DEQUE_CAP;\n"),
+     "    if (UNLIKELY(b == d->floor))\n        return deque_pop_slowly(d);\n", ""),
+    ("core/deque.c", "popped though somebody has asked",
+     "d->asymmetric && !(window & DEQUE_ASKED) ? window : SEEN_NONE", "d->asymmetric ? window : SEEN_NONE"),
+    ("core/deque.c", "what was lent when it last looked is forgotten",
+     "    d->floor = deque_top_of(window) + deque_lent_of(window);\n", "    d->floor = deque_top_of(window);\n"),
+    ("core/deque.c", "an owner that must passes no fence", "d->asymmetric && !(window", "!(window"),
+    ("core/deque.c", "one more than there is room for",
+     "room = DEQUE_CAP - n;\n", "room = DEQUE_CAP + 1 - n;\n"),
     ("core/deque.h", "a slot is written before the look at the window",
-     "    struct deque_end end;\n\n    if (!deque_has_room(d, &end))\n",
-     "    struct deque_end end;\n\n    deque_put(deque_slot(d, atomic_load_explicit(&d->bottom, memory_order_relaxed)), item);\n"
-     "    if (!deque_has_room(d, &end))\n"),
+     "    if (!deque_has_room(d, &b) && !deque_look_for_room(d))\n",
+     "    deque_put(deque_slot(d, atomic_load_explicit(&d->bottom, memory_order_relaxed)), item);\n"
+     "    if (!deque_has_room(d, &b) && !deque_look_for_room(d))\n"),
     ("core/deque.h", "owed word is not looked at",
-     "    if (atomic_load_explicit(&s->owed, memory_order_relaxed) != item->owed ||   /* own write */\n        ",
+     "    if (UNLIKELY(atomic_load_explicit(&s->owed, memory_order_relaxed) != item->owed) ||   /* own write */\n        ",
      "    if ("),
     # ----------------------------------------------------------------------------------- ring
     ("core/ring.c", "two may take one element",
-     """        if (atomic_compare_exchange_weak_explicit(&r->head, &h, h + 1, memory_order_acq_rel,
+     """        if (atomic_compare_exchange_weak_explicit(&r->head, &h, h + 1, memory_order_release,
                                                   memory_order_relaxed)) /* FREE */
             return e;
 """,
@@ -88,15 +93,15 @@ PLANTED = [
     ("core/ring.c", "slot read after the CAS",
      "            return e;\n    }\n",
      "            return atomic_load_explicit(ring_slot(r, h), memory_order_relaxed);\n        (void)e;\n    }\n"),
-    ("core/ring.h", "one more than there is room for", "memory_order_relaxed) < RING_CAP &&",
-     "memory_order_relaxed) <= RING_CAP &&"),
+    ("core/ring.h", "one more than there is room for", "return LIKELY(*t < r->room); ",
+     "return LIKELY(*t <= r->room); "),
     ("core/ring.c", "no room, and one more",
      "    return t - atomic_load_explicit(&r->next, memory_order_relaxed) < RING_CAP;",
      "    return t - atomic_load_explicit(&r->next, memory_order_relaxed) <= RING_CAP;"),
     ("core/ring.c", "room is made over claims", "    if (!has_claims(r))\n", ""),
     ("core/ring.h", "a push overtakes the list",
-     "               atomic_load_explicit(&r->over_count, memory_order_relaxed) == 0))      /* own write */\n",
-     "               true))\n"),
+     "return LIKELY(*t < r->room); ",
+     "return LIKELY(*t - atomic_load_explicit(&r->next, memory_order_relaxed) < RING_CAP); "),
     ("core/ring.c", "list taken from without the lock",
      "    lock_take(&r->lock);\n    e = list_take(&r->over);\n    publish_count(r);\n",
      "    e = list_take(&r->over);\n    lock_take(&r->lock);\n    publish_count(r);\n"),
@@ -125,7 +130,14 @@ PLANTED = [
      """        r->claimed = atomic_load_explicit(&r->kept, memory_order_relaxed); /* under lock */
     }
 """),
-    ("core/ring.c", "both want it, the owner takes it", "    kept = i < r->claimed;\n", "    kept = true;\n"),
+    ("core/ring.h", "both want it, the owner takes it",
+     "    if (LIKELY(*i < atomic_load_explicit(&r->kept, memory_order_relaxed))) /* FORCE: after the fence */\n", "    if (*i >= 0)\n"),
+    ("core/ring.h", "next is not put back",
+     "    atomic_store_explicit(&r->next, *i, memory_order_relaxed); /* FORCE: has_claims will ask whose it is */\n", ""),
+    ("core/ring.c", "clear though what is being wrested may come back",
+     "    if (atomic_load_explicit(&r->next, memory_order_relaxed) >= r->claimed) /* own write */\n", ""),
+    ("core/ring.h", "clear though something was pushed",
+     "memory_order_relaxed) == r->clear)", "memory_order_relaxed) - r->clear <= 1)"),
     ("core/ring.c", "wrested without a look at next",
      "    if (atomic_load_explicit(&r->next, memory_order_relaxed) <= i) /* FORCE: after the fence */\n",
      "    if (i >= 0)\n"),
@@ -150,8 +162,8 @@ PLANTED = [
      "    (void)fence;\n    (void)arg;\n"),
     # --------------------------------------------------------------------------------- inject
     ("core/inject.c", "limit checked before the lock",
-     "    lock_take(&q->lock);\n    status = admit(q, n, outside);\n",
-     "    status = admit(q, n, outside);\n    lock_take(&q->lock);\n"),
+     "    lock_take(&q->lock);\n    status = admit(q, n, true);\n",
+     "    status = admit(q, n, true);\n    lock_take(&q->lock);\n"),
     ("core/inject.c", "close without the lock",
      "    lock_take(&q->lock);\n    q->closed = closed;\n    lock_drop(&q->lock);\n",
      "    q->closed = closed;\n"),
@@ -159,8 +171,16 @@ PLANTED = [
     ("core/inject.c", "taken after the lock",
      "    n = take(q, items, max);\n    lock_drop(&q->lock);\n",
      "    lock_drop(&q->lock);\n    n = take(q, items, max);\n"),
-    ("core/inject.c", "a retired chunk stays last",
-     "    if (!q->first)\n        q->last = NULL;\n", ""),
+    ("core/inject.c", "whom to wake is asked before the work is there",
+     "    if (status == COIR_OK)\n        status = append(q, *first, stride, n);\n    if (status == COIR_OK) {\n        q->accepted += n;\n"
+     "        if (UNLIKELY(park_is_due(park)))\n            *sleeper = park_pick(park);\n    }\n",
+     "    if (park_is_due(park))\n        *sleeper = park_pick(park);\n    if (status == COIR_OK)\n        status = append(q, *first, stride, n);\n"
+     "    if (status == COIR_OK)\n        q->accepted += n;\n"),
+    ("core/inject.c", "a relief counts before the lock",
+     "    lock_take(&q->lock);\n    count = atomic_load_explicit(&q->work_count, memory_order_relaxed); /* under lock */\n    status = admit(q, 1, false);\n",
+     "    count = atomic_load_explicit(&q->work_count, memory_order_relaxed);\n    lock_take(&q->lock);\n    status = admit(q, 1, false);\n"),
+    ("core/inject.c", "a relief goes past the limit", "room < below_limit ? room : below_limit", "room + 0 * below_limit"),
+    ("core/deque.c", "what was popped stays lent", "raised(window, n, lent > n ? lent - n : 0)", "raised(window, n, lent)"),
     ("core/inject.c", "fiber taken before the lock",
      "    lock_take(&q->lock);\n    e = list_take(&q->fibers);\n",
      "    e = list_take(&q->fibers);\n    lock_take(&q->lock);\n"),
@@ -186,7 +206,7 @@ PLANTED = [
     ("core/park.c", "leaves without its token",
      "    if (!listed)\n        take_token(self);\n", ""),
     ("core/park.c", "token given by a plain store",
-     "    if (atomic_exchange_explicit(&s->word, PARKER_WOKEN, memory_order_acq_rel) == PARKER_AWAY) /* TOKEN */\n",
+     "    if (atomic_exchange_explicit(&s->word, PARKER_WOKEN, memory_order_release) == PARKER_AWAY) /* TOKEN */\n",
      "    bool away = atomic_load_explicit(&s->word, memory_order_relaxed) == PARKER_AWAY;\n\n"
      "    atomic_store_explicit(&s->word, PARKER_WOKEN, memory_order_release);\n    if (away)\n"),
     ("core/park.c", "sleeper touched after its token",
@@ -220,8 +240,8 @@ PLANTED = [
      "    while (!atomic_compare_exchange_weak_explicit(&c->state, &s, to, memory_order_release,\n"
      "                                                  memory_order_relaxed)); /* SETTLE: what it has run itself */\n",
      "    while (false);\n    atomic_store_explicit(&c->state, to, memory_order_release);\n"),
-    ("core/counter.c", "a local one with nothing in its word is not owed",
-     "    return state >= COUNTER_ONE || state & COUNTER_LOCAL; /* C5 */\n",
+    ("core/counter.h", "a local one with nothing in its word is not owed",
+     "    return state >= COUNTER_ONE || state & COUNTER_LOCAL;\n",
      "    return state >= COUNTER_ONE;\n"),
     ("core/counter.h", "settled though local",
      "return state < COUNTER_ONE && !(state & (COUNTER_LOCAL | COUNTER_WAITERS | COUNTER_LOCK));",
@@ -235,28 +255,37 @@ PLANTED = [
      "        node->settled(node, outcome);\n    }\n",
      "    for (; node; node = next) {\n        next = node->next;\n        node->outcome = outcome;\n"
      "        node->settled(node, outcome);\n    }\n    unlock(c, COUNTER_WAITERS);\n"),
+    ("core/counter.c", "settled before who is foretold has been",
+     "        unlock(c, 0); /* C6 */\n", "        unlock(c, COUNTER_WAITERS);\n"),
+    ("core/counter.c", "who comes while others are foretold is not",
+     "    while (UNLIKELY(claim(node = c->waiters, seen))) {\n", "    if (claim(node = c->waiters, seen)) {\n"),
+    ("core/counter.c", "foretold again", "        seen = node;\n", ""),
+    ("core/counter.c", "a unit more though none is owed",
+     "        if (!counter_is_owed(s))\n            return false;\n", "        ;\n"),
+    ("core/counter.c", "a counter is looked at that a finisher had",
+     "    if (!is_listed(node))\n        return false; /* a finisher has it, and the counter may be gone */\n", ""),
     ("core/counter.c", "a node leaves under the finisher",
      "    while (!wait_node_released(node)) /* C3: a finisher is on its way, or has the node */\n"
      "        spin_pause(&turns);\n", "    (void)turns;\n"),
     ("core/counter.c", "taken out though a finisher is on its way",
-     "    mine = node->listed && is_owed(atomic_load_explicit(&c->state, memory_order_relaxed)); /* LOCK; C3 */\n",
-     "    mine = node->listed;\n"),
+     "    mine = is_listed(node) && counter_is_owed(atomic_load_explicit(&c->state, memory_order_relaxed));\n",
+     "    mine = is_listed(node);\n"),
     ("core/counter.c", "WAITERS goes with nothing owed",
-     "(!c->waiters && is_owed(s) ? COUNTER_WAITERS : 0)",
+     "(!c->waiters && counter_is_owed(s) ? COUNTER_WAITERS : 0)",
      "(!c->waiters ? COUNTER_WAITERS : 0)"),
     ("core/counter.c", "enlisted at a settled counter",
      "        if (also && counter_is_settled(s))\n            return false;\n", ""),
     ("core/counter.c", "WAITERS set after the lock",
-     "    c->waiters = node;\n    node->listed = true;\n    unlock(c, 0);\n",
-     "    c->waiters = node;\n    node->listed = true;\n    unlock(c, COUNTER_WAITERS);\n"
+     "    c->waiters = node;\n    set_listed(node, true);\n    unlock(c, 0);\n",
+     "    c->waiters = node;\n    set_listed(node, true);\n    unlock(c, COUNTER_WAITERS);\n"
      "    atomic_fetch_or_explicit(&c->state, COUNTER_WAITERS, memory_order_relaxed);\n"),
     ("core/counter.c", "two write the record",
      "atomic_compare_exchange_strong_explicit(&c->claimed, &free, 1, memory_order_relaxed,\n"
      "                                                           memory_order_relaxed)) { /* one writer */",
      "(free = 1)) {"),
     ("core/counter.c", "outcome noted after the unit's release",
-     "    note(c, outcome, failure);\n    counter_settle(c, 1);\n",
-     "    counter_settle(c, 1);\n    note(c, outcome, failure);\n"),
+     "    counter_note(c, outcome, failure);\n    counter_settle(c, 1);\n",
+     "    counter_settle(c, 1);\n    counter_note(c, outcome, failure);\n"),
     ("core/counter.c", "a better outcome replaces the worst",
      "    while (counter_outcome_of(s) < outcome) {\n", "    while (counter_outcome_of(s) != outcome) {\n"),
     ("core/counter.h", "settled though locked",
@@ -275,20 +304,20 @@ PLANTED = [
      "enum fiber_state to = s == FIBER_PARKED ? FIBER_READY : FIBER_NOTIFIED;",
      "enum fiber_state to = FIBER_READY;"),
     ("core/fiber.c", "published over a notice",
-     "    if (atomic_compare_exchange_strong_explicit(&f->state, &w, parked, memory_order_acq_rel,\n"
-     "                                                memory_order_acquire)) /* STACK */\n        return true;\n",
+     "    if (atomic_compare_exchange_strong_explicit(&f->state, &w, parked, memory_order_release,\n"
+     "                                                memory_order_acquire)) /* STACK; NOTICE */\n        return true;\n",
      "    atomic_store_explicit(&f->state, parked, memory_order_release);\n    if (w)\n        return true;\n"),
     ("core/fiber.c", "woken by a store, not by a CAS",
      "        if (atomic_compare_exchange_weak_explicit(&f->state, &w, fiber_word(generation, reason, to),\n"
      "                                                  memory_order_acq_rel,\n"
-     "                                                  memory_order_acquire)) /* STACK */\n"
+     "                                                  memory_order_relaxed)) /* STACK; NOTICE */\n"
      "            return to == FIBER_READY;\n",
      "        atomic_store_explicit(&f->state, fiber_word(generation, reason, to), memory_order_release);\n"
      "        return to == FIBER_READY;\n"),
     ("core/fiber.c", "a parked stack is read without a claim",
      "            atomic_compare_exchange_weak_explicit(&f->state, &w,\n"
      "                                                  fiber_word(*generation, WAKE_NONE, FIBER_PARKING),\n"
-     "                                                  memory_order_acq_rel,\n"
+     "                                                  memory_order_acquire,\n"
      "                                                  memory_order_relaxed)) /* STACK */\n",
      "            true)\n"),
     ("core/fiber.c", "a canceler does not wait for a fiber on its way",
@@ -307,9 +336,9 @@ PLANTED = [
      "        take_out(h, t);\n        lock_drop(&h->lock);\n        t->fire(t);\n"
      "        lock_take(&h->lock);\n        fired++;\n"),
     ("core/timer.c", "armed looked at without the lock",
-     "    lock_take(&h->lock);\n    if (t->armed) {\n        take_out(h, t);\n        publish_earliest(h);\n    }\n"
+     "    lock_take(&h->lock);\n    if (t->back) {\n        take_out(h, t);\n        publish_earliest(h);\n    }\n"
      "    lock_drop(&h->lock);\n",
-     "    if (!t->armed)\n        return;\n    lock_take(&h->lock);\n    if (t->armed) {\n        take_out(h, t);\n"
+     "    if (!t->back)\n        return;\n    lock_take(&h->lock);\n    if (t->back) {\n        take_out(h, t);\n"
      "        publish_earliest(h);\n    }\n    lock_drop(&h->lock);\n"),
     ("core/timer.c", "expires without the lock",
      "|| !lock_try(&h->lock))\n        return 0;\n", "|| (lock_try(&h->lock), false))\n        return 0;\n"),
@@ -332,60 +361,20 @@ PLANTED = [
 
 LATE_STORE = ("load->store order, which the model leaves out; moved in the source it is killed: "
               "\"item (slot) read after the CAS\", \"a slot is written before the look\"")
-FENCE_FOLLOWS = "unneeded: a full fence follows before anything depends on it"
-QUEUED = "unneeded: the queue that the fiber goes to carries it"
-CHECKED = "unneeded: rechecked by the CAS, and a failure leads to nothing that was written before"
-WORD_ONLY = "unneeded: nothing but the word itself depends on it; park->lock carries the rest"
+COMPILER = "against the compiler only, which reorders nothing here"
 
 STAYS = {
     "deque.c: deque_room: load &d->window: acquire -> relaxed": LATE_STORE,
-    "deque.h: deque_has_room: load &d->window: acquire -> relaxed": LATE_STORE,
-    "deque.c: take_back: store &d->bottom: release -> relaxed":
-        "unneeded: the CAS before it releases as much",
-    "deque.c: deque_pop_slowly: store &d->bottom: release -> relaxed":
-        "unneeded: nothing is there to be seen",
-    "deque.h: deque_lower: atomic_signal_fence left out":
-        "against the compiler only, which reorders nothing here",
+    "deque.c: deque_look_for_room: load &d->window: acquire -> relaxed": LATE_STORE,
+    "deque.h: deque_lower: atomic_signal_fence left out": COMPILER,
     "ring.c: has_room: load &r->head: acquire -> relaxed": LATE_STORE,
     "ring.c: claim: compare_exchange_weak &r->head: acquire -> relaxed": LATE_STORE,
-    "ring.c: ring_steal: compare_exchange_weak &r->head: acq_rel -> acquire": LATE_STORE,
-    "ring.c: ring_steal: compare_exchange_weak &r->head: acq_rel -> relaxed": LATE_STORE,
-    "ring.c: ring_steal: compare_exchange_weak &r->head: acq_rel -> release":
-        "unneeded: FILL acquires what the element needs",
-    "ring.h: ring_keep: atomic_signal_fence left out":
-        "against the compiler only, which reorders nothing here",
-    "park.c: park_search_end: fetch_sub &p->counts: seq_cst -> acq_rel": FENCE_FOLLOWS,
-    "park.c: park_search_end: fetch_sub &p->counts: seq_cst -> relaxed": FENCE_FOLLOWS,
-    "park.c: park_announce: fetch_add &p->counts: seq_cst -> acq_rel": FENCE_FOLLOWS,
-    "park.c: park_announce: fetch_add &p->counts: seq_cst -> relaxed": FENCE_FOLLOWS,
-    "park.c: hand_token: exchange &s->word: acq_rel -> release": WORD_ONLY,
-    "park.h: parker_go_away: compare_exchange_strong &self->word: acq_rel -> acquire": WORD_ONLY,
-    "park.h: parker_go_away: compare_exchange_strong &self->word: acq_rel -> release": WORD_ONLY,
-    "park.h: parker_go_away: compare_exchange_strong &self->word: acq_rel -> relaxed": WORD_ONLY,
-    "park.h: parker_go_away: compare_exchange_strong failure &self->word: acquire -> relaxed":
-        "unneeded: the woken reads its token again, with acquire, when it retracts",
-    "park.h: park_is_due: atomic_signal_fence left out":
-        "against the compiler only, which reorders nothing here",
-    "counter.c: counter_settle: fetch_sub &c->state: acq_rel -> release":
-        "unneeded: the finisher acquires with LOCK, and nobody else goes on to look",
+    "ring.c: ring_steal: compare_exchange_weak &r->head: release -> relaxed": LATE_STORE,
+    "ring.h: ring_take_claimed: atomic_signal_fence left out": COMPILER,
+    "park.h: park_is_due: atomic_signal_fence left out": COMPILER,
+    "park.h: park_may_be_due: atomic_signal_fence left out": COMPILER,
     "counter.c: taken out though a finisher is on its way":
         "no harm: the waiter reports its deadline and waits again; the rule saves it that",
     "counter.h: settled though locked":
         "no harm while nobody frees a counter that another still waits on",
-    "fiber.h: fiber_set: store &f->state: release -> relaxed": QUEUED,
-    "fiber.c: fiber_publish: store &f->state: release -> relaxed": QUEUED,
-    "fiber.c: fiber_publish: compare_exchange_strong &f->state: acq_rel -> release":
-        "unneeded: it reads what the same thread has written",
-    "fiber.c: fiber_wake: load &f->state: acquire -> relaxed": CHECKED,
-    "fiber.c: fiber_wake: compare_exchange_weak failure &f->state: acquire -> relaxed": CHECKED,
-    "fiber.c: fiber_claim_parked: compare_exchange_weak &f->state: acq_rel -> acquire":
-        "unneeded: the claimer has written nothing that others look for; publishing releases",
-    "fiber.c: fiber_claim_parked: compare_exchange_weak &f->state: acq_rel -> release":
-        "unneeded: the load before it has acquired",
-    "fiber.c: fiber_claim_parked: compare_exchange_weak &f->state: acq_rel -> relaxed":
-        "unneeded: the load before it has acquired",
-    "fiber.c: fiber_claim_parked: load &f->state: seq_cst -> acquire #2":
-        "unneeded: ASK is kept by the first look; this one only follows the word",
-    "fiber.c: fiber_claim_parked: load &f->state: seq_cst -> relaxed #2":
-        "unneeded while the CAS acquires: ASK is kept by the first look",
 }

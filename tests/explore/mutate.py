@@ -29,10 +29,10 @@ SECONDS = 300  # for one mutant; longer counts as an execution that does not end
 FEW = 6
 
 # Which explorers look at the files of this name, in this order.
-LOOKS = {"deque": ["deque"], "ring": ["ring"], "inject": ["inject"], "park": ["park", "wait"],
+LOOKS = {"deque": ["deque"], "ring": ["ring"], "inject": ["inject", "close", "park"], "park": ["park", "wait"],
          "counter": ["counter", "fiber"], "fiber": ["fiber", "wait"], "timer": ["timer"],
-         "base": ["timer", "inject", "close"], "worker": ["wait", "close"], "state": ["wait", "close"], "books": ["close"], "find": ["wait"],
-         "wait": ["wait", "errand"], "errand": ["errand"], "thread": ["wait"],
+         "base": ["timer", "inject", "close"], "worker": ["wait", "close"], "state": ["wait", "close"], "books": ["close"], "find": ["wait", "close"],
+         "wait": ["wait", "errand"], "stay": ["wait"], "errand": ["errand"], "thread": ["wait"],
          "waitq": ["semaphore", "mutex", "channel", "event"], "mutex": ["mutex", "cond"],
          "rwlock": ["rwlock"], "semaphore": ["semaphore"], "event": ["event"], "once": ["once"],
          "cond": ["cond"], "channel": ["channel"], "select": ["channel"], "mailbox": ["mailbox"],
@@ -41,10 +41,7 @@ LOOKS = {"deque": ["deque"], "ring": ["ring"], "inject": ["inject"], "park": ["p
 # The same for files of which only planted faults are tried.
 PLANTED_LOOKS = {"runtime": ["close"], "stall": ["wait"]}
 
-# Schedules of one search, by program; less where each takes longer.
-LIMIT = {"deque": 300000, "ring": 300000, "inject": 300000, "park": 300000, "counter": 300000,
-         "fiber": 300000, "timer": 300000, "cell": 300000}
-LIMIT_ELSE = 40000
+LIMIT = 300000 # schedules of one search
 
 WEAKER = {
     "load": {"seq_cst": ["acquire", "relaxed"], "acquire": ["relaxed"]},
@@ -167,6 +164,7 @@ class Build:
     each object was compiled from."""
 
     def __init__(self):
+        shell("ninja explore/programs")  # what they were compiled from is known once they have been
         self.commands = {program: [(re.search(r" -o (\S+)", line)[1], line)
                                    for line in ninja("commands", f"build/explore/{program}").splitlines()
                                    if " -o build/explore/" in line]
@@ -224,10 +222,9 @@ def copy(mutant, folder):
     mutated.write_text(mutant.text)
 
 
-def explore(name, program, few):
+def explore(program, few):
     """The scenario that fails, after how many schedules, and how; or None."""
-    limit = LIMIT.get(name, LIMIT_ELSE)
-    effort = ["--bound", "2" if few else "3", "--limit", str(limit), "--random", str(limit * (1 + (not few)))]
+    effort = ["--bound", "2" if few else "3", "--limit", str(LIMIT), "--random", str(LIMIT * (1 + (not few)))]
     try:
         done = subprocess.run([program, "--climb", *effort], capture_output=True, text=True,
                               timeout=SECONDS, errors="replace")
@@ -250,7 +247,7 @@ def run(job):
     killer = None
     # Few schedules kill most; one that they do not kill gets all.
     for program, less in [(program, less) for less in ([True, False] if few else [False]) for program in looks]:
-        killer = explore(program, build(mutant, folder, program, how), less)
+        killer = explore(build(mutant, folder, program, how), less)
         if killer:
             killer = (f"{program}: {killer[0]}", *killer[1:])
             break

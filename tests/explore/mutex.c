@@ -187,15 +187,13 @@ static void check_fiber_deadline(void)
 }
 
 EXPLORE_MAIN(
-    {.name = "one_at_a_time", setup, {lock_once, lock_once, lock_once}, check_3, .less = 1},
+    {.name = "one_at_a_time", setup, {lock_once, lock_once, lock_once}, check_3},
     {.name = "who_loses_the_race_is_next", setup, {lock_twice, lock_twice}, check_4},
     {.name = "a_barger_waits_like_others", setup, {lock_twice, lock_once, try_once}, check_some, .less = 1},
     {.name = "the_last_may_free_it", setup_gone, {lock_once, lock_once}, NULL},
     {.name = "a_deadline_passes_on_its_turn", setup, {lock_once, lock_for_a_while, lock_for_a_while},
      check_deadlines, .less = 1},
     {.name = "who_ends_with_it_poisons_it", setup, {leave_locked, lock_and_look}, check_poisoned},
-    {.name = "a_fiber_waits_for_a_thread", setup_fiber, {world_work_1, NULL, lock_once}, check_fiber,
-     .less = 1},
-    {.name = "a_fiber_gives_up", setup_deadline, {world_work_1, NULL, lock_once}, check_fiber_deadline,
-     .less = 1},
+    {.name = "a_fiber_waits_for_a_thread", setup_fiber, {world_work_1, NULL, lock_once}, check_fiber},
+    {.name = "a_fiber_gives_up", setup_deadline, {world_work_1, NULL, lock_once}, check_fiber_deadline},
     {.name = "two_fibers", setup_two_fibers, {world_work_1, world_work_2}, check_fiber, .less = 1})

@@ -72,8 +72,7 @@ static void check_fiber(void)
 }
 
 EXPLORE_MAIN(
-    {.name = "called_once", setup, {call_once, call_once, call_once}, check, .less = 1},
+    {.name = "called_once", setup, {call_once, call_once, call_once}, check},
     {.name = "called_again", setup, {call_twice, call_twice}, check},
-    {.name = "a_deadline_races_the_end", setup, {call_once, call_for_a_while, call_for_a_while}, check,
-     .less = 1},
-    {.name = "a_fiber_waits", setup_fiber, {world_work_1, NULL, call_once}, check_fiber, .less = 1})
+    {.name = "a_deadline_races_the_end", setup, {call_once, call_for_a_while, call_for_a_while}, check},
+    {.name = "a_fiber_waits", setup_fiber, {world_work_1, NULL, call_once}, check_fiber})

@@ -7,16 +7,23 @@
 
 #include <string.h>
 
-#define TABLE 256  /* a power of two; STAMPS is less */
+#define TABLE_BITS 10
+#define TABLE (1u << TABLE_BITS)
+#define ADDRESSES_MAX (TABLE / 2)
 #define POOL 2048  /* messages of one execution */
 #define FREED_MAX 8
 #define LINES 1024 /* a power of two */
 
-static struct {
-    uintptr_t address;
-    uint32_t execution;
-    struct place *place;
-} table[TABLE];
+/* An address is kept for all executions of a scenario, to know who has ever used it. */
+struct entry {
+    uintptr_t address;   /* 0: free */
+    struct usage usage;
+    uint32_t execution;  /* the one that `place` is about */
+    struct place *place; /* or NULL: it has gone in this execution */
+};
+
+static struct entry table[TABLE];
+static unsigned addresses; /* in it */
 
 static struct place place[STAMPS];
 static struct message pool[POOL];
@@ -25,6 +32,12 @@ static struct {
 } freed[FREED_MAX];
 static int freed_count;
 static uint32_t used_line[LINES]; /* execution in which a cache line held an atomic object */
+
+void place_forget(void)
+{
+    memset(table, 0, sizeof table);
+    addresses = 0;
+}
 
 void place_reset(void)
 {
@@ -76,6 +89,8 @@ static struct place *new_place(uintptr_t address, unsigned bytes)
     p->address = address;
     p->bytes = (uint8_t)bytes;
     p->id = (uint8_t)machine.places++;
+    if (machine.width < machine.places)
+        machine.width += STEP;
     p->spinners = 0;
     p->freed = place_is_freed(address);
     *line_of(address) = machine.execution;
@@ -84,33 +99,63 @@ static struct place *new_place(uintptr_t address, unsigned bytes)
     return p;
 }
 
-/* Where an address is or may be put. */
-static size_t entry_of(uintptr_t address)
+static struct entry *entry_of(uintptr_t address)
 {
-    size_t i = (address * UINT64_C(0x9e3779b97f4a7c15)) >> 56;
+    size_t i = (address * UINT64_C(0x9e3779b97f4a7c15)) >> (64 - TABLE_BITS);
 
-    while (table[i].execution == machine.execution && table[i].address != address)
+    while (table[i].address && table[i].address != address)
         i = (i + 1) % TABLE;
-    return i;
+    if (!table[i].address && ++addresses > ADDRESSES_MAX)
+        schedule_fail("a scenario has atomic objects at more than %d addresses", ADDRESSES_MAX);
+    table[i].address = address;
+    return &table[i];
+}
+
+static bool has_place(const struct entry *e)
+{
+    return e->execution == machine.execution && e->place;
 }
 
 struct place *place_of(uintptr_t address, unsigned bytes)
 {
-    size_t i = entry_of(address);
+    struct entry *e = entry_of(address);
 
-    if (table[i].execution != machine.execution || !table[i].place) {
-        table[i].execution = machine.execution;
-        table[i].address = address;
-        table[i].place = new_place(address, bytes);
+    if (!has_place(e)) {
+        e->place = new_place(address, bytes);
+        e->execution = machine.execution;
     }
-    return table[i].place;
+    return e->place;
 }
 
 bool place_is_known(uintptr_t address)
 {
-    size_t i = entry_of(address);
+    return has_place(entry_of(address));
+}
 
-    return table[i].execution == machine.execution && table[i].place;
+struct usage *place_usage(uintptr_t address)
+{
+    return &entry_of(address)->usage;
+}
+
+static bool is_shared(const struct usage *u)
+{
+    return u->written && u->users & (u->users - 1);
+}
+
+bool usage_by(struct usage *u, bool write)
+{
+    bool was = is_shared(u);
+
+    u->users |= (uint8_t)(1u << machine.self->index);
+    u->written |= write;
+    machine.surprised |= is_shared(u) && !was;
+    return is_shared(u);
+}
+
+void usage_count(struct usage *u, bool write)
+{
+    u->looks++;
+    u->writes += write;
 }
 
 /* --------------------------------------------------------------------------------- life of memory */
@@ -128,9 +173,10 @@ static void check_last_use(const struct place *p)
 
 static void forget(struct place *p)
 {
-    for (int i = 0; i < TABLE; i++)
-        if (table[i].place == p)
-            table[i].place = NULL;
+    struct entry *e = entry_of(p->address);
+
+    usage_count(&e->usage, true);
+    e->place = NULL;
     p->address = 0;
 }
 
@@ -160,6 +206,7 @@ void place_free(uintptr_t from, size_t bytes)
     for (int i = THREADS; i < machine.places; i++)
         if (place[i].address >= from && place[i].address < from + bytes) {
             check_last_use(&place[i]);
+            usage_count(place_usage(place[i].address), true);
             place[i].freed = true;
         }
 }

@@ -12,7 +12,8 @@
 
 #define WORD 4
 #define WHOLE 0xf /* its bytes, as bits */
-#define TABLE_BITS 13
+#define PAIR (2 * WORD)
+#define TABLE_BITS 12
 #define TABLE (1u << TABLE_BITS)
 #define FILL_MAX (int)(TABLE / 2)
 #define FRAMES_BYTES (12 << 10) /* below a frame: what its calls have had */
@@ -22,22 +23,27 @@
 typedef uint32_t code_address;
 
 struct word {
-    uintptr_t address;
-    uint32_t execution;
     stamp wrote;          /* clock of its last write, by `writer` */
     uint8_t writer;
     uint8_t written;      /* bytes of it, as bits, that were */
-    bool freed;
     stamp read[THREADS];  /* clock of each thread's last read */
     code_address wrote_at;
-    code_address read_at[THREADS];
 };
 
-static struct word table[TABLE];
+/* Neighbours are mostly touched together. A look at them is a cache line. */
+struct pair {
+    _Alignas(64) uintptr_t address;
+    uint32_t execution;
+    bool freed[2];
+    struct word word[2];
+};
+
+static struct pair table[TABLE];
+static code_address read_at[TABLE][2][THREADS]; /* of their words */
 static uint32_t filled_in; /* the execution that the following is about */
-static int filled; /* words of the table */
+static int filled; /* pairs of the table */
 static int accesses;
-static struct word *touched[FILL_MAX]; /* by this execution */
+static struct pair *touched[FILL_MAX]; /* by this execution */
 
 static void start_execution(void)
 {
@@ -45,36 +51,35 @@ static void start_execution(void)
     filled = accesses = 0;
 }
 
-/* Where a word is or may be put. */
-static struct word *find_word(uintptr_t address)
+/* Where the pair of an address is or may be put. */
+static struct pair *find_pair(uintptr_t address)
 {
-    size_t i = (address / WORD * UINT64_C(0x9e3779b97f4a7c15)) >> (64 - TABLE_BITS);
+    uintptr_t first = address & ~(uintptr_t)(PAIR - 1);
+    size_t i = (first / PAIR * UINT64_C(0x9e3779b97f4a7c15)) >> (64 - TABLE_BITS);
 
-    while (table[i].execution == machine.execution && table[i].address != address)
+    while (table[i].execution == machine.execution && table[i].address != first)
         i = (i + 1) % TABLE;
     return &table[i];
 }
 
-/* NULL: nobody has touched it. */
-static struct word *known_word(uintptr_t address)
+static void add_pair(struct pair *p, uintptr_t address)
 {
-    struct word *w = find_word(address);
+    uintptr_t first = address & ~(uintptr_t)(PAIR - 1);
 
-    return w->execution == machine.execution ? w : NULL;
+    *p = (struct pair){.address = first, .execution = machine.execution,
+                       .freed = {place_is_freed(first), place_is_freed(first + WORD)}};
+    if (filled == FILL_MAX)
+        schedule_fail("an execution touches more than %d pairs of words", FILL_MAX);
+    touched[filled++] = p;
 }
 
-static struct word *word_of(uintptr_t address)
+static struct pair *pair_of(uintptr_t address)
 {
-    struct word *w = find_word(address);
+    struct pair *p = find_pair(address);
 
-    if (w->execution != machine.execution) {
-        *w = (struct word){.address = address, .execution = machine.execution,
-                           .freed = place_is_freed(address)};
-        if (filled == FILL_MAX)
-            schedule_fail("an execution touches more than %d words", FILL_MAX);
-        touched[filled++] = w;
-    }
-    return w;
+    if (p->execution != machine.execution)
+        add_pair(p, address);
+    return p;
 }
 
 static void race(const char *what, code_address pc, const char *with, int other, code_address other_pc)
@@ -100,30 +105,44 @@ static uint8_t part(uintptr_t w, uintptr_t from, uintptr_t to)
     return bits;
 }
 
-/* written: bytes of it, as bits; 0: it is read. */
-static void touch(struct word *w, uint8_t written, code_address pc)
+/* A word of a pair. written: bytes of it, as bits; 0: it is read. */
+static inline void touch(struct pair *p, int half, uint8_t written, code_address pc)
 {
     const struct thread *t = machine.self;
+    struct word *w = &p->word[half];
+    code_address *at = read_at[p - table][half];
+    stamp now = t->now.at[t->index];
 
-    if (w->freed)
+    if (p->freed[half])
         schedule_fail("thread %d touches freed memory at %s", t->index, source_of(pc));
     if (w->wrote > t->now.at[w->writer])
         race(written ? "writes" : "reads", pc, "write", w->writer, w->wrote_at);
     if (written) {
         for (int i = 0; i < THREADS; i++)
             if (w->read[i] > t->now.at[i] && i != t->index)
-                race("writes", pc, "read", i, w->read_at[i]);
-        w->wrote = t->now.at[t->index];
+                race("writes", pc, "read", i, at[i]);
+        w->wrote = now;
         w->writer = (uint8_t)t->index;
         w->written = written;
         w->wrote_at = pc;
-    } else {
-        w->read[t->index] = t->now.at[t->index];
-        w->read_at[t->index] = pc;
+    } else if (w->read[t->index] != now) {
+        w->read[t->index] = now;
+        at[t->index] = pc;
     }
 }
 
-void race_access(uintptr_t address, size_t bytes, bool write, const void *pc)
+/* The words of a pair that lie in [from, to). */
+static inline void touch_pair(struct pair *p, uintptr_t from, uintptr_t to, bool write, code_address pc)
+{
+    for (int half = 0; half < 2; half++) {
+        uintptr_t w = p->address + (uintptr_t)half * WORD;
+
+        if (w < to && from < w + WORD)
+            touch(p, half, write ? part(w, from, to) : 0, pc);
+    }
+}
+
+static inline void race_access(uintptr_t address, size_t bytes, bool write, const void *pc)
 {
     if (!machine.running || local_has(address))
         return;
@@ -134,33 +153,53 @@ void race_access(uintptr_t address, size_t bytes, bool write, const void *pc)
     if (++accesses > ACCESSES_MAX)
         schedule_fail("an execution does not end: endless loop at %s",
                       source_of((uintptr_t)pc));
-    for (uintptr_t a = address & ~(uintptr_t)(WORD - 1); a < address + bytes; a += WORD)
-        touch(word_of(a), write ? part(a, address, address + bytes) : 0, (code_address)(uintptr_t)pc);
+    for (uintptr_t a = address & ~(uintptr_t)(PAIR - 1); a < address + bytes; a += PAIR)
+        touch_pair(pair_of(a), address, address + bytes, write, (code_address)(uintptr_t)pc);
+}
+
+static void check_set_up(const struct word *w, uint8_t bytes, const struct site *site)
+{
+    const struct thread *t = machine.self;
+
+    if (w->wrote > t->now.at[w->writer] && (w->written & bytes))
+        schedule_fail("data race: thread %d's %s of %s at %s:%d, and nothing orders that after thread "
+                      "%d's write at %s", t->index, site->operation, site->place, site->file,
+                      site->line, w->writer, source_of(w->wrote_at));
 }
 
 /* An atomic object that was written by plain code, to set it up. */
 void race_atomic(uintptr_t address, unsigned bytes, const struct site *site)
 {
-    const struct thread *t = machine.self;
+    const struct pair *p;
 
     if (!machine.running || filled_in != machine.execution)
         return;
-    for (uintptr_t a = address & ~(uintptr_t)(WORD - 1); a < address + bytes; a += WORD) {
-        const struct word *w = known_word(a);
+    p = find_pair(address); /* it is aligned: one pair has all of it */
+    if (p->execution != machine.execution)
+        return;
+    for (int half = 0; half < 2; half++)
+        check_set_up(&p->word[half], part(p->address + (uintptr_t)half * WORD, address, address + bytes),
+                     site);
+}
 
-        if (w && w->wrote > t->now.at[w->writer] && (w->written & part(a, address, address + bytes)))
-            schedule_fail("data race: thread %d's %s of %s at %s:%d, and nothing orders that after thread "
-                          "%d's write at %s", t->index, site->operation, site->place, site->file,
-                          site->line, w->writer, source_of(w->wrote_at));
-    }
+/* Clocks are not 0. */
+static bool is_touched(const struct word *w)
+{
+    stamp any = w->wrote;
+
+    for (int i = 0; i < THREADS; i++)
+        any |= w->read[i];
+    return any;
 }
 
 /* All that has been touched of some memory is written, as by who frees it. */
 static void write_all(uintptr_t from, size_t bytes, code_address pc)
 {
     for (int i = 0; filled_in == machine.execution && i < filled; i++)
-        if (touched[i]->address - from < bytes)
-            touch(touched[i], WHOLE, pc);
+        for (int half = 0; half < 2; half++)
+            if (touched[i]->address + (uintptr_t)half * WORD - from < bytes &&
+                is_touched(&touched[i]->word[half]))
+                touch(touched[i], half, WHOLE, pc);
 }
 
 void explore_free(const volatile void *memory, size_t bytes)
@@ -172,7 +211,8 @@ void explore_free(const volatile void *memory, size_t bytes)
     write_all(from, bytes, (code_address)(uintptr_t)__builtin_return_address(0));
     place_free(from, bytes);
     for (int i = 0; filled_in == machine.execution && i < filled; i++)
-        touched[i]->freed |= touched[i]->address - from < bytes;
+        for (int half = 0; half < 2; half++)
+            touched[i]->freed[half] |= touched[i]->address + (uintptr_t)half * WORD - from < bytes;
 }
 
 /* Words below this frame that nobody has touched are left alone. */

@@ -207,20 +207,17 @@ static void check_fibers(void)
 }
 
 EXPLORE_MAIN(
-    {.name = "writers_one_by_one", setup, {write_once, write_once, write_once}, check, .less = 1},
-    {.name = "a_writer_among_readers", setup, {read_once, write_once, read_once}, check, .less = 1},
-    {.name = "writers_among_readers", setup, {read_twice, write_twice}, check_two, .less = 1},
-    {.name = "a_reader_among_writers", setup, {write_once, read_once, write_once}, check_two,
-     .less = 1},
+    {.name = "writers_one_by_one", setup, {write_once, write_once, write_once}, check},
+    {.name = "a_writer_among_readers", setup, {read_once, write_once, read_once}, check},
+    {.name = "writers_among_readers", setup, {read_twice, write_twice}, check_two},
+    {.name = "a_reader_among_writers", setup, {write_once, read_once, write_once}, check_two},
     {.name = "the_last_writer_may_free_it", setup_gone, {write_once, write_once}, NULL},
     {.name = "a_writer_who_gives_up_lets_readers_in", setup, {read_with_another, write_for_a_while, read_and_tell},
      check, .less = 1},
     {.name = "a_reader_who_gives_up_lets_writers_in", setup, {write_once, read_for_a_while,
      write_once}, check, .less = 1},
-    {.name = "trying_is_no_waiting", setup, {read_once, write_once, try_both}, check, .less = 1},
+    {.name = "trying_is_no_waiting", setup, {read_once, write_once, try_both}, check},
     {.name = "who_ends_with_it_poisons_it", setup, {write_and_leave, read_and_look}, NULL},
-    {.name = "a_hold_ends_with_its_reader", setup, {read_and_leave, write_once, read_once}, check,
-     .less = 1},
-    {.name = "two_fibers", setup_fibers, {world_work_1, NULL, write_once}, check_fibers, .less = 1},
-    {.name = "a_fiber_gives_up", setup_deadline, {world_work_1, NULL, read_once}, check_fibers,
-     .less = 1})
+    {.name = "a_hold_ends_with_its_reader", setup, {read_and_leave, write_once, read_once}, check},
+    {.name = "two_fibers", setup_fibers, {world_work_1, NULL, write_once}, check_fibers},
+    {.name = "a_fiber_gives_up", setup_deadline, {world_work_1, NULL, read_once}, check_fibers})

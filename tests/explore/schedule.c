@@ -16,7 +16,7 @@
 
 #define STACK_BYTES (64 << 10)
 
-struct machine machine;
+struct machine machine = {.width = STEP};
 
 static _Alignas(64) char stack[THREADS][STACK_BYTES];
 static void *home; /* schedule_run's stack pointer */
@@ -61,20 +61,52 @@ void explore_broken(const char *file, int line, const char *text)
 
 /* ----------------------------------------------------------------------------------------- steps */
 
-void schedule_point(void)
+/* Whether other threads may go first. */
+static bool is_open(void)
+{
+    if (!machine.running)
+        return false;
+    if (++machine.steps > STEPS_MAX)
+        schedule_fail("an execution does not end: %d steps", STEPS_MAX);
+    return machine.ready != 1u << machine.self->index;
+}
+
+/* True: others have gone first. */
+static bool yield(void)
 {
     struct thread *t = machine.self;
-    unsigned next;
+    unsigned next = choice_thread(machine.ready, t->index);
+
+    if (next == (unsigned)t->index)
+        return false;
+    switch_to(t, &machine.thread[next]);
+    return true;
+}
+
+void schedule_point(void)
+{
+    if (is_open())
+        yield();
+}
+
+/* If nothing that others did when they went first has to do with the step, it might as well have come before all
+ * that: then the switch was one before the thread's next step, and that execution is searched, too. This one
+ * comes to its end, as scenarios rely on, without further choices. */
+void schedule_step(const struct step *step)
+{
+    struct usage *u = step->usage;
+    unsigned looks = u->looks, writes = u->writes, barriers = machine.barriers;
+    bool shared, open = is_open();
 
     if (!machine.running)
         return;
-    if (++machine.steps > STEPS_MAX)
-        schedule_fail("an execution does not end: %d steps", STEPS_MAX);
-    if (machine.ready == 1u << t->index)
-        return;
-    next = choice_thread(machine.ready, t->index);
-    if (next != (unsigned)t->index)
-        switch_to(t, &machine.thread[next]);
+    shared = usage_by(u, step->writes);
+    if (open && !shared)
+        choice_none(machine.ready, machine.self->index);
+    if (open && shared && yield() && step->apart && choice_is_search() && barriers == machine.barriers &&
+        (step->writes ? looks == u->looks : writes == u->writes))
+        choice_abandon();
+    usage_count(u, step->writes);
 }
 
 static const char *what_it_does(const struct thread *t)
@@ -151,7 +183,7 @@ static void start_threads(void)
             t->state = THREAD_DONE;
             continue;
         }
-        t->now = main->now;
+        view_copy(&t->now, &main->now);
         t->now.at[i] = 1;
         t->state = THREAD_READY;
         machine.ready |= 1u << i;
@@ -184,18 +216,18 @@ static void run_scenario(void *passed, void *arg)
 static void reset(void)
 {
     place_reset();
-    memset(&machine.sc, 0, sizeof machine.sc);
+    view_clear(&machine.sc);
     system_reset();
     local_reset();
     machine.ready = 0;
     machine.steps = 0;
     machine.failure[0] = '\0';
-    machine.running = false;
+    machine.running = machine.abandoned = false;
     for (int i = 0; i < THREADS; i++) {
         struct thread *t = &machine.thread[i];
 
         t->state = THREAD_DONE;
-        memset(&t->now, 0, sizeof t->now);
+        view_clear(&t->now);
         t->index = i;
         t->has_unfenced = t->has_released = t->impatient = false;
         t->last = NULL;
@@ -206,10 +238,12 @@ static void reset(void)
 bool schedule_run(const struct scenario *s)
 {
     machine.execution++;
+    if (machine.scenario != s)
+        place_forget();
     machine.scenario = s;
     reset();
     machine.self = &machine.thread[0];
     prepare(&machine.thread[0], run_scenario);
     arch_switch_shared(&home, machine.thread[0].sp, NULL);
-    return !machine.failure[0];
+    return machine.abandoned || !machine.failure[0];
 }

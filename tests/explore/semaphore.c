@@ -180,15 +180,12 @@ static void check_fibers(void)
 }
 
 EXPLORE_MAIN(
-    {.name = "one_at_a_time", setup_one, {use_once, use_once, use_once}, check_one, .less = 1},
-    {.name = "again_and_again", setup_one, {use_twice, use_once, try_to_use}, check_one, .less = 1},
+    {.name = "one_at_a_time", setup_one, {use_once, use_once, use_once}, check_one},
+    {.name = "again_and_again", setup_one, {use_twice, use_once, try_to_use}, check_one},
     {.name = "the_last_may_free_it", setup_gone, {use_once, use_once}, NULL},
-    {.name = "two_are_given_two", setup_none, {release_two, acquire, acquire}, check_two_given,
-     .less = 1},
+    {.name = "two_are_given_two", setup_none, {release_two, acquire, acquire}, check_two_given},
     {.name = "a_permit_outlives_a_deadline", setup_none, {release_one, acquire_for_a_while,
      acquire_for_a_while}, check_one_given, .less = 1},
-    {.name = "a_fiber_gives_up", setup_fiber, {world_work_1, NULL, release_one}, check_fiber,
-     .less = 1},
-    {.name = "a_cancel_is_not_missed", setup_cancel, {world_work_1, NULL, cancel}, world_check, .less = 2},
-    {.name = "two_fibers_at_once", setup_two_fibers, {world_work_1, NULL, release_two}, check_fibers,
-     .less = 1})
+    {.name = "a_fiber_gives_up", setup_fiber, {world_work_1, NULL, release_one}, check_fiber},
+    {.name = "a_cancel_is_not_missed", setup_cancel, {world_work_1, NULL, cancel}, world_check},
+    {.name = "two_fibers_at_once", setup_two_fibers, {world_work_1, NULL, release_two}, check_fibers})

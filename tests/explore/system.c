@@ -59,6 +59,15 @@ int explore_spin(void)
 
 /* ------------------------------------------------------------------------------------------ futex */
 
+static void set_time(int64_t now)
+{
+    struct usage *u = place_usage((uintptr_t)&machine.now);
+
+    usage_by(u, true);
+    usage_count(u, true);
+    machine.now = now;
+}
+
 static long sleep_on(uintptr_t word, uint32_t value, const struct timespec *until)
 {
     struct thread *t = machine.self;
@@ -76,7 +85,7 @@ static long sleep_on(uintptr_t word, uint32_t value, const struct timespec *unti
     TRACE_EVENT("futex wait: sleeps");
     schedule_block();
     if (t->state == THREAD_SLEEPS && machine.now < t->deadline)
-        machine.now = t->deadline;
+        set_time(t->deadline);
     TRACE_EVENT("futex wait: %s", t->state == THREAD_SLEEPS ? "deadline" : "woken");
     t->state = THREAD_READY;
     return 0;
@@ -125,6 +134,7 @@ static long membarrier(int command)
             continue;
         schedule_point();
         memory_fence_full(t);
+        machine.barriers++;
         TRACE_EVENT("membarrier: thread %d has passed a fence", i);
     }
     memory_fence_full(machine.self);
@@ -164,8 +174,12 @@ uint32_t life_begin(void)
     return 0;
 }
 
+/* Others may let time pass before. */
 int64_t coir_now(void)
 {
+    struct step step = {place_usage((uintptr_t)&machine.now), false, true};
+
+    schedule_step(&step);
     return machine.now;
 }
 

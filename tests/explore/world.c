@@ -9,10 +9,11 @@
 
 #include <string.h>
 
-#include "boundary.h"
+#include "batch.h"
 #include "explore.h"
 #include "find.h"
 #include "hostcall.h"
+#include "scope.h"
 
 #define STACKS 4 /* of each worker, most often */
 #define STACK_BYTES (16 << 10)
@@ -79,7 +80,7 @@ bool stacks_trim(struct stacks *s)
 /* As runtime.c does it. */
 static void stop(void)
 {
-    atomic_store_explicit(&world.stopping, true, memory_order_release);
+    atomic_store_explicit(&world.stopping, true, memory_order_relaxed);
     park_wake_all(&world.park);
 }
 
@@ -233,6 +234,12 @@ void world_add(unsigned i, coir_fn *fn, void *arg, struct counter *owed)
     MUST(deque_push(&worker[i - 1].deque, &(struct work){fn, arg, owed, NULL}));
     tally(&worker[i - 1].spawned, 1);
     jobs++;
+}
+
+/* No job has a deadline here. */
+void scope_free_kept(struct worker *w)
+{
+    MUST(!w->scopes);
 }
 
 void world_keep_open(void)

@@ -15,12 +15,17 @@
 
 #define syscall explore_syscall
 #define sched_yield explore_spin
+#define LOCK_LOOKS 1
 #define arch_relax explore_spin
-#include "base.h" /* its spin_pause waits for a store of somebody else */
+#include "base.h" /* its pauses wait for a store of somebody else */
 #undef arch_relax
 #define arch_relax() ((void)0) /* elsewhere it is between looks that come to an end by themselves */
 
+/* To ask a processor its name is a trap in a virtual machine, and half of an execution. */
+#define arch_prefers_loading() false
+
 #define SPIN_TURNS 1
+#define STAY_LOOKS 1
 #define WINDOW 2
 
 #endif

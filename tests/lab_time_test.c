@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * lab_time_test.c - timers in experiments (coir_lab_run): deadlines, cancels and events at times that a seed has
+ * chosen, against what must happen then. In an experiment time jumps when nothing can run, so whoever wakes does so
+ * at once, and in order. A seed that fails is printed; given as SEED in the environment it runs alone.
+ */
+#include "run.h"
+#include "threads.h"
+
+#include <stdbool.h>
+
+#define SEEDS (MANY(600) + 20)
+#define WAITERS 24
+#define TICK (10 * COIR_MS) /* what wakes one is so far from what wakes another */
+
+enum what { SLEEPS, WAITS_FOR_EVENT, WHATS };
+
+/* One that waits until a deadline, and what else may end the wait: its cancel, or its event. */
+struct waiter_plan {
+    struct plan *plan;
+    enum what what;
+    int64_t deadline, cut; /* cut: when it is canceled, or its event set */
+    coir_counter job;
+    coir_event event;
+    int status;
+    int64_t woke;
+};
+
+struct plan {
+    uint64_t seed;
+    struct waiter_plan waiter[WAITERS];
+    struct waiter_plan *order[WAITERS]; /* as they woke */
+    int woken;
+};
+
+static void wait_until(void *arg)
+{
+    struct waiter_plan *w = arg;
+
+    w->status = w->what == SLEEPS ? coir_sleep_until(w->deadline) : coir_event_wait_until(&w->event, w->deadline);
+    w->woke = coir_now();
+    w->plan->order[w->plan->woken++] = w;
+}
+
+static void cut_off(void *arg)
+{
+    struct waiter_plan *w = arg;
+
+    CHECK_EQ(coir_sleep_until(w->cut), COIR_OK);
+    CHECK_EQ(w->what == SLEEPS ? coir_counter_cancel(&w->job) : coir_event_set(&w->event), COIR_OK);
+}
+
+static int64_t due(const struct waiter_plan *w)
+{
+    return w->cut < w->deadline ? w->cut : w->deadline;
+}
+
+static void wait_all(void *arg)
+{
+    struct plan *p = arg;
+    coir_counter cutters = COIR_COUNTER_INIT;
+    int64_t begin = coir_now() + COIR_SEC;
+    uint64_t seed = p->seed + 1;
+
+    for (int i = 0; i < WAITERS; i++) {
+        struct waiter_plan *w = &p->waiter[i];
+
+        *w = (struct waiter_plan){.plan = p, .what = (enum what)(random_next(&seed) % WHATS)};
+        w->deadline = begin + (int64_t)(random_next(&seed) % 1000) * 2 * TICK; /* some at the same time */
+        w->cut = begin + (int64_t)(random_next(&seed) % 2000) * 2 * TICK + TICK;
+        coir_event_init(&w->event);
+        CHECK_EQ(coir_spawn(&w->job, wait_until, w), COIR_OK);
+        CHECK_EQ(coir_spawn(&cutters, cut_off, w), COIR_OK);
+    }
+    CHECK_EQ(coir_wait(&cutters), COIR_DONE);
+    for (int i = 0; i < WAITERS; i++)
+        CHECK_EQ(coir_wait(&p->waiter[i].job), COIR_DONE);
+}
+
+/* Whether it woke for the right reason, in time, and not before another who was due earlier. */
+static bool is_right(const struct plan *p)
+{
+    static const int cut_short[] = {[SLEEPS] = COIR_ECANCELED, [WAITS_FOR_EVENT] = COIR_OK};
+    static const int in_time[] = {[SLEEPS] = COIR_OK, [WAITS_FOR_EVENT] = COIR_ETIMEDOUT};
+    bool right = CHECK_EQ(p->woken, WAITERS);
+
+    for (int i = 0; i < p->woken; i++) {
+        const struct waiter_plan *w = p->order[i];
+
+        right &= CHECK_EQ(w->status, (w->cut < w->deadline ? cut_short : in_time)[w->what]);
+        right &= CHECK(w->woke >= due(w) && w->woke < due(w) + TICK / 2);
+        right &= i == 0 || CHECK(due(p->order[i - 1]) <= due(w));
+    }
+    return right;
+}
+
+static void waits_end_when_they_must_and_in_order(void)
+{
+    coir_options o = run_options(0);
+    const char *one = getenv("SEED");
+    static struct plan p;
+
+    o.stacks_max = 256;
+    for (uint64_t seed = one ? strtoull(one, NULL, 10) : 0; check_round((long)seed, SEEDS); seed++) {
+        coir_lab lab = {.size = sizeof lab, .seed = seed};
+
+        p = (struct plan){.seed = seed};
+        if (CHECK_EQ(coir_lab_run(&lab, &o, wait_all, &p, NULL), COIR_DONE) & is_right(&p) && !one)
+            continue;
+        fprintf(stderr, "    SEED=%llu\n", (unsigned long long)seed);
+        return;
+    }
+}
+
+/* ------------------------------------------------------------------------------- a quarantine's time */
+
+static void panics_if_marked(coir_message *m)
+{
+    if (m->idempotency)
+        coir_panic("poisoned");
+}
+
+static void buried(coir_message *m)
+{
+    (void)m;
+}
+
+static int send_one(coir_pool *p, uint64_t poison)
+{
+    coir_counter c = COIR_COUNTER_INIT;
+    coir_message m = {.key = 7, .idempotency = poison, .counter = &c};
+
+    CHECK_EQ(coir_pool_submit(p, &m), COIR_OK);
+    CHECK(coir_wait(&c) >= 0);
+    return m.end;
+}
+
+static void outwait_quarantine(void *unused)
+{
+    coir_quarantine_options q = {.size = sizeof q, .strikes_max = 1, .expiry_ns = 60 * COIR_SEC};
+    coir_pool_options o = {.size = sizeof o, .handle = panics_if_marked, .dead = buried, .queue_max = 4, .attempts_max = 1};
+    coir_pool *p = NULL;
+
+    (void)unused;
+    CHECK_EQ(coir_quarantine_open(coir_current(), &q, &o.quarantine), COIR_OK);
+    CHECK_EQ(coir_pool_open(coir_current(), &o, &p), COIR_OK);
+    CHECK_EQ(send_one(p, 1), COIR_MESSAGE_DEAD);
+    CHECK_EQ(coir_sleep_until(coir_now() + 3600 * COIR_SEC), COIR_OK);
+    CHECK_EQ(send_one(p, 0), COIR_MESSAGE_DONE);
+    CHECK_EQ(coir_pool_close(p, -1, NULL), COIR_OK);
+    CHECK_EQ(coir_quarantine_close(o.quarantine), COIR_OK);
+}
+
+static void a_quarantine_expires_in_virtual_time(void)
+{
+    coir_lab lab = {.size = sizeof lab, .seed = 1};
+    coir_options o = run_options(0);
+
+    CHECK_EQ(coir_lab_run(&lab, &o, outwait_quarantine, NULL, NULL), COIR_DONE);
+}
+
+CHECK_MAIN(CASE(a_quarantine_expires_in_virtual_time), CASE(waits_end_when_they_must_and_in_order))

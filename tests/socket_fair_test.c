@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * socket_fair_test.c - I/O beside fibers that never rest, on both backends: what is prepared goes to the kernel, and
+ * whoever computes for long keeps no send back.
+ */
+#include "sockets.h"
+
+#define YIELDERS 4
+
+static struct {
+    struct pair p;
+    int yielding, parked, received, returned;
+} restless;
+
+static void yield_until_received(void *unused)
+{
+    (void)unused;
+    run_count(&restless.yielding);
+    while (!__atomic_load_n(&restless.received, __ATOMIC_ACQUIRE))
+        coir_yield();
+}
+
+static void receive_one(void *unused)
+{
+    char got;
+
+    (void)unused;
+    run_set(&restless.parked);
+    CHECK_EQ(coir_socket_recv(restless.p.b, &got, 1), 1);
+    run_set(&restless.received);
+}
+
+/* One of them is ready whenever another yields, so the worker never looks whether it has nothing better to do. */
+static void receive_among_yielders(void *unused)
+{
+    coir_counter c = COIR_COUNTER_INIT;
+
+    (void)unused;
+    memset(&restless, 0, sizeof restless);
+    restless.p = pair_open();
+    for (int i = 0; i < YIELDERS; i++)
+        CHECK_EQ(coir_spawn(&c, yield_until_received, NULL), COIR_OK);
+    while (__atomic_load_n(&restless.yielding, __ATOMIC_ACQUIRE) < YIELDERS)
+        coir_yield();
+    CHECK_EQ(coir_spawn(&c, receive_one, NULL), COIR_OK);
+    while (!__atomic_load_n(&restless.parked, __ATOMIC_ACQUIRE))
+        coir_yield();
+    CHECK_EQ(coir_socket_send(restless.p.a, "x", 1), 1);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+    pair_close(restless.p);
+}
+
+static void fibers_that_only_yield_keep_no_operation_back(enum coir_io io)
+{
+    on(io, 1, receive_among_yielders, NULL);
+    on(io, 2, receive_among_yielders, NULL);
+}
+ON_BOTH(fibers_that_only_yield_keep_no_operation_back)
+
+#define SLICE_NS (200 * COIR_US)
+
+static int slices, until_sent, until_returned;
+
+/* Each takes its time, and looks whether the other end has got something. */
+static void compute_until_returned(void *unused)
+{
+    char got;
+
+    (void)unused;
+    for (int i = 0; i < 100; i++)
+        coir_yield(); /* short turns */
+    restless.yielding++;
+    while (!restless.received || !restless.returned) { /* all on one worker */
+        int64_t end = coir_now() + SLICE_NS;
+
+        while (coir_now() < end)
+            ;
+        slices++;
+        if (recv(restless.p.b, &got, 1, MSG_DONTWAIT) == 1) {
+            until_sent = slices;
+            restless.received = 1;
+        }
+        coir_yield();
+    }
+}
+
+/* At once, or when their turns have been long for a while. */
+static void send_among_computers(void *later)
+{
+    coir_counter c = COIR_COUNTER_INIT;
+
+    memset(&restless, 0, sizeof restless);
+    restless.p = pair_open();
+    for (int i = 0; i < YIELDERS; i++)
+        CHECK_EQ(coir_spawn(&c, compute_until_returned, NULL), COIR_OK);
+    while (restless.yielding < YIELDERS)
+        coir_yield();
+    for (slices = 0; later && slices < 130;)
+        coir_yield();
+    slices = 0;
+    CHECK_EQ(coir_socket_send(restless.p.a, "x", 1), 1);
+    until_returned = slices;
+    restless.returned = 1;
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+    CHECK(until_sent <= YIELDERS);
+    CHECK(until_returned <= (later ? 0 : 3 * YIELDERS));
+    pair_close(restless.p);
+}
+
+/* Not even until the worker's next look at I/O, which is after so many turns, however long these are. */
+static void a_send_waits_for_few_turns_of_others(enum coir_io io)
+{
+    for (int i = 0; i < 4; i++) {
+        on(io, 1, send_among_computers, NULL);
+        on(io, 1, send_among_computers, &slices);
+    }
+}
+ON_BOTH(a_send_waits_for_few_turns_of_others)
+
+CHECK_MAIN(CASES(fibers_that_only_yield_keep_no_operation_back), CASES(a_send_waits_for_few_turns_of_others))
