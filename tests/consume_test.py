@@ -23,6 +23,7 @@ TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BINARY = os.path.join(TOP, "build", "bin", "coir-consume")
 PATIENCE = 60  # seconds; the bound of every wait in here
 ONCE = ("--claim-ms", "10000")  # what is slow, on a busy machine, is not taken for left behind
+SPENT = "no attempts left; how the last one ended is not known"
 POISON = ("panic", "fail", "overflow", "segfault")
 CASES = []
 
@@ -200,6 +201,20 @@ def a_message_that_fails_is_tried_again_and_then_buried_once():
 
 
 @case
+def keys_and_values_hold_any_byte():
+    with Redis() as redis:
+        messages = {"a\0b": "1\x002", "a\0c": "", "\0": "\r\n %s"}
+        for key, value in messages.items():
+            redis("XADD", "s", "*", "key\0", "not the key", "key", key, "value", value)
+        redis("XADD", "s", "*", "key", "good", "value", "do", "do", "panic\0")
+        consumer = Consumer(redis, *ONCE).ready()
+        settle(redis)
+        receipt = consumer.end()
+        equal(redis.hash("s:effects"), {**messages, "good": "do"})
+        equal(receipt["of those, their effect was there already"], 0)
+
+
+@case
 def what_a_killed_process_had_is_taken_over():
     with Redis() as redis:
         redis("XGROUP", "CREATE", "s", "workers", "0", "MKSTREAM")
@@ -223,8 +238,32 @@ def a_message_that_ends_its_process_each_time_is_buried():
         consumer = Consumer(redis, "--attempts", "5").ready()
         settle(redis)
         consumer.end()
-        equal([letter["message"] for letter in redis.letters()], ["its process ended each time"])
+        equal([letter["message"] for letter in redis.letters()], [SPENT])
         equal(redis("EXISTS", "s:effects"), 0)
+
+
+@case
+def a_message_whose_letter_is_refused_stays_pending():
+    with Redis() as redis:
+        redis("RPUSH", "s:dead", "no stream")
+        add(redis, 3, dict.fromkeys(range(3), "panic"))
+        consumer = Consumer(redis, "--attempts", "1").ready()
+        until(lambda: redis.unread() == 0, "all are taken")
+
+        def come_again():
+            entries = redis("XPENDING", "s", "workers", "-", "+", "10")
+            equal(len(entries), 3, "pending")
+            return all(deliveries > 1 for *_, deliveries in entries)
+
+        until(come_again, "all come again")
+        said = consumer.process.stderr.readline()
+        equal("WRONGTYPE" in said, True, said)
+        redis("DEL", "s:dead")
+        settle(redis)
+        receipt = consumer.end()
+        equal(sorted(letter["key"] for letter in redis.letters()), ["m0", "m1", "m2"])
+        equal({letter["message"] for letter in redis.letters()}, {SPENT})
+        equal(receipt["buried in the dead letters"], 3)
 
 
 @case
@@ -267,12 +306,24 @@ def it_goes_on_when_redis_comes_back():
         settle(redis)
         redis.stop()
         redis.start()
-        redis("XGROUP", "CREATE", "s", "workers", "0", "MKSTREAM")
         add(redis, 10)
+        until(lambda: redis("HLEN", "s:effects") == 10, "all have effect")
         settle(redis)
         receipt = consumer.end()
         equal(receipt["calls to redis that failed"] > 0, True)
         equal(receipt["acknowledged"], 20)
+
+
+@case
+def it_goes_on_when_the_stream_is_made_anew():
+    with Redis() as redis:
+        consumer = Consumer(redis, *ONCE).ready()
+        for _ in range(2):
+            add(redis, 10)
+            until(lambda: redis("HLEN", "s:effects") == 10, "all have effect")
+            settle(redis)
+            redis("FLUSHALL")
+        equal(consumer.end()["acknowledged"], 20)
 
 
 @case
@@ -351,6 +402,9 @@ def main():
         for what, figure in storm(100000, 30).items():
             print(f"{what:40}{figure:10,}")
         return 0
+    if sys.argv[1:]:
+        print("consume_test.py [--storm]: the cases; or 3 consumers of 100,000 messages, killed 30 times")
+        return sys.argv[1:] != ["--help"]
     passed = 0
     for function in CASES:
         try:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """kv_kit.py - what kv_test.py is made of: cases, a coir-kv of one's own, a client that speaks RESP."""
 
+import math
 import os
 import re
 import select
@@ -54,6 +55,10 @@ def equal(got, wanted):
 def within(low, value, high):
     if not low <= value <= high:
         raise AssertionError(f"{value!r} is not within {low!r} and {high!r}")
+
+
+def at_most(high, value):  # what is resident may also have become less
+    within(-math.inf, value, high)
 
 
 def until(condition, what):
@@ -231,13 +236,16 @@ NOT_INTEGER = "ERR value is not an integer or out of range"
 def main():
     global BINARY
     sys.stdout.reconfigure(line_buffering=True)
-    wanted = sys.argv[1:]
-    if wanted[:1] == ["--server"]:
-        BINARY = os.path.abspath(wanted[1])
+    wanted, unwanted = sys.argv[1:], []
+    while wanted[:1] in (["--server"], ["--without"]):
+        if wanted[0] == "--server":
+            BINARY = os.path.abspath(wanted[1])
+        else:
+            unwanted.append(wanted[1])
         wanted = wanted[2:]
     passed = failed = 0
     for name, run in CASES:
-        if wanted and not any(w in name for w in wanted):
+        if (wanted and not any(w in name for w in wanted)) or any(w in name for w in unwanted):
             continue
         start = time.monotonic()
         try:

@@ -12,7 +12,7 @@ import subprocess
 
 from kv_kit import Error, each_io, encode, equal, main, within
 
-BEFORE, BROKEN, CLIENTS = 2000, 4500, 50
+BEFORE, BROKEN, CLIENTS = 6000, 4500, 50
 STACK_BYTES = 64 << 10
 SHALLOW = ("PANIC", "LEAK") # they use no more of a stack than was touched at the start
 DEEP = ("OVERFLOW", "SEGFAULT", "ABORT", "THROW")

@@ -277,6 +277,24 @@ class Misbehaving(unittest.TestCase):
         self.assertEqual(figures["unanswered"], figures["lost"])
         self.assertGreater(figures["latency_us"]["max"], 1e6)
 
+    def test_a_stall_is_in_the_part_of_the_time_in_which_it_was(self):
+        def talk(connection):
+            due = 0
+            for n in pings(connection):
+                due += n
+                if due == 60:
+                    time.sleep(0.3)
+                connection.sendall(b"+PONG\r\n" * n)
+
+        with Server(talk) as server:
+            status, figures, _ = run(server.port, "--rate", "100", "--seconds", "1", "--warmup", "0",
+                                     "--connections", "1", "--mix", "ping=1", "--parts", "2")
+        self.assertEqual((status, figures["parts"]), (0, 2))
+        before, after = figures["part_latency_us"]
+        self.assertLess(before["max"], after["max"])
+        self.assertGreater(after["max"], 290000)
+        self.assertEqual(figures["latency_us"]["max"], after["max"])
+
     def check_protocol_error(self, reply):
         def talk(connection):
             for _ in pings(connection):
@@ -381,7 +399,7 @@ class CommandLine(unittest.TestCase):
         for arguments in (["--nosuch"], ["--port"], ["--port", "0"], ["--port", "65536"],
                           ["--rate", "x"], ["--rate=-1"], ["--connections", "0"],
                           ["--pipeline", "1.5"], ["--seconds", "0"], ["--seconds", "nan"],
-                          ["--warmup", "-1"], ["--threads", "99"], ["--mix", "get"],
+                          ["--warmup", "-1"], ["--threads", "99"], ["--parts", "0"], ["--mix", "get"],
                           ["--mix", "get=1,fly=2"], ["--mix", "get=0"], ["--mix", ""],
                           ["--keys", "0"], ["--value-bytes", "1e3"], ["--poison", "-1"],
                           ["--poison-command", " "], ["--poison-command", "a,,b"],
@@ -398,7 +416,7 @@ class CommandLine(unittest.TestCase):
 
     def test_help_names_every_option(self):
         text = subprocess.run([LOAD, "--help"], capture_output=True, text=True).stdout
-        for option in ("host port rate connections pipeline seconds warmup threads mix keys "
+        for option in ("host port rate connections pipeline seconds warmup parts threads mix keys "
                        "value-bytes poison poison-command json no-hiccup quiet").split():
             self.assertIn("--" + option, text)
 

@@ -7,6 +7,7 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <string.h>
 
 #include "coir.h"
 #include "redis.h"
@@ -57,13 +58,33 @@ struct message {
     bool claimed; /* it was somebody else's, so it has been tried before */
 };
 
-/* The value of a field; "" if it has none. */
-const char *message_field(const struct message *m, const char *field);
+/* A view of bytes of a message. Any byte may occur. */
+struct bytes {
+    const char *data;
+    size_t length;
+};
+
+static inline bool bytes_are(struct bytes b, const char *text)
+{
+    return b.length == strlen(text) && memcmp(b.data, text, b.length) == 0;
+}
+
+/* The word at i: a field if i is even, the value of the one before it if odd. */
+static inline struct bytes message_word(const struct message *m, size_t i)
+{
+    return (struct bytes){m->word[i]->str, (size_t)m->word[i]->len};
+}
+
+/* The value of a field; empty if it has none. */
+struct bytes message_field(const struct message *m, const char *field);
 
 /* Ends it and gives its permit back. */
 void message_free(struct message *m);
 
-/* Jobs. fetch_*: until the stop. work: until the channel is closed. */
+/* Makes the group, from the beginning of the stream; it may be there already. False: it is not; said on stderr. */
+bool fetch_open(void);
+
+/* Jobs. fetch_new, fetch_abandoned: until the stop. work: until the channel is closed. */
 void fetch_new(void *unused);
 void fetch_abandoned(void *unused);
 void work(void *unused);

@@ -9,6 +9,7 @@
  *
  * The entries of one reply are not copied: each message holds a share of the reply.
  */
+#include <err.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,12 +21,12 @@
 #define PAUSE_MIN (50 * COIR_MS)   /* after an error, doubled each time */
 #define PAUSE_MAX (2 * COIR_SEC)
 
-const char *message_field(const struct message *m, const char *field)
+struct bytes message_field(const struct message *m, const char *field)
 {
     for (size_t i = 0; i + 1 < m->words; i += 2)
-        if (strcmp(m->word[i]->str, field) == 0)
-            return m->word[i + 1]->str;
-    return "";
+        if (bytes_are(message_word(m, i), field))
+            return message_word(m, i + 1);
+    return (struct bytes){"", 0};
 }
 
 void message_free(struct message *m)
@@ -36,6 +37,27 @@ void message_free(struct message *m)
     }
     free(m);
     coir_semaphore_release(&service.room, 1);
+}
+
+static void redis_end(struct redis *r)
+{
+    redis_close(r);
+}
+
+#define REDIS __attribute__((cleanup(redis_end))) struct redis
+
+/* ---------------------------------------------------------------------------------------- group */
+
+bool fetch_open(void)
+{
+    REDIS r = service_redis();
+    REDIS_REPLY reply = redis_call(&r, coir_now() + CALL_BUDGET, "XGROUP CREATE %s %s 0 MKSTREAM",
+                                   service.stream, service.group);
+    bool open = reply && (reply->type != REDIS_REPLY_ERROR || strncmp(reply->str, "BUSYGROUP", 9) == 0);
+
+    if (!open)
+        warnx("redis at %s:%u: %s", service.address, service.port, redis_error(&r, reply));
+    return open;
 }
 
 /* ------------------------------------------------------------------------------------ permits */
@@ -128,23 +150,19 @@ static void pause_for(int64_t ns)
         coir_yield(); /* no stack left to wait on */
 }
 
-/* Says why there is nothing. Then a pause. Returns the next one. */
+/* Says why there is nothing. Then a pause. Returns the next one. A group that has gone, with its stream or the
+ * whole database, is made anew. */
 static int64_t pause_after(const struct redis *r, const redisReply *reply, int64_t pause)
 {
     figure_add(&service.errors, 1);
     fprintf(stderr, "coir-consume: redis: %s\n", redis_error(r, reply));
+    if (reply && strncmp(reply->str, "NOGROUP", 7) == 0)
+        (void)fetch_open(); /* or after the next error */
     pause_for(pause);
     return pause * 2 < PAUSE_MAX ? pause * 2 : PAUSE_MAX;
 }
 
 /* --------------------------------------------------------------------------------------- jobs */
-
-static void redis_end(struct redis *r)
-{
-    redis_close(r);
-}
-
-#define REDIS __attribute__((cleanup(redis_end))) struct redis
 
 /* Reads new messages once. Returns the reply: NULL or an error for the caller to tell of. */
 static redisReply *read_new(struct redis *r, unsigned *room)

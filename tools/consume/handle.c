@@ -22,12 +22,13 @@ static volatile int *volatile nowhere; /* NULL */
 
 static void effect(const struct message *m, struct redis *r)
 {
-    const char *key = message_field(m, "key");
-    REDIS_REPLY reply = redis_call(r, coir_now() + CALL_BUDGET,
-                                   "EVAL %s 2 %s:effects %s:repeated %s %s", effect_script,
-                                   service.stream, service.stream, *key ? key : m->id,
-                                   message_field(m, "value"));
+    struct bytes key = message_field(m, "key"), value = message_field(m, "value");
+    REDIS_REPLY reply = NULL;
 
+    if (key.length == 0)
+        key = (struct bytes){m->id, strlen(m->id)};
+    reply = redis_call(r, coir_now() + CALL_BUDGET, "EVAL %s 2 %s:effects %s:repeated %b %b", effect_script,
+                       service.stream, service.stream, key.data, key.length, value.data, value.length);
     if (!reply || reply->type != REDIS_REPLY_INTEGER)
         coir_fail(COIR_EIO, "%s", redis_error(r, reply));
     else if (reply->integer == 0)
@@ -45,15 +46,15 @@ static __attribute__((noinline)) int overflow(const volatile char *frame, int de
 void handle(void *arg)
 {
     const struct call *call = arg;
-    const char *what = message_field(call->message, "do");
+    struct bytes what = message_field(call->message, "do");
 
-    if (strcmp(what, "panic") == 0)
+    if (bytes_are(what, "panic"))
         coir_panic("message %s panics", call->message->id);
-    if (strcmp(what, "fail") == 0)
+    if (bytes_are(what, "fail"))
         coir_fail(COIR_EINVAL, "message %s is not understood", call->message->id);
-    else if (strcmp(what, "overflow") == 0)
+    else if (bytes_are(what, "overflow"))
         overflow((volatile char[1]){0}, 1 << 20);
-    else if (strcmp(what, "segfault") == 0)
+    else if (bytes_are(what, "segfault"))
         *nowhere = 1;
     else
         effect(call->message, call->redis);

@@ -122,20 +122,6 @@ static void parse_options(int argc, char **argv)
 
 /* --------------------------------------------------------------------------------- the service */
 
-/* Makes the group, from the beginning of the stream; it may be there already. */
-static bool open_group(void)
-{
-    struct redis r = service_redis();
-    REDIS_REPLY reply = redis_call(&r, coir_now() + CALL_BUDGET, "XGROUP CREATE %s %s 0 MKSTREAM",
-                                   service.stream, service.group);
-    bool open = reply && (reply->type != REDIS_REPLY_ERROR || strncmp(reply->str, "BUSYGROUP", 9) == 0);
-
-    if (!open)
-        warnx("redis at %s:%u: %s", service.address, service.port, redis_error(&r, reply));
-    redis_close(&r);
-    return open;
-}
-
 static void must(int status, const char *what)
 {
     if (status < 0)
@@ -190,7 +176,7 @@ static void serve(void *unused)
     static coir_counter fetchers, workers;
 
     (void)unused;
-    if (!open_group()) {
+    if (!fetch_open()) {
         coir_fail(COIR_EIO, "no group to consume from");
         return;
     }

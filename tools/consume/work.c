@@ -7,11 +7,11 @@
  *     |
  *     | it fails, panics, overflows
  *     +------ deliveries < attempts: left pending; taken over after claim_ns  failed
- *     +------ deliveries = attempts: XACK and XADD to the dead letters        buried
+ *     +------ deliveries = attempts: XADD to the dead letters, then XACK      buried
  *
  * The group counts deliveries, so an attempt that ended with its process counts as well. A message
- * that has come more often than `attempts` killed, or was there when somebody killed, its last process:
- * it is buried without another try.
+ * that has come more often than `attempts` killed, or was there when somebody killed, its last process, or
+ * could not be buried then: it is buried without another try.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,11 +22,11 @@
 #define BURY_WORDS 64 /* fields and values of a message that its dead letter repeats, at most */
 
 /* Moves a message to the dead letters if it is still pending: so there is one letter for each, whoever
- * else has it now. */
+ * else has it now. XACK comes last: redis does not undo it when XADD is refused. */
 static const char bury_script[] =
-    "if redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) == 0 then return 0 end "
+    "if #redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[2], ARGV[2], 1) == 0 then return 0 end "
     "redis.call('XADD', KEYS[2], '*', unpack(ARGV, 3)) "
-    "return 1";
+    "return redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])";
 
 /* How often the message has been delivered, this time included. 0: it is not ours any more; -1: unknown. */
 static long deliveries(struct redis *r, const struct message *m)
@@ -69,15 +69,15 @@ struct words {
     size_t bytes[24 + BURY_WORDS];
 };
 
-static void put(struct words *w, const char *text, size_t bytes)
+static void put(struct words *w, struct bytes b)
 {
-    w->word[w->count] = text;
-    w->bytes[w->count++] = bytes;
+    w->word[w->count] = b.data;
+    w->bytes[w->count++] = b.length;
 }
 
 static void put_text(struct words *w, const char *text)
 {
-    put(w, text, strlen(text));
+    put(w, (struct bytes){text, strlen(text)});
 }
 
 static void put_pair(struct words *w, const char *field, const char *text)
@@ -107,12 +107,14 @@ static void bury(struct redis *r, const struct message *m, long attempts, const 
     put_pair(&w, "file", f->file ? f->file : "");
     put_pair(&w, "line", line);
     for (size_t i = 0; i < m->words && i < BURY_WORDS; i++)
-        put(&w, m->word[i]->str, (size_t)m->word[i]->len);
+        put(&w, message_word(m, i));
     reply = redis_call_words(r, coir_now() + CALL_BUDGET, w.count, w.word, w.bytes);
-    if (!reply || reply->type != REDIS_REPLY_INTEGER)
+    if (!reply || reply->type != REDIS_REPLY_INTEGER) {
         figure_add(&service.errors, 1); /* it stays pending */
-    else
+        fprintf(stderr, "coir-consume: dead letter of %s: %s\n", m->id, redis_error(r, reply));
+    } else {
         figure_add(reply->integer ? &service.buried : &service.stale, 1);
+    }
 }
 
 /* One attempt. */
@@ -141,7 +143,8 @@ static void settle(struct redis *r, const struct message *m)
         figure_add(&service.stale, 1);
     } else if (number > service.attempts) {
         bury(r, m, service.attempts,
-             &(coir_failure){.kind = COIR_KIND_SHUTDOWN, .message = "its process ended each time"});
+             &(coir_failure){.kind = COIR_KIND_SHUTDOWN,
+                             .message = "no attempts left; how the last one ended is not known"});
     } else {
         attempt(r, m, number);
     }

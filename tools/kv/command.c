@@ -22,11 +22,16 @@ static struct bytes argument(const struct client *c, size_t i)
     return request_argument(&c->request, i);
 }
 
-/* coir_now() + n units, or false if that is beyond what a time can say. */
+/* coir_now() + n units, or the last moment that a time can say, in 292 years. False if 64 bits of milliseconds, which
+ * are Redis's, do not hold it either. */
 static bool time_after(int64_t n, int64_t unit, int64_t *time)
 {
-    return !__builtin_mul_overflow(n, unit, time) &&
-           !__builtin_add_overflow(*time, coir_now(), time) && *time < STORE_KEEPS;
+    __int128 at = (__int128)n * unit + coir_now(), ms = at / COIR_MS;
+
+    if (ms < INT64_MIN || ms > INT64_MAX)
+        return false;
+    *time = at < 0 ? 0 : at < STORE_KEEPS ? (int64_t)at : STORE_KEEPS - 1;
+    return true;
 }
 
 /* ------------------------------------------------------------------------------ keys and values */
@@ -56,21 +61,35 @@ static const char *mget(struct client *c)
     return NULL;
 }
 
+static int64_t unit_named(struct bytes option)
+{
+    return bytes_are(option, "ex") ? COIR_SEC : bytes_are(option, "px") ? COIR_MS : 0;
+}
+
+static enum store_condition condition_named(struct bytes option)
+{
+    if (bytes_are(option, "nx"))
+        return STORE_IF_ABSENT;
+    return bytes_are(option, "xx") ? STORE_IF_PRESENT : STORE_ALWAYS;
+}
+
+/* An option may be repeated; of times, the last counts. */
 static const char *set_options(struct client *c, int64_t *expires, enum store_condition *condition)
 {
-    for (size_t i = 3; i < count(c); i++) {
-        struct bytes option = argument(c, i);
-        int64_t unit = bytes_are(option, "ex") ? COIR_SEC : bytes_are(option, "px") ? COIR_MS : 0;
-        bool absent = bytes_are(option, "nx"), present = bytes_are(option, "xx");
-        int64_t n;
+    int64_t timed = 0, n; /* timed: in units of */
 
-        if (unit && *expires == STORE_KEEPS && i + 1 < count(c)) {
+    for (size_t i = 3; i < count(c); i++) {
+        int64_t unit = unit_named(argument(c, i));
+        enum store_condition wanted = condition_named(argument(c, i));
+
+        if (unit && (!timed || timed == unit) && i + 1 < count(c)) {
+            timed = unit;
             if (!bytes_integer(argument(c, ++i), &n))
                 return NOT_INTEGER;
             if (n <= 0 || !time_after(n, unit, expires))
                 return "invalid expire time in 'set' command";
-        } else if ((absent || present) && *condition == STORE_ALWAYS) {
-            *condition = absent ? STORE_IF_ABSENT : STORE_IF_PRESENT;
+        } else if (wanted && (*condition == STORE_ALWAYS || *condition == wanted)) {
+            *condition = wanted;
         } else {
             return "syntax error";
         }
@@ -172,6 +191,10 @@ static const char *dbsize(struct client *c)
 
 static const char *flushall(struct client *c)
 {
+    struct bytes how = count(c) == 2 ? argument(c, 1) : (struct bytes){"sync", 4};
+
+    if (count(c) > 2 || (!bytes_are(how, "sync") && !bytes_are(how, "async")))
+        return "syntax error";
     store_sweep(SIZE_MAX, STORE_KEEPS);
     reply_text(&c->out, "+OK\r\n");
     return NULL;
@@ -230,7 +253,9 @@ static const char *config(struct client *c)
 
     if (count(c) != 3 || !bytes_are(argument(c, 1), "get"))
         return "only CONFIG GET is supported";
-    if (glob.length < sizeof pattern) /* else it is longer than any name */
+    if (glob.length >= sizeof pattern) /* fnmatch may take for ever at a long one */
+        return "the glob is longer than 63 bytes";
+    if (!memchr(glob.data, '\0', glob.length)) /* else it is like no name */
         memcpy(pattern, glob.data, glob.length);
     snprintf(clients, sizeof clients, "%d", server.set.max_clients);
     for (int i = 0; i < 3; i++)

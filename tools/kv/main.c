@@ -25,7 +25,7 @@ static const struct number {
 } numbers[] = {
     {"port", &server.set.port, 0, 65535, 6379, "to listen on; 0: the system picks one"},
     {"metrics-port", &server.set.metrics_port, 0, 65535, -1,
-     "serve /metrics, /healthz and /readyz over HTTP; 0: the system picks one"},
+     "serve /metrics, /healthz, /readyz, /map and /map.dot over HTTP; 0: the system picks one"},
     {"workers", &server.set.workers, 1, 256, 0, "threads; by default as many as CPUs may be used"},
     {"max-clients", &server.set.max_clients, 1, 1000000, 10000, "connections at once"},
     {"request-ms", &server.set.request_ms, 1, 3600000, 5000,
@@ -37,7 +37,7 @@ static const struct number {
     {"client-output", &server.set.client_output, 1, 16384, 64,
      "KiB of replies, and one value more, that a client may leave with us"},
     {"panics-max", &server.set.panics_max, 0, 1024, 0,
-     "broken requests within 10 s after which new clients are turned away; 0: any number"},
+     "requests broken within 10 s after which all are turned away for a second; 0: any number"},
     {"stall-ms", &server.set.stall_ms, 1, 60000, 100,
      "a request that computes so long at a stretch is logged with its place"},
     {"hang-ms", &server.set.hang_ms, 1, 3600000, 10000,

@@ -84,6 +84,7 @@ static enum way asked_for(struct client *c)
 const char *native_crash(struct client *c)
 {
     enum way way = asked_for(c);
+    char text[COIR_TEXT_BYTES];
     coir_failure f;
     int outcome;
 
@@ -94,6 +95,8 @@ const char *native_crash(struct client *c)
         return client_late(c);
     if (outcome == COIR_DONE)
         reply_text(&c->out, "+OK\r\n");
+    else if (outcome > COIR_DONE && coir_failure_text(coir_current(), f.id, text, sizeof text) == COIR_OK)
+        reply_error(&c->out, "ERR isolated: %s", text);
     else
         reply_error(&c->out, "ERR isolated: %s", outcome > COIR_DONE ? f.message : coir_status_text(outcome));
     return NULL;

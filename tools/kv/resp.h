@@ -84,7 +84,8 @@ static inline struct bytes request_argument(const struct request *r, size_t i)
     return (struct bytes){r->in.data + r->begin + r->span[i].at, r->span[i].length};
 }
 
-/* Whether bytes are here that no request has had. If not, memory beyond `keep` is given back. */
+/* Whether bytes are here that no request has had. If not, the request read last has gone, and
+ * memory beyond `keep` is given back. */
 bool request_waits(struct request *r, size_t keep);
 void request_free(struct request *r);
 

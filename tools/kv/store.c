@@ -63,18 +63,36 @@ static uint64_t mix(uint64_t a, uint64_t b)
     return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 
-/* Eight bytes at a time; each multiplication folds its upper half back in. */
+/* The bytes of a key of less than eight in a word, each at least once: the length tells such keys apart. */
+static uint64_t short_word(struct bytes key)
+{
+    uint32_t first = 0, last = 0;
+
+    if (key.length >= sizeof first) {
+        memcpy(&first, key.data, sizeof first);
+        memcpy(&last, key.data + key.length - sizeof last, sizeof last);
+    } else if (key.length > 0) {
+        memcpy(&first, key.data, 1);
+        memcpy(&last, key.data + key.length / 2, 1);
+        last = last << 8 | (unsigned char)key.data[key.length - 1];
+    }
+    return (uint64_t)first << 32 | last;
+}
+
+/* Eight bytes at a time, the last of them maybe seen before; each multiplication folds its upper half back in. */
 static uint64_t hash_of(struct bytes key)
 {
-    uint64_t hash = seed[0] ^ key.length;
+    uint64_t hash = seed[0] ^ key.length, word;
 
-    for (size_t i = 0; i < key.length; i += 8) {
-        uint64_t word = 0;
-
-        memcpy(&word, key.data + i, key.length - i < 8 ? key.length - i : 8);
+    for (size_t i = 0; i + sizeof word < key.length; i += sizeof word) {
+        memcpy(&word, key.data + i, sizeof word);
         hash = mix(hash ^ word, seed[1]);
     }
-    return mix(hash ^ seed[1], UINT64_C(0x9e3779b97f4a7c15));
+    if (key.length >= sizeof word)
+        memcpy(&word, key.data + key.length - sizeof word, sizeof word);
+    else
+        word = short_word(key);
+    return mix(mix(hash ^ word, seed[1]) ^ seed[1], UINT64_C(0x9e3779b97f4a7c15));
 }
 
 /* An entry whose value, of value_length bytes, the caller fills in. */

@@ -116,13 +116,23 @@ static bool measured(const struct loader *l, int64_t due)
     return due >= l->load->clock.start;
 }
 
+/* The latencies of what was due in the same part of the time. */
+static struct histogram *part_of(struct loader *l, int64_t due)
+{
+    const struct load_clock *clock = &l->load->clock;
+    uint64_t parts = l->load->options.parts;
+    uint64_t part = (uint64_t)(due - clock->start) * parts / (uint64_t)(clock->end - clock->start);
+
+    return &l->part[part < parts ? part : parts - 1];
+}
+
 /* Books what became of a request, and how long it had waited for that. */
 static void book(struct loader *l, enum load_count as, int64_t due, int64_t now)
 {
     if (!measured(l, due))
         return;
     load_count(&l->tally, as, 1);
-    histogram_add(&l->latency, now - due);
+    histogram_add(part_of(l, due), now - due);
 }
 
 /* Closes a connection for good; give_up books what was in flight. */
@@ -160,6 +170,9 @@ void loader_open(struct loader *l, struct load *load, unsigned index)
     l->count = (unsigned)((options->connections + index) / options->threads);
     STAILQ_INIT(&l->ready);
     l->conns = calloc(l->count, sizeof *l->conns);
+    l->part = calloc(options->parts, sizeof *l->part);
+    if (!l->part)
+        load_fail("out of memory");
     l->epoll = epoll_create1(EPOLL_CLOEXEC);
     if (!l->conns || l->epoll < 0)
         load_fail("cannot open all connections: %s", strerror(errno));

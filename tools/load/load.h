@@ -46,6 +46,7 @@ struct load_options {
     uint64_t connections; /* measured ones, in total */
     uint64_t pipeline;    /* requests that may be unanswered on one connection */
     uint64_t threads;
+    uint64_t parts; /* of the measured time, whose latencies are told apart */
     uint64_t keys; /* keys are drawn evenly from this many */
     uint64_t value_bytes;
     uint64_t poison;  /* poisoned requests per second; 0: none */
@@ -112,6 +113,7 @@ struct load {
 
     /* At the end. */
     struct histogram latency; /* from when a request was due to its reply, or to its giving up */
+    struct histogram *part;   /* owned; the same of those due in each of options.parts equal parts of the time */
     struct histogram lag;     /* from when a request was due to its sending, or to its giving up */
     int64_t elapsed;          /* nanoseconds measured */
 };
@@ -131,7 +133,7 @@ struct loader {
     STAILQ_HEAD(, conn) ready;  /* connections with room, by how long they have had it */
     SLIST_HEAD(, conn) touched; /* connections with something to send */
     struct load_tally tally;
-    struct histogram latency;
+    struct histogram *part; /* owned; of latencies, as load.part */
     struct histogram lag;
     int64_t last_reply; /* time of it; 0: none */
 };

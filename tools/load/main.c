@@ -104,7 +104,8 @@ static void prepare(void)
             !resp_request_init(&load.request[i], resp_command[i].words, o->value_bytes))
             load_fail("out of memory");
     loaders = calloc(o->threads, sizeof *loaders);
-    if (!loaders)
+    load.part = calloc(o->parts, sizeof *load.part);
+    if (!loaders || !load.part)
         load_fail("out of memory");
     for (unsigned i = 0; i < o->poisons.count; i++)
         if (!resp_request_init(&load.poison[i].request, o->poisons.command[i], 0))
@@ -182,11 +183,14 @@ static void collect(void)
     for (unsigned i = 0; i < load.options.threads; i++) {
         struct loader *l = &loaders[i];
 
-        histogram_merge(&load.latency, &l->latency);
+        for (uint64_t part = 0; part < load.options.parts; part++)
+            histogram_merge(&load.part[part], &l->part[part]);
         histogram_merge(&load.lag, &l->lag);
         end = l->end > end ? l->end : end;
         end = l->last_reply > end ? l->last_reply : end;
     }
+    for (uint64_t part = 0; part < load.options.parts; part++)
+        histogram_merge(&load.latency, &load.part[part]);
     load.tally = total();
     load.elapsed = end - load.clock.start;
 }

@@ -138,6 +138,8 @@ static const struct option options[] = {
     {"--seconds", "S", set_seconds, AT(measured), 0, 86400, "10", "measured, after the warm-up"},
     {"--warmup", "S", set_seconds, AT(warmup), 0, 3600, "1", "sent and not counted"},
     {"--threads", "T", set_number, AT(threads), 1, LOADERS_MAX, "1", "that share the connections"},
+    {"--parts", "N", set_number, AT(parts), 1, 1000, "1",
+     "equal ones of the measured time, whose latencies the file has, too"},
     {"--mix", "NAME=WEIGHT,...", set_mix, AT(mix), 0, 1000000, "get=70,set=20,ping=10",
      "of ping get set incr mset echo"},
     {"--keys", "N", set_number, AT(keys), 1, UINT64_C(999999999999), "100000", "drawn evenly"},

@@ -164,15 +164,32 @@ void report_table(const struct load *load)
 
 /* ------------------------------------------------------------------------------------- JSON */
 
-static void json_durations(FILE *out, const char *name, const struct histogram *h,
-                           const char *after)
+static void json_percentiles(FILE *out, const struct histogram *h)
 {
-    fprintf(out, "  \"%s\": {", name);
+    putc('{', out);
     for (unsigned i = 0; i < COLUMNS; i++) {
         fprintf(out, "%s\"%s\": ", i ? ", " : "", column[i].name);
         print_duration(out, h, column[i].share, 0, "null");
     }
-    fprintf(out, "}%s\n", after);
+    putc('}', out);
+}
+
+static void json_durations(FILE *out, const char *name, const struct histogram *h,
+                           const char *after)
+{
+    fprintf(out, "  \"%s\": ", name);
+    json_percentiles(out, h);
+    fprintf(out, "%s\n", after);
+}
+
+static void json_parts(FILE *out, const struct load *load)
+{
+    fputs("  \"part_latency_us\": [", out);
+    for (uint64_t part = 0; part < load->options.parts; part++) {
+        fputs(part ? ", " : "", out);
+        json_percentiles(out, &load->part[part]);
+    }
+    fputs("],\n", out);
 }
 
 static void json_poisons(FILE *out, const struct load *load)
@@ -201,6 +218,7 @@ bool report_json(FILE *out, const struct load *load)
     fprintf(out, "  \"elapsed\": %.3f,\n", in_seconds(load->elapsed));
     fprintf(out, "  \"requests_per_second\": %.1f,\n", rate(load));
     json_durations(out, "latency_us", &load->latency, ",");
+    json_parts(out, load);
     json_durations(out, "sent_late_us", &load->lag, options->no_hiccup ? "" : ",");
     if (!options->no_hiccup)
         json_durations(out, "hiccup_us", &load->hiccup, "");
