@@ -3,14 +3,17 @@
  * domain_perf.c - claims: while one domain fails 500 times a second, the p99 of a job in a sibling
  * domain that takes 50 us, from its submission to its end, is at most 1.2 of what it is when those jobs
  * do not fail (on one worker, so a failure that comes first is waited for: what it costs is its own
- * time); a job of a domain costs at most 5 of one outside, one with a deadline at most 10.
- * Rulers: the same run without failures; the same loop with coir_spawn.
+ * time); a job of a domain costs at most 5 of one outside, one with a deadline at most 10. What it costs that
+ * stacks are wiped between domains is shown at its worst, jobs of two domains that take turns, and as a server
+ * meets it that opens a domain for each request.
+ * Rulers: the same run without failures; the same loop with coir_spawn; the same with options.share_stacks.
  */
 #include <stdlib.h>
 
 #include "kit.h"
 
 #define BATCH 100
+#define JOBS_OF_REQUEST 4
 #define FAILURE_NS (2 * COIR_MS) /* 500 a second */
 #define REQUEST_NS (500 * COIR_US) /* from one to the next, on average */
 #define SERVICE_NS (50 * COIR_US)
@@ -159,12 +162,12 @@ static void isolation(struct bench *b, const void *arg)
 
 /* -------------------------------------------------------------------------------------- cost */
 
-enum way { SPAWNED, SUBMITTED, WITH_DEADLINE };
+enum way { SPAWNED, SUBMITTED, WITH_DEADLINE, IN_TURN, REQUESTS_OF_THEIR_OWN };
 
 struct costing {
     struct bench *b;
     enum way way;
-    coir_domain *domain;
+    coir_domain *domain, *other;
 };
 
 static void empty(void *arg)
@@ -172,12 +175,14 @@ static void empty(void *arg)
     (void)arg;
 }
 
-static int start_one(const struct costing *k, coir_counter *c)
+static int start_one(const struct costing *k, coir_counter *c, int n)
 {
-    return k->way == SPAWNED     ? coir_spawn(c, empty, NULL)
-           : k->way == SUBMITTED ? coir_domain_submit(k->domain, c, empty, NULL)
-                                 : coir_domain_submit_until(k->domain, c, empty, NULL,
-                                                            coir_now() + COIR_SEC);
+    switch (k->way) {
+    case SPAWNED: return coir_spawn(c, empty, NULL);
+    case WITH_DEADLINE: return coir_domain_submit_until(k->domain, c, empty, NULL, coir_now() + COIR_SEC);
+    case IN_TURN: return coir_domain_submit(n % 2 ? k->domain : k->other, c, empty, NULL);
+    default: return coir_domain_submit(k->domain, c, empty, NULL);
+    }
 }
 
 static void batches(void *arg)
@@ -187,12 +192,13 @@ static void batches(void *arg)
     int64_t start;
 
     open_one(&k->domain);
+    open_one(&k->other);
     start = coir_now();
     for (uint64_t i = 0; i < count; i++) {
         coir_counter c = COIR_COUNTER_INIT;
 
         for (int n = 0; n < BATCH; n++)
-            if (start_one(k, &c) != COIR_OK)
+            if (start_one(k, &c, n) != COIR_OK)
                 k->b->error = "a job was refused";
         if (coir_wait(&c) != COIR_DONE)
             k->b->error = "a job failed";
@@ -200,17 +206,46 @@ static void batches(void *arg)
     k->b->ns = coir_now() - start;
     k->b->done = count * BATCH;
     close_one(k->b, k->domain);
+    close_one(k->b, k->other);
 }
+
+/* Each is a domain that some jobs run in. */
+static void requests(void *arg)
+{
+    struct costing *k = arg;
+    int64_t start = coir_now();
+
+    for (uint64_t i = 0; i < k->b->n; i++) {
+        coir_counter c = COIR_COUNTER_INIT;
+
+        open_one(&k->domain);
+        for (int n = 0; n < JOBS_OF_REQUEST; n++)
+            if (start_one(k, &c, n) != COIR_OK)
+                k->b->error = "a job was refused";
+        if (coir_wait(&c) != COIR_DONE)
+            k->b->error = "a job failed";
+        close_one(k->b, k->domain);
+    }
+    k->b->ns = coir_now() - start;
+}
+
+struct kind {
+    enum way way;
+    unsigned share_stacks;
+};
 
 static void cost(struct bench *b, const void *arg)
 {
-    struct costing k = {.b = b, .way = *(const enum way *)arg};
+    const struct kind *kind = arg;
+    struct costing k = {.b = b, .way = kind->way};
     coir_options options = kit_options(1);
 
-    kit_run(b, &options, batches, &k);
+    options.share_stacks = kind->share_stacks;
+    kit_run(b, &options, kind->way == REQUESTS_OF_THEIR_OWN ? requests : batches, &k);
 }
 
-#define WAY(which) &(const enum way){which}
+#define WAY(way) &(const struct kind){way, 0}
+#define SHARED(way) &(const struct kind){way, 1}
 #define FAILS "fails"
 #define REQUESTS 2000 /* a second */
 
@@ -225,6 +260,14 @@ static const struct bench_row rows[] = {
      "domain/none", BENCH_RATIO_AT_MOST, 5},
     {"domain/deadline", "the same, with a deadline", cost, WAY(WITH_DEADLINE), 0, BENCH_NS,
      "domain/none", BENCH_RATIO_AT_MOST, 10},
+    {"domain/turns_shared", "domain/submit, two domains in turn, share_stacks", cost, SHARED(IN_TURN), 0, BENCH_NS,
+     NULL, BENCH_NO_GOAL, 0},
+    {"domain/turns", "the same, each wipes what the other left", cost, WAY(IN_TURN), 0, BENCH_NS,
+     "domain/turns_shared", BENCH_NO_GOAL, 0},
+    {"domain/request_shared", "open a domain, 4 jobs, close; share_stacks", cost, SHARED(REQUESTS_OF_THEIR_OWN), 0,
+     BENCH_NS, NULL, BENCH_NO_GOAL, 0},
+    {"domain/request", "the same, wiped", cost, WAY(REQUESTS_OF_THEIR_OWN), 0, BENCH_NS, "domain/request_shared",
+     BENCH_NO_GOAL, 0},
 };
 
 BENCH_SUITE(domain, rows);

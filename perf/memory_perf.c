@@ -3,7 +3,7 @@
  * memory_perf.c - claims: a parked, guarded fiber costs at most 4,400 bytes, resident and page
  * tables, with 100,000 of them; a job that blocks gets its stack from the cache, parks, is woken
  * and ends within 150 ns. Rulers: for that lease, stack_take + stack_give alone; for a fiber on
- * memory that was never touched, a raw guard and first touch of as many stacks.
+ * memory that was never touched, a raw guard and first touch of as many stacks; for open and close, two bare threads.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -209,6 +209,31 @@ static void open_close(struct bench *b, const void *arg)
     b->ns = coir_now() - start;
 }
 
+static void *end_at_once(void *arg)
+{
+    return arg;
+}
+
+/* What no runtime of two threads can be below. */
+static void bare_threads(struct bench *b, const void *arg)
+{
+    int64_t start = coir_now();
+
+    (void)arg;
+    for (uint64_t i = 0; i < b->n && !b->error; i++) {
+        pthread_t thread[2];
+        int made = 0;
+
+        while (made < 2 && pthread_create(&thread[made], NULL, end_at_once, NULL) == 0)
+            made++;
+        if (made < 2)
+            b->error = "a thread was refused";
+        while (made > 0)
+            pthread_join(thread[--made], NULL);
+    }
+    b->ns = coir_now() - start;
+}
+
 static const struct bench_row rows[] = {
     {"memory/parked", "parked fiber, 100,000 of them", weigh, NULL, PARKED, BENCH_BYTES, NULL,
      BENCH_AT_MOST, 4400},
@@ -220,8 +245,10 @@ static const struct bench_row rows[] = {
      "memory/take", BENCH_AT_MOST, 150},
     {"memory/take", "ruler: stack_take + stack_give", bare_lease, NULL, 0, BENCH_NS, NULL,
      BENCH_NO_GOAL, 0},
-    {"memory/open", "open and close of a runtime, 2 workers", open_close, NULL, 0, BENCH_NS, NULL,
-     BENCH_NO_GOAL, 0},
+    {"memory/open", "open and close of a runtime, 2 workers", open_close, NULL, 0, BENCH_NS,
+     "memory/threads", BENCH_NO_GOAL, 0},
+    {"memory/threads", "ruler: two bare threads, started and joined", bare_threads, NULL, 0, BENCH_NS,
+     NULL, BENCH_NO_GOAL, 0},
 };
 
 BENCH_SUITE(memory, rows);

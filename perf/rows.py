@@ -18,7 +18,8 @@ PEERS = {  # name -> driver, header that is there when the peer is installed (No
     "oneTBB": ("onetbb", "oneapi/tbb.h"),
     "Go": ("go", None),
 }
-RAW = {"raw atomics", "raw futex", "guard + touch", "bare thread", "raw epoll"}  # where these miss, all do
+RAW = {"raw atomics", "raw futex", "guard + touch", "bare thread", "bare threads",  # where these miss, all do
+       "raw epoll", "raw poll"}
 SETJMP = "setjmp"  # a floor: it runs no cleanup and keeps no record
 
 
@@ -77,7 +78,7 @@ def switches():
 
 def jobs():
     yield Row("yield/1000", "yield/1000", peers("Boost.Fiber Go", "yield/1000"),
-              own("switch alone", "switching/10000"))
+              own("switch alone", "switching/1000"))
     for workers in (1, 2):
         yield Row(f"spawn/{workers}", f"spawn/{workers}",
                   peers("oneTBB Boost.Fiber Go", f"spawn/{workers}"), cpus=workers)
@@ -111,7 +112,8 @@ def memory():
     yield Row("memory/cold", "memory/cold", peers("Go Boost.Fiber", "memory/cold"),
               own("guard + touch", "memory/touch"))
     yield Row("memory/lease", "memory/lease", {}, own("take + give", "memory/take"))
-    yield Row("open", "memory/open", peers("oneTBB Boost.Fiber", "open"), cpus=2)
+    yield Row("open", "memory/open", peers("oneTBB Boost.Fiber", "open"),
+              own("bare threads", "memory/threads"), cpus=2)
 
 
 def panics():
@@ -155,19 +157,19 @@ def tails():
 
 
 def serving():
-    """coir-kv beside redis, goroutines and a raw loop. Not with --quick."""
-    def row(name, load, figure, server, goal, label, **floors):
+    """coir-kv beside redis, goroutines and a raw loop, which polls where coir-kv does. Not with --quick."""
+    def row(name, load, figure, goal, label, poll="", hiccup=False):
         others = {"redis": ("redis", load), "Go": ("resp", load)}
-        return Row(f"server/{name}", load, others, {"raw epoll": ("epoll_kv", load), **floors}, cpus=2,
-                   figure=figure, goals=[goal], label=label, program=server)
+        floors = {"raw poll" if poll else "raw epoll": ("epoll_kv" + poll, load)}
+        if hiccup:
+            floors["hiccup"] = ("coir-kv" + poll, load, "/hiccup")
+        return Row(f"server/{name}", load, others, floors, cpus=2, figure=figure, goals=[goal], label=label,
+                   program="coir-kv" + poll)
 
-    yield row("pipeline", "pipeline", "", "coir-kv", Goal(1 / 1.5, "redis"),
-              "a GET, 16 in flight on each of 50 connections")
-    yield row("cpu", "steady", "/cpu", "coir-kv", Goal(0.75, "Go"), "CPU for a request at 40,000 a second")
-    yield row("poll", "steady", "", "coir-kv --poll", Goal(0.4, "redis"),
-              "p50 at 40,000 a second, polling", hiccup=("coir-kv --poll", "steady", "/hiccup"))
-    yield row("crowd", "crowd", "/p99", "coir-kv", Goal(1.5, "raw epoll"),
-              "p99 of 10,000 connections", hiccup=("coir-kv", "crowd", "/hiccup"))
+    yield row("pipeline", "pipeline", "", Goal(1 / 1.5, "redis"), "a GET, 16 in flight on each of 50 connections")
+    yield row("cpu", "steady", "/cpu", Goal(0.75, "Go"), "CPU for a request at 40,000 a second")
+    yield row("poll", "steady", "", Goal(0.4, "redis"), "p50 at 40,000 a second, polling", " --poll", True)
+    yield row("crowd", "crowd", "/p99", Goal(1.5, "raw epoll"), "p99 of 10,000 connections", hiccup=True)
 
 
 ROWS = [*switches(), *jobs(), *wakes(), *handoffs(), *timers(), *memory(), *panics(), *happy(), *tails(), *serving()]

@@ -67,16 +67,7 @@ static NOINLINE void ride_arch(struct rider *r, uint64_t turns)
     while (turns--) {
         struct fiber *self = *r->at;
 
-        r = arch_switch(&self->sp, next(r)->sp, r);
-    }
-}
-
-static NOINLINE void ride_arch_shared(struct rider *r, uint64_t turns)
-{
-    while (turns--) {
-        struct fiber *self = *r->at;
-
-        r = arch_switch_shared(&self->sp, next(r)->sp, r);
+        r = r->carrier.change(&self->sp, next(r)->sp, r);
     }
 }
 
@@ -186,6 +177,7 @@ static const struct bench_row rows[] = {
      BENCH_AT_MOST, 3.0},
     {"switching/2/shared", "2 fibers, shared control words", CIRCLE(2, true, ride_runtime),
      BENCH_AT_MOST, 1.5},
+    {"switching/1000", "1000 fibers, own control words", CIRCLE(1000, false, ride_runtime), BENCH_NO_GOAL, 0},
     {"switching/10000", "10,000 fibers, own control words", CIRCLE(10000, false, ride_runtime),
      BENCH_AT_MOST, 4.5},
     {"switching/10000/shared", "10,000 fibers, shared control words",
@@ -194,7 +186,7 @@ static const struct bench_row rows[] = {
     {"switching/arch/2", "arch_switch alone, 2 stacks", CIRCLE(2, false, ride_arch),
      BENCH_NO_GOAL, 0},
     {"switching/arch/2/shared", "arch_switch_shared alone, 2 stacks",
-     CIRCLE(2, true, ride_arch_shared), BENCH_NO_GOAL, 0},
+     CIRCLE(2, true, ride_arch), BENCH_NO_GOAL, 0},
     {"switching/arch/10000", "arch_switch alone, 10,000 stacks", CIRCLE(10000, false, ride_arch),
      BENCH_NO_GOAL, 0},
     {"switching/touch/10000", "floor: a word of each of 10,000 stacks",

@@ -26,7 +26,7 @@ static uint64_t draw(uint64_t *x) /* xorshift64 */
 
 static void fire(struct timer *t)
 {
-    t->armed = false;
+    (void)t;
 }
 
 /* A deadline within an hour, and an hour away. */

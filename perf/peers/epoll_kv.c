@@ -3,7 +3,7 @@
  * epoll_kv.c - a raw epoll loop: coir-kv's protocol and store (tools/kv) without fibers, jobs, or
  * containment. A floor for the rows of servers: what one thread needs that does nothing else.
  *
- *   epoll_kv --port N
+ *   epoll_kv [--poll] --port N
  *
  * At its best: level-triggered, one receive and one send for an event, no memory of its own for a
  * connection whose requests arrive whole. It knows GET, SET and PING, and takes for granted that its
@@ -157,18 +157,19 @@ int main(int count, char **words)
     struct epoll_event event[EVENTS] = {{.events = EPOLLIN}};
     struct rlimit files;
     int epoll = epoll_create1(EPOLL_CLOEXEC), listener;
+    bool poll = count == 4 && strcmp(words[1], "--poll") == 0; /* it never sleeps */
 
-    if (count != 3 || strcmp(words[1], "--port") != 0)
-        errx(2, "usage: epoll_kv --port N");
+    if (count != 3 + poll || strcmp(words[1 + poll], "--port") != 0)
+        errx(2, "usage: epoll_kv [--poll] --port N");
     if (getrlimit(RLIMIT_NOFILE, &files) == 0)
         setrlimit(RLIMIT_NOFILE, &(struct rlimit){files.rlim_max, files.rlim_max});
     if (store_open() || !buffer_reserve(&shared_in, READ_BYTES))
         errx(1, "no memory");
-    listener = listen_on((uint16_t)atoi(words[2]));
+    listener = listen_on((uint16_t)atoi(words[2 + poll]));
     if (epoll < 0 || epoll_ctl(epoll, EPOLL_CTL_ADD, listener, event) != 0)
         err(1, "epoll");
     for (;;) {
-        int n = epoll_wait(epoll, event, EVENTS, -1);
+        int n = epoll_wait(epoll, event, EVENTS, poll ? 0 : -1);
 
         for (int i = 0; i < n; i++)
             if (!event[i].data.ptr)
