@@ -8,6 +8,7 @@
  * goes there and back, as in a ping-pong of bare atomics.
  *
  * Nothing is published, so nothing is to be taken back, and no order is needed but that of any look at a counter (SETTLE).
+ * Not the units alone: while WAITERS is set what hangs on the counter is yet to be told, and the caller may free it (C6).
  * While it stays a fiber is RUNNING: whoever cancels it, or closes what it is in, finds it parked some microseconds later.
  */
 #include "stay.h"

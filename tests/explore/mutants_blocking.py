@@ -58,7 +58,7 @@ PLANTED = [
      "            break;\n        }\n    }\n    alarm_arm("),
     ("core/stay.c", "who stays takes a counter without units for settled",
      "(outcome = counter_look(c)) < 0;",
-     "(outcome = atomic_load_explicit(&c->state, memory_order_acquire) < COUNTER_ONE ? 0 : -1) < 0;"),
+     "(outcome = counter_is_owed(atomic_load_explicit(&c->state, memory_order_acquire)) ? -1 : 0) < 0;"),
     ("core/stay.c", "who stays does not see what its waker wrote",
      "(outcome = counter_look(c)) < 0;",
      "(outcome = atomic_load_explicit(&c->state, memory_order_relaxed) == 0 ? 0 : -1) < 0;"),

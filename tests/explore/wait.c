@@ -48,11 +48,26 @@ static void wait_and_read(void *arg)
     MUST(written[0] == 1);
 }
 
-/* After it no finisher is to come. Another waiter on its way out may hold LOCK once more. */
-static void wait_and_look(void *arg)
+/* Its worker has a spare, as after its first park: without one no fiber stays. */
+static void prepare_to_stay(void)
 {
+    MUST(worker_prepare(worker_of(fiber_self())));
+}
+
+/* After it no finisher is to come. Another waiter on its way out may hold LOCK once more. */
+static void stay_and_look(void *arg)
+{
+    prepare_to_stay();
     wait_and_read(arg);
     MUST((atomic_load_explicit(&counter(0)->state, memory_order_acquire) & ~COUNTER_LOCK) == 0);
+}
+
+/* The counter goes with the wait, though something else hangs on it (C6). */
+static void stay_and_free(void *arg)
+{
+    prepare_to_stay();
+    wait_and_read(arg);
+    explore_free(&public[0], sizeof public[0]);
 }
 
 /* With a deadline, and then without: what is owed is waited for. */
@@ -71,6 +86,12 @@ static void wait_until_canceled(void *arg)
     MUST(outcome == COIR_DONE || outcome == COIR_ECANCELED);
     atomic_store_explicit(&told, true, memory_order_relaxed);
     wait_and_read(NULL);
+}
+
+static void stay_until_canceled(void *arg)
+{
+    prepare_to_stay();
+    wait_until_canceled(arg);
 }
 
 /* There may be no stack to go on with. */
@@ -234,17 +255,39 @@ static void setup_wait(void)
     setup_outside(wait_and_read);
 }
 
-/* Its fiber looks once where it is (stay.c), its worker once before it sleeps. */
+/* Its fiber looks twice where it is (stay.c), its worker once before it sleeps. */
+static void setup_staying(coir_fn *fn)
+{
+    setup_outside(fn);
+    world.spin_ns = -1;
+}
+
 static void setup_stay(void)
 {
-    setup_outside(wait_and_look);
-    world.spin_ns = -1;
+    setup_staying(stay_and_look);
+}
+
+/* As work that is to run after it, or a link. */
+static void on_settled_pending(struct wait_node *node, int settled)
+{
+    if (settled == SETTLING)
+        MUST(counter_look(counter(0)) < 0);
+    else
+        wait_node_release(node);
+}
+
+static void setup_stay_foretold(void)
+{
+    static struct wait_node pending;
+
+    setup_staying(stay_and_free);
+    pending = (struct wait_node){.settled = on_settled_pending, .foretold = true};
+    MUST(counter_enlist(counter(0), &pending));
 }
 
 static void setup_stay_canceled(void)
 {
-    setup_outside(wait_until_canceled);
-    world.spin_ns = -1;
+    setup_staying(stay_until_canceled);
 }
 
 static void setup_deadline(void)
@@ -354,6 +397,7 @@ EXPLORE_MAIN(
     {.name = "a_fiber_stays", setup_stay, {world_work_1, NULL, settle_0}, world_check},
     {.name = "a_fiber_stays_while_a_thread_waits", setup_stay, {world_work_1, thread_waits, settle_0}, world_check,
      .less = 1},
+    {.name = "a_counter_goes_with_who_stays", setup_stay_foretold, {world_work_1, NULL, settle_0}, world_check},
     {.name = "a_fiber_that_stays_is_canceled", setup_stay_canceled, {world_work_1, NULL, cancel_and_settle}, check_canceled,
      .less = 1},
     {.name = "a_job_wakes_a_fiber", setup_two, {world_work_1, world_work_2}, world_check, .less = 1},
