@@ -6,7 +6,7 @@
  * An operation is two bytes: what, and with which counter and how. One runtime serves all inputs; after each one
  * every counter has settled, and what was spawned has ended.
  */
-#include "coir.h"
+#include "trees.h"
 
 #include <stdint.h>
 #include <stdio.h>
@@ -35,6 +35,7 @@ static struct program {
     int worst[COUNTERS];       /* of the jobs it is owed, if none is skipped */
     int canceled[COUNTERS];    /* some may be */
     int of_domain[COUNTERS];   /* some are the domain's */
+    int trees[COUNTERS];       /* some are trees: if asked to stop they panic */
     coir_domain *domain;
     int domain_canceled;
     coir_mutex mutex;
@@ -155,6 +156,15 @@ static void spawn(int i, unsigned how)
     owed(i, k);
 }
 
+static void spawn_tree(int i, unsigned how)
+{
+    struct kind k = {trees_grow, trees_outcome(how)};
+
+    MUST(coir_spawn(&now.counter[i], k.fn, trees_of(how, how % 4)) == COIR_OK);
+    owed(i, &k);
+    now.trees[i] = 1;
+}
+
 static void submit_to_domain(int i, unsigned how)
 {
     const struct kind *k = &kinds[how % KINDS];
@@ -170,13 +180,15 @@ static void submit_to_domain(int i, unsigned how)
 static void wait_for(int i, unsigned how)
 {
     int outcome = how % 2 ? coir_wait_until(&now.counter[i], coir_now() + 5 * COIR_US) : coir_wait(&now.counter[i]);
-    int most = now.canceled[i] && now.worst[i] < COIR_CANCELED ? COIR_CANCELED : now.worst[i];
+    int least = now.canceled[i] ? COIR_DONE : now.worst[i], most = now.worst[i];
 
     if (how % 2 && outcome == COIR_ETIMEDOUT)
         return;
-    MUST(now.canceled[i] ? outcome >= COIR_DONE && outcome <= most : outcome == now.worst[i]);
+    if (now.canceled[i] && most < COIR_PANICKED)
+        most = now.trees[i] ? COIR_PANICKED : COIR_CANCELED;
+    MUST(outcome >= least && outcome <= most);
     coir_counter_init(&now.counter[i]);
-    now.worst[i] = now.canceled[i] = now.of_domain[i] = 0;
+    now.worst[i] = now.canceled[i] = now.of_domain[i] = now.trees[i] = 0;
 }
 
 static void cancel(int i)
@@ -234,7 +246,7 @@ static void one_operation(unsigned what, unsigned with)
         open_domain();
         break;
     case 7:
-        lock_and_yield(NULL);
+        how % 2 ? lock_and_yield(NULL) : spawn_tree(i, how);
         break;
     }
 }
@@ -300,6 +312,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     MUST(coir_submit(runtime, &c, run, &in) == COIR_OK);
     MUST(coir_wait(&c) == COIR_DONE);
+    MUST(!trees.unlike && !trees.inside);
     check_books();
     return 0;
 }
