@@ -183,7 +183,7 @@ COLD bool deque_pop_slowly(struct deque *d) /* bottom is at the floor: what is b
 
     if (deque_is_empty(d))
         return false;
-    atomic_store_explicit(&d->bottom, b - 1, memory_order_release); /* PUB: keeps its chain */
+    atomic_store_explicit(&d->bottom, b - 1, memory_order_release); /* PUB: the floor of ASKED is 2^15 pushes off, not lent */
     return deque_pop_lowered(d);
 }
 

@@ -145,6 +145,13 @@ static void setup_two(void)
     push(1);
 }
 
+/* When it last popped somebody had asked: it has pushed so many since that bottom is to come to that floor. */
+static void setup_floor_ahead(void)
+{
+    setup_empty();
+    d.floor = 2;
+}
+
 /* Somebody has asked. */
 static void ask(void)
 {
@@ -380,6 +387,8 @@ static void check_full(void)
 EXPLORE_MAIN(
     BOTH("one_item_has_one_taker", setup_one, {pop_once, steal_2, steal_3}, check_exactly_once),
     BOTH("pushed_and_popped_under_a_thief", setup_empty, {push_push_pop_pop, steal_twice_2},
+         check_exactly_once),
+    BOTH("a_pop_at_the_floor_is_seen_whole", setup_floor_ahead, {push_push_pop_pop, steal_twice_2},
          check_exactly_once),
     BOTH("two_items_two_thieves", setup_two, {pop_once, steal_2, steal_3}, check_exactly_once),
     BOTH("pushed_and_popped_under_two_thieves", setup_empty,
