@@ -26,6 +26,7 @@
  *   ARCH_GUARD_MIN           smallest guard that -fstack-clash-protection cannot step over, bytes
  *   ARCH_FRAME_BYTES         what arch_switch leaves on a suspended stack
  *   arch_relax()             inline; tells the core that this is a spin loop
+ *   arch_no_sooner()         inline; what follows begins when all before it has ended, and not on a guess; orders no stores
  *   ARCH_EXC_REG             DWARF number of the register that carries the exception to the
  *                            landing pad (__builtin_eh_return_data_regno(0))
  *   struct arch_frame        a suspended stack from its saved stack pointer upwards, named fields

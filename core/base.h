@@ -111,8 +111,9 @@ static inline void spin_pause(unsigned *turns)
 }
 
 /* Between two looks at a lock. Each time twice as long: a look takes the line from the holder, and while one
- * thread stays away its rival locks and unlocks many times in its own cache. After some microseconds another
- * thread is let run: the holder may have lost its processor. */
+ * thread stays away its rival locks and unlocks many times in its own cache. Nor is one to be made ahead, which is done
+ * whenever the end of the pause is predicted. After some microseconds another thread is let run: the holder may have lost
+ * its processor. */
 static inline void lock_pause(unsigned *turns)
 {
     unsigned turn = ++*turns % LOCK_LOOKS;
@@ -121,6 +122,7 @@ static inline void lock_pause(unsigned *turns)
         sched_yield();
     for (unsigned i = 1; i < 1u << turn; i++)
         arch_relax();
+    arch_no_sooner();
 }
 
 static inline void lock_take(struct lock *l)

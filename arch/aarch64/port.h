@@ -58,4 +58,9 @@ static inline void arch_relax(void)
     __asm__ volatile("isb" : : : "memory");
 }
 
+static inline void arch_no_sooner(void)
+{
+    __asm__ volatile("isb" : : : "memory");
+}
+
 #endif

@@ -57,4 +57,10 @@ static inline void arch_relax(void)
     __builtin_ia32_pause();
 }
 
+/* lfence waits for all before it, the branch that ends a loop too. */
+static inline void arch_no_sooner(void)
+{
+    __asm__ volatile("lfence" : : : "memory");
+}
+
 #endif
