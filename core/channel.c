@@ -23,13 +23,70 @@
 #include <string.h>
 
 #define CLOSED UINT64_C(2)
-#define PATIENCE 4 /* looks of lock_pause that are left out; the first pause is then most of a microsecond */
+#define MOVED UINT64_C(4) /* the unit of the rest of the word: elements moved since somebody got the lock by waiting */
+#ifndef RUN
+#define RUN 256           /* of them, then another has its turn */
+#define FAST 4            /* of them between two looks: the run goes on */
+#endif
+#define LOOKS_SKIPPED 2   /* of lock_pause's, so that the first pause tells whether it does */
 
-/* Each operation takes the lock, so a rival that is left alone for some time is through with dozens of them in its own
- * cache, while each look costs it the line. */
+static uint64_t moved(uint64_t word)
+{
+    return word / MOVED;
+}
+
+/* Fewer than were seen: it is a third one's, which has just begun. */
+static bool in_run(uint64_t now, uint64_t seen)
+{
+    return now < RUN && (now < seen || now - seen >= FAST);
+}
+
+/* As long a pause as lock_pause makes, but the lock is free. */
+static void let_run(unsigned *looks)
+{
+    unsigned n = 1u << ++*looks % LOCK_LOOKS;
+
+    while (n-- > 0)
+        arch_relax();
+    arch_no_sooner();
+}
+
+/*
+ * Each operation takes the lock, and who takes it over from another processor waits for one line after the other, as long
+ * as for dozens of operations. So a rival whose operations follow each other (a run) is left alone until it has had many of
+ * them. Any other is through in no time.
+ */
+static NOINLINE uint64_t lock_after_run(struct channel *c, uint64_t s)
+{
+    unsigned looks = moved(s) < RUN ? LOOKS_SKIPPED : 0;
+
+    for (;;) {
+        uint64_t seen = moved(s);
+
+        if (s & WORD_LOCK)
+            lock_pause(&looks);
+        else
+            let_run(&looks);
+        s = atomic_load_explicit(&c->state, memory_order_relaxed); /* rechecked by the CAS */
+        if (seen < RUN && moved(s) >= RUN)
+            looks = 0;
+        if (!(s & WORD_LOCK) && !in_run(moved(s), seen) &&
+            atomic_compare_exchange_strong_explicit(&c->state, &s, (s & CLOSED) | WORD_LOCK, memory_order_acquire,
+                                                    memory_order_relaxed)) /* WORD */
+            return s & CLOSED;
+    }
+}
+
+/* Returns the word as it was without LOCK. */
 static ALWAYS_INLINE uint64_t lock(struct channel *c)
 {
-    return word_lock_after(&c->state, PATIENCE);
+    uint64_t s = atomic_load_explicit(&c->state, memory_order_relaxed); /* rechecked by the CAS */
+
+    if (LIKELY(!(s & WORD_LOCK) && atomic_compare_exchange_strong_explicit(&c->state, &s, s | WORD_LOCK,
+                                                                           memory_order_acquire,
+                                                                           memory_order_relaxed))) /* WORD */
+        return s;
+    return lock_after_run(c, s);
 }
 
 /* All below: LOCK is held. */
@@ -96,15 +153,38 @@ static struct waiter *receive(struct channel *c, void *item)
     return w;
 }
 
-/* Does what is possible. */
-static int perform(struct channel *c, uint64_t word, int op, void *item, struct waiter **wake)
+/* Does what is possible, drops the lock, and wakes whom that lets go. */
+static int perform(struct channel *c, uint64_t word, int op, void *item)
 {
-    if ((word & CLOSED) && (op == COIR_SEND || !c->count))
+    struct waiter *wake;
+
+    if ((word & CLOSED) && (op == COIR_SEND || !c->count)) {
+        word_unlock(&c->state, word);
         return COIR_ECLOSED;
-    *wake = op == COIR_SEND ? send(c, item) : receive(c, item);
-    if (*wake)
-        (*wake)->status = COIR_OK;
+    }
+    wake = op == COIR_SEND ? send(c, item) : receive(c, item);
+    if (wake)
+        wake->status = COIR_OK;
+    word_unlock(&c->state, word + MOVED);
+    if (wake)
+        waiter_wake(wake);
     return COIR_OK;
+}
+
+/* The same for an element that goes into the ring, or comes out of it, and lets nobody go. False: it is not as simple. */
+static ALWAYS_INLINE bool perform_simply(struct channel *c, uint64_t word, int op, void *item)
+{
+    if (op == COIR_SEND) {
+        if (UNLIKELY((word & CLOSED) || c->count == c->capacity || c->receivers.first))
+            return false;
+        push(c, item);
+    } else {
+        if (UNLIKELY(!c->count || c->senders.first))
+            return false;
+        pop(c, item);
+    }
+    word_unlock(&c->state, word + MOVED);
+    return true;
 }
 
 static struct waitq *queue_of(struct channel *c, int op)
@@ -114,22 +194,22 @@ static struct waitq *queue_of(struct channel *c, int op)
 
 /* ------------------------------------------------------------------------- for channel and select */
 
+static int try_slowly(struct channel *c, uint64_t word, int op, void *item)
+{
+    if (possible(c, word, op))
+        return perform(c, word, op, item);
+    word_unlock(&c->state, word);
+    return COIR_EAGAIN;
+}
+
 int channel_try(struct channel *c, int op, void *item)
 {
-    uint64_t word = lock(c);
-    struct waiter *wake = NULL;
-    int status = possible(c, word, op) ? perform(c, word, op, item, &wake) : COIR_EAGAIN;
-
-    word_unlock(&c->state, word);
-    if (wake)
-        waiter_wake(wake);
-    return status;
+    return try_slowly(c, lock(c), op, item);
 }
 
 int channel_try_or_queue(struct channel *c, int op, struct waiter *w)
 {
     uint64_t word = lock(c);
-    struct waiter *wake = NULL;
     int status = COIR_EAGAIN;
 
     if (!possible(c, word, op))
@@ -137,10 +217,8 @@ int channel_try_or_queue(struct channel *c, int op, struct waiter *w)
     else if (!sleeper_retract(w->sleeper))
         status = COIR_EBUSY;
     else
-        status = perform(c, word, op, w->item, &wake);
+        return perform(c, word, op, w->item);
     word_unlock(&c->state, word);
-    if (wake)
-        waiter_wake(wake);
     return status;
 }
 
@@ -154,19 +232,13 @@ void channel_leave(struct channel *c, int op, struct waiter *w)
 
 /* -------------------------------------------------------------------------------- public part */
 
-static int transfer(coir_channel *channel, int op, void *item, int64_t deadline)
+/* The channel has been full, or empty. */
+static int wait_and_transfer(struct channel *c, int op, void *item, int64_t deadline)
 {
-    struct channel *c = channel_of(channel);
     struct sleeper s;
     struct waiter w = {.sleeper = &s, .item = item};
-    int status;
+    int status = sleeper_begin(&s, op == COIR_SEND ? "channel to send" : "channel to receive", c);
 
-    if (!c || !item || !c->capacity)
-        return COIR_EINVAL;
-    status = channel_try(c, op, item);
-    if (status != COIR_EAGAIN)
-        return status;
-    status = sleeper_begin(&s, op == COIR_SEND ? "channel to send" : "channel to receive", c);
     if (status != COIR_OK)
         return status;
     status = channel_try_or_queue(c, op, &w);
@@ -179,6 +251,27 @@ static int transfer(coir_channel *channel, int op, void *item, int64_t deadline)
         return w.status;
     channel_leave(c, op, &w);
     return status;
+}
+
+/* LOCK is held. */
+static NOINLINE int transfer_slowly(struct channel *c, uint64_t word, int op, void *item, int64_t deadline)
+{
+    int status = try_slowly(c, word, op, item);
+
+    return status == COIR_EAGAIN ? wait_and_transfer(c, op, item, deadline) : status;
+}
+
+static ALWAYS_INLINE int transfer(coir_channel *channel, int op, void *item, int64_t deadline)
+{
+    struct channel *c = channel_of(channel);
+    uint64_t word;
+
+    if (UNLIKELY(!c || !item || !c->capacity))
+        return COIR_EINVAL;
+    word = lock(c);
+    if (LIKELY(perform_simply(c, word, op, item)))
+        return COIR_OK;
+    return transfer_slowly(c, word, op, item, deadline);
 }
 
 static int try_transfer(coir_channel *channel, int op, void *item)

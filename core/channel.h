@@ -8,7 +8,7 @@
 #include "waitq.h"
 
 struct channel {
-    _Atomic uint64_t state;           /* CLOSED | LOCK, which guards all the rest */
+    _Atomic uint64_t state;           /* how many were moved, CLOSED, LOCK, which guards all the rest */
     struct waitq senders, receivers;  /* the item of each is its element, in the caller's memory */
     char *ring;
     size_t element_bytes, capacity;

@@ -13,11 +13,11 @@
 
 #define WORD_LOCK UINT64_C(1)
 
-/* Takes the spin lock in bit 0; returns the word as it was without it. looks: as lock_pause counts them; a waiter that
- * begins with some begins with a longer pause. */
-static ALWAYS_INLINE uint64_t word_lock_after(_Atomic uint64_t *word, unsigned looks)
+/* Takes the spin lock in bit 0; returns the word as it was without it. */
+static inline uint64_t word_lock(_Atomic uint64_t *word)
 {
     uint64_t s = atomic_load_explicit(word, memory_order_relaxed); /* rechecked by the CAS */
+    unsigned looks = 0;
 
     for (;;) {
         if (s & WORD_LOCK) {
@@ -29,11 +29,6 @@ static ALWAYS_INLINE uint64_t word_lock_after(_Atomic uint64_t *word, unsigned l
             return s;
         }
     }
-}
-
-static inline uint64_t word_lock(_Atomic uint64_t *word)
-{
-    return word_lock_after(word, 0);
 }
 
 /* Sets the word and drops the lock: the last access to the primitive (W2). */

@@ -198,11 +198,11 @@ PLANTED = [
     ("core/channel.c", "a waiting sender's element is dropped",
      "        push(c, w->item); /* H2 */\n", "        ;\n"),
     ("core/channel.c", "an element goes to a receiver after the lock",
-     "    word_unlock(&c->state, word);\n    if (wake)\n        waiter_wake(wake);\n    return status;\n}\n\n"
-     "int channel_try_or_queue",
-     "    word_unlock(&c->state, word);\n    if (wake)\n        waiter_wake(wake);\n"
-     "    if (wake && op == COIR_SEND)\n        memcpy(wake->item, item, c->element_bytes);\n"
-     "    return status;\n}\n\nint channel_try_or_queue"),
+     "    word_unlock(&c->state, word + MOVED);\n    if (wake)\n        waiter_wake(wake);\n",
+     "    word_unlock(&c->state, word + MOVED);\n    if (wake)\n        waiter_wake(wake);\n"
+     "    if (wake && op == COIR_SEND)\n        memcpy(wake->item, item, c->element_bytes);\n"),
+    ("core/channel.c", "a send passes by who waits to receive", " || c->receivers.first))", "))"),
+    ("core/channel.c", "a receive passes by who waits to send", " || c->senders.first))", "))"),
     ("core/channel.c", "done though the sleeper was taken elsewhere",
      "    else if (!sleeper_retract(w->sleeper))\n        status = COIR_EBUSY;\n",
      "    else if (!sleeper_retract(w->sleeper) && !w)\n        status = COIR_EBUSY;\n"),

@@ -27,5 +27,7 @@
 #define SPIN_TURNS 1
 #define STAY_LOOKS 1
 #define WINDOW 2
+#define RUN 2
+#define FAST 1
 
 #endif
