@@ -145,7 +145,7 @@ static void let_children_spawn(void *unused)
 
 static void its_jobs_may_owe_it_more(void)
 {
-    for (int i = 0; i < 20; i++)
+    for (int i = 0; i < MANY(20); i++)
         on_workers(let_children_spawn);
 }
 
@@ -292,7 +292,7 @@ static void leave_and_panic(void *unused)
 
 static void it_is_settled_before_its_frame_goes(void)
 {
-    for (int i = 0; i < 20; i++)
+    for (int i = 0; i < MANY(20); i++)
         on_workers(leave_and_panic);
 }
 

@@ -8,7 +8,7 @@
 
 #include <signal.h>
 
-#define SHORT_NS (20 * COIR_MS * (SLOW ? 10 : 1))
+#define SHORT_NS (20 * COIR_MS * (SLOW ? 4 : 1))
 #define LONG_NS (3600 * COIR_SEC)
 
 /* ------------------------------------------------------------------------------------- the log */

@@ -76,14 +76,15 @@ static int try(const struct way *way, enum faulty_call call, int at, int for_eve
     return faulty_failed();
 }
 
-/* All of them natively; elsewhere some. */
-#define STEP (SLOW || CHECK_SHARE > 1 ? 3 : 1)
+/* All of them natively; elsewhere some, not the same. */
+#define STEP (SLOW ? 7 : CHECK_SHARE > 1 ? 5 : 1)
 
 /* Until a run passes in which it has not failed. */
 static void fail_each_use(const struct way *way, enum faulty_call call, int for_ever)
 {
     int at = 1, failed;
 
+    alarm(CHECK_SECONDS); /* each call has its time */
     while ((failed = try(way, call, at, for_ever)) > 0 && check_round(at, 100000)) {
         tried[call]++;
         at += STEP;

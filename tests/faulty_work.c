@@ -7,9 +7,9 @@
 #include "faulty.h"
 #include "run.h"
 
+#include <errno.h>
 #include <limits.h>
 
-#define QUARANTINE_FILE "build/faulty_test.quarantine"
 
 #define ANY INT_MIN /* a number that is no status */
 
@@ -285,9 +285,19 @@ static void use_pool(coir_quarantine *q)
         coir_yield();
 }
 
+/* Beside the program, for others are built otherwise and may run at the same time. */
+static const char *quarantine_path(void)
+{
+    static char path[PATH_MAX];
+
+    if (!path[0])
+        snprintf(path, sizeof path, "%s.quarantine", program_invocation_name);
+    return path;
+}
+
 static void do_pool(void)
 {
-    coir_quarantine_options o = {.size = sizeof o, .path = QUARANTINE_FILE, .slots = 16};
+    coir_quarantine_options o = {.size = sizeof o, .path = quarantine_path(), .slots = 16};
     coir_quarantine *q;
 
     if (!FINE(coir_quarantine_open(coir_current(), &o, &q), COIR_OK))

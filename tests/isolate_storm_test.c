@@ -16,8 +16,9 @@ struct kind {
     int where;
 };
 
-/* One isolator for what takes its time on a busy machine, one with a time limit that only a wait outlasts. */
-enum { PATIENT, IMPATIENT, FILTERED, ISOLATORS };
+/* One isolator for what takes its time on a busy machine, one each with a limit of processor time for a loop and of
+ * time for a wait, which nothing else shall reach. */
+enum { PATIENT, SPENT, IMPATIENT, FILTERED, ISOLATORS };
 
 static const struct kind kinds[] = {
     {"segv", iso_segv, COIR_PANICKED, SIGSEGV, PATIENT},
@@ -27,7 +28,7 @@ static const struct kind kinds[] = {
     {"wild write", iso_wild_write, COIR_PANICKED, SIGSEGV, PATIENT},
     {"exit(3)", iso_exit, COIR_FAILED, 3, PATIENT},
     {"out of memory", iso_memory, COIR_PANICKED, SIGSEGV, PATIENT},
-    {"endless loop (CPU)", iso_loop, COIR_PANICKED, SIGXCPU, PATIENT},
+    {"endless loop (CPU)", iso_loop, COIR_PANICKED, SIGXCPU, SPENT},
     {"endless wait (time)", iso_wait, COIR_PANICKED, 0, IMPATIENT},
     {"forbidden call", iso_forbidden, COIR_PANICKED, SIGSYS, FILTERED},
 };
@@ -100,8 +101,11 @@ static void open_isolators(void)
     coir_isolator_options o = iso_options(4);
 
     o.memory_bytes = EMULATED ? COIR_UNLIMITED : 4 << 20;
-    o.cpu_ns = SLOW ? 200 * COIR_MS : 15 * COIR_MS;
+    o.time_ns = SANITIZED ? ISO_HANG_NS : 0;
     storm.iso[PATIENT] = iso_open(&o);
+    o.cpu_ns = SLOW ? 200 * COIR_MS : 15 * COIR_MS;
+    storm.iso[SPENT] = iso_open(&o);
+    o.cpu_ns = 0;
     o.time_ns = 5 * COIR_MS;
     storm.iso[IMPATIENT] = iso_open(&o);
     o.time_ns = 0;

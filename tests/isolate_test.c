@@ -177,6 +177,7 @@ static void memory_is_limited(void)
     coir_isolator_options o = {.size = sizeof o, .memory_bytes = 32 << 20, .cpu_ns = COIR_NEVER};
     coir_isolator *iso;
 
+    o.time_ns = SANITIZED ? ISO_HANG_NS : 0;
     if (EMULATED)
         CHECK_EQ(coir_isolator_open(&o, &iso), COIR_ENOTSUP); /* the limit would not hold */
     else

@@ -25,6 +25,9 @@
 #define SANITIZED 0
 #endif
 
+/* A sanitizer that finds no memory for its report hangs in it, until it is killed. */
+#define ISO_HANG_NS (2 * COIR_SEC)
+
 #define EMULATED (SLOW && !SANITIZED) /* no limits of memory, and what they would count is the emulator's, too */
 
 /* --------------------------------------------------------------------------- functions for children */
