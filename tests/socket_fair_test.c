@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * socket_fair_test.c - I/O beside fibers that never rest, on both backends: what is prepared goes to the kernel, and
- * whoever computes for long keeps no send back.
+ * socket_fair_test.c - I/O beside fibers that never rest, on both backends: what is prepared goes to the kernel, sends
+ * with others', and whoever computes for long keeps none back.
  */
 #include "sockets.h"
 
@@ -117,4 +117,50 @@ static void a_send_waits_for_few_turns_of_others(enum coir_io io)
 }
 ON_BOTH(a_send_waits_for_few_turns_of_others)
 
-CHECK_MAIN(CASES(fibers_that_only_yield_keep_no_operation_back), CASES(a_send_waits_for_few_turns_of_others))
+static int turns;
+
+static void take_short_turns(void *unused)
+{
+    (void)unused;
+    while (!restless.returned) { /* all on one worker */
+        turns++;
+        coir_yield();
+    }
+}
+
+/* Where others' turns are short a send is prepared, and leaves the worker to them until there are more, or all wait. A
+ * machine that takes the processor away makes turns long; so not each time. */
+static void send_among_the_brisk(void *unused)
+{
+    coir_counter c = COIR_COUNTER_INIT;
+    int together = 0;
+    char got;
+
+    (void)unused;
+    memset(&restless, 0, sizeof restless);
+    restless.p = pair_open();
+    for (int i = 0; i < YIELDERS; i++)
+        CHECK_EQ(coir_spawn(&c, take_short_turns, NULL), COIR_OK);
+    for (int i = 0; i < 10000 && !together; i++) {
+        int before;
+
+        for (int k = 0; k < 100; k++)
+            coir_yield();
+        before = turns;
+        CHECK_EQ(coir_socket_send(restless.p.a, "x", 1), 1);
+        together = turns > before;
+        CHECK_EQ(coir_socket_recv(restless.p.b, &got, 1), 1);
+    }
+    restless.returned = 1;
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+    CHECK(together);
+    pair_close(restless.p);
+}
+
+static void sends_go_together_where_turns_are_short(void)
+{
+    if (have(COIR_IO_URING))
+        on(COIR_IO_URING, 1, send_among_the_brisk, NULL);
+}
+
+CHECK_MAIN(CASE(sends_go_together_where_turns_are_short), CASES(fibers_that_only_yield_keep_no_operation_back), CASES(a_send_waits_for_few_turns_of_others))
