@@ -93,13 +93,15 @@ static inline void fence_release(void)
 
 /* A spin lock for critical sections of a few dozen instructions that never suspend. */
 struct lock {
-    _Atomic uint32_t taken;
+    _Atomic uint32_t word; /* odd: taken. Half of it: how often it was let go since somebody got it by waiting */
 };
 
 static inline bool lock_try(struct lock *l)
 {
-    return atomic_load_explicit(&l->taken, memory_order_relaxed) == 0 &&     /* a hint */
-           atomic_exchange_explicit(&l->taken, 1, memory_order_acquire) == 0; /* LOCK */
+    uint32_t w = atomic_load_explicit(&l->word, memory_order_relaxed); /* rechecked by the CAS */
+
+    return !(w & 1) && atomic_compare_exchange_strong_explicit(&l->word, &w, w + 1, memory_order_acquire,
+                                                               memory_order_relaxed); /* LOCK */
 }
 
 static inline void spin_pause(unsigned *turns)
@@ -110,32 +112,92 @@ static inline void spin_pause(unsigned *turns)
         sched_yield();
 }
 
-/* Between two looks at a lock. Each time twice as long: a look takes the line from the holder, and while one
- * thread stays away its rival locks and unlocks many times in its own cache. Nor is one to be made ahead, which is done
- * whenever the end of the pause is predicted. After some microseconds another thread is let run: the holder may have lost
- * its processor. */
+/* Between two looks at a lock. Each time twice as long: a look takes the line from the holder, and while one thread stays
+ * away its rival locks and unlocks many times in its own cache. Nor is one to be made ahead, which is done whenever the end
+ * of the pause is predicted. */
+static inline void lock_stay_away(unsigned turn)
+{
+    for (unsigned i = 1; i < 1u << turn; i++)
+        arch_relax();
+    arch_no_sooner();
+}
+
+/* The same while it is taken. After some microseconds another thread is let run: the holder may have lost its processor. */
 static inline void lock_pause(unsigned *turns)
 {
     unsigned turn = ++*turns % LOCK_LOOKS;
 
     if (turn == 0)
         sched_yield();
-    for (unsigned i = 1; i < 1u << turn; i++)
-        arch_relax();
-    arch_no_sooner();
+    lock_stay_away(turn);
+}
+
+/*
+ * How one waits where a rival may take the lock again and again (a run). Who takes it over from another processor waits for
+ * one line after the other, as long as for dozens of such turns: so a run is left alone until it has had LOCK_RUN of them. A
+ * rival that is not in one is through in no time, and the first pauses are short.
+ */
+#ifndef LOCK_RUN
+#define LOCK_RUN 256
+#define LOCK_FAST 4     /* turns between two looks: the run goes on */
+#endif
+#define LOCK_SKIPPED 2  /* looks that are left out: the first pause tells whether there is a run */
+
+struct lock_wait {
+    unsigned looks;
+    uint64_t seen; /* turns, at the last look; each holder counts, and who got it by waiting begins anew */
+};
+
+static inline struct lock_wait lock_wait_begin(uint64_t turns)
+{
+    return (struct lock_wait){turns < LOCK_RUN ? LOCK_SKIPPED : 0, turns};
+}
+
+static inline void lock_wait_pause(struct lock_wait *w, bool taken)
+{
+    if (taken)
+        lock_pause(&w->looks);
+    else
+        lock_stay_away(++w->looks % LOCK_LOOKS);
+}
+
+/* Whether the waiter, who has looked again, may take it if it is free. */
+static inline bool lock_wait_is_over(struct lock_wait *w, uint64_t turns)
+{
+    bool runs = turns < w->seen || turns - w->seen >= LOCK_FAST; /* fewer: a third one's, which has just begun */
+
+    if (w->seen < LOCK_RUN && turns >= LOCK_RUN)
+        w->looks = 0;
+    w->seen = turns;
+    return turns >= LOCK_RUN || !runs;
+}
+
+static inline void lock_take_slowly(struct lock *l)
+{
+    uint32_t s = atomic_load_explicit(&l->word, memory_order_relaxed); /* rechecked by the CAS */
+    struct lock_wait wait = lock_wait_begin(s / 2);
+
+    for (;;) {
+        lock_wait_pause(&wait, s & 1);
+        s = atomic_load_explicit(&l->word, memory_order_relaxed); /* rechecked by the CAS */
+        if (lock_wait_is_over(&wait, s / 2) && !(s & 1) &&
+            atomic_compare_exchange_strong_explicit(&l->word, &s, 1, memory_order_acquire,
+                                                    memory_order_relaxed)) /* LOCK */
+            return;
+    }
 }
 
 static inline void lock_take(struct lock *l)
 {
-    unsigned turns = 0;
-
-    while (!lock_try(l))
-        lock_pause(&turns);
+    if (UNLIKELY(!lock_try(l)))
+        lock_take_slowly(l);
 }
 
 static inline void lock_drop(struct lock *l)
 {
-    atomic_store_explicit(&l->taken, 0, memory_order_release); /* LOCK */
+    uint32_t w = atomic_load_explicit(&l->word, memory_order_relaxed); /* the holder's own */
+
+    atomic_store_explicit(&l->word, w + 1, memory_order_release); /* LOCK */
 }
 
 /* A time as far after another as there is one; ns is not negative. */

@@ -24,53 +24,15 @@
 
 #define CLOSED UINT64_C(2)
 #define MOVED UINT64_C(4) /* the unit of the rest of the word: elements moved since somebody got the lock by waiting */
-#ifndef RUN
-#define RUN 256           /* of them, then another has its turn */
-#define FAST 4            /* of them between two looks: the run goes on */
-#endif
-#define LOOKS_SKIPPED 2   /* of lock_pause's, so that the first pause tells whether it does */
 
-static uint64_t moved(uint64_t word)
+static NOINLINE uint64_t lock_slowly(struct channel *c, uint64_t s)
 {
-    return word / MOVED;
-}
-
-/* Fewer than were seen: it is a third one's, which has just begun. */
-static bool in_run(uint64_t now, uint64_t seen)
-{
-    return now < RUN && (now < seen || now - seen >= FAST);
-}
-
-/* As long a pause as lock_pause makes, but the lock is free. */
-static void let_run(unsigned *looks)
-{
-    unsigned n = 1u << ++*looks % LOCK_LOOKS;
-
-    while (n-- > 0)
-        arch_relax();
-    arch_no_sooner();
-}
-
-/*
- * Each operation takes the lock, and who takes it over from another processor waits for one line after the other, as long
- * as for dozens of operations. So a rival whose operations follow each other (a run) is left alone until it has had many of
- * them. Any other is through in no time.
- */
-static NOINLINE uint64_t lock_after_run(struct channel *c, uint64_t s)
-{
-    unsigned looks = moved(s) < RUN ? LOOKS_SKIPPED : 0;
+    struct lock_wait wait = lock_wait_begin(s / MOVED);
 
     for (;;) {
-        uint64_t seen = moved(s);
-
-        if (s & WORD_LOCK)
-            lock_pause(&looks);
-        else
-            let_run(&looks);
+        lock_wait_pause(&wait, s & WORD_LOCK);
         s = atomic_load_explicit(&c->state, memory_order_relaxed); /* rechecked by the CAS */
-        if (seen < RUN && moved(s) >= RUN)
-            looks = 0;
-        if (!(s & WORD_LOCK) && !in_run(moved(s), seen) &&
+        if (lock_wait_is_over(&wait, s / MOVED) && !(s & WORD_LOCK) &&
             atomic_compare_exchange_strong_explicit(&c->state, &s, (s & CLOSED) | WORD_LOCK, memory_order_acquire,
                                                     memory_order_relaxed)) /* WORD */
             return s & CLOSED;
@@ -86,7 +48,7 @@ static ALWAYS_INLINE uint64_t lock(struct channel *c)
                                                                            memory_order_acquire,
                                                                            memory_order_relaxed))) /* WORD */
         return s;
-    return lock_after_run(c, s);
+    return lock_slowly(c, s);
 }
 
 /* All below: LOCK is held. */

@@ -107,19 +107,25 @@ static int admit(struct inject *q, size_t n, bool outside)
     return count < q->work_max && n <= q->work_max - count ? COIR_OK : COIR_EAGAIN;
 }
 
-/* Lock held. */
-static int append(struct inject *q, struct work item, size_t stride, size_t n)
+/* Lock held. Word by word: to copy what was just stored in parts at once would wait for the stores. */
+static int append(struct inject *q, const struct work *first, size_t stride, size_t n)
 {
     size_t count = atomic_load_explicit(&q->work_count, memory_order_relaxed); /* under lock */
     size_t room = CHUNK_ITEMS - q->end;
+    uintptr_t arg = (uintptr_t)first->arg; /* it may be NULL */
 
     if (n > room && !reserve(q, (n - room + CHUNK_ITEMS - 1) / CHUNK_ITEMS))
         return COIR_ENOMEM;
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < n; i++, arg += stride) {
+        struct work *item;
+
         if (q->end == CHUNK_ITEMS)
             add_chunk(q);
-        q->last->item[q->end++] = item;
-        item.arg = (void *)((uintptr_t)item.arg + stride); /* it may be NULL */
+        item = &q->last->item[q->end++];
+        item->fn = first->fn;
+        item->arg = (void *)arg;
+        item->owed = first->owed;
+        item->scope = first->scope;
     }
     atomic_store_explicit(&q->work_count, count + n, memory_order_relaxed); /* under lock */
     return COIR_OK;
@@ -132,7 +138,7 @@ int inject_push(struct inject *q, const struct work *first, size_t stride, size_
     lock_take(&q->lock);
     status = admit(q, n, false);
     if (status == COIR_OK)
-        status = append(q, *first, stride, n);
+        status = append(q, first, stride, n);
     lock_drop(&q->lock);
     return status;
 }
@@ -146,7 +152,7 @@ int inject_submit(struct inject *q, const struct work *first, size_t stride, siz
     lock_take(&q->lock);
     status = admit(q, n, true);
     if (status == COIR_OK)
-        status = append(q, *first, stride, n);
+        status = append(q, first, stride, n);
     if (status == COIR_OK) {
         q->accepted += n;
         if (UNLIKELY(park_is_due(park)))
@@ -192,7 +198,7 @@ bool inject_push_anyway(struct inject *q, const struct work *item)
     bool pushed;
 
     lock_take(&q->lock);
-    pushed = append(q, *item, 0, 1) == COIR_OK;
+    pushed = append(q, item, 0, 1) == COIR_OK;
     lock_drop(&q->lock);
     return pushed;
 }
@@ -250,7 +256,7 @@ enum sift inject_sift(struct inject *q, bool (*steal)(void *from, struct work *i
     if (reserve(q, 1) && (steal ? steal(from, out) : take(q, out, 1) == 1)) {
         s = wanted(out) ? SIFT_KEPT : SIFT_OUT;
         if (s == SIFT_KEPT)
-            append(q, *out, 0, 1); /* there is room: it was made before the item was taken */
+            append(q, out, 0, 1); /* there is room: it was made before the item was taken */
     }
     lock_drop(&q->lock);
     return s;

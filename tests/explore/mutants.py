@@ -172,9 +172,9 @@ PLANTED = [
      "    n = take(q, items, max);\n    lock_drop(&q->lock);\n",
      "    lock_drop(&q->lock);\n    n = take(q, items, max);\n"),
     ("core/inject.c", "whom to wake is asked before the work is there",
-     "    if (status == COIR_OK)\n        status = append(q, *first, stride, n);\n    if (status == COIR_OK) {\n        q->accepted += n;\n"
+     "    if (status == COIR_OK)\n        status = append(q, first, stride, n);\n    if (status == COIR_OK) {\n        q->accepted += n;\n"
      "        if (UNLIKELY(park_is_due(park)))\n            *sleeper = park_pick(park);\n    }\n",
-     "    if (park_is_due(park))\n        *sleeper = park_pick(park);\n    if (status == COIR_OK)\n        status = append(q, *first, stride, n);\n"
+     "    if (park_is_due(park))\n        *sleeper = park_pick(park);\n    if (status == COIR_OK)\n        status = append(q, first, stride, n);\n"
      "    if (status == COIR_OK)\n        q->accepted += n;\n"),
     ("core/inject.c", "a relief counts before the lock",
      "    lock_take(&q->lock);\n    count = atomic_load_explicit(&q->work_count, memory_order_relaxed); /* under lock */\n    status = admit(q, 1, false);\n",
@@ -355,8 +355,9 @@ PLANTED = [
      "            t->back->child = NULL;\n"),
     # ----------------------------------------------------------------------------------- base
     ("core/base.h", "lock by load and store",
-     "           atomic_exchange_explicit(&l->taken, 1, memory_order_acquire) == 0; /* LOCK */\n",
-     "           (atomic_store_explicit(&l->taken, 1, memory_order_relaxed), true);\n"),
+     "atomic_compare_exchange_strong_explicit(&l->word, &w, w + 1, memory_order_acquire,\n"
+     "                                                               memory_order_relaxed); /* LOCK */\n",
+     "(atomic_store_explicit(&l->word, w + 1, memory_order_relaxed), true);\n"),
 ]
 
 LATE_STORE = ("load->store order, which the model leaves out; moved in the source it is killed: "

@@ -16,6 +16,8 @@
 #define syscall explore_syscall
 #define sched_yield explore_spin
 #define LOCK_LOOKS 1
+#define LOCK_RUN 2
+#define LOCK_FAST 1
 #define arch_relax explore_spin
 #include "base.h" /* its pauses wait for a store of somebody else */
 #undef arch_relax
@@ -27,7 +29,5 @@
 #define SPIN_TURNS 1
 #define STAY_LOOKS 1
 #define WINDOW 2
-#define RUN 2
-#define FAST 1
 
 #endif
