@@ -11,7 +11,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "books.h"
 #include "batch.h"
@@ -169,35 +168,6 @@ static void stop_workers(struct coir_runtime *rt)
         life_free(rt->worker[0], rt->options.workers * sizeof *rt->worker[0]);
 }
 
-/* From its header down, as a job would. */
-static void touch(const struct coir_runtime *rt, struct stack *s)
-{
-    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    char *at = (char *)s;
-
-    for (size_t done = page; done < rt->options.prefault_bytes && at - page >= (char *)s->low; done += page)
-        *(volatile char *)(at -= page) = 0;
-}
-
-/* Makes the stacks that the workers need, or a runtime might open in which no job can ever wait, and those
- * to be prefaulted, as far as there is memory. All end up in the depot. */
-static int make_stacks(struct coir_runtime *rt)
-{
-    const size_t needed = stacks_of_worker(&rt->options) * rt->options.workers, touched = rt->options.prefault;
-    struct stack_cache made = {0}, none = {0};
-    struct stack *s;
-    bool enough;
-
-    while (made.list.count < (needed > touched ? needed : touched) && (s = stack_take(&rt->stacks, &none))) {
-        if (made.list.count < touched)
-            touch(rt, s);
-        list_push(&made.list, &s->link);
-    }
-    enough = made.list.count >= needed;
-    stack_cache_flush(&rt->stacks, &made);
-    return enough ? COIR_OK : COIR_ENOMEM;
-}
-
 static void free_runtime(struct coir_runtime *rt)
 {
     struct host host = rt->host;
@@ -210,14 +180,38 @@ static void free_runtime(struct coir_runtime *rt)
 static const struct job_ops wait_ops = {
     .cancel = wait_cancel, .join = wait_join, .end_locals = local_end_all, .leak = obligation_leak_job};
 
-static int set_up(struct coir_runtime *rt)
-{
-    int status = stacks_init(&rt->stacks, &rt->host, &rt->options, sizeof(struct fiber));
+/* What only some jobs need. Each is closed before those above it. */
+static const struct part {
+    int (*open)(struct coir_runtime *rt);
+    void (*close)(struct coir_runtime *rt);
+} parts[] = {
+    {fault_open, fault_close}, {io_open, io_close}, {offload_open, offload_close}, {stall_open, stall_close}};
 
-    if (status != COIR_OK)
+#define PARTS (sizeof parts / sizeof *parts)
+
+static void tear_down(struct coir_runtime *rt, size_t opened)
+{
+    while (opened-- > 0)
+        parts[opened].close(rt);
+    inject_fini(&rt->inject);
+    stacks_fini(&rt->stacks);
+}
+
+static int open_parts(struct coir_runtime *rt)
+{
+    for (size_t i = 0; i < PARTS; i++) {
+        int status = parts[i].open(rt);
+
+        if (status == COIR_OK)
+            continue;
+        tear_down(rt, i);
         return status;
-    park_init(&rt->park);
-    inject_init(&rt->inject, &rt->host, rt->options.jobs_max);
+    }
+    return COIR_OK;
+}
+
+static void choose_ways(struct coir_runtime *rt)
+{
     rt->spin_ns = rt->options.spin_ns < 0 ? 0 : rt->options.spin_ns;
     rt->run = rt->lab ? rt->lab->run : rt->metered ? job_run_metered : job_run;
     rt->drop_pending = pool_drop_pending;
@@ -226,19 +220,21 @@ static int set_up(struct coir_runtime *rt)
         rt->clean_up = contain_clean_up;
     atomic_store_explicit(&job_ops, &wait_ops, memory_order_relaxed); /* constant */
     atomic_store_explicit(&fatal_details, dump_all, memory_order_relaxed); /* constant */
-    status = fault_open(rt);
+}
+
+static int set_up(struct coir_runtime *rt)
+{
+    int status = stacks_init(&rt->stacks, &rt->host, &rt->options, sizeof(struct fiber));
+
     if (status != COIR_OK)
-        goto fini_stacks;
-    status = io_open(rt);
+        return status;
+    park_init(&rt->park);
+    inject_init(&rt->inject, &rt->host, rt->options.jobs_max);
+    choose_ways(rt);
+    status = open_parts(rt);
     if (status != COIR_OK)
-        goto close_fault;
-    status = offload_open(rt);
-    if (status != COIR_OK)
-        goto close_io;
-    status = stall_open(rt);
-    if (status != COIR_OK)
-        goto close_offload;
-    status = make_stacks(rt);
+        return status;
+    status = stacks_prepare(&rt->stacks, &rt->options);
     if (status == COIR_OK)
         status = start_workers(rt);
     if (status == COIR_OK)
@@ -248,18 +244,8 @@ static int set_up(struct coir_runtime *rt)
         runtime_register(rt);
         return COIR_OK;
     }
-
     stop_workers(rt);
-    stall_close(rt);
-close_offload:
-    offload_close(rt);
-close_io:
-    io_close(rt);
-close_fault:
-    fault_close(rt);
-fini_stacks:
-    inject_fini(&rt->inject);
-    stacks_fini(&rt->stacks);
+    tear_down(rt, PARTS);
     return status;
 }
 
@@ -469,13 +455,8 @@ int coir_close(coir_runtime *rt, int64_t drain_ns, coir_receipt *receipt)
     await_visitors(rt);
     stall_stop(rt);
     stop_workers(rt);
-    stall_close(rt);
     signals_close(rt);
-    offload_close(rt);
-    io_close(rt);
-    fault_close(rt);
-    inject_fini(&rt->inject);
-    stacks_fini(&rt->stacks);
+    tear_down(rt, PARTS);
     free_runtime(rt);
     return COIR_OK;
 }

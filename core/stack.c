@@ -411,3 +411,29 @@ bool stacks_trim(struct stacks *s)
     lock_drop(&s->lock);
     return n > 0;
 }
+
+/* From its header down, as a job would. */
+static void touch(const struct stacks *s, struct stack *stack, size_t bytes)
+{
+    char *at = (char *)stack;
+
+    for (size_t done = s->page; done < bytes && at - s->page >= (char *)stack->low; done += s->page)
+        *(volatile char *)(at -= s->page) = 0;
+}
+
+int stacks_prepare(struct stacks *s, const coir_options *options)
+{
+    const size_t needed = stacks_of_worker(options) * options->workers, touched = options->prefault;
+    struct stack_cache made = {0}, none = {0};
+    struct stack *stack;
+    bool enough;
+
+    while (made.list.count < (needed > touched ? needed : touched) && (stack = stack_take(s, &none))) {
+        if (made.list.count < touched)
+            touch(s, stack, options->prefault_bytes);
+        list_push(&made.list, &stack->link);
+    }
+    enough = made.list.count >= needed;
+    stack_cache_flush(s, &made);
+    return enough ? COIR_OK : COIR_ENOMEM;
+}

@@ -57,6 +57,9 @@ static inline size_t stacks_of_worker(const coir_options *options)
     return options->faults != COIR_FAULTS_NONE ? 3 : 2;
 }
 
+/* At open: makes what the workers need, and what options.prefault asks for. COIR_OK, COIR_ENOMEM: not what they need. */
+int stacks_prepare(struct stacks *s, const coir_options *options);
+
 /* NULL: the limit, or the system's memory, is reached. */
 struct stack *stack_take(struct stacks *s, struct stack_cache *cache);
 void stack_give(struct stacks *s, struct stack_cache *cache, struct stack *stack);
