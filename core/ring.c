@@ -32,7 +32,8 @@
  *   FORCE take: raise next, fence, read kept. Wrest: lower kept, fence, read next. One fence comes first.
  *         If the owner's: the other sees next raised, and gives the element back. If the other's: the
  *         owner sees kept lowered, puts next back, and asks under the lock whose it is: kept was given back by then, or
- *         the element has gone. (Frigo et al., 1998, call it THE.)
+ *         the element has gone. (Frigo et al., 1998, call it THE.) The fence is always the other's, who has all threads
+ *         pass it. Where none does that for him nothing is kept, and so there is nothing to wrest.
  */
 #include "ring.h"
 
@@ -41,7 +42,7 @@
 
 void ring_init(struct ring *r, bool asymmetric)
 {
-    r->asymmetric = asymmetric;
+    r->claim_max = asymmetric ? CLAIM_MAX : 1; /* FORCE */
 }
 
 /* The list's own count, copied out for those who look without the lock (which is held here). */
@@ -107,7 +108,7 @@ NOINLINE bool ring_is_clear_slowly(struct ring *r)
 
 /* The oldest of the list; some more go into the ring while the lock is held. Nothing is claimed, so
  * has_claims does not want the lock. */
-static struct link *refill(struct ring *r)
+static NOINLINE struct link *refill(struct ring *r)
 {
     struct link *e;
 
@@ -132,7 +133,7 @@ static struct link *claim(struct ring *r)
         if (h >= t)
             return refill(r);
         n = (t - h + 1) / 2;
-        n = n < CLAIM_MAX ? n : CLAIM_MAX;
+        n = n < r->claim_max ? n : r->claim_max;
     } while (!atomic_compare_exchange_weak_explicit(&r->head, &h, h + n, memory_order_acquire,
                                                     memory_order_relaxed)); /* FREE */
     atomic_store_explicit(&r->next, h + 1, memory_order_relaxed); /* FILL: before kept */
@@ -141,9 +142,18 @@ static struct link *claim(struct ring *r)
     return atomic_load_explicit(ring_slot(r, h), memory_order_relaxed); /* own write */
 }
 
+static NOINLINE struct link *take_disputed(struct ring *r)
+{
+    return has_claims(r) ? ring_take(r) : claim(r);
+}
+
+/* Saves no registers: each line of its stack that it touches will have left the cache of who yields among many. */
 NOINLINE struct link *ring_take_slowly(struct ring *r)
 {
-    return UNLIKELY(has_claims(r)) ? ring_take(r) : claim(r);
+    if (UNLIKELY(atomic_load_explicit(&r->kept, memory_order_relaxed) != r->claimed) || /* as has_claims */
+        UNLIKELY(atomic_load_explicit(&r->next, memory_order_relaxed) < r->claimed)) /* own write */
+        return take_disputed(r);
+    return claim(r);
 }
 
 /* ---------------------------------------------------------------------------------------- others */

@@ -62,7 +62,7 @@ struct ring {
     int64_t claimed;      /* kept, as it has written it */
     int64_t room;         /* a tail below it can be filled; 0: look */
     int64_t clear;        /* the tail with which nothing was left */
-    bool asymmetric;      /* who wrests has the owner pass a fence; else it always does */
+    int64_t claim_max;    /* at once; 1: nothing is kept, so there is nothing to wrest */
 
     /* Written by the owner when it claims, lowered by who wrests. */
     _Alignas(COIR_CACHE_LINE) _Atomic int64_t kept; /* [next, kept) is the owner's */
@@ -75,7 +75,7 @@ struct ring {
     _Atomic size_t over_count; /* over.count, readable without the lock */
 };
 
-/* asymmetric: the fence given to ring_wrest is one that every thread passes. */
+/* asymmetric: the fence given to ring_wrest is one that every thread passes. Else the owner claims one at a time. */
 void ring_init(struct ring *r, bool asymmetric);
 
 struct link *ring_steal(struct ring *r); /* anyone; NULL: nothing is anybody's */
@@ -120,14 +120,9 @@ static inline void ring_push(struct ring *r, struct link *e)
 /* Owner: takes the one in slot *i. False: it has claimed nothing, or somebody wrests that. */
 static inline bool ring_take_claimed(struct ring *r, int64_t *i)
 {
-    *i = atomic_load_explicit(&r->next, memory_order_relaxed); /* own write */
-    if (UNLIKELY(*i >= atomic_load_explicit(&r->kept, memory_order_relaxed))) /* looked at again */
-        return false;
+    *i = atomic_load_explicit(&r->next, memory_order_relaxed);     /* own write */
     atomic_store_explicit(&r->next, *i + 1, memory_order_relaxed); /* FORCE: before the fence */
-    if (UNLIKELY(!r->asymmetric))
-        fence_full(); /* FORCE */
-    else
-        atomic_signal_fence(memory_order_seq_cst); /* FORCE: for the compiler; the other's fence is ours, too */
+    atomic_signal_fence(memory_order_seq_cst); /* FORCE: for the compiler; the other's fence is ours, too */
     if (LIKELY(*i < atomic_load_explicit(&r->kept, memory_order_relaxed))) /* FORCE: after the fence */
         return true;
     atomic_store_explicit(&r->next, *i, memory_order_relaxed); /* FORCE: has_claims will ask whose it is */

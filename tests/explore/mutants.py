@@ -157,6 +157,8 @@ PLANTED = [
      """    atomic_store_explicit(&r->kept, i + 1, memory_order_relaxed);
     (void)lowered;
 """),
+    ("core/ring.c", "more is claimed than one where nobody can have the owner pass a fence",
+     "asymmetric ? CLAIM_MAX : 1;", "CLAIM_MAX;"),
     ("core/ring.c", "wrested without a fence",
      "    fence(arg);                                                         /* FORCE */\n",
      "    (void)fence;\n    (void)arg;\n"),

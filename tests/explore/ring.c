@@ -58,7 +58,7 @@ static bool steal(int thread)
 static void fence(const void *unused)
 {
     (void)unused;
-    if (r.asymmetric)
+    if (r.claim_max > 1)
         syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
     else
         fence_full();
