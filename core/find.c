@@ -23,6 +23,9 @@
 #define BUSY_NS (COIR_MS / 2) /* with jobs of its own all the while, then the oldest has its turn */
 #define BRISK_TURNS 32   /* of which it is seen how long they take */
 #define BRISK_NS (COIR_MS / 2) /* all of them, if they are short */
+#define SWIFT_NS 32      /* one of them, if fibers do little more than yield */
+#define CACHED_FIBERS 2048 /* of these a megabyte of cache keeps what a switch touches, and as much besides */
+#define UNTIMED_LOOKS 16 /* one of them reads the clock even if nothing wants to know the time */
 #define OTHERS_SLACK_NS (100 * COIR_US)
 #define WATCH_BUSY_NS (COIR_MS / 2)  /* for each worker of the runtime */
 #define WATCH_IDLE_NS (10 * COIR_MS)
@@ -30,10 +33,9 @@
 /* SLEEP: who has looked at the queues while the owner claimed may have seen nothing, and slept. */
 NOINLINE struct fiber *find_ready_slowly(struct worker *w)
 {
-    int64_t claimed = w->ring.claimed;
     struct link *e = ring_take_slowly(&w->ring);
 
-    if (w->ring.claimed != claimed && ring_kept(&w->ring))
+    if (ring_kept(&w->ring))
         park_notify(&w->runtime->park);
     return e ? find_fiber_of(e) : NULL;
 }
@@ -212,25 +214,43 @@ static bool find_stolen(struct worker *w, struct next *n)
 /* A fiber that hands what it has to do to others' turns relies on these being short. */
 static void see_turns(struct worker *w, int64_t now)
 {
-    uint64_t turn = tally_read(&w->tick);
+    uint64_t turn = tally_read(&w->tick) + tally_read(&w->switches), turns = turn - w->turns_seen;
+    int64_t ns = now - w->turns_seen_at;
 
-    if (turn - w->turns_seen < BRISK_TURNS && now - w->turns_seen_at < BRISK_NS)
+    if (turns < BRISK_TURNS && ns < BRISK_NS)
         return;
-    w->brisk = now - w->turns_seen_at < BRISK_NS; /* else that few turns, or a batch, were long */
+    w->brisk = ns < BRISK_NS; /* else that few turns, or a batch, were long */
+    w->cached = (uint64_t)ns < turns * SWIFT_NS ? CACHED_FIBERS : 0;
     w->turns_seen = turn;
     w->turns_seen_at = now;
+}
+
+/* To read the clock is half of the look of a fiber that yields. */
+static bool is_time_wanted(struct worker *w)
+{
+    return w->metered || w->io_used || timers_earliest(&w->timers) != COIR_NEVER || !deque_is_empty(&w->deque) ||
+           ++w->looks_untimed >= UNTIMED_LOOKS;
+}
+
+static int64_t see_time(struct worker *w)
+{
+    int64_t now = coir_now();
+
+    w->looked_at = now;
+    w->looks_untimed = 0;
+    w->io_used = false;
+    see_turns(w, now);
+    if (UNLIKELY(w->metered))
+        hostcall_tick(w);
+    return now;
 }
 
 bool find_events(struct worker *w, bool all)
 {
     struct coir_runtime *rt = w->runtime;
-    int64_t now = coir_now();
+    int64_t now = all || is_time_wanted(w) ? see_time(w) : 0;
     bool any = false;
 
-    w->looked_at = now;
-    see_turns(w, now);
-    if (UNLIKELY(w->metered))
-        hostcall_tick(w);
     w->polling = true;
     for (unsigned i = 0; i < rt->worker_count; i++)
         if (all || rt->worker[i] == w)

@@ -36,24 +36,24 @@ static inline struct fiber *find_fiber_of(struct link *e)
     return CONTAINER_OF(e, struct fiber, stack.link);
 }
 
-/* Of a long queue the next fibers after slot i are fetched ahead: their stacks have left the cache, and a switch would
- * wait for line after line. */
-static inline void find_look_ahead(struct ring *r, int64_t i)
+/* Of a queue with more fibers than those that are cached yet, the next after slot i are fetched ahead: a switch would
+ * wait for line after line of their stacks. */
+static ALWAYS_INLINE void find_look_ahead(struct ring *r, int64_t i, int64_t cached)
 {
-    if (ring_reaches(r, i + FIBER_AHEAD_HEADER)) {
+    if (ring_reaches(r, i + FIBER_AHEAD_HEADER + cached)) {
         fiber_prefetch_header(find_fiber_of(ring_at(r, i + FIBER_AHEAD_HEADER)));
         fiber_prefetch_stack(find_fiber_of(ring_at(r, i + FIBER_AHEAD_STACK)));
     }
 }
 
 /* The oldest ready fiber of those that the worker has claimed. False: none. */
-static ALWAYS_INLINE bool find_claimed(struct worker *w, struct fiber **f)
+static ALWAYS_INLINE bool find_claimed(struct worker *w, int64_t cached, struct fiber **f)
 {
     int64_t i;
 
     if (UNLIKELY(!ring_take_claimed(&w->ring, &i)))
         return false;
-    find_look_ahead(&w->ring, i);
+    find_look_ahead(&w->ring, i, cached);
     *f = find_fiber_of(ring_at(&w->ring, i));
     return true;
 }
@@ -63,7 +63,7 @@ static ALWAYS_INLINE struct fiber *find_ready(struct worker *w)
 {
     struct fiber *f;
 
-    return LIKELY(find_claimed(w, &f)) ? f : find_ready_slowly(w);
+    return LIKELY(find_claimed(w, 0, &f)) ? f : find_ready_slowly(w);
 }
 
 /* The same if it is the fibers' turn; NULL: the jobs'. */

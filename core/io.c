@@ -136,6 +136,7 @@ int64_t io_do(struct fiber *self, struct io_op *op, int64_t deadline)
     const struct io_backend *b = backend_of(self->runtime);
     int status;
 
+    worker_of(self)->io_used = true;
     if (is_attempted(b, op, self)) {
         int64_t result = io_attempt(op);
 

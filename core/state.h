@@ -37,11 +37,14 @@ struct worker {
     struct fiber *reserve;    /* a suspended loop for runtime->clean_up when there is no other */
     enum left left;           /* what to do with carrier.left */
     unsigned index;
-    unsigned jobs_left;       /* of this round's budget: jobs before fibers get their turn */
-    unsigned fibers_left;     /* and fibers before jobs get theirs */
-    unsigned io_queued;       /* operations prepared and not yet given to the kernel */
+    unsigned fibers_left;     /* of this round's budget: fibers before jobs get their turn */
+
+    /* Any of these, and a yield has more to do than to take the next fiber: one word, which it compares. */
+    _Alignas(8) unsigned io_queued; /* operations prepared and not yet given to the kernel */
+    uint16_t jobs_left;       /* of this round's budget: jobs before fibers get theirs */
     bool searching;           /* counted as searching in runtime->park */
     bool look_outside;        /* the next turn looks at timers, I/O and the injector first */
+
     unsigned looks;           /* around, since it last found something */
     bool rings_rest;          /* rings move so fast that it looks at them seldom */
     unsigned ring_looks;      /* looks since that was last decided */
@@ -49,10 +52,14 @@ struct worker {
     uint64_t rings_pushed;    /* fibers ever pushed to rings, as last seen */
     uint64_t poll_at;         /* the tick at which it looks at timers, I/O and the injector again */
     uint64_t batch_poll_at;   /* ended[COIR_DONE] at which a batch does */
-    int64_t looked_at;        /* coir_now() when it last did */
+    uint64_t yield_poll_at;   /* switches at which a yield does */
+    int64_t looked_at;        /* coir_now() when it last did and read the clock */
+    unsigned looks_untimed;   /* looks since then */
+    bool io_used;             /* an operation has begun since then */
     bool brisk;               /* turns have been short of late */
+    int64_t cached;           /* so many ready fibers are in the cache yet, as turns are that short; 0: none may be */
     int64_t turns_seen_at;    /* coir_now() when that was last decided */
-    uint64_t turns_seen;      /* tick then */
+    uint64_t turns_seen;      /* tick and switches then */
     int64_t busy_since;       /* the first such look since its deque was seen empty, or its other end served; 0: it is
                                  empty */
     unsigned claims_seen;     /* looks at fibers that others have claimed and not run */
@@ -78,7 +85,7 @@ struct worker {
     /* Figures; one writer. */
     _Atomic uint64_t spawned, ended[COIR_PANICKED + 1], swallowed, unobserved;
     _Atomic uint64_t dropped, parks, unparks, switches, steals, sleeps, contained, tainted, wipes;
-    _Atomic uint64_t tick;    /* turns of the loop, of runs outside a batch, and direct switches */
+    _Atomic uint64_t tick;    /* turns of the loop, of runs outside a batch, and direct switches but for most yields */
     _Atomic uint64_t busy_tick; /* tick while it runs, 0 while it sleeps: is it stuck in a job? */
 
     _Atomic uint32_t asked;   /* enum ask, for the job that runs; see worker_ask */
@@ -88,6 +95,8 @@ struct worker {
     struct ring ring;
     struct deque deque;
 };
+
+_Static_assert(offsetof(struct worker, looks) - offsetof(struct worker, io_queued) == 8, "a yield compares one word");
 
 /* What the I/O row gives the loop; all are called on a worker, outside any job. */
 struct io_ops {
@@ -215,11 +224,12 @@ static inline uint64_t worker_turn(struct worker *w)
     return turn;
 }
 
-/* It is looked outside now. Turns and batches count apart: so few of both are made meanwhile. */
+/* It is looked outside now. Turns, batches and switches count apart: so few of each are made meanwhile. */
 static inline void worker_put_off_look(struct worker *w)
 {
     w->poll_at = tally_read(&w->tick) + POLL_TURNS;
     w->batch_poll_at = tally_read(&w->ended[COIR_DONE]) + POLL_TURNS;
+    w->yield_poll_at = tally_read(&w->switches) + POLL_TURNS - 1; /* the look is a turn itself */
 }
 
 /* What coir_checkpoint is asked to do. */

@@ -343,11 +343,17 @@ static NOINLINE struct fiber *yield_to_loop(struct worker *w)
     return NULL;
 }
 
-/* Whether a yield has more to do than to take the next ready fiber. */
-static inline bool yields_slowly(struct worker *w, uint64_t turn)
+/* Whether it is time that a yield looks outside. Its switch is its turn: to count it once more would cost a store. */
+static ALWAYS_INLINE bool yield_is_due(struct worker *w)
 {
-    return UNLIKELY(!deque_is_empty(&w->deque)) || UNLIKELY(turn >= w->poll_at) ||
-           UNLIKELY(w->io_queued || w->searching || w->look_outside) || UNLIKELY(w->jobs_left);
+    return tally_read(&w->switches) >= w->yield_poll_at;
+}
+
+/* Whether a yield has more to do than to take the next ready fiber. */
+static ALWAYS_INLINE bool yields_slowly(struct worker *w)
+{
+    return UNLIKELY(!deque_is_empty(&w->deque)) || UNLIKELY(yield_is_due(w)) ||
+           UNLIKELY(w->io_queued || w->jobs_left || w->searching || w->look_outside);
 }
 
 /* Who yields and for whom (NULL: nothing else is runnable here); in two registers. */
@@ -357,24 +363,42 @@ struct way {
 };
 
 /* It looks around where it is, which spares two switches. */
-static NOINLINE struct way find_way(struct worker *w)
+static void look_in_passing(struct worker *w)
+{
+    if (w->metered || fiber_stack_is_low(w->current))
+        w->look_outside = true;
+    else
+        worker_look_around(w);
+}
+
+static NOINLINE struct way find_slow_way(struct worker *w)
 {
     bool jobs = !deque_is_empty(&w->deque);
     struct way way = {w, NULL};
 
-    if (!yields_slowly(w, tally_read(&w->tick))) { /* it has claimed nothing */
-        way.to = find_ready_slowly(w);
-        return way;
-    }
-    if (tally_read(&w->tick) >= w->poll_at && !w->look_outside && !w->metered && !fiber_stack_is_low(w->current))
-        worker_look_around(w);
-    w->jobs_left = jobs ? deque_count(&w->deque) : 0; /* all are runnable now */
+    if ((yield_is_due(w) || tally_read(&w->tick) >= w->poll_at) && !w->look_outside)
+        look_in_passing(w);
+    w->jobs_left = jobs ? (uint16_t)deque_count(&w->deque) : 0; /* all are runnable now */
     way.to = next_directly(w, jobs);
     if (!way.to)
         way.to = yield_to_loop(w);
     if (way.to)
         before_running(w);
     return way;
+}
+
+/* Of its stack only what a switch touches, too, if all that is missing is a claim: of many fibers the rest has left the
+ * cache. A yield to nobody is no switch, and counts as a turn. */
+static NOINLINE struct way find_way(struct worker *w)
+{
+    struct way way = {w, NULL};
+
+    if (yields_slowly(w))
+        return find_slow_way(w);
+    way.to = find_ready_slowly(w);
+    if (LIKELY(way.to != NULL) || worker_turn(w) < w->poll_at)
+        return way;
+    return find_slow_way(w);
 }
 
 /* Who was left has not yielded, or something is asked. */
@@ -395,7 +419,7 @@ void worker_yield(struct worker *w)
     int64_t t;
 
     lockcheck_suspend(w, "yield");
-    if (yields_slowly(w, worker_turn(w)) || UNLIKELY(!find_claimed(w, &way.to))) {
+    if (yields_slowly(w) || UNLIKELY(!find_claimed(w, w->cached, &way.to))) {
         way = find_way(w);
         if (!way.to)
             return;

@@ -190,7 +190,7 @@ static void reset_worker(unsigned i, unsigned stacks)
     memset(&w->deque, 0, offsetof(struct deque, slot));
     deque_init(&w->deque, world.park.asymmetric);
     ring_init(&w->ring, world.park.asymmetric);
-    w->poll_at = POLL_TURNS;
+    w->poll_at = w->yield_poll_at = POLL_TURNS;
     timers_init(&w->timers);
     w->runtime = &world;
     w->index = i;
