@@ -187,26 +187,36 @@ static void jobs_that_do_not_end_are_named(void)
     run_close(rt);
 }
 
+/* What is said of the one that waits. */
+static const struct coir_stuck *close_in_vain(coir_domain *d)
+{
+    static coir_domain_receipt r;
+
+    CHECK_EQ(coir_domain_close(d, 0, &r), COIR_ETIMEDOUT);
+    CHECK_EQ(r.running, 2);
+    CHECK_EQ(r.stuck_count, 2);
+    for (unsigned k = 0; k < r.stuck_count; k++)
+        if (r.stuck[k].fn == waits_for_its_own)
+            return &r.stuck[k];
+    return NULL;
+}
+
 static void what_a_parked_job_waits_for_is_named(void)
 {
     coir_runtime *rt = run_open(2);
     coir_domain *d = domain_open(rt, NULL, NULL);
     struct hold h = {0, 0};
-    coir_domain_receipt r;
-    unsigned waiting = 0;
+    const struct coir_stuck *waiting;
 
     CHECK_EQ(coir_domain_submit(d, NULL, waits_for_its_own, &h), COIR_OK);
     run_until(&h.started);
-    CHECK_EQ(coir_domain_close(d, 0, &r), COIR_ETIMEDOUT);
-    CHECK_EQ(r.running, 2);
-    CHECK_EQ(r.stuck_count, 2);
-    for (unsigned k = 0; k < r.stuck_count; k++)
-        if (r.stuck[k].fn == waits_for_its_own) {
-            waiting++;
-            CHECK_STR(r.stuck[k].waits_for, "counter");
-            CHECK(r.stuck[k].waits_on != NULL);
-        }
-    CHECK_EQ(waiting, 1);
+    do
+        waiting = close_in_vain(d);
+    while (waiting && !waiting->waits_for); /* on its way */
+    if (CHECK(waiting != NULL)) {
+        CHECK_STR(waiting->waits_for, "counter");
+        CHECK(waiting->waits_on != NULL);
+    }
     run_set(&h.go);
     CHECK_EQ(coir_domain_close(d, -1, NULL), COIR_OK);
     run_close(rt);
