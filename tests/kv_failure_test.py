@@ -204,7 +204,7 @@ def a_loop_is_named_while_it_runs_and_ended_by_its_deadline(io):
     with looping(io) as server, server.client() as c, server.client() as other:
         start = time.monotonic()
         c.send(encode("DEBUG", "LOOP"))
-        until(lambda: any("stall: worker" in line for line in server.log), "it is named")
+        until(lambda: any("stall: worker" in line and "DEBUG LOOP" in line for line in server.log), "it is named")
         for _ in range(5):  # by the other worker
             equal(other("PING"), "PONG")
             with server.client() as new:
@@ -216,7 +216,7 @@ def a_loop_is_named_while_it_runs_and_ended_by_its_deadline(io):
         within(1, int(info(other)["stalls"]), 1000)
         equal(int(info(other)["deadlines_exceeded"]), 1)
         equal(server.metrics()["coir_kv_deadlines_exceeded_total"], 1)
-        line = next(line for line in server.log if "stall: worker" in line)
+        line = next(line for line in server.log if "stall: worker" in line and "DEBUG LOOP" in line)
         matches(r".*in job \d+ \(DEBUG LOOP.* has not suspended for \d+ ms", line)
 
 

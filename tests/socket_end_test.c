@@ -242,7 +242,6 @@ static void coir_close_cancels_parked_calls(enum coir_io io)
     coir_counter c = COIR_COUNTER_INIT;
     coir_receipt receipt;
     struct pair p;
-    int64_t begin;
 
     CHECK_EQ(coir_submit(rt, &c, open_pair_there, &p), COIR_OK);
     CHECK_EQ(coir_wait(&c), COIR_DONE);
@@ -250,9 +249,7 @@ static void coir_close_cancels_parked_calls(enum coir_io io)
     CHECK_EQ(coir_submit(rt, &c, wait_in_recv, &r), COIR_OK);
     CHECK_EQ(coir_submit(rt, &c, wait_in_accept, &a), COIR_OK);
     until_parked(rt, 2);
-    begin = coir_now();
-    CHECK_EQ(coir_close(rt, 10 * COIR_MS, &receipt), COIR_OK);
-    CHECK(coir_now() - begin < COIR_SEC);
+    CHECK_EQ(coir_close(rt, 10 * COIR_MS, &receipt), COIR_OK); /* else they would wait for ever */
     CHECK_EQ(receipt.canceled, 2);
     CHECK_EQ(r.result, COIR_ECANCELED);
     CHECK_EQ(a.result, COIR_ECANCELED);
