@@ -78,7 +78,7 @@ def switches():
 
 def jobs():
     yield Row("yield/1000", "yield/1000", peers("Boost.Fiber Go", "yield/1000"),
-              own("switch alone", "switching/1000"))
+              own("queue + switch", "switching/queue/1000"))
     for workers in (1, 2):
         yield Row(f"spawn/{workers}", f"spawn/{workers}",
                   peers("oneTBB Boost.Fiber Go", f"spawn/{workers}"), cpus=workers)

@@ -10,13 +10,18 @@
  * loop, as fibers in coir_wait do, so that returns are predicted as they are there.
  * The rows named touch are what the memory of so many stacks costs whoever walks round it.
  *
+ * The row named queue is what a yield cannot do without: who runs is put behind all others, who is first is taken, and
+ * thieves might come any time. The circle is the queue; there is no runtime, no call and no look at anything else.
+ *
  * The rows named arch_switch leave out what fiber_switch does beside the assembly: C++ exception
  * globals (this program has a C++ runtime), the carrier.
  */
 #include <stdlib.h>
+#include <string.h>
 
 #include "fiber.h"
 #include "kit.h"
+#include "ring.h"
 
 struct rider;
 typedef void ride_fn(struct rider *r, uint64_t turns);
@@ -26,6 +31,8 @@ struct rider {
     struct fiber **at;      /* in [first, end): the fiber that runs */
     struct fiber **first, **end;
     ride_fn *ride;
+    struct ring *queue;
+    struct fiber *current;  /* of those who ride by the queue; all others are in it */
 };
 
 struct circle {
@@ -71,6 +78,23 @@ static NOINLINE void ride_arch(struct rider *r, uint64_t turns)
     }
 }
 
+/* Nobody touches the stack that was left any more. */
+static inline void enqueue_left(struct rider *r)
+{
+    ring_push(r->queue, &r->carrier.left->stack.link);
+}
+
+static NOINLINE void ride_queue(struct rider *r, uint64_t turns)
+{
+    while (turns--) {
+        struct fiber *self = r->current, *to = CONTAINER_OF(ring_take(r->queue), struct fiber, stack.link);
+
+        r->current = to;
+        r = (void *)fiber_switch(&r->carrier, self, to);
+        enqueue_left(r);
+    }
+}
+
 /* Switches nowhere: one word of each fiber's memory is read and written, all addresses known ahead. */
 static NOINLINE void ride_touch(struct rider *r, uint64_t turns)
 {
@@ -85,6 +109,8 @@ static void entry(void *passed, void *arg)
 
     if (r->ride == ride_runtime)
         fiber_arrive(arg, passed);
+    if (r->ride == ride_queue)
+        enqueue_left(r);
     r->ride(r, UINT64_MAX);
     abort(); /* nobody rides that long */
 }
@@ -92,6 +118,18 @@ static void entry(void *passed, void *arg)
 /* ------------------------------------------------------------------------------- the measuring */
 
 #define WARM_TURNS 32 /* a hypervisor takes so long to settle on 400 MB that are new to it */
+
+static void fill_queue(struct rider *r)
+{
+    static struct ring queue;
+
+    memset((void *)&queue, 0, sizeof queue);
+    ring_init(&queue, true);
+    r->queue = &queue;
+    r->current = *r->first;
+    for (struct fiber **f = r->first + 1; f < r->end; f++)
+        ring_push(r->queue, &(*f)->stack.link);
+}
 
 /* The first of the circle is the thread's own stack. False: no stack. */
 static bool gather(struct rider *r, struct stacks *stacks, struct fiber *home)
@@ -115,6 +153,8 @@ static void ride(struct bench *b, struct rider *r)
     uint64_t contexts = (uint64_t)(r->end - r->first), turns = b->n / contexts + 1;
     int64_t start;
 
+    if (r->ride == ride_queue)
+        fill_queue(r);
     r->ride(r, WARM_TURNS);
     start = coir_now();
     r->ride(r, turns);
@@ -178,6 +218,8 @@ static const struct bench_row rows[] = {
     {"switching/2/shared", "2 fibers, shared control words", CIRCLE(2, true, ride_runtime),
      BENCH_AT_MOST, 1.5},
     {"switching/1000", "1000 fibers, own control words", CIRCLE(1000, false, ride_runtime), BENCH_NO_GOAL, 0},
+    {"switching/queue/1000", "floor of a yield: a queue of 1000 and the switch", CIRCLE(1000, false, ride_queue),
+     BENCH_NO_GOAL, 0},
     {"switching/10000", "10,000 fibers, own control words", CIRCLE(10000, false, ride_runtime),
      BENCH_AT_MOST, 4.5},
     {"switching/10000/shared", "10,000 fibers, shared control words",

@@ -2,7 +2,7 @@
 /*
  * yield_perf.c - claim: a scheduled coir_yield of 1000 fibers on one worker costs at most 8 ns:
  * through the ready queue that other workers may steal from, and the switch. Ruler: none; the
- * switch alone is in switch_perf.c.
+ * switch by such a queue, without a runtime, is in switch_perf.c.
  *
  * Timed from when the last fiber has arrived until the last one ends; fibers that arrived earlier
  * yield meanwhile, so nothing is timed on a stack that was never touched.
