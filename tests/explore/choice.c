@@ -23,6 +23,11 @@
 
 static struct {
     uint16_t answer, of;
+    bool vain;                 /* as far as is known the other answers show nothing new: see note_what_met */
+    bool writes;               /* the step before which the current thread could go or wait */
+    uint8_t thread;
+    unsigned against, barriers; /* what others had done until then that has to do with it */
+    const struct usage *usage;
 } list[CHOICES_MAX];
 
 static int length;  /* of the list */
@@ -52,11 +57,26 @@ void choice_begin_all(unsigned within)
     length = given = at = 0;
 }
 
+/* To let others go before a step is vain if nothing that they do after it has to do with it, in any of the
+ * executions in which it goes first: then nothing that they do before it would have. */
+static void note_what_met(void)
+{
+    for (int i = 0; i < at; i++)
+        list[i].vain = list[i].vain && list[i].barriers == machine.barriers &&
+                       list[i].against == usage_against(list[i].usage, list[i].thread, list[i].writes);
+}
+
+static bool has_more(int i)
+{
+    return list[i].answer + 1 < list[i].of && !(list[i].vain && list[i].answer == 0);
+}
+
 /* Prepares the next execution: the last answer that can change does. */
 bool choice_next(void)
 {
+    note_what_met();
     length = at;
-    while (length > 0 && list[length - 1].answer + 1 >= list[length - 1].of)
+    while (length > 0 && !has_more(length - 1))
         length--;
     at = 0;
     given = length;
@@ -92,12 +112,6 @@ bool choice_is_search(void)
     return search == SEARCH_ALL;
 }
 
-void choice_abandon(void)
-{
-    machine.abandoned = true;
-    machine.preemptions = machine.surprises = 0;
-}
-
 void choice_start(void)
 {
     machine.preemptions = bound;
@@ -109,8 +123,6 @@ void choice_start(void)
 /* The answer that the list prescribes, or `preferred`. */
 static unsigned decide(unsigned n, unsigned preferred)
 {
-    if (machine.abandoned)
-        return 0;
     if (at == CHOICES_MAX)
         schedule_fail("an execution has more than %d choices", CHOICES_MAX);
     if (at < given) {
@@ -119,6 +131,7 @@ static unsigned decide(unsigned n, unsigned preferred)
         list[at].of = (uint16_t)n;
         return list[at++].answer;
     }
+    list[at].vain = false;
     list[at].answer = (uint16_t)preferred;
     list[at++].of = (uint16_t)n;
     return preferred;
@@ -251,6 +264,24 @@ unsigned choice_thread(unsigned ready, int current)
     thread = thread_of(ready, current, answer);
     machine.preemptions -= current >= 0 && answer;
     machine.surprises -= current >= 0 ? answer > 0 : sleepers != ready && (sleepers >> thread & 1);
+    return thread;
+}
+
+unsigned choice_before(const struct step *step, unsigned ready)
+{
+    int begin = at;
+    bool is_new = at >= given;
+    unsigned thread = choice_thread(ready, machine.self->index);
+
+    if (at > begin) {
+        if (is_new)
+            list[begin].vain = true;
+        list[begin].writes = step->writes;
+        list[begin].thread = (uint8_t)machine.self->index;
+        list[begin].against = usage_against(step->usage, machine.self->index, step->writes);
+        list[begin].barriers = machine.barriers;
+        list[begin].usage = step->usage;
+    }
     return thread;
 }
 

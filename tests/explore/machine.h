@@ -62,7 +62,7 @@ struct place {
 struct usage {
     uint8_t users; /* threads, as bits */
     bool written;  /* by one of them */
-    unsigned looks, writes; /* looks: of both kinds */
+    unsigned looks[THREADS], writes[THREADS]; /* by thread; looks: of both kinds */
 };
 
 /* An operation before it is done. */
@@ -104,6 +104,7 @@ struct machine {
     int places;
     int width;             /* stamps of a view that have been used by any execution; a multiple of STEP */
     int messages;
+    const struct message *fresh; /* what this step may look at is no older: see schedule_step; NULL: it may be */
     struct thread *self;
     struct view sc;        /* what seq_cst fences and stores have made known to each other */
     struct thread thread[THREADS];
@@ -144,13 +145,28 @@ struct usage *place_usage(uintptr_t address);
  * written it while threads ran. */
 bool usage_by(struct usage *u, bool write);
 void usage_count(struct usage *u, bool write); /* it has */
+
+/* What threads other than t have done with it that has to do with a write of t's, or a look. */
+static inline unsigned usage_against(const struct usage *u, int t, bool write)
+{
+    const unsigned *n = write ? u->looks : u->writes;
+    unsigned sum = 0;
+
+    for (int i = 0; i < THREADS; i++)
+        sum += i == t ? 0 : n[i];
+    return sum;
+}
+
 struct message *place_message(void);   /* a new one */
+const struct message *place_next_message(void); /* older ones have lower addresses */
 void place_free(uintptr_t from, size_t bytes);
 bool place_is_freed(uintptr_t address);
 void place_overwritten(uintptr_t from, size_t bytes); /* by plain code */
 
 /* race.c */
 void race_atomic(uintptr_t address, unsigned bytes, const struct site *site);
+
+void race_take_back(void); /* what the threads of an execution have written */
 
 /* local.c: the variables that each thread has for itself. */
 struct local {
@@ -174,6 +190,7 @@ bool schedule_run(const struct scenario *s);
 void schedule_point(void);             /* before a visible step: another thread may go first */
 void schedule_step(const struct step *step); /* the same before an operation */
 void schedule_block(void);             /* the current thread is not ready: others go on */
+void schedule_abandon(void) __attribute__((noreturn)); /* another execution shows the same */
 void schedule_fail(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
 
 /* choice.c: the answers that make one execution differ from another. */
@@ -187,9 +204,10 @@ void choice_text(char *text, size_t bytes);
 void choice_rewind(void);              /* the same again */
 void choice_start(void);               /* the threads start */
 bool choice_is_search(void);           /* all executions are searched, within a bound */
-void choice_abandon(void);             /* no more choices in this one */
 unsigned choice_of(unsigned n);        /* below n; 0 is the usual answer */
 unsigned choice_thread(unsigned ready, int current); /* which of the ready; current < 0: it blocks */
+/* The same in a search, before a step of the current one that is apart. */
+unsigned choice_before(const struct step *step, unsigned ready);
 void choice_none(unsigned ready, int current); /* the current thread, though others are ready */
 bool choice_spurious(void);            /* whether something that may fail for no reason does */
 

@@ -168,16 +168,27 @@ static void append(struct thread *t, struct place *p, int i, uint64_t value, int
 
 /* ----------------------------------------------------------------------------------- operations */
 
+/* Picks one of the stores met; if the step is to look at new ones only, there may be none. */
+static int pick(const int *met, unsigned n)
+{
+    if (!n)
+        schedule_abandon();
+    return met[n == 1 ? 0 : choice_of(n)];
+}
+
 /* Picks one of the stores from index `low` on; a spin loop never meets the same one twice. */
 static int pick_visible(struct thread *t, const struct place *p, int low)
 {
-    int n;
+    int met[MESSAGES];
+    unsigned n = 0;
 
     if (t->impatient && low + 1 < p->count)
         low++;
     t->impatient = false;
-    n = p->count - low;
-    return n == 1 ? low : p->count - 1 - (int)choice_of((unsigned)n);
+    for (int i = p->count - 1; i >= low; i--)
+        if (p->message[i] >= machine.fresh)
+            met[n++] = i;
+    return pick(met, n);
 }
 
 /* What is no part of any protocol. */
@@ -293,9 +304,10 @@ static int pick_cas(struct thread *t, const struct place *p, uint64_t expected, 
         low++;
     t->impatient = false;
     for (int i = p->count - 1; i >= low; i--)
-        if (p->message[i]->value != expected || (open_behind(p, i) && i >= low_success))
+        if (p->message[i]->value != expected ? p->message[i] >= machine.fresh
+                                             : open_behind(p, i) && i >= low_success)
             met[n++] = i;
-    return met[n == 1 ? 0 : choice_of(n)];
+    return pick(met, n);
 }
 
 bool explore_cas(const volatile void *address, unsigned bytes, uint64_t *expected, uint64_t desired,

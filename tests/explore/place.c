@@ -53,6 +53,11 @@ struct message *place_message(void)
     return &pool[machine.messages++];
 }
 
+const struct message *place_next_message(void)
+{
+    return &pool[machine.messages];
+}
+
 /* The value that the memory held when the object was first used. */
 static void read_initial(struct place *p)
 {
@@ -154,8 +159,8 @@ bool usage_by(struct usage *u, bool write)
 
 void usage_count(struct usage *u, bool write)
 {
-    u->looks++;
-    u->writes += write;
+    u->looks[machine.self->index]++;
+    u->writes[machine.self->index] += write;
 }
 
 /* --------------------------------------------------------------------------------- life of memory */

@@ -9,6 +9,7 @@
 #include "machine.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #define WORD 4
 #define WHOLE 0xf /* its bytes, as bits */
@@ -36,6 +37,7 @@ struct pair {
     uint32_t execution;
     bool freed[2];
     struct word word[2];
+    uint64_t was; /* before the first touch */
 };
 
 static struct pair table[TABLE];
@@ -66,7 +68,7 @@ static void add_pair(struct pair *p, uintptr_t address)
 {
     uintptr_t first = address & ~(uintptr_t)(PAIR - 1);
 
-    *p = (struct pair){.address = first, .execution = machine.execution,
+    *p = (struct pair){.address = first, .execution = machine.execution, .was = *(const uint64_t *)first,
                        .freed = {place_is_freed(first), place_is_freed(first + WORD)}};
     if (filled == FILL_MAX)
         schedule_fail("an execution touches more than %d pairs of words", FILL_MAX);
@@ -213,6 +215,14 @@ void explore_free(const volatile void *memory, size_t bytes)
     for (int i = 0; filled_in == machine.execution && i < filled; i++)
         for (int half = 0; half < 2; half++)
             touched[i]->freed[half] |= touched[i]->address + (uintptr_t)half * WORD - from < bytes;
+}
+
+/* All is as it was when the threads started. */
+void race_take_back(void)
+{
+    for (int i = 0; filled_in == machine.execution && i < filled; i++)
+        if (touched[i]->word[0].wrote | touched[i]->word[1].wrote)
+            memcpy((void *)touched[i]->address, &touched[i]->was, sizeof touched[i]->was);
 }
 
 /* Words below this frame that nobody has touched are left alone. */

@@ -49,6 +49,13 @@ void schedule_fail(const char *format, ...)
     __builtin_trap();
 }
 
+void schedule_abandon(void)
+{
+    machine.abandoned = true;
+    leave();
+    __builtin_trap();
+}
+
 int explore_thread(void)
 {
     return machine.self->index;
@@ -72,10 +79,9 @@ static bool is_open(void)
 }
 
 /* True: others have gone first. */
-static bool yield(void)
+static bool yield_to(unsigned next)
 {
     struct thread *t = machine.self;
-    unsigned next = choice_thread(machine.ready, t->index);
 
     if (next == (unsigned)t->index)
         return false;
@@ -86,26 +92,43 @@ static bool yield(void)
 void schedule_point(void)
 {
     if (is_open())
-        yield();
+        yield_to(choice_thread(machine.ready, machine.self->index));
 }
 
 /* If nothing that others did when they went first has to do with the step, it might as well have come before all
- * that: then the switch was one before the thread's next step, and that execution is searched, too. This one
- * comes to its end, as scenarios rely on, without further choices. */
+ * that: then the switch was one before the thread's next step, and that execution is searched, too. So might a look at
+ * a store that was there before. */
+static void step_apart(const struct step *step)
+{
+    int t = machine.self->index;
+    unsigned against = usage_against(step->usage, t, step->writes), barriers = machine.barriers;
+    const struct message *next = place_next_message();
+
+    machine.fresh = NULL;
+    if (!yield_to(choice_before(step, machine.ready)))
+        return;
+    machine.fresh = barriers == machine.barriers ? next : NULL;
+    if (machine.fresh && against == usage_against(step->usage, t, step->writes))
+        schedule_abandon();
+}
+
 void schedule_step(const struct step *step)
 {
     struct usage *u = step->usage;
-    unsigned looks = u->looks, writes = u->writes, barriers = machine.barriers;
-    bool shared, open = is_open();
+    bool open = is_open();
 
+    machine.fresh = NULL;
     if (!machine.running)
         return;
-    shared = usage_by(u, step->writes);
-    if (open && !shared)
-        choice_none(machine.ready, machine.self->index);
-    if (open && shared && yield() && step->apart && choice_is_search() && barriers == machine.barriers &&
-        (step->writes ? looks == u->looks : writes == u->writes))
-        choice_abandon();
+    if (!usage_by(u, step->writes)) {
+        if (open)
+            choice_none(machine.ready, machine.self->index);
+    } else if (open && step->apart && choice_is_search()) {
+        step_apart(step);
+    } else if (open) {
+        yield_to(choice_thread(machine.ready, machine.self->index));
+        machine.fresh = NULL; /* others have had theirs */
+    }
     usage_count(u, step->writes);
 }
 
@@ -245,5 +268,7 @@ bool schedule_run(const struct scenario *s)
     machine.self = &machine.thread[0];
     prepare(&machine.thread[0], run_scenario);
     arch_switch_shared(&home, machine.thread[0].sp, NULL);
+    if (machine.abandoned)
+        race_take_back();
     return machine.abandoned || !machine.failure[0];
 }

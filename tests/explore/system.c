@@ -208,6 +208,22 @@ void mem_free(const struct host *h, void *memory)
     explore_free(memory, bytes);
 }
 
+void *explore_map(void *at, size_t bytes, int protection, int flags, int fd, long offset)
+{
+    (void)at;
+    (void)protection;
+    (void)flags;
+    (void)offset;
+    return fd < 0 ? mem_alloc(NULL, bytes) : NULL;
+}
+
+int explore_unmap(void *at, size_t bytes)
+{
+    (void)bytes;
+    mem_free(NULL, at);
+    return 0;
+}
+
 void fatal(const char *format, ...)
 {
     char text[256];

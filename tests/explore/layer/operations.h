@@ -7,6 +7,7 @@
 #define EXPLORE_OPERATIONS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct site {
@@ -31,8 +32,10 @@ bool explore_cas(const volatile void *address, unsigned bytes, uint64_t *expecte
                  int success, int failure, bool weak, const struct site *site);
 void explore_fence(int order, const struct site *site);
 
-/* Stand in for syscall (futex and membarrier) and for what a spin loop does between two looks. */
+/* Stand in for syscall (futex and membarrier), for what a spin loop does between two looks, and for memory. */
 long explore_syscall(long number, ...);
 int explore_spin(void);
+void *explore_map(void *at, size_t bytes, int protection, int flags, int fd, long offset);
+int explore_unmap(void *at, size_t bytes);
 
 #endif

@@ -8,12 +8,15 @@
 #define EXPLORE_SYSTEM_H
 
 #include <sched.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "arch.h"
 #include "operations.h"
 
 #define syscall explore_syscall
+#define mmap explore_map
+#define munmap explore_unmap
 #define sched_yield explore_spin
 #define LOCK_LOOKS 1
 #define LOCK_RUN 2
