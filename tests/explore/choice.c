@@ -167,11 +167,9 @@ bool choice_spurious(void)
 
 static unsigned count_of(unsigned threads)
 {
-    unsigned n = 0;
+    static const uint8_t bits[1 << THREADS] = {0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4};
 
-    for (; threads; threads &= threads - 1)
-        n++;
-    return n;
+    return bits[threads];
 }
 
 /* Index of a thread among the answers: the current one first, the others in order. */

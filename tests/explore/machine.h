@@ -138,13 +138,32 @@ void memory_fence_full(struct thread *t);
 /* place.c */
 void place_forget(void);               /* another scenario begins */
 void place_reset(void);
-struct place *place_of(uintptr_t address, unsigned bytes);
+struct place *place_used(struct usage *u, unsigned bytes); /* whose usage that is */
 bool place_is_known(uintptr_t address);
 struct usage *place_usage(uintptr_t address);
+static inline bool usage_is_shared(const struct usage *u)
+{
+    return u->written && u->users & (u->users - 1);
+}
+
 /* The current thread uses it, or is about to. False: no other thread ever has, in any execution, or nobody has
  * written it while threads ran. */
-bool usage_by(struct usage *u, bool write);
-void usage_count(struct usage *u, bool write); /* it has */
+static inline bool usage_by(struct usage *u, bool write)
+{
+    bool was = usage_is_shared(u);
+
+    u->users |= (uint8_t)(1u << machine.self->index);
+    u->written |= write;
+    machine.surprised |= usage_is_shared(u) && !was;
+    return usage_is_shared(u);
+}
+
+/* It has. */
+static inline void usage_count(struct usage *u, bool write)
+{
+    u->looks[machine.self->index]++;
+    u->writes[machine.self->index] += write;
+}
 
 /* What threads other than t have done with it that has to do with a write of t's, or a look. */
 static inline unsigned usage_against(const struct usage *u, int t, bool write)
@@ -161,6 +180,16 @@ struct message *place_message(void);   /* a new one */
 const struct message *place_next_message(void); /* older ones have lower addresses */
 void place_free(uintptr_t from, size_t bytes);
 bool place_is_freed(uintptr_t address);
+
+#define PLACE_GRAIN 8    /* no atomic object lies in two */
+#define PLACE_GRAINS 4096 /* a power of two */
+extern uint32_t place_grain[PLACE_GRAINS]; /* execution in which it held an atomic object */
+
+static inline bool place_may_be_at(uintptr_t address)
+{
+    return place_grain[address / PLACE_GRAIN % PLACE_GRAINS] == machine.execution;
+}
+
 void place_overwritten(uintptr_t from, size_t bytes); /* by plain code */
 
 /* race.c */

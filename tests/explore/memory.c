@@ -39,7 +39,7 @@ static struct place *use(struct thread *t, const volatile void *address, unsigne
     struct place *p;
 
     schedule_step(&step);
-    p = place_of((uintptr_t)address, bytes);
+    p = place_used(step.usage, bytes);
     if (__builtin_expect(p->freed, 0))
         schedule_fail("%s:%d: %s of %s, which is freed", site->file, site->line, site->operation,
                       site->place);
@@ -52,10 +52,11 @@ static struct place *use(struct thread *t, const volatile void *address, unsigne
 /* The kernel looks at a word for the thread. */
 uint64_t memory_newest(struct thread *t, uintptr_t address, unsigned bytes)
 {
-    struct place *p = place_of(address, bytes);
+    struct usage *u = place_usage(address);
+    struct place *p = place_used(u, bytes);
 
-    usage_by(place_usage(address), false);
-    usage_count(place_usage(address), false);
+    usage_by(u, false);
+    usage_count(u, false);
     if (p->freed)
         schedule_fail("a futex wait on freed memory");
     t->now.at[p->id] = p->message[p->count - 1]->at;
@@ -185,6 +186,8 @@ static int pick_visible(struct thread *t, const struct place *p, int low)
     if (t->impatient && low + 1 < p->count)
         low++;
     t->impatient = false;
+    if (low == p->count - 1 && !machine.fresh)
+        return low;
     for (int i = p->count - 1; i >= low; i--)
         if (p->message[i] >= machine.fresh)
             met[n++] = i;

@@ -12,12 +12,11 @@
 #define ADDRESSES_MAX (TABLE / 2)
 #define POOL 2048  /* messages of one execution */
 #define FREED_MAX 8
-#define LINES 1024 /* a power of two */
 
 /* An address is kept for all executions of a scenario, to know who has ever used it. */
 struct entry {
+    struct usage usage;  /* first: place_used */
     uintptr_t address;   /* 0: free */
-    struct usage usage;
     uint32_t execution;  /* the one that `place` is about */
     struct place *place; /* or NULL: it has gone in this execution */
 };
@@ -25,13 +24,13 @@ struct entry {
 static struct entry table[TABLE];
 static unsigned addresses; /* in it */
 
+uint32_t place_grain[PLACE_GRAINS];
 static struct place place[STAMPS];
 static struct message pool[POOL];
 static struct {
     uintptr_t from, to;
 } freed[FREED_MAX];
 static int freed_count;
-static uint32_t used_line[LINES]; /* execution in which a cache line held an atomic object */
 
 void place_forget(void)
 {
@@ -72,11 +71,6 @@ static void read_initial(struct place *p)
     p->count = 1;
 }
 
-static uint32_t *line_of(uintptr_t address)
-{
-    return &used_line[address / 64 % LINES];
-}
-
 bool place_is_freed(uintptr_t address)
 {
     for (int i = 0; i < freed_count; i++)
@@ -98,7 +92,7 @@ static struct place *new_place(uintptr_t address, unsigned bytes)
         machine.width += STEP;
     p->spinners = 0;
     p->freed = place_is_freed(address);
-    *line_of(address) = machine.execution;
+    place_grain[address / PLACE_GRAIN % PLACE_GRAINS] = machine.execution;
     memset(p->used, 0, sizeof p->used);
     read_initial(p);
     return p;
@@ -121,12 +115,12 @@ static bool has_place(const struct entry *e)
     return e->execution == machine.execution && e->place;
 }
 
-struct place *place_of(uintptr_t address, unsigned bytes)
+struct place *place_used(struct usage *u, unsigned bytes)
 {
-    struct entry *e = entry_of(address);
+    struct entry *e = (struct entry *)(void *)u;
 
-    if (!has_place(e)) {
-        e->place = new_place(address, bytes);
+    if (__builtin_expect(!has_place(e), 0)) {
+        e->place = new_place(e->address, bytes);
         e->execution = machine.execution;
     }
     return e->place;
@@ -140,27 +134,6 @@ bool place_is_known(uintptr_t address)
 struct usage *place_usage(uintptr_t address)
 {
     return &entry_of(address)->usage;
-}
-
-static bool is_shared(const struct usage *u)
-{
-    return u->written && u->users & (u->users - 1);
-}
-
-bool usage_by(struct usage *u, bool write)
-{
-    bool was = is_shared(u);
-
-    u->users |= (uint8_t)(1u << machine.self->index);
-    u->written |= write;
-    machine.surprised |= is_shared(u) && !was;
-    return is_shared(u);
-}
-
-void usage_count(struct usage *u, bool write)
-{
-    u->looks[machine.self->index]++;
-    u->writes[machine.self->index] += write;
 }
 
 /* --------------------------------------------------------------------------------- life of memory */
@@ -191,8 +164,8 @@ void place_overwritten(uintptr_t from, size_t bytes)
 {
     bool used = bytes > 1024;
 
-    for (uintptr_t line = from / 64; !used && line <= (from + bytes - 1) / 64; line++)
-        used = *line_of(line * 64) == machine.execution;
+    for (uintptr_t at = from / PLACE_GRAIN * PLACE_GRAIN; !used && at < from + bytes; at += PLACE_GRAIN)
+        used = place_may_be_at(at);
     if (!used)
         return;
     for (int i = THREADS; i < machine.places; i++)

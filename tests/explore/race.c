@@ -46,6 +46,7 @@ static uint32_t filled_in; /* the execution that the following is about */
 static int filled; /* pairs of the table */
 static int accesses;
 static struct pair *touched[FILL_MAX]; /* by this execution */
+static uintptr_t touched_at[FILL_MAX]; /* their addresses */
 
 static void start_execution(void)
 {
@@ -72,6 +73,7 @@ static void add_pair(struct pair *p, uintptr_t address)
                        .freed = {place_is_freed(first), place_is_freed(first + WORD)}};
     if (filled == FILL_MAX)
         schedule_fail("an execution touches more than %d pairs of words", FILL_MAX);
+    touched_at[filled] = first;
     touched[filled++] = p;
 }
 
@@ -144,17 +146,36 @@ static inline void touch_pair(struct pair *p, uintptr_t from, uintptr_t to, bool
     }
 }
 
-static inline void race_access(uintptr_t address, size_t bytes, bool write, const void *pc)
+/* Most accesses are of one whole word, or of both of a pair. */
+static inline __attribute__((always_inline)) bool touch_whole(uintptr_t address, size_t bytes, bool write, code_address pc)
+{
+    struct pair *p;
+
+    if ((bytes != WORD && bytes != PAIR) || address % bytes)
+        return false;
+    p = pair_of(address);
+    if (bytes == WORD) {
+        touch(p, address / WORD % 2, write ? WHOLE : 0, pc);
+    } else {
+        touch(p, 0, write ? WHOLE : 0, pc);
+        touch(p, 1, write ? WHOLE : 0, pc);
+    }
+    return true;
+}
+
+static inline __attribute__((always_inline)) void race_access(uintptr_t address, size_t bytes, bool write, const void *pc)
 {
     if (!machine.running || local_has(address))
         return;
     if (filled_in != machine.execution)
         start_execution();
-    if (write)
+    if (write && (bytes > PLACE_GRAIN || place_may_be_at(address)))
         place_overwritten(address, bytes);
     if (++accesses > ACCESSES_MAX)
         schedule_fail("an execution does not end: endless loop at %s",
                       source_of((uintptr_t)pc));
+    if (touch_whole(address, bytes, write, (code_address)(uintptr_t)pc))
+        return;
     for (uintptr_t a = address & ~(uintptr_t)(PAIR - 1); a < address + bytes; a += PAIR)
         touch_pair(pair_of(a), address, address + bytes, write, (code_address)(uintptr_t)pc);
 }
@@ -198,9 +219,8 @@ static bool is_touched(const struct word *w)
 static void write_all(uintptr_t from, size_t bytes, code_address pc)
 {
     for (int i = 0; filled_in == machine.execution && i < filled; i++)
-        for (int half = 0; half < 2; half++)
-            if (touched[i]->address + (uintptr_t)half * WORD - from < bytes &&
-                is_touched(&touched[i]->word[half]))
+        for (int half = 0; half < 2 && touched_at[i] + PAIR - 1 - from < bytes + PAIR - 1; half++)
+            if (touched_at[i] + (uintptr_t)half * WORD - from < bytes && is_touched(&touched[i]->word[half]))
                 touch(touched[i], half, WHOLE, pc);
 }
 
@@ -214,7 +234,7 @@ void explore_free(const volatile void *memory, size_t bytes)
     place_free(from, bytes);
     for (int i = 0; filled_in == machine.execution && i < filled; i++)
         for (int half = 0; half < 2; half++)
-            touched[i]->freed[half] |= touched[i]->address + (uintptr_t)half * WORD - from < bytes;
+            touched[i]->freed[half] |= touched_at[i] + (uintptr_t)half * WORD - from < bytes;
 }
 
 /* All is as it was when the threads started. */
