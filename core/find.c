@@ -6,7 +6,7 @@
  * requests. They take turns in rounds of a small budget, so neither starves the other; the
  * injector, timers and I/O are looked at every POLL_TURNS turns even when there is other work.
  *
- * SLEEP (park.c): the look at every queue after park_announce is find_quietly.
+ * SLEEP (park.c): the look at every queue after park_announce is announced_in_vain.
  */
 #include "find.h"
 
@@ -425,6 +425,16 @@ static void sleep_announced(struct worker *w)
         w->searching = park_sleep(&rt->park, &w->parker, deadline);
 }
 
+/* Announces that the worker sleeps. True: the last look says that it should not. SLEEP, ALONE. */
+static bool announced_in_vain(struct worker *w)
+{
+    struct coir_runtime *rt = w->runtime;
+    bool alone = park_announce(&rt->park, &w->parker, true);
+
+    w->searching = false;
+    return (alone && !inject_empty_surely(&rt->inject)) || find_quietly(rt) || runtime_flag(&rt->stopping);
+}
+
 /* Does not look around in a worker's first turn: no work has been here to be followed by more, and who opens the
  * runtime may want the processor. */
 void find_idle(struct worker *w)
@@ -459,9 +469,7 @@ void find_idle(struct worker *w)
            stacks_trim(&rt->stacks))
         ;
     stack_cache_share(&rt->stacks, &w->stacks);
-    park_announce(&rt->park, &w->parker, true);
-    w->searching = false;
-    if (find_quietly(rt) || runtime_flag(&rt->stopping)) { /* SLEEP: the last look */
+    if (announced_in_vain(w)) {
         if (!park_retract(&rt->park, &w->parker))
             park_search_begin(&rt->park); /* publishers that met a searcher count on it to wake others */
         w->searching = true;

@@ -289,6 +289,16 @@ struct link *inject_take_fiber(struct inject *q)
     return e;
 }
 
+bool inject_empty_surely(struct inject *q)
+{
+    bool empty;
+
+    lock_take(&q->lock);
+    empty = inject_empty(q);
+    lock_drop(&q->lock);
+    return empty;
+}
+
 void inject_close(struct inject *q, bool closed)
 {
     lock_take(&q->lock);

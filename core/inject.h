@@ -73,4 +73,7 @@ static inline bool inject_empty(struct inject *q)
            atomic_load_explicit(&q->fiber_count, memory_order_relaxed) == 0;  /* a hint; SLEEP fences */
 }
 
+/* The same under the lock: who pushes afterwards sees what the caller did before. ALONE in park.c. */
+bool inject_empty_surely(struct inject *q);
+
 #endif

@@ -19,6 +19,11 @@
  * only keep its program order. Sleeping costs microseconds anyway; a fence per spawn would cost
  * more than the spawn.
  *
+ * ALONE. The last worker to announce needs no fence. Another one is counted out after it was counted in, so when it
+ * publishes again it sees that count. And who is no worker publishes in the injector, under whose lock the last one
+ * looks: before that look, and is seen, or after it, and sees the announcement. So a server sleeps without a
+ * membarrier where one worker does all there is to do.
+ *
  * TOKEN. A waker takes a sleeper off the list under the lock, counts it as searching, and exchanges
  * its word for WOKEN (release); the sleeper reads it (acquire). The exchange tells the waker how the
  * sleeper sleeps: on the word, or AWAY, which the sleeper sets by CAS (relaxed: a kick goes by the kernel and needs
@@ -43,13 +48,13 @@ static long membarrier(int command)
     return syscall(SYS_membarrier, command, 0, 0);
 }
 
-void park_init(struct park *p)
+void park_init(struct park *p, unsigned workers)
 {
+    p->workers = workers;
 #ifndef COIR_TSAN /* TSan sees no membarrier */
     p->asymmetric = membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED) == 0 &&
                     membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) == 0;
 #else
-    (void)p;
 #endif
 }
 
@@ -107,15 +112,20 @@ static void unlist_sleeper(struct park *p, struct parker *self)
     self->listed = false;
 }
 
-void park_announce(struct park *p, struct parker *self, bool searching)
+bool park_announce(struct park *p, struct parker *self, bool searching)
 {
+    uint64_t was;
+
     atomic_store_explicit(&self->word, PARKER_ASLEEP, memory_order_relaxed); /* before the lock */
     lock_take(&p->lock);
     list_sleeper(p, self);
     lock_drop(&p->lock);
-    atomic_fetch_add_explicit(&p->counts, ONE_SLEEPING - (searching ? ONE_SEARCHING : 0),
-                              memory_order_relaxed); /* SLEEP: before the fence */
+    was = atomic_fetch_add_explicit(&p->counts, ONE_SLEEPING - (searching ? ONE_SEARCHING : 0),
+                                    memory_order_relaxed); /* SLEEP: before the fence; ALONE: one word for all */
+    if (park_sleeping(was) + 1 == p->workers)
+        return true; /* ALONE */
     park_fence_all(p); /* SLEEP */
+    return false;
 }
 
 /* Waits for the token of a waker that has taken us off the list. */

@@ -25,13 +25,14 @@ enum parker_state {
 struct park {
     /* Sleeping and searching workers in one word, so that a notifier needs one load. */
     _Alignas(COIR_CACHE_LINE) _Atomic uint64_t counts; /* sleeping << 32 | searching */
-    bool asymmetric; /* membarrier works: sleepers pay for the fence, notifiers do not */
+    bool asymmetric;  /* membarrier works: sleepers pay for the fence, notifiers do not */
+    unsigned workers; /* that may sleep */
 
     _Alignas(COIR_CACHE_LINE) struct lock lock; /* guards the list */
     struct parker *sleepers;                    /* the latest first: its cache is the warmest */
 };
 
-void park_init(struct park *p);
+void park_init(struct park *p, unsigned workers);
 
 /* The fence of the side that pays: all threads have passed one when it returns, or, if not asymmetric,
  * the caller has. */
@@ -46,8 +47,9 @@ void park_search_begin(struct park *p);
 bool park_search_end(struct park *p);
 
 /* Worker: announces that it will sleep. Afterwards it must look at every queue once more, and
- * then either retract or sleep. A worker that searches stops to. */
-void park_announce(struct park *p, struct parker *self, bool searching);
+ * then either retract or sleep. A worker that searches stops to. True: it is the last one, and no fence was
+ * passed; it must look at the injector under its lock (ALONE). */
+bool park_announce(struct park *p, struct parker *self, bool searching);
 
 /* Worker: takes the announcement back. True: it had been woken meanwhile and counts as searching. */
 bool park_retract(struct park *p, struct parker *self);

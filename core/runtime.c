@@ -228,7 +228,7 @@ static int set_up(struct coir_runtime *rt)
 
     if (status != COIR_OK)
         return status;
-    park_init(&rt->park);
+    park_init(&rt->park, rt->options.workers);
     inject_init(&rt->inject, &rt->host, rt->options.jobs_max);
     choose_ways(rt);
     status = open_parts(rt);

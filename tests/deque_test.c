@@ -87,7 +87,7 @@ static intptr_t steal(void)
 static void reset_at(uint64_t index)
 {
     memset(&d, 0, sizeof d);
-    park_init(&park);
+    park_init(&park, 0);
     deque_init(&d, park.asymmetric);
     d.window = index << 16;
     d.bottom = d.full = d.floor = (uint32_t)index;

@@ -17,7 +17,7 @@ static struct park p;
 static void open_park(bool asymmetric)
 {
     memset(&p, 0, sizeof p);
-    park_init(&p);
+    park_init(&p, 0);
     p.asymmetric &= asymmetric;
 }
 

@@ -44,7 +44,7 @@ static void reset(void)
 {
     memset(&r, 0, sizeof r);
     memset(items, 0, sizeof items);
-    park_init(&park);
+    park_init(&park, 0);
     ring_init(&r, park.asymmetric);
 }
 

@@ -188,11 +188,12 @@ PLANTED = [
      "    e = list_take(&q->fibers);\n    lock_take(&q->lock);\n"),
     # ----------------------------------------------------------------------------------- park
     ("tests/explore/park.c", "no last look before the sleep",
-     "    if (in_sight() || stopped()) {\n", "    if (stopped()) {\n"),
+     "    if ((alone && injector_in_sight_surely()) || in_sight() || stopped()) {\n", "    if (stopped()) {\n"),
     ("tests/explore/park.c", "last look before the announcement",
-     "    park_announce(&p, &self[thread], true);\n    if (in_sight() || stopped()) {\n",
-     "    bool seen = in_sight() || stopped();\n\n"
-     "    park_announce(&p, &self[thread], true);\n    if (seen) {\n"),
+     "    alone = park_announce(&p, &self[thread], true);\n"
+     "    if ((alone && injector_in_sight_surely()) || in_sight() || stopped()) {\n",
+     "    alone = in_sight() || stopped();\n"
+     "    park_announce(&p, &self[thread], true);\n    if (alone) {\n"),
     ("tests/explore/park.c", "last searcher passes nothing on",
      "    if (searching && park_search_end(&p) && in_sight())\n        park_notify(&p);\n",
      "    if (searching)\n        park_search_end(&p);\n"),
@@ -205,6 +206,11 @@ PLANTED = [
      "    lock_take(&p->lock);\n    while (n-- > 0 && (s = pop_sleeper(p))) {"),
     ("core/park.c", "membarrier left out",
      "    while (membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) != 0) {\n", "    while (false) {\n"),
+    ("core/park.c", "alone although another worker is awake",
+     "    if (park_sleeping(was) + 1 == p->workers)\n", "    if (p->workers)\n"),
+    ("core/inject.c", "who sleeps alone looks without the lock",
+     "    lock_take(&q->lock);\n    empty = inject_empty(q);\n    lock_drop(&q->lock);\n",
+     "    empty = inject_empty(q);\n"),
     ("core/park.c", "leaves without its token",
      "    if (!listed)\n        take_token(self);\n", ""),
     ("core/park.c", "token given by a plain store",

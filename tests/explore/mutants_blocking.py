@@ -21,11 +21,14 @@ PLANTED = [
      "    fiber_set(w->current, FIBER_RUNNING, FIBER_READY);\n    ring_push(&w->ring, &w->current->stack.link);\n"
      "    w = leave(way.from, way.from->current, way.to, LEFT_NOTHING);\n"),
     ("core/find.c", "no last look before the sleep",
-     "    if (find_quietly(rt) || runtime_flag(&rt->stopping)) { /* SLEEP: the last look */\n",
-     "    if (runtime_flag(&rt->stopping)) {\n"),
+     "    return (alone && !inject_empty_surely(&rt->inject)) || find_quietly(rt) || runtime_flag(&rt->stopping);\n",
+     "    return alone * 0 || runtime_flag(&rt->stopping);\n"),
+    ("core/find.c", "who sleeps alone looks at the injector without its lock",
+     "    return (alone && !inject_empty_surely(&rt->inject)) || find_quietly(rt) || runtime_flag(&rt->stopping);\n",
+     "    return alone * 0 || find_quietly(rt) || runtime_flag(&rt->stopping);\n"),
     ("core/find.c", "stopping is not looked at before the sleep",
-     "    if (find_quietly(rt) || runtime_flag(&rt->stopping)) { /* SLEEP: the last look */\n",
-     "    if (find_quietly(rt)) {\n"),
+     "    return (alone && !inject_empty_surely(&rt->inject)) || find_quietly(rt) || runtime_flag(&rt->stopping);\n",
+     "    return (alone && !inject_empty_surely(&rt->inject)) || find_quietly(rt);\n"),
     ("core/worker.c", "nobody is woken for a ready fiber",
      "            return;\n    } else {\n        inject_push_fiber(&rt->inject, &f->stack.link);\n    }\n"
      "    park_notify(&rt->park);\n",

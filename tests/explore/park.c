@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * park.c - explores core/park.c: no wake-up is lost (SLEEP, SEARCH), each token arrives once (TOKEN).
+ * park.c - explores core/park.c: no wake-up is lost (SLEEP, ALONE, SEARCH), each token arrives once (TOKEN).
  *
  * A lost wake-up is a deadlock here: nobody sleeps with a deadline unless that is the subject. Work
  * is published by a relaxed store, the weakest that a queue could use, so nothing but the fences under
@@ -73,6 +73,12 @@ static bool injector_in_sight(void)
     return !inject_empty(&q);
 }
 
+/* ALONE: as find.c does it, a worker that has passed no fence looks under the lock. */
+static bool injector_in_sight_surely(void)
+{
+    return !inject_empty_surely(&q);
+}
+
 static bool (*take)(void) = take_item;
 static bool (*in_sight)(void) = items_in_sight;
 
@@ -86,10 +92,12 @@ static bool stopped(void)
 /* Announce, look, retract or sleep. Returns whether it counts as searching. */
 static bool idle(int thread, bool searching)
 {
+    bool alone;
+
     if (!searching)
         park_search_begin(&p);
-    park_announce(&p, &self[thread], true);
-    if (in_sight() || stopped()) {
+    alone = park_announce(&p, &self[thread], true);
+    if ((alone && injector_in_sight_surely()) || in_sight() || stopped()) {
         if (!park_retract(&p, &self[thread]))
             park_search_begin(&p);
         return true;
@@ -182,7 +190,9 @@ static void setup(void)
 {
     memset(&p, 0, sizeof p);
     memset(self, 0, sizeof self);
-    park_init(&p);
+    memset(&q, 0, sizeof q);
+    park_init(&p, 0);
+    inject_init(&q, &host, 8);
     take = take_item;
     in_sight = items_in_sight;
 }
@@ -198,10 +208,20 @@ static void setup_deque(void)
 static void setup_injector(void)
 {
     setup();
-    memset(&q, 0, sizeof q);
-    inject_init(&q, &host, 8);
     take = take_from_injector;
     in_sight = injector_in_sight;
+}
+
+static void setup_alone(void)
+{
+    setup_injector();
+    p.workers = 1;
+}
+
+static void setup_two(void)
+{
+    setup();
+    p.workers = 2;
 }
 
 static void check_at_rest(void)
@@ -226,6 +246,18 @@ static void sleep_a_while(void)
     if (in_sight() ? park_retract(&p, &self[2]) : park_sleep(&p, &self[2], coir_now() + 1))
         park_search_end(&p);
     explore_free(&self[2], sizeof self[2]);
+}
+
+/* The same, and then publishes by program order alone. */
+static void sleep_then_publish(void)
+{
+    sleep_a_while();
+    publish();
+}
+
+static void wake_one(void)
+{
+    park_wake_one(&p);
 }
 
 static _Atomic uint32_t kicked; /* a futex */
@@ -330,6 +362,10 @@ EXPLORE_MAIN(
          check_stopped),
     BOTH("work_in_a_deque_is_seen", setup_deque, {push_to_deque, work_2}, check_at_rest),
     BOTH("work_in_the_injector_is_seen", setup_injector, {push_to_injector, work_2},
+         check_at_rest),
+    BOTH("who_sleeps_alone_sees_the_injector", setup_alone, {push_to_injector, work_2}, check_at_rest),
+    BOTH("who_sleeps_last_is_seen_by_who_wakes", setup_two, {sleep_then_publish, work_3}, check_at_rest),
+    BOTH("who_sleeps_last_is_seen_by_who_is_woken", setup_two, {sleep_then_publish, work_3, wake_one},
          check_at_rest),
     BOTH("a_deadline_races_the_waker", setup, {publish, sleep_a_while}, check_at_rest),
     BOTH("a_sleeper_away_is_kicked_once", setup_away, {publish, sleep_away_for_ever},

@@ -214,7 +214,7 @@ void world_reset_scarce(unsigned count, unsigned stacks)
     world.drop_pending = drop_nothing;
     atomic_store_explicit(&world.stacks.created, count * STACKS, memory_order_relaxed);
     inject_init(&world.inject, &world.host, 8);
-    park_init(&world.park);
+    park_init(&world.park, count);
     for (unsigned i = 0; i < count; i++)
         reset_worker(i, stacks);
     runtime_unregister(&world);
