@@ -440,13 +440,14 @@ static bool announced_in_vain(struct worker *w)
 void find_idle(struct worker *w)
 {
     struct coir_runtime *rt = w->runtime;
-    int64_t until = rt->spin_ns >= COIR_SEC ? COIR_NEVER : tally_read(&w->tick) > 1 ? coir_now() + rt->spin_ns : 0;
+    bool spins = rt->spin_ns && tally_read(&w->tick) > 1;
+    int64_t until = rt->spin_ns >= COIR_SEC ? COIR_NEVER : spins ? coir_now() + rt->spin_ns : 0;
     unsigned turns = 0;
 
     w->busy_since = 0;
     if (UNLIKELY(rt->lab != NULL) && rt->lab->idle(w))
         return;
-    if (rt->io && w->io_queued)
+    if (w->io_urgent || (w->io_queued && rt->spin_ns)) /* else the sleep gives it to the kernel */
         rt->io->flush(w);
     fence_full(); /* BOOKS: what this worker ended comes before the look at draining */
     if (runtime_flag(&rt->draining))

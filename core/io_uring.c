@@ -15,6 +15,10 @@
  *   sq   the submission side of a ring: preparing and submitting. Others only try it, but for revokes and closes.
  *   cq   the completion side. All but the owner, when it waits for its kick, only try it.
  *
+ * Submitting. What a peer waits for, sends and connects, is given to the kernel before the last ready fiber runs; what only
+ * waits itself goes with that, or when the worker sleeps: by the call that it sleeps in (one entry for a request where
+ * four were). But if turns have been long of late, or long ago (STALE_NS), it goes as well.
+ *
  * Sleeping. A worker with operations in its ring sleeps in that ring, where a completion wakes it; one without
  * sleeps on its futex, which is cheaper to wake. The ring holds a read of an eventfd, the kick:
  *
@@ -35,6 +39,7 @@
  *   K3  An operation's revoke has been executed when revoke returns: none hits a later operation in the same frame.
  */
 #include "io_uring_ops.h"
+#include "io_uring_ring.h"
 
 #include <errno.h>
 #include <string.h>
@@ -48,26 +53,6 @@
 /* user_data that is no operation. */
 #define TAG_REVOKE 1
 #define TAG_KICK 2
-
-struct ring_state {
-    /* Submission. */
-    _Alignas(COIR_CACHE_LINE) struct lock sq;
-    _Atomic unsigned queued;      /* prepared, not submitted; written under sq, a hint for others */
-    _Atomic int64_t queued_since; /* when it became more than 0; same */
-    _Atomic uint64_t armed;       /* operations ever prepared; written by the owner */
-
-    /* Completion. */
-    _Alignas(COIR_CACHE_LINE) struct lock cq;
-    _Atomic uint64_t completed;   /* operations ever completed; written under cq */
-
-    /* Sleeping. */
-    _Atomic bool asleep;          /* a completion will wake the owner; written by it, a hint */
-    int kick_fd;
-    uint64_t kick_value;          /* the kernel writes it */
-    bool kick_armed;              /* owner's */
-
-    struct io_uring uring;
-};
 
 struct rings {
     struct rings *next; /* in the list of all; all_lock */
@@ -128,22 +113,11 @@ static unsigned reap_locked(struct ring_state *r, bool own)
     return taken;
 }
 
-/* Whether there is something to reap; anyone, a hint. What the kernel has yet to do about it
- * (TASKRUN) it does for the owner only. */
-static bool completions_lie_there(struct ring_state *r, bool own)
-{
-    struct io_uring_cq *cq = &r->uring.cq;
-    unsigned wanted = own ? IORING_SQ_CQ_OVERFLOW | IORING_SQ_TASKRUN : IORING_SQ_CQ_OVERFLOW;
-
-    return io_uring_smp_load_acquire(cq->ktail) != io_uring_smp_load_acquire(cq->khead) ||
-           IO_URING_READ_ONCE(*r->uring.sq.kflags) & wanted;
-}
-
 static unsigned reap(struct ring_state *r, bool own)
 {
     unsigned taken;
 
-    if (!completions_lie_there(r, own) || !lock_try(&r->cq))
+    if (!ring_has_completions(r, own) || !lock_try(&r->cq))
         return 0;
     taken = reap_locked(r, own);
     lock_drop(&r->cq);
@@ -151,18 +125,6 @@ static unsigned reap(struct ring_state *r, bool own)
 }
 
 /* ----------------------------------------------------------------------------------- submission */
-
-static void set_queued(struct ring_state *r)
-{
-    unsigned n = io_uring_sq_ready(&r->uring);
-
-    atomic_store_explicit(&r->queued, n, memory_order_relaxed); /* a hint */
-}
-
-static unsigned queued(struct ring_state *r)
-{
-    return atomic_load_explicit(&r->queued, memory_order_relaxed); /* a hint; exact under sq */
-}
 
 /* Gives what is prepared to the kernel. False: it took nothing, for the completions must be reaped
  * first, or for want of memory. sq held. */
@@ -173,7 +135,7 @@ static bool submit(struct ring_state *r)
     do
         n = io_uring_submit(&r->uring);
     while (n > 0 && io_uring_sq_ready(&r->uring));
-    set_queued(r);
+    ring_count_queued(r);
     if (n < 0 && n != -EBUSY && n != -EAGAIN && n != -EINTR)
         fatal("io_uring_enter: %s", strerror(-n)); /* leaves nothing to hold on to */
     return n >= 0;
@@ -199,7 +161,7 @@ static struct io_uring_sqe *take_sqe(struct ring_state *r, bool own)
         submit_all(r, own);
         sqe = io_uring_get_sqe(&r->uring);
     }
-    if (!queued(r))
+    if (!ring_queued(r))
         atomic_store_explicit(&r->queued_since, coir_now(), memory_order_relaxed); /* a hint */
     return sqe;
 }
@@ -218,9 +180,10 @@ static void begin_op(struct errand *e)
     io_uring_sqe_set_data(sqe, op);
     tally(&r->armed, 1);
     atomic_fetch_add_explicit(waits_for(op->fd), 1, memory_order_relaxed); /* a count */
-    set_queued(r);
+    ring_count_queued(r);
     lock_drop(&r->sq);
     w->io_queued++;
+    w->io_urgent |= op->kind == IO_SEND || op->kind == IO_CONNECT;
 }
 
 static void revoke_op(struct errand *e)
@@ -240,6 +203,13 @@ static void revoke_op(struct errand *e)
 
 /* --------------------------------------------------------------------------------- for the loop */
 
+/* sq held. */
+static void count_queued(struct worker *w)
+{
+    w->io_queued = ring_count_queued(w->io);
+    w->io_urgent &= w->io_queued > 0;
+}
+
 static void flush_ring(struct worker *w)
 {
     struct ring_state *r = w->io;
@@ -247,7 +217,7 @@ static void flush_ring(struct worker *w)
     lock_take(&r->sq);
     if (!submit(r))
         reap(r, true);
-    w->io_queued = queued(r);
+    count_queued(w);
     lock_drop(&r->sq);
 }
 
@@ -255,7 +225,7 @@ static bool is_stale(struct ring_state *r)
 {
     int64_t since = atomic_load_explicit(&r->queued_since, memory_order_relaxed); /* a hint */
 
-    return queued(r) && coir_now() - since >= STALE_NS;
+    return ring_queued(r) && coir_now() - since >= STALE_NS;
 }
 
 /* A send is over as soon as it is submitted; its fiber need not wait for the next look at I/O. */
@@ -308,8 +278,8 @@ static void kick(struct parker *p)
         fatal("the eventfd that wakes a worker cannot be written");
 }
 
-/* Waits in the kernel until something lies in the ring. False: the deadline came. */
-static bool wait_for_completion(struct ring_state *r, int64_t deadline)
+/* Submits what is prepared, and waits in the kernel until something lies in the ring. False: the deadline came. */
+static bool wait_for_completion(struct ring_state *r, unsigned prepared, int64_t deadline)
 {
     int64_t left = deadline - coir_now();
     struct __kernel_timespec ts = {.tv_sec = left / COIR_SEC, .tv_nsec = left % COIR_SEC};
@@ -320,11 +290,24 @@ static bool wait_for_completion(struct ring_state *r, int64_t deadline)
 
     if (left <= 0)
         return false;
-    status = io_uring_enter2((unsigned)r->uring.ring_fd, 0, 1, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG,
+    status = io_uring_enter2((unsigned)r->uring.ring_fd, prepared, 1, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG,
                              (sigset_t *)(void *)&arg, sizeof arg);
-    if (status < 0 && status != -ETIME && status != -EINTR && status != -EBUSY)
+    if (status < 0 && status != -ETIME && status != -EINTR && status != -EBUSY && status != -EAGAIN)
         fatal("waiting in io_uring_enter: %s", strerror(-status)); /* EBADR: completions were lost */
     return status != -ETIME;
+}
+
+/* The kernel may take what is prepared; returns how much that is. Who sleeps does not hold sq: others may submit it
+ * with a revoke of theirs. */
+static unsigned publish(struct worker *w)
+{
+    struct ring_state *r = w->io;
+
+    lock_take(&r->sq);
+    ring_publish(r);
+    count_queued(w);
+    lock_drop(&r->sq);
+    return w->io_queued;
 }
 
 static void arm_kick(struct worker *w)
@@ -332,15 +315,14 @@ static void arm_kick(struct worker *w)
     struct ring_state *r = w->io;
     struct io_uring_sqe *sqe;
 
+    if (r->kick_armed)
+        return;
     lock_take(&r->sq);
-    if (!r->kick_armed) {
-        sqe = take_sqe(r, true);
-        io_uring_prep_read(sqe, r->kick_fd, &r->kick_value, sizeof r->kick_value, 0);
-        io_uring_sqe_set_data64(sqe, TAG_KICK);
-        r->kick_armed = true;
-    }
+    sqe = take_sqe(r, true);
+    io_uring_prep_read(sqe, r->kick_fd, &r->kick_value, sizeof r->kick_value, 0);
+    io_uring_sqe_set_data64(sqe, TAG_KICK);
+    r->kick_armed = true;
     submit_all(r, true);
-    w->io_queued = 0;
     lock_drop(&r->sq);
 }
 
@@ -352,7 +334,7 @@ static void take_kick(struct ring_state *r)
         reap_locked(r, true);
         lock_drop(&r->cq);
         if (r->kick_armed)
-            wait_for_completion(r, COIR_NEVER);
+            wait_for_completion(r, 0, COIR_NEVER);
     }
 }
 
@@ -367,15 +349,16 @@ static bool sleep_in_ring(struct worker *w, int64_t deadline)
     struct ring_state *r = w->io;
     bool away, woken;
 
-    if (tally_read(&r->armed) == tally_read(&r->completed) && !queued(r)) /* K2: nothing in it */
+    if (tally_read(&r->armed) == tally_read(&r->completed) && !ring_queued(r)) /* K2: nothing in it */
         return park_sleep(park, &w->parker, deadline);
     arm_kick(w);
     set_asleep(r, true);
     away = parker_go_away(&w->parker);
-    while (away && !parker_woken(&w->parker) && !completions_lie_there(r, true) &&
-           wait_for_completion(r, deadline))
+    while (away && !parker_woken(&w->parker) && !ring_has_completions(r, false) &&
+           wait_for_completion(r, publish(w), deadline))
         ;
     set_asleep(r, false);
+    publish(w); /* counts what the kernel has not taken */
     woken = park_retract(park, &w->parker);
     if (away && woken)
         take_kick(r);

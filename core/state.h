@@ -45,6 +45,7 @@ struct worker {
     bool searching;           /* counted as searching in runtime->park */
     bool look_outside;        /* the next turn looks at timers, I/O and the injector first */
 
+    bool io_urgent;           /* among io_queued is one that a peer waits for */
     unsigned looks;           /* around, since it last found something */
     bool rings_rest;          /* rings move so fast that it looks at them seldom */
     unsigned ring_looks;      /* looks since that was last decided */
@@ -96,7 +97,7 @@ struct worker {
     struct deque deque;
 };
 
-_Static_assert(offsetof(struct worker, looks) - offsetof(struct worker, io_queued) == 8, "a yield compares one word");
+_Static_assert(offsetof(struct worker, io_urgent) - offsetof(struct worker, io_queued) == 8, "a yield compares one word");
 
 /* What the I/O row gives the loop; all are called on a worker, outside any job. */
 struct io_ops {

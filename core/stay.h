@@ -13,7 +13,7 @@
 static ALWAYS_INLINE bool stay_is_due(struct worker *w)
 {
     return deque_is_empty(&w->deque) && ring_empty(&w->ring) && w->runtime->spin_ns && w->spare && !w->look_outside &&
-           !w->io_queued;
+           !w->io_urgent;
 }
 
 /* Looks for the end of a counter, from which the caller's watch is not yet hung. The outcome; -1: park. */

@@ -126,9 +126,9 @@ static NOINLINE void tell_others(struct worker *w)
     }
     if (!w->io_queued)
         return;
-    if (w->io_queued >= IO_BATCH || ring_empty(&w->ring))
+    if (w->io_queued >= IO_BATCH || (ring_empty(&w->ring) && (w->io_urgent || !w->brisk)))
         rt->io->flush(w);
-    else /* who is there to add more may take their time */
+    else /* who is there to add more may take their time; what no peer waits for goes when the worker sleeps */
         rt->io->flush_late(w);
 }
 
@@ -307,9 +307,10 @@ enum wake worker_park(struct fiber *self)
     if (LIKELY(fiber_is(self, FIBER_PARKING))) {
         struct fiber *to = w->spare && !fiber_is(w->spare, FIBER_IDLE) ? NULL : next_directly(w, !deque_empty(&w->deque));
 
+        if (to || !fiber_is(w->spare, FIBER_IDLE))
+            before_running(w); /* else the loop does, if it finds something */
         if (!to)
             to = take_spare(w);
-        before_running(w);
         tally(&w->parks, 1);
         w = switch_to(w, self, to, LEFT_PARKING);
         tally(&w->unparks, 1);

@@ -5,6 +5,8 @@
  */
 #include "sockets.h"
 
+#include <stdatomic.h>
+
 #define YIELDERS 4
 
 static struct {
@@ -163,4 +165,43 @@ static void sends_go_together_where_turns_are_short(void)
         on(COIR_IO_URING, 1, send_among_the_brisk, NULL);
 }
 
-CHECK_MAIN(CASE(sends_go_together_where_turns_are_short), CASES(fibers_that_only_yield_keep_no_operation_back), CASES(a_send_waits_for_few_turns_of_others))
+static _Atomic int heard;
+
+/* One turn, to the end of which nothing but the other worker can bring the byte. */
+static void compute_until_heard(void *unused)
+{
+    int64_t limit = in_ms(CHECK_SECONDS * 80);
+
+    (void)unused;
+    while (!atomic_load_explicit(&heard, memory_order_relaxed))
+        CHECK(coir_now() < limit);
+}
+
+/* What a worker has prepared while turns were short is not kept until a long one has ended. */
+static void receive_beside_a_long_turn(void *unused)
+{
+    coir_counter c = COIR_COUNTER_INIT;
+    char got;
+
+    (void)unused;
+    atomic_store_explicit(&heard, 0, memory_order_relaxed);
+    restless.p = pair_open();
+    CHECK_EQ(send(restless.p.a, "x", 1, MSG_NOSIGNAL), 1);
+    for (int i = 0; i < 200; i++)
+        coir_yield();
+    CHECK_EQ(coir_spawn(&c, compute_until_heard, NULL), COIR_OK); /* for the worker on which this parks now */
+    CHECK_EQ(coir_socket_recv(restless.p.b, &got, 1), 1);
+    atomic_store_explicit(&heard, 1, memory_order_relaxed);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+    pair_close(restless.p);
+}
+
+static void a_long_turn_keeps_no_receive_back(enum coir_io io)
+{
+    for (int i = 0; i < 10; i++)
+        on(io, 2, receive_beside_a_long_turn, NULL);
+}
+ON_BOTH(a_long_turn_keeps_no_receive_back)
+
+CHECK_MAIN(CASE(sends_go_together_where_turns_are_short), CASES(fibers_that_only_yield_keep_no_operation_back),
+           CASES(a_send_waits_for_few_turns_of_others), CASES(a_long_turn_keeps_no_receive_back))
