@@ -261,7 +261,7 @@ static bool is_told(const struct coir_supervisor *s, int outcome)
 }
 
 /* The root's job has ended, or was dropped. */
-static void on_end(struct wait_node *node, int outcome)
+static void on_root_end(struct wait_node *node, int outcome)
 {
     struct coir_supervisor *s = CONTAINER_OF(node, struct coir_supervisor, watch);
     struct worker *w = worker_here();
@@ -375,7 +375,7 @@ static int submit(struct coir_supervisor *s)
     if (s->end)
         counter_owe(s->end, 1);
     counter_owe(&s->job, 1); /* so that the watch is taken */
-    s->watch.settled = on_end;
+    s->watch.settled = on_root_end;
     counter_enlist(&s->job, &s->watch);
     status = domain_start_service(s->domain, &s->job, root, s, coir_deadline());
     counter_settle(&s->job, 1);
