@@ -154,6 +154,14 @@ static void yield_once(void *arg)
     shifts++;
 }
 
+/* From the second on it takes the short way, of a worker that has nothing but fibers that yield. */
+static void yield_thrice(void *arg)
+{
+    (void)arg;
+    for (int i = 0; i < 3; i++)
+        worker_yield(worker_self());
+}
+
 /* ---------------------------------------------------------------------------------------- threads */
 
 static void settle(int i)
@@ -363,6 +371,13 @@ static void setup_yield_two(void)
     world_add(1, yield_once, NULL, NULL); /* the newest first */
 }
 
+static void setup_yield_often(void)
+{
+    setup(2);
+    world_add(1, yield_thrice, NULL, NULL);
+    world_add(1, yield_thrice, NULL, NULL);
+}
+
 static void setup_scarce(void)
 {
     setup(0);
@@ -415,6 +430,8 @@ EXPLORE_MAIN(
     {.name = "a_job_that_starts_is_told", setup_told_early, {world_work_1, NULL, cancel}, world_check},
     {.name = "two_jobs_yield", setup_yield, {world_work_1}, check_turns},
     {.name = "a_job_that_yields_is_stolen", setup_yield_two, {world_work_1, world_work_2}, world_check,
+     .less = 1},
+    {.name = "jobs_that_yield_often_are_stolen", setup_yield_often, {world_work_1, world_work_2}, world_check,
      .less = 1},
     {.name = "a_ready_fiber_is_the_spare", setup_scarce, {world_work_1, NULL, settle_0}, world_check},
     {.name = "a_thread_waits", setup_threads, {settle_0, thread_waits, thread_waits}, NULL},
