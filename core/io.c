@@ -62,11 +62,6 @@ void io_worker_start(struct worker *w)
     backend_of(w->runtime)->worker_start(w);
 }
 
-void io_worker_stop(struct worker *w)
-{
-    w->io = NULL; /* what it points to goes with io_close: other workers may be looking at it */
-}
-
 int io_kind(const struct coir_runtime *rt)
 {
     return (int)backend_of(rt)->kind;

@@ -17,9 +17,9 @@ int io_open(struct coir_runtime *rt);
 void io_close(struct coir_runtime *rt); /* workers have ended */
 void io_forget_all(void); /* as runtime_forget_all */
 
-/* On each worker's own thread, before its first job and after its last. */
+/* On each worker's own thread, before its first job. What it makes goes with io_close: others may look at it
+ * when the thread has ended. */
 void io_worker_start(struct worker *w);
-void io_worker_stop(struct worker *w);
 
 /* enum coir_io in use. */
 int io_kind(const struct coir_runtime *rt);

@@ -59,7 +59,6 @@ static void *thread_main(void *arg)
         rt->options.worker_start(w->index, rt->options.worker_start_arg);
     announce_started(rt);
     worker_main(w);
-    io_worker_stop(w);
     fault_thread_close();
     return NULL;
 }

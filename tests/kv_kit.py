@@ -127,10 +127,10 @@ class Server:
             reader.join(PATIENCE)
         self.process.stdout.close()
         self.process.stderr.close()
+        if self.log and (kind or code != self.code):
+            print("    the server's log:", *self.log[-5 if kind else 0:], sep="\n        ")
         if kind is None:
-            equal((code, self.log if code != self.code else []), (self.code, []))
-        elif self.log:
-            print("    the server's log:", *self.log[-5:], sep="\n        ")
+            equal(code, self.code)
 
     def client(self):
         return Client(self.port)
