@@ -132,6 +132,7 @@ static bool submit(struct ring_state *r)
 {
     int n;
 
+    ring_publish(r);
     do
         n = io_uring_submit(&r->uring);
     while (n > 0 && io_uring_sq_ready(&r->uring));

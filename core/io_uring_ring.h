@@ -43,8 +43,9 @@ static inline unsigned ring_count_queued(struct ring_state *r)
     return n;
 }
 
-/* The kernel may take what is prepared when it is entered next; what io_uring_submit of liburing 2.3 and later does before it
- * enters. sq held. */
+/* The kernel may take what is prepared when anybody enters it next. An owner that goes to sleep enters without sq, and may find
+ * what others have prepared meanwhile: hence the release, which liburing leaves out of its own (io_uring_submit, which finds
+ * nothing left to publish). It relies on liburing 2.3 or later, where the indices stay as they are. sq held. */
 static inline void ring_publish(struct ring_state *r)
 {
     struct io_uring_sq *sq = &r->uring.sq;
