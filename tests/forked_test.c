@@ -22,7 +22,7 @@ static void in_fork(coir_fn *fn, void *arg)
     pid_t pid = fork();
 
     if (pid == 0) {
-        alarm(CHECK_SECONDS); /* not inherited */
+        check_begin(CHECK_SECONDS); /* not inherited */
         __atomic_store_n(&check_failures, 0, __ATOMIC_RELAXED);
         fn(arg);
         _exit(check_failures != 0);

@@ -277,7 +277,7 @@ static void a_fork_that_lives_on_does_not_hold_up_a_close(void)
     pid_t other = fork();
 
     if (other == 0) {
-        alarm(CHECK_SECONDS); /* not inherited */
+        check_begin(CHECK_SECONDS); /* not inherited */
         for (;;)
             pause();
     }
@@ -311,7 +311,7 @@ static void an_isolator_needs_no_standard_streams(void)
     if (pid == 0) {
         coir_isolator_options o = iso_options(2);
 
-        alarm(CHECK_SECONDS); /* not inherited */
+        check_begin(CHECK_SECONDS); /* not inherited */
         for (int fd = 0; fd < 3; fd++)
             close(fd);
         with(1, &o, say_hello);

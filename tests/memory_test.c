@@ -126,7 +126,7 @@ static void until_parked(coir_runtime *rt, long n)
 {
     coir_stats stats;
 
-    alarm(CHECK_SECONDS);
+    check_begin(CHECK_SECONDS);
     while (coir_stats_read(rt, &stats), stats.parked < (uint64_t)n)
         CHECK_EQ(coir_sleep_until(coir_now() + COIR_MS), COIR_OK);
 }
@@ -191,11 +191,11 @@ static void a_million_fibers_park_and_are_gone_after_close(void)
     park(rt, n);
     parked = usage_now(0);
     check_cost(&before, &parked, n);
-    alarm(CHECK_SECONDS);
+    check_begin(CHECK_SECONDS);
     coir_counter_done(&gate, COIR_DONE);
     CHECK_EQ(coir_wait(&all), COIR_DONE);
     CHECK_EQ(returned, n);
-    alarm(CHECK_SECONDS);
+    check_begin(CHECK_SECONDS);
     run_close(rt);
     after = usage_now(before.threads);
     check_all_came_back(&before, &after, 4096);

@@ -283,16 +283,16 @@ static void kill_once(struct progress *p, unsigned spin, uint64_t *torn)
 static void kill_often(unsigned first)
 {
     struct progress *p = mmap(NULL, sizeof *p, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    const unsigned rounds = MANY(1000);
     uint64_t torn = 0;
+    unsigned kills = 0;
 
     fresh_path();
     now = quarantine_now();
     strikes_max = UINT32_MAX; /* none is ever refused */
-    for (unsigned i = 0; i < rounds; i++)
-        kill_once(p, (first + i) * 7919 % 5003, &torn);
+    for (; check_round(kills, MANY(1000)); kills++)
+        kill_once(p, (first + kills) * 7919 % 5003, &torn);
     strikes_max = 0;
-    fprintf(stderr, "%u kills tore %llu slots\n", rounds, (unsigned long long)torn);
+    fprintf(stderr, "%u kills tore %llu slots\n", kills, (unsigned long long)torn);
     munmap(p, sizeof *p);
     unlink(path);
 }

@@ -317,7 +317,7 @@ static coir_options options(const coir_metrics *metrics)
 static void round_and_rest(coir_runtime *rt, coir_domain *top, int round, struct storm_rest *first,
                            struct storm_rest *last)
 {
-    alarm(CHECK_SECONDS); /* for each round: a busy machine is no hang */
+    check_begin(CHECK_SECONDS); /* for each round: a busy machine is no hang */
     one_round(rt, top, round);
     *last = storm_at_rest(rt);
     if (round < FIRST)
