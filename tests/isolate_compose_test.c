@@ -175,7 +175,7 @@ static void hang_in_domain(void *iso)
         coir_yield();
         CHECK_EQ(coir_stats_read(coir_current(), &s), COIR_OK);
     } while (s.parked == 0);
-    CHECK_EQ(coir_domain_close(d, 0, NULL), COIR_OK);
+    domain_close_after(d, 0, NULL);
     CHECK_EQ(coir_wait(&c), COIR_FAILED);
     iso_works(iso);
 }

@@ -81,21 +81,6 @@ static void a_close_lets_all_work_end(void)
     close_drains(COIR_NEVER);
 }
 
-/* Closes past a budget; again if this machine was too busy to cancel in the time that is given. What
- * they have dropped is summed up. */
-static void close_past(coir_runtime *rt, int64_t budget, coir_receipt *r)
-{
-    uint64_t dropped = 0;
-    int status;
-
-    do {
-        status = coir_close(rt, budget, r);
-        dropped += r->dropped;
-    } while (status == COIR_ETIMEDOUT);
-    CHECK_EQ(status, COIR_OK);
-    r->dropped = dropped;
-}
-
 static int held, released;
 
 static void hold_worker(void *unused)
@@ -128,7 +113,7 @@ static void a_close_past_its_budget_drops_queued_jobs(void)
     run_until(&held);
     submit_n(rt, &c, count, &n, 50);
     CHECK_EQ(pthread_create(&thread, NULL, release_soon, NULL), 0);
-    close_past(rt, 0, &r);
+    run_close_past(rt, 0, &r);
     CHECK_EQ(coir_wait(&c), COIR_CANCELED);
     CHECK_EQ(coir_counter_failure(&c, &f), COIR_OK);
     CHECK_EQ(f.kind, COIR_KIND_SHUTDOWN);
@@ -178,7 +163,7 @@ static void a_close_past_its_budget_interrupts_waits(void)
     submit_n(rt, NULL, wait_for_child, &slept[2], 1);
     while (__atomic_load_n(&sleeping, __ATOMIC_RELAXED) < 3)
         sched_yield();
-    close_past(rt, COIR_MS, &r);
+    run_close_past(rt, COIR_MS, &r);
     for (int i = 0; i < 3; i++)
         CHECK_EQ(slept[i], COIR_ECANCELED);
     CHECK(r.drain_ns >= COIR_MS);
