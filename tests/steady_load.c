@@ -23,6 +23,7 @@
 #define ROOTS 8      /* jobs that run all the time */
 #define CHILDREN 4   /* jobs each of them spawns at once */
 #define BURST 200    /* fibers parked at once in the warm-up: more than later */
+#define QUEUE 4096   /* jobs at once of each worker, there: more than its queue has places */
 #define WARM_UP COIR_SEC
 #define PLANT_EVERY (2 * COIR_MS)
 
@@ -176,6 +177,40 @@ static void warm_up(coir_runtime *rt)
         abort();
 }
 
+static _Atomic int here;
+
+static void nothing(void *unused)
+{
+    (void)unused;
+}
+
+/* One on each worker, at the same time: touches all of its queue, of which the load uses what lies beside what was
+ * stolen last; on a machine that is too busy for thieves it would get on in that for minutes. */
+static void fill_queue(void *unused)
+{
+    coir_counter c = COIR_COUNTER_INIT;
+
+    (void)unused;
+    for (here++; here < WORKERS;)
+        sched_yield();
+    for (int i = 0; i < QUEUE; i++)
+        if (coir_spawn(&c, nothing, NULL) != COIR_OK)
+            abort();
+    if (coir_wait(&c) != COIR_DONE)
+        abort();
+}
+
+static void fill_queues(coir_runtime *rt)
+{
+    coir_counter all = COIR_COUNTER_INIT;
+
+    for (int i = 0; i < WORKERS; i++)
+        if (coir_submit(rt, &all, fill_queue, NULL) != COIR_OK)
+            abort();
+    if (coir_wait(&all) != COIR_DONE)
+        abort();
+}
+
 int main(int argc, char **argv)
 {
     coir_options options = {.size = sizeof options, .workers = WORKERS};
@@ -196,6 +231,7 @@ int main(int argc, char **argv)
         coir_open(&options, &rt) != COIR_OK)
         return 1;
     warm_up(rt);
+    fill_queues(rt);
     for (uintptr_t i = 0; i < ROOTS; i++)
         if (coir_submit(rt, &roots, root, (void *)i) != COIR_OK)
             abort();
