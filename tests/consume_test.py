@@ -19,6 +19,8 @@ import sys
 import tempfile
 import time
 
+from ports import free_port
+
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BINARY = os.path.join(TOP, "build", "bin", "coir-consume")
 PATIENCE = 60  # seconds; the bound of every wait in here
@@ -53,9 +55,7 @@ class Redis:
 
     def __init__(self):
         self.folder = tempfile.TemporaryDirectory(prefix="coir.")
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            self.port = s.getsockname()[1]
+        self.port = free_port()
         self.start()
 
     def start(self):

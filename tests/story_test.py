@@ -9,25 +9,16 @@ import os
 import pathlib
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
+
+from ports import free_port
 
 TOP = pathlib.Path(__file__).resolve().parent.parent
 TITLE = "## From one broken request to a service that heals\n"
 PORTS = ("6380", "9101", "6381")  # as README has them
 SECONDS = 120
-
-
-def free_ports(n):
-    sockets = [socket.socket() for _ in range(n)]
-    for s in sockets:
-        s.bind(("127.0.0.1", 0))
-    ports = [str(s.getsockname()[1]) for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
 
 
 def story(text):
@@ -68,8 +59,8 @@ def matches(said, wanted):
 def main():
     text = (TOP / "README.md").read_text()
     passed = failed = 0
-    for there, here in zip(PORTS, free_ports(len(PORTS))):
-        text = re.sub(rf"\b{there}\b", here, text)
+    for there in PORTS:
+        text = re.sub(rf"\b{there}\b", str(free_port()), text)
     steps = story(text)
     with tempfile.TemporaryDirectory() as folder:
         os.symlink(TOP / "build", os.path.join(folder, "build"))

@@ -316,7 +316,7 @@ def show(kv, redis, loop, folder):
     report_poison(found[kv], found[loop])
     say("\nThe first panic, and the first stall (DEBUG LOOP, while it ran), in the logs:")
     say("  " + first_line(kv, "panic at tools"))
-    say("  " + first_line(loop, "stall: worker"))
+    say("  " + first_line(loop, "stall: worker.*DEBUG LOOP"))
     return [line for server, kinds in ((kv, KINDS), (loop, LOOP))
             for line in broken_promises(server.name, found[server], alive[server], kinds,
                                         metrics(server))]
