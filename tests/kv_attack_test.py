@@ -4,7 +4,7 @@
 
     tests/kv_attack_test.py [--server PATH] [CASE...]
 
-An attack runs in a process of its own, at the lowest priority: what is measured is what it does to the server,
+An attack runs in a process of its own, at the lowest priority once it has begun: what is measured is what it does to the server,
 not what it takes of this machine's processors. Its sockets are its own, so whatever leaves the server's
 figures before that process has ended was closed by the server.
 """
@@ -21,6 +21,7 @@ import time
 
 from kv_kit import Error, PATIENCE, Server, case, encode, equal, main, until, within
 
+TRIES = 4         # of a case: what else runs may have begun between the two that are compared
 ROUNDS = 3        # medians; the least counts, since what else runs on the machine makes them greater only
 NOISE = 50e-6     # seconds that a median may be longer for no reason
 REQUEST_MS = 300
@@ -40,8 +41,17 @@ def each_io(*options):
                             *options) as server, server.client() as quiet:
                     function(server, quiet)
                     leaves_nothing(server, quiet)
-            run.__name__ = f"{function.__name__} ({io})"
-            case(run)
+
+            def run_again(run=run):
+                for tries in range(TRIES):
+                    try:
+                        return run()
+                    except Slower as slower:
+                        print(f"    {slower}")
+                        if tries == TRIES - 1:
+                            raise
+            run_again.__name__ = f"{function.__name__} ({io})"
+            case(run_again)
         return function
     return decorate
 
@@ -58,6 +68,10 @@ def p50(ask, requests):
         return statistics.median(waits)
 
     return min(median() for _ in range(ROUNDS))
+
+
+class Slower(AssertionError):
+    """A request takes longer than before."""
 
 
 class Calm:
@@ -79,8 +93,9 @@ class Calm:
     def holds(self, when, memory):
         now, grown = p50(self.ask, self.requests), self.peak() - self.peak_before
         print(f"    {when}: p50 {now * 1e6:.0f} us, was {self.before * 1e6:.0f}; at most {grown / MIB:.1f} MiB more")
-        within(0, now, 2 * self.before + NOISE)
         within(0, grown, memory + SLACK)
+        if now > 2 * self.before + NOISE:
+            raise Slower(f"p50 {when} is more than twice what it was before")
 
 
 def ping(client):
@@ -106,12 +121,16 @@ def attack(function, *arguments):
     """Runs it elsewhere until the block ends, which begins when it says that it is at it. Yields a function
     that waits until it has said so many times more."""
     told, tell = os.pipe()
+
+    def say():
+        os.setpriority(os.PRIO_PROCESS, 0, 19)
+        os.write(tell, b".")
+
     pid = os.fork()
     if pid == 0:
         with contextlib.suppress(BaseException):
-            os.nice(19)
             resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
-            function(lambda: os.write(tell, b"."), *arguments)
+            function(say, *arguments)
         os._exit(1)
     os.close(tell)
 
@@ -199,7 +218,7 @@ def slow_scrapers_keep_no_probe_waiting_and_no_client(server, quiet):
         within(0, time.monotonic() - first, 10)
         probes.holds("probes", 16 * 64 * KIB)
         says(300)
-    within(1.5, time.monotonic() - start, 15)
+    within(1.5, time.monotonic() - start, PATIENCE)
     clients.holds("afterwards", 16 * 64 * KIB)
 
 

@@ -11,11 +11,14 @@ import signal
 import socket
 import time
 
-from kv_kit import (KINDS, PATIENCE, Server, case, each, encode, equal, main, until, within)
+from kv_kit import (KINDS, PATIENCE, Server, case, each, each_with, encode, equal, have_answers, main, until,
+                    within)
 
 CONNECTIONS = 50
 RATE = 4000  # requests a second, whatever the server does
 LOAD_SECONDS = 0.7  # before the signal
+PATIENT = ("--request-ms", str(PATIENCE * 1000), "--drain-ms", str(PATIENCE * 1000))
+HELD = encode("PING")  # a request that waits for its last byte
 RECEIPT = re.compile(r"drained (\d+) clients in (\d+) ms of (\d+): (\d+) canceled, (\d+) left; "
                      r"(\d+) commands since the start$")
 
@@ -100,24 +103,41 @@ def no_request_that_was_read_is_lost_by_a_drain_under_load():
 
 # -------------------------------------------------------------------------------- what is under way
 
-@each
-def what_is_under_way_is_answered_and_then_the_connection_ends(server):
-    sleeper, half, idle, pipelined = (server.client() for _ in range(4))
-    sleeper.send(encode("DEBUG", "SLEEP", "400"))
-    big = encode("SET", "big", b"x" * 300000)
-    half.send(big[:100000])
-    until(lambda: server.metrics()["coir_kv_resident_bytes"] > 0 and server.connections() == 4, "all are in")
-    pipelined.send(encode("DEBUG", "SLEEP", "200") + encode("SET", "k", "v") * 1000)
-    until(lambda: server.metrics()['coir_domain_in_flight{domain="requests"}'] >= 3, "they are at it")
-    server.process.send_signal(signal.SIGTERM)
-    idle.is_closed()
-    until(lambda: server.http("/readyz") == (503, "drains: it is about to end\n"), "not ready")
-    equal(server.http("/healthz"), (200, "ok\n"))
-    half.send(big[100000:])
-    for c, replies in ((half, 1), (sleeper, 1), (pipelined, 1001)):
-        equal([c.reply() for _ in range(replies)], ["OK"] * replies)
-        c.is_closed()
-    equal(end(server)[3:5], [0, 0])
+def requests(server):
+    return server.metrics()['coir_domain_in_flight{domain="requests"}']
+
+
+def are_answered(server, ms):
+    """False: on this machine the sleeps were over before all was under way."""
+    with server.client() as sleeper, server.client() as half, server.client() as idle, server.client() as pipelined:
+        big = encode("SET", "big", b"x" * 300000)
+        half.send(big[:100000])
+        until(lambda: requests(server) == 1 and server.connections() == 4, "all are in")
+        sleeper.send(encode("DEBUG", "SLEEP", 2 * ms))
+        pipelined.send(encode("DEBUG", "SLEEP", ms) + encode("SET", "k", "v") * 1000)
+        until(lambda: requests(server) == 3 or have_answers(sleeper, pipelined), "they are at it")
+        if have_answers(sleeper, pipelined):
+            return False
+        server.process.send_signal(signal.SIGTERM)
+        idle.is_closed()
+        until(lambda: server.http("/readyz") == (503, "drains: it is about to end\n"), "not ready")
+        equal(server.http("/healthz"), (200, "ok\n"))
+        half.send(big[100000:])
+        for c, replies in ((half, 1), (sleeper, 1), (pipelined, 1001)):
+            equal([c.reply() for _ in range(replies)], ["OK"] * replies)
+            c.is_closed()
+        equal(end(server)[3:5], [0, 0])
+        return True
+
+
+@case
+def what_is_under_way_is_answered_and_then_the_connection_ends():
+    def runs(io, workers, ms):
+        with Server("--io", io, "--workers", str(workers), *PATIENT) as server:
+            return are_answered(server, ms)
+
+    for io, workers in KINDS:
+        equal(any(runs(io, workers, ms) for ms in (200, 2000, 20000)), True)
 
 
 @each
@@ -157,11 +177,22 @@ def drains(server):
         return True
 
 
-@each
+def begin(server, client):
+    """What holds up the drain until end_well."""
+    client.send(HELD[:-1])
+    until(lambda: requests(server) == 1, "it is under way")
+
+
+def end_well(client):
+    client.send(HELD[-1:])
+    equal(client.reply(), "PONG")
+    client.is_closed()
+
+
+@each_with(*PATIENT)
 def who_comes_during_the_drain_is_refused(server):
     with server.client() as c:
-        c.send(encode("DEBUG", "SLEEP", "300"))
-        until(lambda: server.metrics()['coir_domain_in_flight{domain="requests"}'] == 1, "it sleeps")
+        begin(server, c)
         server.process.send_signal(signal.SIGTERM)
         until(lambda: server.http("/readyz")[0] == 503, "it drains")
         try:
@@ -169,7 +200,7 @@ def who_comes_during_the_drain_is_refused(server):
             raise AssertionError("it was let in")
         except ConnectionRefusedError:
             pass
-        equal(c.reply(), "OK")
+        end_well(c)
         equal(end(server)[:1], [1])
 
 
@@ -208,15 +239,13 @@ def a_signal_that_comes_again_and_again_ends_it_well():
                 server.process.terminate()
 
 
-@each
+@each_with(*PATIENT)
 def shutdown_drains_too(server):
     with server.client() as c, server.client() as other:
-        other.send(encode("DEBUG", "SLEEP", "200"))
-        until(lambda: server.metrics()['coir_domain_in_flight{domain="requests"}'] == 1, "it sleeps")
+        begin(server, other)
         c.send(encode("SHUTDOWN"))
         c.is_closed()
-        equal(other.reply(), "OK")
-        other.is_closed()
+        end_well(other)
     equal(end(server)[0], 2)
 
 

@@ -8,6 +8,7 @@ A case is a function whose name is a sentence that is true when it passes. Those
 @each run once on every kind of server (io_uring and epoll, one worker and two).
 """
 
+import contextlib
 import os
 import re
 import resource
@@ -15,12 +16,11 @@ import select
 import signal
 import socket
 import subprocess
-import threading
 import time
 
 import kv_kit
-from kv_kit import (Client, Error, KINDS, PATIENCE, Server, case, each, each_io, encode, equal, main,
-                    percentile, until, within)
+from kv_kit import (Client, Error, KINDS, PATIENCE, Server, best, case, each, each_io, encode, equal, have_answers,
+                    main, percentile, until, within)
 
 # ------------------------------------------------------------------- panics and long requests
 
@@ -34,52 +34,54 @@ def a_panic_ends_one_connection_and_is_told_once(server):
                 equal(c.reply(), Error("ERR internal: panic: DEBUG PANIC asked for by a client"))
                 c.is_closed()
             equal(other("GET", "k"), b"%d" % i)
-        until(lambda: len(server.log) >= 5, "a line in the log for each panic")
+        until(lambda: sum("DEBUG PANIC" in line for line in server.log) >= 5, "a line in the log for each panic")
         equal(server.metrics()["coir_panics_total"], 5)
         until(lambda: server.connections() == 1, "the slots are free again")
-    equal(len([line for line in server.log if "DEBUG PANIC" in line and "debug.c" in line]), 5)
-    equal(len(server.log), 5)
+    told = [line for line in server.log if "stall: " not in line]  # what a busy machine adds
+    equal(len([line for line in told if "DEBUG PANIC" in line and "debug.c" in line]), 5)
+    equal(len(told), 5)
+
+
+def waits_beside_a_loop(asker, looping, ms):
+    """How long each request of the one took while the other's ran."""
+    waits = []
+    start = time.monotonic()
+    looping.send(encode("DEBUG", "LOOP", ms))
+    while not have_answers(looping):
+        asked = time.monotonic()
+        asker("GET", "k")
+        waits.append(time.monotonic() - asked)
+        select.select([], [], [], 0.001)
+    equal(looping.reply(), "OK")
+    within(ms / 1000, time.monotonic() - start, PATIENCE)
+    within(20, len(waits), 100 * ms)
+    return waits
 
 
 @each_io
 def a_busy_request_does_not_delay_the_others(server):
-    stop = threading.Event()
-    waits = []
-
-    def ask():
-        with server.client() as c:
-            while not stop.is_set():
-                start = time.monotonic()
-                c("GET", "k")
-                waits.append(time.monotonic() - start)
-                select.select([], [], [], 0.001)
-
-    asker = threading.Thread(target=ask)
-    asker.start()
-    with server.client() as c:
-        for _ in range(5):
-            start = time.monotonic()
-            equal(c("DEBUG", "LOOP", "200"), "OK")
-            within(0.2, time.monotonic() - start, PATIENCE)
-    stop.set()
-    asker.join(PATIENCE)
-    within(100, len(waits), 100000)
-    within(0, percentile(waits, 0.99), 0.05)
+    with server.client() as asker, server.client() as looping:
+        within(0, best(lambda: percentile(waits_beside_a_loop(asker, looping, 1000), 0.99), 0.05), 0.05)
 
 
 @each
 def sleeping_requests_keep_no_worker(server):
-    sleepers = [server.client() for _ in range(100)]
+    with server.client() as c, contextlib.ExitStack() as stack:
+        sleepers = [stack.enter_context(server.client()) for _ in range(100)]
+        equal(any(is_served_beside(sleepers, c, ms) for ms in (300, 3000)), True)
+
+
+def is_served_beside(sleepers, client, ms):
+    """Whether it is before any of them has woken. They sleep side by side."""
     start = time.monotonic()
     for c in sleepers:
-        c.send(encode("DEBUG", "SLEEP", "300"))
-    with server.client() as c:
-        equal(c("PING"), "PONG")
-        within(0, time.monotonic() - start, 0.25)
+        c.send(encode("DEBUG", "SLEEP", ms))
+    equal(client("PING"), "PONG")
+    served = not have_answers(*sleepers)
     for c in sleepers:
         equal(c.reply(), "OK")
-        c.close()
-    within(0.3, time.monotonic() - start, 3)
+    within(ms / 1000, time.monotonic() - start, len(sleepers) * ms / 1000 / 2)
+    return served
 
 
 # --------------------------------------------------------------------------------------- metrics
@@ -138,11 +140,16 @@ def a_request_head_beyond_the_limit_is_answered(server):
 
 @each_io
 def idle_scrapers_delay_no_scrape(server):
-    idle = [Client(server.metrics_port) for _ in range(15)]
-    start = time.monotonic()
-    for _ in range(20):
-        equal(server.http("/healthz"), (200, "ok\n"))
-    within(0, time.monotonic() - start, 1)
+    idle = []
+
+    def scrape():
+        idle[:] = [Client(server.metrics_port) for _ in range(15)]
+        start = time.monotonic()
+        for _ in range(20):
+            equal(server.http("/healthz"), (200, "ok\n"))
+        return time.monotonic() - start
+
+    within(0, best(scrape, 1), 1)  # each that is idle is let go after two
     idle += [Client(server.metrics_port) for _ in range(20)]  # beyond the bound they wait
     descriptors = len(os.listdir(f"/proc/{server.process.pid}/fd"))
     within(0, descriptors, 8 + 2 * 2 + 16)
@@ -217,7 +224,7 @@ def the_room_that_is_promised_is_there():
             with Server(*options, descriptors=60) as server:
                 until(lambda: server.log, "a warning")
                 room = int(re.search(r"room for (\d+) clients: the limit of descriptors is 60",
-                                     server.log[-1])[1])
+                                     server.log[0])[1])
                 within(20, room, 40)
                 scrapers = [Client(server.metrics_port) for _ in range(40)]
                 clients = [server.client() for _ in range(room)]

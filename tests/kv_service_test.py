@@ -18,7 +18,7 @@ import time
 import yaml
 
 import kv_kit
-from kv_kit import PATIENCE, TOP, Server, case, each, encode, equal, main, until, within
+from kv_kit import PATIENCE, TOP, Server, best, case, each, encode, equal, main, until, within
 
 UNIT = os.path.join(TOP, "tools/kv/coir-kv.service")
 MANIFEST = os.path.join(TOP, "tools/kv/kubernetes.yaml")
@@ -157,21 +157,24 @@ class Systemd:
 
 @case
 def systemd_is_told_when_it_is_ready_alive_and_about_to_end():
+    held = encode("PING")  # without its last byte, what the drain waits for
+    patient = ("--request-ms", str(PATIENCE * 1000), "--drain-ms", str(PATIENCE * 1000))
     with tempfile.TemporaryDirectory() as folder:
         for n, address in enumerate((os.path.join(folder, "notify"), f"\0coir-kv-test-{os.getpid()}")):
             systemd = Systemd(address)
-            with Server("--workers", str(1 + n), environment=systemd.environment) as server:
+            with Server("--workers", str(1 + n), *patient, environment=systemd.environment) as server:
                 until(lambda: systemd.count("READY=1") == 1, "READY")
                 until(lambda: systemd.count("WATCHDOG=1") >= 5, "beats")
                 with server.client() as c:
                     equal((c("PING"), systemd.count("STOPPING=1")), ("PONG", 0))
-                    c.send(encode("DEBUG", "SLEEP", "600"))
-                    until(lambda: server.metrics()['coir_domain_in_flight{domain="requests"}'] == 1, "it sleeps")
+                    c.send(held[:-1])
+                    until(lambda: server.metrics()['coir_domain_in_flight{domain="requests"}'] == 1, "it has begun")
                     server.process.send_signal(signal.SIGTERM)
                     until(lambda: systemd.count("STOPPING=1") == 1, "STOPPING")
                     beats = systemd.count("WATCHDOG=1")
                     until(lambda: systemd.count("WATCHDOG=1") > beats, "beats while it drains")
-                    equal(c.reply(), "OK")
+                    c.send(held[-1:])
+                    equal(c.reply(), "PONG")
             told = [line for _, line in systemd.heard if line != "WATCHDOG=1"]
             equal(told, ["READY=1", "STATUS=serves", "STOPPING=1", "STATUS=drains"])
 
@@ -183,11 +186,16 @@ def the_watchdog_starves_while_a_worker_hangs():
         with Server("--workers", str(workers), "--stall-ms", "1000", "--hang-ms", "1100", "--request-ms", "60000",
                     environment=systemd.environment) as server:
             until(lambda: systemd.count("WATCHDOG=1") >= 3, "beats")
-            with server.client() as c:
-                equal(c("DEBUG", "LOOP", "2000"), "OK")
-            after = systemd.count("WATCHDOG=1") + 3
-            until(lambda: systemd.count("WATCHDOG=1") >= after, "beats again")
-            within(0.7, systemd.pause(), PATIENCE)
+
+            def starves():
+                """Any loop shows it: where the machine is busy a beat may be heard so late that the next seems early."""
+                with server.client() as c:
+                    equal(c("DEBUG", "LOOP", "2000"), "OK")
+                after = systemd.count("WATCHDOG=1") + 3
+                until(lambda: systemd.count("WATCHDOG=1") >= after, "beats again")
+                return -systemd.pause()
+
+            within(0.7, -best(starves, -0.7, 5), PATIENCE)
 
 
 @case

@@ -20,7 +20,7 @@ import subprocess
 import threading
 import time
 
-from kv_kit import (Client, Error, NOT_INTEGER, PATIENCE, WRONG_NUMBER, at_most, each, each_io, encode,
+from kv_kit import (Client, Error, NOT_INTEGER, PATIENCE, WRONG_NUMBER, at_most, best, each, each_io, encode,
                     equal, main, percentile, until, within)
 
 # ---------------------------------------------------------------------------------- the commands
@@ -351,18 +351,22 @@ def a_promise_of_512_megabytes_costs_nothing(server):
 
 @each_io
 def a_client_that_never_reads_costs_little_and_stalls_nobody(server):
-    with server.client() as c, server.client() as deaf:
+    def ask():
+        waits = []
+        with server.client() as deaf:
+            deaf.send(encode("MGET", *["big"] * 2000) + encode("GET", "big") * 2000)
+            for _ in range(500):
+                start = time.monotonic()
+                equal(c("PING"), "PONG")
+                waits.append(time.monotonic() - start)
+                select.select([], [], [], 0.001)
+            at_most(32 << 20, server.resident() - before)
+        return percentile(waits, 0.99)
+
+    with server.client() as c:
         c("SET", "big", b"x" * (1 << 20))
         before = server.resident()
-        deaf.send(encode("MGET", *["big"] * 2000) + encode("GET", "big") * 2000)
-        waits = []
-        for _ in range(500):
-            start = time.monotonic()
-            equal(c("PING"), "PONG")
-            waits.append(time.monotonic() - start)
-            select.select([], [], [], 0.001)
-        at_most(32 << 20, server.resident() - before)
-        within(0, percentile(waits, 0.99), 0.05)
+        within(0, best(ask, 0.05), 0.05)
     until(lambda: server.connections() == 0, "the deaf client is gone")
 
 
@@ -437,7 +441,7 @@ def redis_benchmark_is_content(server):
     for pipeline in ("1", "16"):
         out = subprocess.run(["redis-benchmark", "-p", str(server.port), "-P", pipeline, "-c", "50",
                               "-t", "ping,set,get,incr,mset", "-n", "20000", "-q"], text=True,
-                             capture_output=True, timeout=60)
+                             capture_output=True, timeout=5 * PATIENCE)
         equal(out.returncode, 0)
         equal(out.stderr, "")
         equal(re.findall("(?i)error|warn", out.stdout), [])
