@@ -29,9 +29,9 @@
 #define MEASURED 1
 #endif
 
-/* A parked fiber: one page of its stack, and its share of a page table: a table maps 2 MiB, which is
- * 16 stacks of 64 KiB with their guards. */
-#define BYTES_PROMISED (4096 + 4096 / 16 + 48)
+/* A parked fiber: one page of its stack, and its share of a page table: a table maps 512 pages, and a stack of
+ * 64 KiB takes 33 with its guard. */
+#define BYTES_PROMISED (4096 + 4096 * 33 / 512 + 48)
 #define BYTES_SLACK 100 /* upper tables, side tables, the queue's chunks */
 
 /* ------------------------------------------------------------------------------------- figures */

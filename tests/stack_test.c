@@ -205,8 +205,9 @@ static void neighbours_differ_in_colour(void)
 {
     bool seen[PAGE] = {false};
 
-    open_plain(12, true);
-    for (int i = 0; i < 12; i++) {
+    open_plain(24, true);
+    CHECK_EQ((stacks.guard + stacks.usable) / PAGE % 2, 1); /* nor do their pages share sets of the TLB */
+    for (int i = 0; i < 24; i++) {
         size_t offset = (uintptr_t)take() % PAGE;
 
         CHECK(!seen[offset]);
