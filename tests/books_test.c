@@ -214,7 +214,7 @@ static void *submits(void *arg)
     return NULL;
 }
 
-static int asked, verdicts, alarms;
+static int busy, verdicts, alarms; /* what was answered: jobs are under way; they balance; they do not */
 
 static void ask(coir_runtime *rt)
 {
@@ -223,9 +223,16 @@ static void ask(coir_runtime *rt)
 
     if (status == COIR_EIMBALANCE)
         fprintf(stderr, "%s\n", b.what);
-    run_count(status == COIR_EIMBALANCE ? &alarms : &asked);
-    if (status == COIR_OK)
-        run_count(&verdicts);
+    run_count(status == COIR_EIMBALANCE ? &alarms : status == COIR_OK ? &verdicts : &busy);
+}
+
+/* Whether there was a load, and each answer; however long that takes on this machine. */
+static int has_seen_enough(coir_runtime *rt)
+{
+    coir_stats s;
+
+    CHECK_EQ(coir_stats_read(rt, &s), COIR_OK);
+    return s.ended[COIR_DONE] > 1000 && __atomic_load_n(&verdicts, __ATOMIC_RELAXED) && __atomic_load_n(&busy, __ATOMIC_RELAXED);
 }
 
 static void asks(void *rt)
@@ -245,7 +252,7 @@ static void under_load_there_is_no_false_alarm(void)
     coir_books b;
     int64_t end;
 
-    done = asked = verdicts = alarms = 0;
+    done = busy = verdicts = alarms = 0;
     o.quiet = 1;
     o.spin_ns = -1;
     CHECK_EQ(coir_open(&o, &l.rt), COIR_OK);
@@ -254,7 +261,7 @@ static void under_load_there_is_no_false_alarm(void)
     for (int i = 0; i < 2; i++)
         CHECK_EQ(pthread_create(&thread[i], NULL, submits, &l), 0);
     end = coir_now() + COIR_SEC;
-    while (coir_now() < end || !__atomic_load_n(&verdicts, __ATOMIC_RELAXED))
+    while (coir_now() < end || !has_seen_enough(l.rt))
         ask(l.rt);
     run_set(&done);
     for (int i = 0; i < 2; i++)
@@ -262,9 +269,7 @@ static void under_load_there_is_no_false_alarm(void)
     CHECK_EQ(coir_wait(&c), COIR_DONE);
     CHECK_EQ(check_books(l.rt, &b), COIR_OK);
     CHECK_EQ(alarms, 0);
-    CHECK(b.ended > 1000);
-    CHECK(asked > verdicts);
-    printf("%llu jobs ended; asked %d times, answered %d times\n", (unsigned long long)b.ended, asked, verdicts);
+    printf("%llu jobs ended; asked %d times, answered %d times\n", (unsigned long long)b.ended, verdicts + busy, verdicts);
     CHECK_EQ(coir_domain_close(l.domain, -1, NULL), COIR_OK);
     run_close(l.rt);
 }
