@@ -123,7 +123,7 @@ runs_as_readme_says()
 {
     local said place
     place="$1:$(grep -n 'not feeling well' "$1" | cut -d: -f1): job 3 is not feeling well"
-    said=$(timeout 20 "${@:2}") || return 1
+    said=$(timeout 60 "${@:2}") || return 1
     same "$(sort <<< "$said")" "$(printf '%s\n' "$place" 'job 1 ran' 'job 2 ran' 'job 4 ran' | sort)"
 }
 

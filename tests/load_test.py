@@ -398,7 +398,7 @@ class Poison(unittest.TestCase):
 
 class CommandLine(unittest.TestCase):
     def check_line(self, arguments, status, *words):
-        done = subprocess.run([LOAD, *arguments], capture_output=True, text=True, timeout=20)
+        done = subprocess.run([LOAD, *arguments], capture_output=True, text=True, timeout=60)
         self.assertEqual(done.returncode, status, arguments)
         self.assertEqual(done.stdout, "")
         self.assertEqual(done.stderr.count("\n"), 1, done.stderr)

@@ -31,7 +31,7 @@ check()
 run()
 {
     status=0
-    timeout 20 "$@" > "$work/out" 2> "$work/err" < /dev/null || status=$?
+    timeout 60 "$@" > "$work/out" 2> "$work/err" < /dev/null || status=$?
     out=$(< "$work/out")
     err=$(< "$work/err")
     printf '%s\n' "$* -> $status" "$out" "$err"
