@@ -98,17 +98,18 @@ static void spawn_storm(void *unused)
 
 static void open_isolators(void)
 {
+    const int64_t patience = EMULATED ? 0 : COIR_NEVER; /* ten seconds may be too few to crash in */
     coir_isolator_options o = iso_options(4);
 
     o.memory_bytes = EMULATED ? COIR_UNLIMITED : 4 << 20;
-    o.time_ns = SANITIZED ? ISO_HANG_NS : 0;
+    o.time_ns = SANITIZED ? ISO_HANG_NS : patience;
     storm.iso[PATIENT] = iso_open(&o);
     o.cpu_ns = SLOW ? 200 * COIR_MS : 15 * COIR_MS;
     storm.iso[SPENT] = iso_open(&o);
     o.cpu_ns = 0;
     o.time_ns = 5 * COIR_MS;
     storm.iso[IMPATIENT] = iso_open(&o);
-    o.time_ns = 0;
+    o.time_ns = patience;
     o.syscalls = COIR_SYSCALLS_COMPUTE;
     CHECK_EQ(coir_isolator_open(&o, &storm.iso[FILTERED]), EMULATED ? COIR_ENOSYS : COIR_OK);
 }
