@@ -6,8 +6,8 @@
  * and attempts it whenever the descriptor may be ready. Either way its result is final when the
  * fiber resumes. Some kinds are attempted before the fiber parks, as the backend says: a send
  * nearly always finds room. A receive after a reply nearly never finds anything, so io_uring parks
- * at once; and its sends are attempted only if no other fiber is ready, for it takes less if several go to the
- * kernel together.
+ * at once, and epoll mostly; and io_uring's sends are attempted only if no other fiber is ready, for it takes less if
+ * several go to the kernel together.
  *
  * A receive that need not park lets others that are runnable go first, now and then: a peer that
  * sends without pause must not keep its worker to itself.
@@ -114,13 +114,15 @@ static bool is_attempted(const struct io_backend *b, const struct io_op *op, str
     struct worker *w = worker_of(self);
     unsigned kind = 1u << op->kind;
 
-    return b->at_once & kind || (b->at_once_alone & kind && (!w->brisk || ring_empty(&w->ring)));
+    if (b->at_once & kind)
+        return !b->promises || b->promises(w->runtime, op);
+    return b->at_once_alone & kind && (!w->brisk || ring_empty(&w->ring));
 }
 
 /* There is no stack to park on. */
 static COLD int64_t attempt_instead(const struct io_backend *b, const struct io_op *op)
 {
-    int64_t result = b->at_once_alone & 1u << op->kind ? io_attempt(op) : -EAGAIN;
+    int64_t result = (b->at_once | b->at_once_alone) & 1u << op->kind ? io_attempt(op) : -EAGAIN;
 
     return result == -EAGAIN ? COIR_ENOMEM : result;
 }

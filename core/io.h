@@ -63,6 +63,8 @@ struct io_backend {
     enum coir_io kind;
     unsigned at_once;  /* bit 1 << enum io_kind: attempted before the fiber parks */
     unsigned at_once_alone; /* likewise, unless others are ready to run here meanwhile */
+    /* Whether such an attempt may find something; NULL: always. */
+    bool (*promises)(const struct coir_runtime *rt, const struct io_op *op);
     void (*begin)(struct errand *e);  /* as in struct errand, for the errand of a struct io_op */
     void (*revoke)(struct errand *e);
 

@@ -11,6 +11,9 @@
  * on their behalf again, though its number may be in use anew; an event of the old one is just a
  * vain attempt.
  *
+ * After a receive has been attempted in vain the next ones are not attempted before their fibers park: a request
+ * seldom lies there when the last one has been answered. One now and then is, for peers that send without pause.
+ *
  * Sleeping. The first worker that goes to sleep while operations wait becomes the poller and sleeps
  * in epoll_wait; others sleep on their futex. The kick, an eventfd in the set, ends its sleep:
  *
@@ -34,6 +37,7 @@
 #include <sys/eventfd.h>
 
 #define EVENTS_BATCH 64
+#define DOUBTS 8 /* receives after one that was attempted in vain */
 #define PAGE_SLOTS 1024
 #define PAGES 4096 /* room for 4 M descriptors */
 
@@ -43,6 +47,7 @@ struct slot {
     struct lock lock;
     struct io_op *first[SIDES];
     struct io_op **end[SIDES]; /* where the next one goes; of no meaning while the queue is empty */
+    _Atomic unsigned doubts;   /* receives that are not worth an attempt at once; written under the lock */
 };
 
 struct epoll {
@@ -167,6 +172,21 @@ static int arm(struct epoll *ep, const struct slot *s, int fd)
     return epoll_ctl(ep->fd, EPOLL_CTL_ADD, fd, &event) == 0 ? 0 : -errno;
 }
 
+static bool promises(const struct coir_runtime *rt, const struct io_op *op)
+{
+    struct slot *s = op->kind == IO_RECV ? find_slot(epoll_of(rt), op->fd) : NULL;
+
+    return !s || !atomic_load_explicit(&s->doubts, memory_order_relaxed); /* a hint */
+}
+
+/* A receive parks: without doubts it was attempted, and in vain. Slot's lock held. */
+static void doubt(struct slot *s)
+{
+    unsigned doubts = atomic_load_explicit(&s->doubts, memory_order_relaxed); /* under the lock */
+
+    atomic_store_explicit(&s->doubts, doubts ? doubts - 1 : DOUBTS, memory_order_relaxed); /* a hint */
+}
+
 static void begin_op(struct errand *e)
 {
     struct io_op *op = io_op_of(e);
@@ -181,6 +201,8 @@ static void begin_op(struct errand *e)
         return;
     }
     lock_take(&s->lock);
+    if (op->kind == IO_RECV)
+        doubt(s);
     put_op(ep, s, side, op);
     if (s->first[side] == op) /* else the event is asked for already */
         status = arm(ep, s, op->fd);
@@ -191,14 +213,18 @@ static void begin_op(struct errand *e)
         end_op(op, status);
 }
 
+/* A receive that nobody has attempted takes what is there even so: who asks with a deadline of now wants to know. */
 static void revoke_op(struct errand *e)
 {
     struct io_op *op = io_op_of(e);
     struct slot *s = op->home;
 
     lock_take(&s->lock); /* s is there: without one the operation was over at once */
-    if (take_op(epoll_of(e->fiber->runtime), s, side_of(op), op))
-        end_op(op, -ECANCELED);
+    if (take_op(epoll_of(e->fiber->runtime), s, side_of(op), op)) {
+        int64_t result = op->kind == IO_RECV ? io_attempt(op) : -EAGAIN;
+
+        end_op(op, result == -EAGAIN ? -ECANCELED : result);
+    }
     lock_drop(&s->lock);
 }
 
@@ -212,6 +238,7 @@ static void clear_slot(struct epoll *ep, int fd)
     lock_take(&s->lock);
     end_side(ep, s, READER, -ECANCELED);
     end_side(ep, s, WRITER, -ECANCELED);
+    atomic_store_explicit(&s->doubts, 0, memory_order_relaxed); /* a hint: of who gets the number next */
     lock_drop(&s->lock);
 }
 
@@ -438,6 +465,7 @@ const struct io_backend io_epoll_backend = {
     .ops = {.poll = poll_events, .flush = flush_nothing, .flush_late = flush_nothing, .sleep = sleep_as_poller},
     .kind = COIR_IO_EPOLL,
     .at_once = 1u << IO_RECV | 1u << IO_SEND | 1u << IO_CONNECT,
+    .promises = promises,
     .begin = begin_op,
     .revoke = revoke_op,
     .open = open_epoll,

@@ -343,6 +343,26 @@ static void no_byte_is_lost_to_a_deadline(enum coir_io io)
 }
 ON_BOTH(no_byte_is_lost_to_a_deadline)
 
+/* Whatever a backend has learnt of this socket: that nothing is there is known by looking. */
+static void receive_in_no_time(void *arg)
+{
+    struct pair p = pair_open();
+
+    (void)arg;
+    for (int i = 0; i < MANY(2000); i++) {
+        CHECK_EQ(coir_socket_recv_until(p.b, &(char){0}, 1, coir_now()), COIR_ETIMEDOUT);
+        CHECK_EQ(coir_socket_send(p.a, "x", 1), 1);
+        CHECK_EQ(coir_socket_recv_until(p.b, &(char){0}, 1, coir_now()), 1);
+    }
+    pair_close(p);
+}
+
+static void a_deadline_of_now_takes_what_is_there(enum coir_io io)
+{
+    on(io, 2, receive_in_no_time, NULL);
+}
+ON_BOTH(a_deadline_of_now_takes_what_is_there)
+
 /* ------------------------------------------------------------------------------- peers that go */
 
 static void reset_by_peer(void *arg)
@@ -473,9 +493,8 @@ ON_BOTH(the_chosen_backend_is_told)
 
 CHECK_MAIN(CASES(what_is_sent_is_received), CASES(a_parked_receiver_wakes),
            CASES(one_fiber_reads_while_another_writes), CASES(several_wait_on_one_descriptor),
-           CASES(accept_and_recv_heed_their_deadline),
-           CASES(send_to_a_full_buffer_counts_what_went), CASES(connect_heeds_its_deadline),
-           CASES(no_byte_is_lost_to_a_deadline), CASES(a_reset_is_told),
-           CASES(a_half_closed_peer_still_receives), CASES(wrong_input_is_told),
-           CASE(plain_threads_are_refused), CASES(version_6_addresses_work),
-           CASES(the_chosen_backend_is_told))
+           CASES(accept_and_recv_heed_their_deadline), CASES(send_to_a_full_buffer_counts_what_went),
+           CASES(connect_heeds_its_deadline), CASES(no_byte_is_lost_to_a_deadline),
+           CASES(a_deadline_of_now_takes_what_is_there), CASES(a_reset_is_told),
+           CASES(a_half_closed_peer_still_receives), CASES(wrong_input_is_told), CASE(plain_threads_are_refused),
+           CASES(version_6_addresses_work), CASES(the_chosen_backend_is_told))
