@@ -435,14 +435,41 @@ static bool announced_in_vain(struct worker *w)
     return (alone && !inject_empty_surely(&rt->inject)) || find_quietly(rt) || runtime_flag(&rt->stopping);
 }
 
-/* Does not look around in a worker's first turn: no work has been here to be followed by more, and who opens the
- * runtime may want the processor. */
-void find_idle(struct worker *w)
+/* A worker with nothing to do looks around for options.spin_ns. True: there may be something. Not in its first turn: no work
+ * has been here to be followed by more, and who opens the runtime may want the processor. */
+static bool look_for_a_while(struct worker *w)
 {
     struct coir_runtime *rt = w->runtime;
     bool spins = rt->spin_ns && tally_read(&w->tick) > 1;
     int64_t until = rt->spin_ns >= COIR_SEC ? COIR_NEVER : spins ? coir_now() + rt->spin_ns : 0;
     unsigned turns = 0;
+
+    while (rt->spin_ns && !runtime_flag(&rt->stopping)) {
+        if (find_promising(w) || find_events(w, true))
+            return true;
+        if (coir_now() >= until)
+            break;
+        if (until == COIR_NEVER)
+            spin_pause(&turns); /* others may need the processor */
+        else
+            arch_relax();
+    }
+    return false;
+}
+
+/* Before a sleep: memory that nobody needs goes back, unless there is something to do meanwhile. */
+static void give_back_stacks(struct worker *w)
+{
+    struct coir_runtime *rt = w->runtime;
+
+    while (!FIBER_KEEPS_STACKS && !runtime_flag(&rt->draining) && !find_quietly(rt) && stacks_trim(&rt->stacks))
+        ;
+    stack_cache_share(&rt->stacks, &w->stacks);
+}
+
+void find_idle(struct worker *w)
+{
+    struct coir_runtime *rt = w->runtime;
 
     w->busy_since = 0;
     if (UNLIKELY(rt->lab != NULL) && rt->lab->idle(w))
@@ -455,21 +482,10 @@ void find_idle(struct worker *w)
     if (!w->searching)
         park_search_begin(&rt->park);
     w->searching = true;
-    while (rt->spin_ns && !runtime_flag(&rt->stopping)) {
-        if (find_promising(w) || find_events(w, true))
-            return;
-        if (coir_now() >= until)
-            break;
-        if (until == COIR_NEVER)
-            spin_pause(&turns); /* others may need the processor */
-        else
-            arch_relax();
-    }
+    if (look_for_a_while(w))
+        return;
     atomic_store_explicit(&w->busy_tick, 0, memory_order_relaxed); /* a hint */
-    while (!FIBER_KEEPS_STACKS && !runtime_flag(&rt->draining) && !find_quietly(rt) &&
-           stacks_trim(&rt->stacks))
-        ;
-    stack_cache_share(&rt->stacks, &w->stacks);
+    give_back_stacks(w);
     if (announced_in_vain(w)) {
         if (!park_retract(&rt->park, &w->parker))
             park_search_begin(&rt->park); /* publishers that met a searcher count on it to wake others */

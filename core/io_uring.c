@@ -12,7 +12,8 @@
  * TASKRUN_FLAG tells a worker that spins that there is something to enter the kernel for.
  *
  * Locks
- *   sq   the submission side of a ring: preparing and submitting. Others only try it, but for revokes and closes.
+ *   sq   the submission side of a ring: preparing and submitting. Others only try it, but for revokes and closes. An owner
+ *        that goes to sleep enters the ring without it, and may take what others prepare.
  *   cq   the completion side. All but the owner, when it waits for its kick, only try it.
  *
  * Submitting. What a peer waits for, sends and connects, is given to the kernel before the last ready fiber runs; what only

@@ -168,7 +168,6 @@ static void begin_call(struct errand *e)
 {
     struct call *c = CONTAINER_OF(e, struct call, errand);
     struct pool *p = c->pool;
-
     bool taken;
 
     pthread_mutex_lock(&p->lock);

@@ -54,7 +54,6 @@ void park_init(struct park *p, unsigned workers)
 #ifndef COIR_TSAN /* TSan sees no membarrier */
     p->asymmetric = membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED) == 0 &&
                     membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) == 0;
-#else
 #endif
 }
 

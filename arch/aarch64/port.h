@@ -47,17 +47,18 @@ static inline uint64_t arch_fp_get(void)
     return fpcr;
 }
 
-/* isb and not yield: most cores take yield for a nop. */
 static inline void arch_fp_save(uint64_t *words)
 {
     *words = arch_fp_get();
 }
 
+/* isb and not yield: most cores take yield for a nop. */
 static inline void arch_relax(void)
 {
     __asm__ volatile("isb" : : : "memory");
 }
 
+/* isb drops what has been fetched, so loads begin anew once the branch before it is settled. */
 static inline void arch_no_sooner(void)
 {
     __asm__ volatile("isb" : : : "memory");
