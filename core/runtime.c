@@ -134,6 +134,8 @@ static int start_workers(struct coir_runtime *rt)
     struct worker *all = life_alloc(n * sizeof *all);
     int status = all ? COIR_OK : COIR_ENOMEM;
 
+    if (all && rt->options.prefault)
+        memset(all, 0, n * sizeof *all); /* as it is: only thieves and time move a queue on to pages not touched yet */
     for (unsigned i = 0; i < n && status == COIR_OK; i++)
         status = add_worker(rt, &all[i], i);
     for (unsigned i = 0; i < n && status == COIR_OK; i++)

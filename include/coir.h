@@ -361,7 +361,8 @@ typedef struct coir_options {
     unsigned pin;       /* 1: worker i is bound to the i-th allowed CPU */
     size_t stack_bytes; /* per fiber, without guard; 0: 64 KiB; 16 KiB to 64 MiB, rounded up to a page */
     size_t stacks_max;  /* fibers that can be parked at once, and one for each worker; 0: 1,000,000; at most 16 M */
-    size_t prefault;    /* stacks that are made, and their first page touched, at open; 0: none */
+    size_t prefault;    /* stacks that are made, and their first page touched, at open, as are the workers' own
+                           queues (0.2 MiB each); 0: none */
     size_t jobs_max;    /* jobs that may be queued and not started, beside 2,048 in each worker's own queue, and as
                            many that may wait for others (coir_spawn_after); 0: 1,048,576 */
     int64_t spin_ns;    /* an idle worker looks for work this long before it sleeps; 0: 50 us;

@@ -5,8 +5,8 @@
  *
  * usage: steady_load [syscall|malloc|fault]    plants one violation of that kind every few ms
  *
- * Warms up for a second, prints `ready`, counts the workers' allocations from then on, and on the
- * first byte of standard input (or its end) stops and prints `N allocations, N jobs`.
+ * Opens with options.prefault and runs for a second. Prints `ready`, counts the workers' allocations from then on,
+ * and on the first byte of standard input (or its end) stops and prints `N allocations, N jobs`.
  */
 #include <errno.h>
 #include <sched.h>
@@ -20,10 +20,10 @@
 #include "coir.h"
 
 #define WORKERS 2
-#define ROOTS 8      /* jobs that run all the time */
-#define CHILDREN 4   /* jobs each of them spawns at once */
-#define BURST 200    /* fibers parked at once in the warm-up: more than later */
-#define QUEUE 4096   /* jobs at once of each worker, there: more than its queue has places */
+#define ROOTS 8    /* jobs that run all the time */
+#define CHILDREN 4 /* jobs each of them spawns at once */
+#define STACKS 200 /* prefaulted: more than there will be */
+#define DEEP 12288 /* bytes of each: more than a job uses */
 #define WARM_UP COIR_SEC
 #define PLANT_EVERY (2 * COIR_MS)
 
@@ -145,75 +145,9 @@ static void root(void *number)
     }
 }
 
-static coir_counter gate;
-
-/* Uses its stack deeper than the load will, parked together with all the others. */
-static void warm(void *unused)
-{
-    volatile char deep[12 << 10];
-
-    (void)unused;
-    for (size_t i = 0; i < sizeof deep; i += 1024)
-        deep[i] = 1;
-    if (coir_wait(&gate) != COIR_DONE)
-        abort();
-}
-
-static void warm_up(coir_runtime *rt)
-{
-    coir_counter all = COIR_COUNTER_INIT;
-    coir_stats stats;
-
-    coir_counter_add(&gate, 1);
-    for (int i = 0; i < BURST; i++)
-        if (coir_submit(rt, &all, warm, NULL) != COIR_OK)
-            abort();
-    do {
-        sched_yield();
-        coir_stats_read(rt, &stats);
-    } while (stats.parked < BURST);
-    coir_counter_done(&gate, COIR_DONE);
-    if (coir_wait(&all) != COIR_DONE)
-        abort();
-}
-
-static _Atomic int here;
-
-static void nothing(void *unused)
-{
-    (void)unused;
-}
-
-/* One on each worker, at the same time: touches all of its queue, of which the load uses what lies beside what was
- * stolen last; on a machine that is too busy for thieves it would get on in that for minutes. */
-static void fill_queue(void *unused)
-{
-    coir_counter c = COIR_COUNTER_INIT;
-
-    (void)unused;
-    for (here++; here < WORKERS;)
-        sched_yield();
-    for (int i = 0; i < QUEUE; i++)
-        if (coir_spawn(&c, nothing, NULL) != COIR_OK)
-            abort();
-    if (coir_wait(&c) != COIR_DONE)
-        abort();
-}
-
-static void fill_queues(coir_runtime *rt)
-{
-    coir_counter all = COIR_COUNTER_INIT;
-
-    for (int i = 0; i < WORKERS; i++)
-        if (coir_submit(rt, &all, fill_queue, NULL) != COIR_OK)
-            abort();
-    if (coir_wait(&all) != COIR_DONE)
-        abort();
-}
-
 int main(int argc, char **argv)
 {
-    coir_options options = {.size = sizeof options, .workers = WORKERS};
+    coir_options options = {.size = sizeof options, .workers = WORKERS, .prefault = STACKS, .prefault_bytes = DEEP};
     coir_counter roots = COIR_COUNTER_INIT;
     coir_runtime *rt;
     char byte;
@@ -230,8 +164,6 @@ int main(int argc, char **argv)
     if (fresh == MAP_FAILED || madvise(fresh, 1 << 30, MADV_NOHUGEPAGE) != 0 ||
         coir_open(&options, &rt) != COIR_OK)
         return 1;
-    warm_up(rt);
-    fill_queues(rt);
     for (uintptr_t i = 0; i < ROOTS; i++)
         if (coir_submit(rt, &roots, root, (void *)i) != COIR_OK)
             abort();
