@@ -53,7 +53,7 @@ static void dive(void *arg)
 /* Whether the return address is in the function, none of which is longer than this. */
 static int is_in(const void *pc, const void *function)
 {
-    return (uintptr_t)pc - (uintptr_t)function < 400;
+    return (uintptr_t)pc - (uintptr_t)function < 1000;
 }
 
 #define IS_IN(pc, function) is_in((pc), (const void *)(uintptr_t)(function))
