@@ -50,10 +50,17 @@ static void dive(void *arg)
     NO_TAIL_CALL();
 }
 
-/* Whether the return address is in the function, none of which is longer than this. */
+/* No function here is longer. */
+#ifdef __SANITIZE_ADDRESS__
+#define LONGEST 1000
+#else
+#define LONGEST 400
+#endif
+
+/* Whether the return address is in the function. */
 static int is_in(const void *pc, const void *function)
 {
-    return (uintptr_t)pc - (uintptr_t)function < 1000;
+    return (uintptr_t)pc - (uintptr_t)function < LONGEST;
 }
 
 #define IS_IN(pc, function) is_in((pc), (const void *)(uintptr_t)(function))
