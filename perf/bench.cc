@@ -62,6 +62,10 @@ void measure(benchmark::State &state, const bench_row &row)
             state.counters["p99_ns"] = b.p99;
             state.counters["p999_ns"] = b.p999;
         }
+        if (b.ruler > 0)
+            state.counters["ruler_ns"] = b.ruler;
+        if (b.ruler_p99 > 0)
+            state.counters["ruler_p99_ns"] = b.ruler_p99;
     }
 }
 
@@ -106,12 +110,16 @@ public:
 private:
     static void add(table_result &to, const bench_row &row, const Run &run)
     {
-        if (run.error_occurred)
+        auto ruler = run.counters.find("ruler_ns");
+
+        if (run.error_occurred) {
             std::snprintf(to.error, sizeof to.error, "%s", run.error_message.c_str());
-        else if (to.count < TABLE_RUNS)
+        } else if (to.count < TABLE_RUNS) {
+            to.ruler[to.count] = ruler != run.counters.end() ? ruler->second.value : 0;
             to.run[to.count++] = row.unit == BENCH_NS
                                      ? run.GetAdjustedRealTime()
                                      : run.counters.at(figure_of(row)).value;
+        }
     }
 };
 

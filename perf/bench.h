@@ -24,6 +24,7 @@ struct bench {
     int64_t ns;        /* the time they took, never 0 */
     double figure;     /* what the row shows, unless its unit is BENCH_NS */
     double p99, p999;  /* beside a figure that is a median: of the same samples; 0: not taken */
+    double ruler, ruler_p99; /* likewise, of a ruler that is measured in turn with the row */
     const char *error; /* why there is no result, a static string; NULL: there is one */
 };
 
@@ -42,6 +43,9 @@ enum bench_goal {
     BENCH_SPEEDUP        /* the ruler's is at least `goal` times this: units per second */
 };
 
+/* The row's own calls measure it: some of the one, some of the other, over and over, so both meet the same moments. */
+#define BENCH_IN_TURN "in turn"
+
 struct bench_row {
     const char *name;  /* SUITE/..., as Google Benchmark knows it */
     const char *label; /* what the table calls it */
@@ -49,7 +53,7 @@ struct bench_row {
     const void *arg;   /* given to fn */
     uint64_t n;        /* units of each call; 0: as many as fill the time */
     enum bench_unit unit;
-    const char *ruler; /* name of the row of this suite that it is compared with, or NULL */
+    const char *ruler; /* the row of this suite that it is compared with, BENCH_IN_TURN, or NULL */
     enum bench_goal kind;
     double goal;
 };

@@ -20,6 +20,7 @@ PEERS = {  # name -> driver, header that is there when the peer is installed (No
 }
 RAW = {"raw atomics", "raw futex", "guard + touch", "bare thread", "bare threads",  # where these miss, all do
        "raw epoll", "raw poll"}
+IN_TURN = "/ruler"  # the figure of a ruler that a row of coir-perf measures in turn with itself
 SETJMP = "setjmp"  # a floor: it runs no cleanup and keeps no record
 
 
@@ -62,9 +63,9 @@ def peers(names, row):
     return {name: (PEERS[name][0], row) for name in names.split()}
 
 
-def own(label, row):
+def own(label, row, *figure):
     """A floor that coir-perf measures itself."""
-    return {label: (COIR, row)}
+    return {label: (COIR, row, *figure)}
 
 
 def switches():
@@ -134,7 +135,7 @@ def happy():
     """What they pay who do not panic."""
     yield Row("happy/try", "happy/try", {"C++ try": (COIR, "happy/cxx"), **peers("Go", "happy/try")},
               {**own("call", "happy/call"), "setjmp": (SETJMP, "happy/try")})
-    yield Row("happy/job", "happy/job", {}, own("abort policy", "happy/abort"))
+    yield Row("happy/job", "happy/job", {}, own("abort policy", "happy/job", IN_TURN))
 
 
 def handoffs():
@@ -213,8 +214,9 @@ def own_goal(row, ruler, kind, goal):
     if kind == "at_most":
         yield Goal(goal)
     elif kind == "ratio_at_most":
-        yield Goal(goal, next((name for name, source in row.sources().items()
-                               if source[:2] == (COIR, ruler)), ruler))
+        yield Goal(goal, next((name for name, (program, of, figure) in row.sources().items()
+                               if (program, of) == (COIR, ruler) or ruler == "in turn" and figure.startswith(IN_TURN)),
+                              ruler))
     elif row.peers:
         yield Goal(1, "best peer")
 

@@ -23,9 +23,14 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+static double middle(const double *sorted, size_t count)
+{
+    return (sorted[(count - 1) / 2] + sorted[count / 2]) / 2;
+}
+
 static double median(const struct table_result *r)
 {
-    return (r->run[(r->count - 1) / 2] + r->run[r->count / 2]) / 2;
+    return middle(r->run, r->count);
 }
 
 /* Distance of the quartiles, in percent of the median. */
@@ -83,10 +88,14 @@ static enum verdict judge(const struct bench_row *row, double value, double rule
     return NO_VERDICT;
 }
 
-/* The ruler's median; 0: no ruler, or it has no result. */
+/* The ruler's median; 0: no ruler, or it has no result. r: the results of the suite. */
 static double ruler_of(const struct bench_suite *s, const struct bench_row *row,
                        const struct table_result *r)
 {
+    const struct table_result *own = &r[row - s->row];
+
+    if (row->ruler && strcmp(row->ruler, BENCH_IN_TURN) == 0)
+        return middle(own->ruler, own->count);
     for (size_t i = 0; row->ruler && i < s->count; i++)
         if (strcmp(s->row[i].name, row->ruler) == 0 && r[i].count)
             return median(&r[i]);
@@ -127,8 +136,10 @@ void table_begin(unsigned repetitions)
 void table_suite(const struct bench_suite *suite, struct table_result *result)
 {
     printf("%s\n", suite->name);
-    for (size_t i = 0; i < suite->count; i++)
+    for (size_t i = 0; i < suite->count; i++) {
         qsort(result[i].run, result[i].count, sizeof(double), by_value);
+        qsort(result[i].ruler, result[i].count, sizeof(double), by_value);
+    }
     for (size_t i = 0; i < suite->count; i++) {
         const struct bench_row *row = &suite->row[i];
 

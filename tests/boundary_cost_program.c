@@ -3,7 +3,7 @@
  * boundary_cost_program.c - does one thing N times, for tests/boundary_cost_test.py, which counts
  * instructions: two runs that differ in N alone differ by that thing's.
  *
- * usage: boundary_cost_program WHAT N [FRAMES]
+ * usage: boundary_cost_program WHAT N [FRAMES | abort]
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -94,6 +94,18 @@ static void spawn_and_join(long n)
     }
 }
 
+/* Who waits runs them. */
+static void spawn_and_help(long n)
+{
+    for (long i = 0; i < n; i += BATCH) {
+        coir_counter c = COIR_COUNTER_INIT;
+
+        for (int k = 0; k < BATCH; k++)
+            coir_require(coir_spawn(&c, empty, NULL) == COIR_OK, "a spawn was refused");
+        coir_require(coir_wait(&c) == COIR_DONE, "a job failed");
+    }
+}
+
 static void jobs(long n, bool bare)
 {
     struct coir_runtime *rt = worker_self()->runtime;
@@ -168,6 +180,8 @@ static void obey(void *arg)
         jobs(o->n, false);
     else if (!strcmp(o->what, "bare-job"))
         jobs(o->n, true);
+    else if (!strcmp(o->what, "helped-job"))
+        spawn_and_help(o->n);
     else if (!strcmp(o->what, "panic") || !strcmp(o->what, "traced"))
         fall(o->n, (struct descent){o->frames, panic_here});
     else if (!strcmp(o->what, "throw"))
@@ -184,6 +198,8 @@ int main(int argc, char **argv)
     int outcome;
 
     options.backtrace = !strcmp(o.what, "traced");
+    if (argc > 3 && !strcmp(argv[3], "abort"))
+        options.panic = COIR_PANIC_ABORT;
     outcome = coir_run(&options, obey, &o);
 
     if (outcome != COIR_DONE)

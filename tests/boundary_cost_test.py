@@ -6,9 +6,11 @@ Counts tests/boundary_cost_program.c under callgrind: two runs that differ only 
 thing differ by that thing's instructions. Bounds are what is argued at them; a few instructions
 above what one compiler makes of the code today. Builds the program.
 """
+import collections
 import pathlib
 import re
 import subprocess
+import tempfile
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -28,17 +30,45 @@ TRACED = {1: 320, 10: 780}  # a backtrace kept: another look at the records, and
 PANIC_OF_THROW = {1: 0.58, 10: 0.57, 100: 0.57}  # a panic's instructions, of a throw's over the same frames
 
 
+def callgrind(file, *more):
+    """What it says of one run, whose counts it writes to the file."""
+    return subprocess.run(["valgrind", "--tool=callgrind", f"--callgrind-out-file={file}", *map(str, more)], cwd=ROOT,
+                          stdin=subprocess.DEVNULL, text=True, capture_output=True, timeout=PATIENCE, check=True).stderr
+
+
 def count(*arguments):
     """Instructions of one run."""
-    done = subprocess.run(["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", PROGRAM,
-                           *map(str, arguments)], cwd=ROOT, stdin=subprocess.DEVNULL, text=True,
-                          capture_output=True, timeout=PATIENCE, check=True)
-    return int(re.search(r"Collected : (\d+)", done.stderr)[1])
+    return int(re.search(r"Collected : (\d+)", callgrind("/dev/null", PROGRAM, *arguments))[1])
 
 
 def each(what, *more, few=1000, many=101000):
     """Instructions of one more of it; what happens once, as filling caches, is in both runs."""
     return (count(what, many, *more) - count(what, few, *more)) / (many - few)
+
+
+def executions(*arguments):
+    """Of one run: instruction -> how often it was executed. An instruction is a function and a place in its page: of some
+    blocks callgrind does not know the object, and gives other addresses, which differ by whole pages."""
+    found = collections.Counter()
+    with tempfile.NamedTemporaryFile(mode="r") as file:
+        callgrind(file.name, "--dump-instr=yes", "--dump-line=no", "--compress-pos=no", "--compress-strings=no", PROGRAM,
+                  *arguments)
+        function, of_a_call = "", False
+        for line in file:
+            if line.startswith("fn="):
+                function = line[3:].split("'")[0].strip()  # without the depth of a recursion
+            elif line.startswith("0x") and not of_a_call:  # after "calls=": what the callee has
+                address, times = line.split()
+                found[function, int(address, 16) % 4096] += int(times)
+            of_a_call = line.startswith("calls=")
+    return found
+
+
+def path(what, *more, few=1000, many=101000):
+    """The instructions of one more of it, those that most run: instruction -> executions."""
+    before, after = executions(what, few, *more), executions(what, many, *more)
+    each_one = {where: (times - before[where]) / (many - few) for where, times in after.items()}
+    return {where: times for where, times in each_one.items() if times >= 0.5}
 
 
 class Cost(unittest.TestCase):
@@ -54,6 +84,16 @@ class Cost(unittest.TestCase):
         print(f"spawn, run and join of a job without any boundary: {bare:.1f} instructions, in one: "
               f"{job:.1f}; the boundary: {job - bare:+.1f}, of which its frame {FRAME}")
         self.assertLessEqual(job - bare, FRAME + RECORD + NOISE)
+
+    def test_a_job_that_does_not_panic_is_the_same_instructions_contained_or_not(self):
+        for what in ("job", "helped-job"):
+            contained, aborting = path(what, 1), path(what, "abort")
+            print(f"a {what} contained: {sum(contained.values()):.1f} instructions at {len(contained)} addresses, not: "
+                  f"{sum(aborting.values()):.1f} at {len(aborting)}")
+            self.assertEqual(set(contained), set(aborting))
+            for instruction, times in contained.items():  # who helps lets others run as time passes: 0.95 of its loop's
+                self.assertAlmostEqual(times, aborting[instruction], delta=0.25, msg=instruction)
+            self.assertGreater(sum(contained.values()), 50)
 
     def test_a_try_costs_little(self):
         tried = each("try") - each("direct")

@@ -172,6 +172,14 @@ class Rows(unittest.TestCase):
             limits = [goal.limit({"a call": 4, "best peer": 5}) for goal in row.goals]
             self.assertEqual((limits, row.label), ([limit], "label"))
 
+    def test_a_ruler_that_is_measured_in_turn_comes_from_the_rows_own_runs(self):
+        row = made_up(goals=None, floors={"other": (rows.COIR, "made/up", rows.IN_TURN)})
+        rows.take_over([row], "made/up\tns\tin turn\tratio_at_most\t2\tlabel\n")
+        self.assertEqual([goal.limit({"other": 4}) for goal in row.goals], [8])
+        perf.build([COIR_PERF])
+        figures = perf.run_coir("happy/job", 5, 1)
+        self.assertAlmostEqual(figures[""] / figures[rows.IN_TURN], 1, delta=0.2)
+
     def test_proven_floors_are_read_from_the_readme(self):
         text = "# perf\n## Goals that no design meets\n- `made/up`: because.\n## Next\n- `made/2`: no.\n"
         self.assertEqual(rows.proven_floors(text), {"made/up"})

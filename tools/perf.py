@@ -115,7 +115,8 @@ def run_coir(row, ms, cpus):
     if found.get("error_occurred"):
         raise Failed(found["error_message"])
     figures = {"": found.get("p50_ns", found.get("bytes", found["real_time"]))}
-    return figures | {f"/{name}": found[f"{name}_ns"] for name in ("p99", "p999") if f"{name}_ns" in found}
+    more = {"/p99": "p99_ns", "/p999": "p999_ns", rows.IN_TURN: "ruler_ns", rows.IN_TURN + "/p99": "ruler_p99_ns"}
+    return figures | {name: found[counter] for name, counter in more.items() if counter in found}
 
 
 def run_driver(driver, row, ms, cpus, n=0):
