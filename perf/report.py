@@ -23,34 +23,59 @@ def summary(row, found, reasons, others, proven):
     """A row as JSON has it. found: participant -> values; reasons: participant -> why there are none;
     others: medians of coir-perf's rows, which goals may refer to."""
     medians = {name: statistics.median(values) for name, values in found.items() if values}
-    running = {name: medians[name] for name in row.peers if name in medians}
-    best = min(running, key=running.get, default=None)
+    best = best_peer(row, medians)
     coir = medians.get("coir")
-    known = {**others, **medians, **({"best peer": running[best]} if best else {})}
-    limits = [goal.limit(known) for goal in row.goals]
     runs = found.get("coir", [])
+    verdict = judge(row, medians, others, proven)
     return {
         "row": row.name, "label": row.label, "unit": row.unit, "coir": coir,
         "runs": runs, "spread_percent": spread(runs) if len(runs) > 2 else None,
         "peers": {name: medians.get(name, reasons.get(name)) for name in row.peers},
-        "best_peer": best, "ratio": coir / running[best] if coir and best else None,
+        "best_peer": best, "ratio": coir / medians[best] if coir and best else None,
         "floors": {name: medians.get(name, reasons.get(name)) for name in row.floors},
         "goals": [goal_text(goal, row.unit) for goal in row.goals],
-        "verdict": verdict(coir, limits, row.name in proven,
-                           max((medians[name] for name in row.floors if name in rows.RAW and name in medians),
-                               default=0)),
+        "verdict": verdict,
+        "within_spread": noise_decides(verdict, [judge(row, values, others, proven) for values in each_run(found, medians)]),
         "error": reasons.get("coir"),
     }
 
 
-def verdict(value, limits, proven, raw):
-    """met | missed | floor; None while it cannot be said. raw: what a raw floor has."""
-    if value is None or not limits:
+def best_peer(row, values):
+    running = [name for name in row.peers if name in values]
+    return min(running, key=values.get, default=None)
+
+
+def judge(row, values, others, proven):
+    """The verdict on what the participants have: met | missed | floor; None while it cannot be said."""
+    best, coir = best_peer(row, values), values.get("coir")
+    known = {**others, **values, **({"best peer": values[best]} if best else {})}
+    limits = [goal.limit(known) for goal in row.goals]
+    if coir is None or not limits:
         return None
-    missed = [limit for limit in limits if limit is not None and value > limit]
+    missed = [limit for limit in limits if limit is not None and coir > limit]
     if missed:
-        return "floor" if proven or raw > min(missed) else "missed"
+        return "floor" if row.name in proven or beyond_all(row, values, min(missed)) else "missed"
     return None if None in limits else "met"
+
+
+def beyond_all(row, values, limit):
+    """Whether a raw floor of this run is above the limit, and so is every peer: what one of them reached can be reached."""
+    raw = [values[name] for name in row.floors if name in rows.RAW and name in values]
+    return max(raw, default=0) > limit and all(values[name] > limit for name in row.peers if name in values)
+
+
+def each_run(found, medians):
+    """What the participants had in each repetition. Who was measured in fewer or more of them has its median."""
+    count = len(found.get("coir", []))
+    return [{name: found[name][i] if len(found[name]) == count else median for name, median in medians.items()}
+            for i in range(count)]
+
+
+def noise_decides(verdict, single):
+    """Whether a quarter of the repetitions or more, each for itself, had another verdict; None: there were too few."""
+    if len(single) < 3 or verdict is None:
+        return None
+    return 4 * sum(other != verdict for other in single) >= len(single)
 
 
 def goal_text(goal, unit):
@@ -86,6 +111,7 @@ def cells(r):
     floor, value = next(iter(r["floors"].items()), ("", None))
     reason = next((text for text in r["peers"].values() if isinstance(text, str)), "")
     mark = {"met": "met", "missed": "MISSED", "floor": "floor", None: "-"}[r["verdict"]]
+    mark += " ~" if r.get("within_spread") else ""
     return (r["row"], quantity(r["coir"], unit) if r["coir"] else r["error"] or "-",
             quantity(r["peers"][best], unit) if best else "-", best or reason,
             f"{r['ratio']:.2f}" if r["ratio"] else "-", quantity(value, unit), floor,
@@ -110,7 +136,10 @@ def table(results):
     if any(r["row"].startswith("tail/") for r in results):
         lines += tails(results) + [""]
     count = [sum(r["verdict"] == word for r in results) for word in ("met", "missed", "floor")]
-    return lines + ["{} goals met, {} missed, {} at a proven floor".format(*count)]
+    lines.append("{} goals met, {} missed, {} at a proven floor".format(*count))
+    if any(r.get("within_spread") for r in results):
+        lines.append("~: noise decides; a quarter of the repetitions or more came out otherwise")
+    return lines
 
 
 def micros(ns):

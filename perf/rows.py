@@ -105,7 +105,7 @@ def timers():
     yield Row("timer/rearm", "timer/rearm", peers("Go", "timer/rearm"))
     for figure in ("", "/p99"):
         yield Row(f"timer/late/{figure[1:] or 'p50'}", "timer/late", peers("Go", "timer/late"),
-                  own("raw sleep", "timer/raw"), figure=figure)
+                  own("raw sleep", "timer/late", IN_TURN + figure), figure=figure)
 
 
 def memory():

@@ -218,6 +218,23 @@ class Verdicts(unittest.TestCase):
             r = report.summary(row, {"coir": [coir], "raw futex": [raw], "call": [call]}, {}, {}, ())
             self.assertEqual(r["verdict"], verdict, (coir, raw, call))
 
+    def test_what_a_peer_reached_is_no_floor(self):
+        floors = {"raw futex": ("coir-perf", "made")}
+        for go, verdict in ((2.9, "missed"), (3, "missed"), (3.1, "floor"), (None, "floor")):
+            found = {"coir": [4], "raw futex": [3.5], **({"Go": [go]} if go else {})}
+            self.assertEqual(judged(found, floors=floors)["verdict"], verdict, go)
+
+    def test_noise_decides_where_repetitions_disagree(self):
+        for coir, other, goal, mark in (([2, 2, 2, 2, 4], 9, rows.Goal(3), False), ([2, 2, 2, 4, 4], 9, rows.Goal(3), True),
+                                        ([2, 4], 9, rows.Goal(3), None),
+                                        ([2, 9, 4, 7, 3], [2, 9, 4, 7, 3], rows.Goal(1.02, "call"), False),
+                                        ([2, 9, 4, 7, 3], [9, 2, 4, 3, 7], rows.Goal(1.02, "call"), True)):
+            r = judged({"coir": coir, "call": other if isinstance(other, list) else [other]}, goals=[goal])
+            self.assertEqual((r["verdict"], r["within_spread"]), ("met", mark), (coir, other))
+        lines = report.table([judged({"coir": [2, 4, 4, 2, 2]})])
+        self.assertIn(" met ~ ", lines[1])
+        self.assertTrue(lines[-1].startswith("~: noise decides"), lines)
+
     def test_quantities(self):
         for value, unit, text in ((1.234, "ns", "1.23 ns"), (9999, "ns", "9999 ns"), (42100, "ns", "42.1 us"),
                                   (999900, "ns", "1000 us"), (2.5e6, "ns", "2.50 ms"), (4353.2, "B", "4,353 B"),
