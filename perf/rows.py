@@ -18,8 +18,8 @@ PEERS = {  # name -> driver, header that is there when the peer is installed (No
     "oneTBB": ("onetbb", "oneapi/tbb.h"),
     "Go": ("go", None),
 }
-RAW = {"raw atomics", "raw futex", "guard + touch", "bare thread", "bare threads",  # where these miss, all do
-       "raw epoll", "raw poll"}
+RAW = {"raw atomics", "raw futex", "guard + touch", "touch", "bare loop", "bare thread", "bare threads",  # where these
+       "raw epoll", "raw poll"}  # miss, and no peer does better, all do
 IN_TURN = "/ruler"  # the figure of a ruler that a row of coir-perf measures in turn with itself
 SETJMP = "setjmp"  # a floor: it runs no cleanup and keeps no record
 
@@ -81,13 +81,12 @@ def jobs():
     yield Row("yield/1000", "yield/1000", peers("Boost.Fiber Go", "yield/1000"),
               own("queue + switch", "switching/queue/1000"))
     for workers in (1, 2):
-        yield Row(f"spawn/{workers}", f"spawn/{workers}",
-                  peers("oneTBB Boost.Fiber Go", f"spawn/{workers}"), cpus=workers)
+        yield Row(f"spawn/{workers}", f"spawn/{workers}", peers("oneTBB Boost.Fiber Go", f"spawn/{workers}"),
+                  own("bare loop", f"spawn/bare/{workers}"), cpus=workers)
     for workers in (1, 2):
-        yield Row(f"fib/{workers}", f"spawn/fib/{workers}", peers("oneTBB Go", f"fib/{workers}"),
-                  cpus=workers, quick_n=400000)
-        yield Row(f"fork/{workers}", f"spawn/fork/{workers}", peers("oneTBB Go", f"fib/{workers}"),
-                  cpus=workers, quick_n=400000)
+        for name in ("fib", "fork"):
+            yield Row(f"{name}/{workers}", f"spawn/{name}/{workers}", peers("oneTBB Go", f"fib/{workers}"),
+                      own("bare loop", f"spawn/bare/{name}/{workers}"), cpus=workers, quick_n=400000)
     yield Row("submit/2", "spawn/submit", peers("oneTBB Go Boost.Fiber", "submit/2"), cpus=2,
               goals=[Goal(125), Goal(0.5, "oneTBB")])
     yield Row("parallel_for", "parallel/for", peers("oneTBB", "parallel_for/2"),
@@ -112,7 +111,7 @@ def memory():
     yield Row("memory/parked", "memory/parked", peers("Go Boost.Fiber", "memory/parked"), unit="B")
     yield Row("memory/cold", "memory/cold", peers("Go Boost.Fiber", "memory/cold"),
               own("guard + touch", "memory/touch"))
-    yield Row("memory/lease", "memory/lease", {}, own("take + give", "memory/take"))
+    yield Row("memory/lease", "memory/lease", {}, own("4 switches", "memory/bare"))
     yield Row("open", "memory/open", peers("oneTBB Boost.Fiber", "open"),
               own("bare threads", "memory/threads"), cpus=2)
 

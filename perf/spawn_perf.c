@@ -4,17 +4,18 @@
  * batches of 1000 costs at most 7 ns on one worker and 25 ns on two; fib(32) by spawn + wait, no
  * cut-off, at most 10 and 5.2 ns per call of fib, by coir_fork2 at most 8 and 4.2; two foreign threads submit
  * at least 8 million jobs a second to two workers (125 ns). Counters are local where one job waits for its own.
- * Rulers: none here; the packaged peers' figures are goals.
+ * Rulers: none; the packaged peers' figures are goals. The rows named bare are floors: bare.c.
  */
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 
+#include "bare.h"
 #include "kit.h"
 
 #define BATCH 1000
-#define FIB 32
-#define FIB_CALLS 7049155 /* of fib, to compute fib(FIB) */
+#define FIB BARE_FIB
+#define FIB_CALLS BARE_FIB_CALLS
 
 struct shape {
     unsigned workers;
@@ -216,6 +217,9 @@ static void submits(struct bench *b, const void *arg)
 #define ONE_MANY SHAPE(.workers = 1, .many = true)
 #define TWO_MANY SHAPE(.workers = 2, .many = true)
 
+#define BARE(fn, n, ...) fn, &(const struct bare_shape){__VA_ARGS__}, n, BENCH_NS, NULL, BENCH_NO_GOAL, 0
+#define BARE_FIBS(by, n) BARE(bare_fibs, FIB_CALLS, .workers = n, .fib = by)
+
 static const struct bench_row rows[] = {
     {"spawn/1", "spawn + run + join, 1 worker", spawn_join, ONE, 0, BENCH_NS, NULL,
      BENCH_AT_MOST, 7},
@@ -233,6 +237,12 @@ static const struct bench_row rows[] = {
      FIB_CALLS, BENCH_NS, NULL, BENCH_AT_MOST, 8},
     {"spawn/fork/2", "fib(32) by fork2, per call, 2 workers", fibs, SHAPE(.workers = 2, .fib = fib_by_fork),
      FIB_CALLS, BENCH_NS, NULL, BENCH_AT_MOST, 4.2},
+    {"spawn/bare/1", "floor: bare push, pop and call", BARE(bare_batches, 0, .workers = 1)},
+    {"spawn/bare/2", "floor: half of it", BARE(bare_batches, 0, .workers = 2)},
+    {"spawn/bare/fib/1", "floor: fib(32) by bare push, pop and call", BARE_FIBS(bare_fib, 1)},
+    {"spawn/bare/fib/2", "floor: half of it", BARE_FIBS(bare_fib, 2)},
+    {"spawn/bare/fork/1", "floor: the same without a counter", BARE_FIBS(bare_fib_by_fork, 1)},
+    {"spawn/bare/fork/2", "floor: half of it", BARE_FIBS(bare_fib_by_fork, 2)},
     {"spawn/submit", "submit, 2 foreign threads, 2 workers", submits, TWO, 0, BENCH_NS, NULL,
      BENCH_AT_MOST, 125},
 };
