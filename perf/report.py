@@ -6,6 +6,7 @@ import statistics
 import subprocess
 
 import rows
+import servers
 
 LOADED = 1.3  # above this load average figures are no evidence
 
@@ -137,6 +138,9 @@ def table(results):
         lines += tails(results) + [""]
     count = [sum(r["verdict"] == word for r in results) for word in ("met", "missed", "floor")]
     lines.append("{} goals met, {} missed, {} at a proven floor".format(*count))
+    slow = [r for r in results if r.get("rate", servers.RATES[0]) < servers.RATES[0]]
+    lines += [f"{r['row']}: all servers at {r['rate']:,} requests a second, for at more the load or the raw loop fills its "
+              "processor" for r in slow]
     if any(r.get("within_spread") for r in results):
         lines.append("~: noise decides; a quarter of the repetitions or more came out otherwise")
     return lines

@@ -167,9 +167,9 @@ def serving():
                    program="coir-kv" + poll)
 
     yield row("pipeline", "pipeline", "", Goal(1 / 1.5, "redis"), "a GET, 16 in flight on each of 50 connections")
-    yield row("cpu", "steady", "/cpu", Goal(0.75, "Go"), "CPU for a request at 40,000 a second")
-    yield row("poll", "steady", "", Goal(0.4, "redis"), "p50 at 40,000 a second, polling", " --poll", True)
-    yield row("crowd", "crowd", "/p99", Goal(1.5, "raw epoll"), "p99 of 10,000 connections", hiccup=True)
+    yield row("cpu", "steady", "/cpu", Goal(0.75, "Go"), "CPU for a request at {rate:,} a second")
+    yield row("poll", "steady", "", Goal(0.4, "redis"), "p50 at {rate:,} a second, polling", " --poll", True)
+    yield row("crowd", "crowd", "/p99", Goal(1.5, "raw epoll"), "p99 of 10,000 connections at {rate:,} a second", hiccup=True)
 
 
 ROWS = [*switches(), *jobs(), *wakes(), *handoffs(), *timers(), *memory(), *panics(), *happy(), *tails(), *serving()]

@@ -183,6 +183,7 @@ class AgainstRedis(unittest.TestCase):
         self.assertEqual(status, 0)
         self.check_sound(figures)
         self.assertEqual((figures["sent"], figures["unsent"]), (2000, 0))
+        self.assertTrue(0 < figures["load_cpu"] < 1, figures)
         self.assertGreater(figures["hiccup_us"]["max"], 0)
 
     def test_closed_loop_runs_every_command(self):

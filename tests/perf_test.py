@@ -91,11 +91,26 @@ class Tool(unittest.TestCase):
     def test_a_server_is_loaded_and_ended(self):
         perf.build(rows.servers.BUILT)
         with rows.servers.Server("coir-kv", lambda cpu: None) as server:
-            figures = rows.servers.open_loop(server, 0.3, lambda cpu: None, 4)
+            figures = rows.servers.figures_of(rows.servers.open_loop(server, 0.3, lambda cpu: None, 20000, 4))
             rate = 1e9 / rows.servers.pipeline(server, 0.1, lambda cpu: None)[""]
         self.assertEqual(server.process.returncode, -9)
         self.assertTrue(0 < figures[""] <= figures["/p99"] and figures["/cpu"] > 100, figures)
         self.assertGreater(rate, 1000)
+
+    def test_the_rate_is_one_that_load_and_raw_loop_can_hold(self):
+        perf.build(rows.servers.BUILT)
+        idle = {"unsent": 0, "load_cpu": 0.5, "server_cpu": 0.5}
+        for busy, rate in (({}, 40000), ({"load_cpu": 0.95}, 20000), ({"server_cpu": 0.95}, 20000), ({"unsent": 1}, 20000)):
+            tried = []
+
+            def load(server, seconds, place, rate):
+                tried.append(rate)
+                return idle | (busy if rate > 20000 else {})
+            with mock.patch.dict(rows.servers.OPEN, {"steady": load}):
+                self.assertEqual(rows.servers.held("steady", 1, lambda cpu: None), rate)
+            self.assertEqual(tried, [40000] if rate == 40000 else [40000] * 2 + [30000] * 2 + [20000])
+        lines = report.table([judged({"coir": [2]}) | {"rate": 20000}])
+        self.assertIn("made/up: all servers at 20,000 requests a second", lines[-1])
 
     def test_a_server_that_does_not_start_says_so(self):
         with mock.patch.dict(rows.servers.SERVERS, {"coir-kv": ["false"]}), \

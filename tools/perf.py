@@ -249,7 +249,15 @@ def results_of(m, chosen):
     found = {row.name: m.found(row) for row in chosen}
     medians = {row.coir: report.statistics.median(found[row.name][0]["coir"])
                for row in chosen if found[row.name][0].get("coir")}
-    return [report.summary(row, *found[row.name], medians, proven) for row in chosen]
+    return [report.summary(row, *found[row.name], medians, proven) | rate_of(row) for row in chosen]
+
+
+def rate_of(row):
+    """What else JSON has of a row whose servers are sent requests at a rate."""
+    if row.program not in servers.SERVERS or row.coir not in servers.OPEN:
+        return {}
+    rate = servers.rates.get(row.coir, servers.RATES[0])
+    return {"label": row.label.format(rate=rate), "rate": rate}
 
 
 def show(asked, results):

@@ -116,6 +116,7 @@ struct load {
     struct histogram *part;   /* owned; the same of those due in each of options.parts equal parts of the time */
     struct histogram lag;     /* from when a request was due to its sending, or to its giving up */
     int64_t elapsed;          /* nanoseconds measured */
+    double cpu;               /* processor time of this process, in each second of the run: near 1 a thread queues itself */
 };
 
 /* A thread that drives its share of the measured connections at its share of the rate. */

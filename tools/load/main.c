@@ -151,10 +151,19 @@ static void start(void *(*run)(void *), void *arg)
         load_fail("cannot start a thread: %s", strerror(error));
 }
 
+static int64_t cpu_time(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (int64_t)t.tv_sec * LOAD_SECOND + t.tv_nsec;
+}
+
 /* Runs all threads: those that load, and, as long as they do, the others. */
 static void run(void)
 {
     const struct load_options *o = &load.options;
+    int64_t since = load_now(), before = cpu_time();
 
     load.clock.begin = load_now() + LOAD_SECOND / 100; /* time for the threads to start */
     load.clock.start = load.clock.begin + o->warmup;
@@ -172,6 +181,7 @@ static void run(void)
             stop(0);
         pthread_join(thread[i], NULL);
     }
+    load.cpu = (double)(cpu_time() - before) / (double)(load_now() - since);
 }
 
 /* ---------------------------------------------------------------------------------- result */

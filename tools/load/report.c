@@ -156,6 +156,7 @@ void report_table(const struct load *load)
     if (!options->no_hiccup)
         print_durations("machine's hiccups", &load->hiccup);
     print_poisons(load);
+    printf("\n  The load itself took %.2f s of processor time a second.\n", load->cpu);
     if (owed)
         printf("\n  Due and never answered: %" PRIu64 ". Each counts until it was given up, so the "
                "tail is at least this.\n",
@@ -217,6 +218,7 @@ bool report_json(FILE *out, const struct load *load)
     json_poisons(out, load);
     fprintf(out, "  \"elapsed\": %.3f,\n", in_seconds(load->elapsed));
     fprintf(out, "  \"requests_per_second\": %.1f,\n", rate(load));
+    fprintf(out, "  \"load_cpu\": %.3f,\n", load->cpu);
     json_durations(out, "latency_us", &load->latency, ",");
     json_parts(out, load);
     json_durations(out, "sent_late_us", &load->lag, options->no_hiccup ? "" : ",");
