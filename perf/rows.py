@@ -50,6 +50,7 @@ class Row:
     label: str = ""          # from coir-perf unless given
     unit: str = "ns"
     quick_n: int = 0         # with --quick, so many units of work for drivers; 0: what fills the time
+    turns: int = 1           # so often a repetition measures all participants in turn, and has the medians
     program: str = COIR      # or a server of servers.py, whose loads are its rows
 
     def sources(self):
@@ -153,7 +154,8 @@ def tails():
         for figure, limit in (("", p50), ("/p99", p99), ("/p999", 0)):
             yield Row(f"{row}/{figure[1:] or 'p50'}", row, peers("oneTBB Boost.Fiber Go", row),
                       {**own("ideal", row + "/ideal"), **own("bare thread", row + "/bare")},
-                      cpus=2, figure=figure, goals=([Goal(limit)] if limit else []) + [Goal(1, "oneTBB")])
+                      cpus=2, figure=figure, turns=5 if load == "mixed/80" else 1,
+                      goals=([Goal(limit)] if limit else []) + [Goal(1, "oneTBB")])
 
 
 def serving():

@@ -79,6 +79,23 @@ class Tool(unittest.TestCase):
         self.assertAlmostEqual(p50["floors"]["ideal"], 1007, delta=50)
         self.assertIn("sojourn us, p50 / p99 / p99.9 ", said)
 
+    def test_turns_of_a_repetition_alternate_and_their_medians_count(self):
+        order, figures = [], iter([{"": 9}, {"": 1}, {"": 3}, {"": 5}, {"": 8}, {"": 7}])
+
+        def coir(row, ms, cpus):
+            order.append(row)
+            return next(figures)
+        row = rows.Row("made/up", "a", {}, {"b": (rows.COIR, "b")}, turns=3)
+        again = rows.Row("made/too", "a", {}, turns=3)  # shares the measurement
+        with mock.patch.object(perf, "run_coir", coir):
+            m = perf.Measurements(1, 1, ())
+            for chosen in (row, again):
+                for turn in range(3):
+                    for key in m.keys(chosen).values():
+                        m.make(key, 0, turn, 0)
+        self.assertEqual(order, ["a", "b"] * 3)
+        self.assertEqual(m.found(row)[0], {"coir": [8], "b": [5]})
+
     def test_peers_that_are_not_installed_are_said_to_be_so(self):
         with mock.patch.object(perf, "installed", lambda header: False):
             status, said, found = run("--only", "open")

@@ -133,16 +133,21 @@ class Measurements:
         self.ms = ms
         self.once = once   # what takes more seconds is measured once
         self.missing = missing
-        self.values = {}   # (program, row, cpus) -> list of dicts of figures
+        self.values = {}   # (program, row, cpus) -> a list for each repetition, of dicts of figures
         self.reasons = {}  # likewise -> why there are none
         self.seconds = {}  # likewise -> what the last one took
 
     def keys(self, row):
         return {name: (program, of, row.cpus) for name, (program, of, _) in row.sources().items()}
 
-    def make(self, key, repetition, n):
+    def made(self, key, repetition, turn):
+        """Whether another row had it measured that often."""
+        done = self.values.get(key, ())
+        return len(done[-1]) > turn if turn else len(done) > repetition
+
+    def make(self, key, repetition, turn, n):
         program, row, cpus = key
-        if key in self.reasons or len(self.values.get(key, ())) > repetition:
+        if key in self.reasons or self.made(key, repetition, turn):
             return
         if repetition and self.seconds[key] > self.once:
             return
@@ -154,7 +159,11 @@ class Measurements:
             figures = (run_coir(row, self.ms, cpus) if program == rows.COIR else
                        servers.run(program, row, SERVER_SECONDS, place_on) if program in servers.SERVERS
                        else run_driver(program, row, self.ms, cpus, n))
-            self.values.setdefault(key, []).append(figures)
+            done = self.values.setdefault(key, [])
+            if turn:
+                done[-1].append(figures)
+            else:
+                done.append([figures])
         except (Failed, servers.Trouble) as why:
             self.reasons[key] = str(why)
         self.seconds[key] = time.monotonic() - began
@@ -162,7 +171,8 @@ class Measurements:
     def found(self, row):
         """Participant -> values, and participant -> why there are none."""
         keys = self.keys(row)
-        values = {name: [figures[row.sources()[name][2]] for figures in self.values[key]]
+        values = {name: [report.statistics.median(figures[row.sources()[name][2]] for figures in turns)
+                         for turns in self.values[key]]
                   for name, key in keys.items() if key in self.values and key not in self.reasons}
         return values, {name: self.reasons[key] for name, key in keys.items() if key in self.reasons}
 
@@ -186,8 +196,9 @@ def measure(chosen, missing, quick):
             due = sum(m.seconds.get(key, 0) for key in set(keys.values()))
             if quick and repetition and time.monotonic() - began + due > QUICK_SECONDS:
                 continue
-            for key in keys.values():
-                m.make(key, repetition, row.quick_n if quick else 0)
+            for turn in range(1 if quick else row.turns):
+                for key in keys.values():
+                    m.make(key, repetition, turn, row.quick_n if quick else 0)
         if not sys.stderr.isatty():
             print(f"repetition {repetition + 1} of {repetitions}: {time.monotonic() - began:.0f} s",
                   file=sys.stderr, flush=True)
