@@ -11,8 +11,6 @@
  * What coir_try does beside the call, it does on its way in: it links its record, so that locks, handlers
  * and failures inside it are its own.
  */
-#include <stdlib.h>
-
 #include "kit.h"
 
 #define BATCH 1000
@@ -109,19 +107,6 @@ static double slice(struct bench *b, enum coir_panic_policy panic)
     return (double)some.ns / (SLICE * BATCH);
 }
 
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-
-    return (x > y) - (x < y);
-}
-
-static double median(double *of, size_t count)
-{
-    qsort(of, count, sizeof *of, by_value);
-    return of[count / 2];
-}
-
 /*
  * Pairs of slices, of which the one is first as often as the other. The processor may double its pace from one pair to
  * the next: the ruler is what makes the ratio that of the median pair.
@@ -141,8 +126,8 @@ static void both_policies(struct bench *b, const void *arg)
         ratio[count] = contained[count] / abort;
         count++;
     }
-    b->figure = median(contained, count);
-    b->ruler = b->figure / median(ratio, count);
+    b->figure = kit_median(contained, count);
+    b->ruler = b->figure / kit_median(ratio, count);
 }
 
 #define CALM(...) stay_calm, &(const struct calm){__VA_ARGS__}, 0, BENCH_NS

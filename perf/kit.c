@@ -86,6 +86,12 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+double kit_median(double *value, size_t count)
+{
+    qsort(value, count, sizeof *value, by_value);
+    return value[count / 2];
+}
+
 void samples_take(struct samples *s, struct bench *b, void (*unit)(void *arg), void *arg)
 {
     int64_t start = coir_now(), from = start, to;
@@ -99,6 +105,5 @@ void samples_take(struct samples *s, struct bench *b, void (*unit)(void *arg), v
     } while (s->count * s->each < b->n);
     b->ns = to - start;
     b->done = s->count * s->each;
-    qsort(s->ns, s->count, sizeof *s->ns, by_value);
-    b->figure = s->ns[s->count / 2];
+    b->figure = kit_median(s->ns, s->count);
 }

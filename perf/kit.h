@@ -26,6 +26,9 @@ unsigned kit_cpus(void);
 void kit_pin(unsigned i);
 void kit_pin_worker(unsigned worker, void *i);
 
+/* The median of so many values, which are sorted. */
+double kit_median(double *value, size_t count);
+
 /* A call's own samples: `each` units per sample, so that n units give at most SAMPLES_MAX. */
 #define SAMPLES_MAX 16384
 struct samples {

@@ -91,7 +91,7 @@ def jobs():
     yield Row("submit/2", "spawn/submit", peers("oneTBB Go Boost.Fiber", "submit/2"), cpus=2,
               goals=[Goal(125), Goal(0.5, "oneTBB")])
     yield Row("parallel_for", "parallel/for", peers("oneTBB", "parallel_for/2"),
-              own("ideal split", "parallel/split"), cpus=2)
+              own("ideal split", "parallel/for", IN_TURN), cpus=2)
 
 
 def wakes():
