@@ -14,8 +14,7 @@
 #include "kit.h"
 
 #define BATCH 1000
-#define SLICE 10   /* batches */
-#define PAIRS 4096 /* the most */
+#define SLICE 10 /* batches */
 
 static void nothing(void *arg)
 {
@@ -94,7 +93,6 @@ static void jobs(void *arg)
     b->ns = coir_now() - start;
 }
 
-/* A slice under a policy: ns for a job. */
 static double slice(struct bench *b, enum coir_panic_policy panic)
 {
     struct bench some = {0};
@@ -107,27 +105,21 @@ static double slice(struct bench *b, enum coir_panic_policy panic)
     return (double)some.ns / (SLICE * BATCH);
 }
 
-/*
- * Pairs of slices, of which the one is first as often as the other. The processor may double its pace from one pair to
- * the next: the ruler is what makes the ratio that of the median pair.
- */
+static double contained(struct bench *b, const void *arg)
+{
+    (void)arg;
+    return slice(b, COIR_PANIC_UNWIND);
+}
+
+static double aborting(struct bench *b, const void *arg)
+{
+    (void)arg;
+    return slice(b, COIR_PANIC_ABORT);
+}
+
 static void both_policies(struct bench *b, const void *arg)
 {
-    double contained[PAIRS], ratio[PAIRS];
-    size_t count = 0;
-
-    (void)arg;
-    while (count < PAIRS && (count < 2 || count % 2 || b->done < b->n)) {
-        double abort = count % 2 ? slice(b, COIR_PANIC_ABORT) : 0;
-
-        contained[count] = slice(b, COIR_PANIC_UNWIND);
-        if (count % 2 == 0)
-            abort = slice(b, COIR_PANIC_ABORT);
-        ratio[count] = contained[count] / abort;
-        count++;
-    }
-    b->figure = kit_median(contained, count);
-    b->ruler = b->figure / kit_median(ratio, count);
+    kit_in_turn(b, contained, aborting, arg);
 }
 
 #define CALM(...) stay_calm, &(const struct calm){__VA_ARGS__}, 0, BENCH_NS
@@ -137,7 +129,7 @@ static const struct bench_row rows[] = {
      BENCH_RATIO_AT_MOST, 1},
     {"happy/cxx", "ruler: C++ try of it", CALM(cxx_tries, COIR_PANIC_UNWIND), NULL, BENCH_NO_GOAL, 0},
     {"happy/call", "ruler: a call of it", CALM(calls, COIR_PANIC_UNWIND), NULL, BENCH_NO_GOAL, 0},
-    {"happy/job", "spawn + run + join, contained; under COIR_PANIC_ABORT", both_policies, NULL, 0, BENCH_NS_P50,
+    {"happy/job", "spawn + run + join, contained or not", both_policies, NULL, 0, BENCH_NS_P50,
      BENCH_IN_TURN, BENCH_RATIO_AT_MOST, 1.02},
 };
 

@@ -92,6 +92,28 @@ double kit_median(double *value, size_t count)
     return value[count / 2];
 }
 
+#define PAIRS_MAX 4096
+
+void kit_in_turn(struct bench *b, kit_slice *row, kit_slice *ruler, const void *arg)
+{
+    static double found[PAIRS_MAX], ratio[PAIRS_MAX]; /* too large for the stack of a fiber */
+    size_t count = 0;
+
+    while (!b->error && count < PAIRS_MAX && (count < 2 || count % 2 || b->done < b->n)) {
+        double other = count % 2 ? ruler(b, arg) : 0;
+
+        found[count] = row(b, arg);
+        if (count % 2 == 0)
+            other = ruler(b, arg);
+        ratio[count] = found[count] / other;
+        count++;
+    }
+    if (b->error)
+        return;
+    b->figure = kit_median(found, count);
+    b->ruler = b->figure / kit_median(ratio, count);
+}
+
 void samples_take(struct samples *s, struct bench *b, void (*unit)(void *arg), void *arg)
 {
     int64_t start = coir_now(), from = start, to;

@@ -29,6 +29,14 @@ void kit_pin_worker(unsigned worker, void *i);
 /* The median of so many values, which are sorted. */
 double kit_median(double *value, size_t count);
 
+/*
+ * For BENCH_IN_TURN: pairs of slices, of which the one is first as often as the other, until n units are done. The
+ * processor may double its pace from one pair to the next, so the ruler is what makes the ratio that of the median pair. A
+ * slice adds to b->ns and b->done, and returns ns per unit.
+ */
+typedef double kit_slice(struct bench *b, const void *arg);
+void kit_in_turn(struct bench *b, kit_slice *row, kit_slice *ruler, const void *arg);
+
 /* A call's own samples: `each` units per sample, so that n units give at most SAMPLES_MAX. */
 #define SAMPLES_MAX 16384
 struct samples {

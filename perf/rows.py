@@ -121,14 +121,11 @@ def panics():
     for cleanup in ("", "/cleanup"):
         for frames in (1, 10, 100):
             name = f"panic/{frames}{cleanup}"
-            yield Row(name, name, {"C++ throw": (COIR, f"panic/throw/{frames}{cleanup}"),
-                                   **peers("Go", name)},
+            yield Row(name, name, {**own("C++ throw", name, IN_TURN), **peers("Go", name)},
                       {} if cleanup else {"setjmp": (SETJMP, name)})
-
-
     for frames in (1, 10, 100):
-        yield Row(f"panic/{frames}/backtrace", f"panic/{frames}/backtrace",
-                  {"C++ throw": (COIR, f"panic/throw/{frames}")})
+        name = f"panic/{frames}/backtrace"
+        yield Row(name, name, own("C++ throw", name, IN_TURN))
 
 
 def happy():
