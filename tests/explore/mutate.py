@@ -2,14 +2,13 @@
 # SPDX-License-Identifier: MIT
 """mutate.py - weakens one order, fence or rule of core/ at a time; the explorer must notice.
 
-usage: tests/explore/mutate.py [--few] [--only TEXT] [--keep]
-
 Each memory order is weakened by one step and to relaxed, each fence is removed, and the faults of
 mutants.py are planted, one at a time, in a copy of the file. A mutant is killed if a scenario of that
 file fails. One that survives must stand in STAYS there with its reason. --few: a sixth of
 those that are killed, for every run of the tests. --only: those whose name contains TEXT. Prints a table and, last,
 `N passed, N failed`.
 """
+import argparse
 import concurrent.futures
 import os
 import pathlib
@@ -271,10 +270,17 @@ def report(mutant, killer):
     return bool(killer) != bool(reason)
 
 
+def arguments():
+    a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    a.add_argument("--few", action="store_true")
+    a.add_argument("--keep", action="store_true")
+    a.add_argument("--only", metavar="TEXT", default="")
+    return a
+
+
 def main():
-    arguments = sys.argv[1:]
-    few, keep = "--few" in arguments, "--keep" in arguments
-    only = arguments[arguments.index("--only") + 1] if "--only" in arguments else ""
+    given = arguments().parse_args()
+    few, keep, only = given.few, given.keep, given.only
     mutants = list(numbered(all_mutants()))
     names = {mutant.name for mutant in mutants}
     unknown = [name for name in STAYS if name not in names]
