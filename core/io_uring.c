@@ -49,6 +49,7 @@
 #define SQ_ENTRIES 256
 #define CQ_ENTRIES 1024 /* the kernel keeps what does not fit (K2); four times as many cost 12 us at open */
 #define REAP_BATCH 64
+#define MEMORY_NS (100 * COIR_US) /* until it is asked for again */
 #define STALE_NS (100 * COIR_US) /* operations not submitted for so long: their owner is stuck or busy */
 
 /* user_data that is no operation. */
@@ -127,8 +128,13 @@ static unsigned reap(struct ring_state *r, bool own)
 
 /* ----------------------------------------------------------------------------------- submission */
 
-/* Gives what is prepared to the kernel. False: it took nothing, for the completions must be reaped
- * first, or for want of memory. sq held. */
+/* The kernel took nothing, as yet: completions must be reaped first, a signal came, or it has no memory. */
+static bool is_for_now(int status)
+{
+    return status == -EBUSY || status == -EINTR || status == -EAGAIN || status == -ENOMEM;
+}
+
+/* Gives what is prepared to the kernel. False: it took nothing, as yet. sq held. */
 static bool submit(struct ring_state *r)
 {
     int n;
@@ -138,7 +144,7 @@ static bool submit(struct ring_state *r)
         n = io_uring_submit(&r->uring);
     while (n > 0 && io_uring_sq_ready(&r->uring));
     ring_count_queued(r);
-    if (n < 0 && n != -EBUSY && n != -EAGAIN && n != -EINTR)
+    if (n < 0 && !is_for_now(n))
         fatal("io_uring_enter: %s", strerror(-n)); /* leaves nothing to hold on to */
     return n >= 0;
 }
@@ -280,6 +286,12 @@ static void kick(struct parker *p)
         fatal("the eventfd that wakes a worker cannot be written");
 }
 
+/* Memory may come back, which no wait in the ring would say. */
+static void await_memory(void)
+{
+    nanosleep(&(struct timespec){.tv_nsec = MEMORY_NS}, NULL);
+}
+
 /* Submits what is prepared, and waits in the kernel until something lies in the ring. False: the deadline came. */
 static bool wait_for_completion(struct ring_state *r, unsigned prepared, int64_t deadline)
 {
@@ -294,8 +306,10 @@ static bool wait_for_completion(struct ring_state *r, unsigned prepared, int64_t
         return false;
     status = io_uring_enter2((unsigned)r->uring.ring_fd, prepared, 1, IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG,
                              (sigset_t *)(void *)&arg, sizeof arg);
-    if (status < 0 && status != -ETIME && status != -EINTR && status != -EBUSY && status != -EAGAIN)
+    if (status < 0 && status != -ETIME && !is_for_now(status))
         fatal("waiting in io_uring_enter: %s", strerror(-status)); /* EBADR: completions were lost */
+    if (UNLIKELY(status == -EAGAIN || status == -ENOMEM))
+        await_memory();
     return status != -ETIME;
 }
 

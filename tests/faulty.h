@@ -40,9 +40,9 @@
     X(eventfd, EMFILE, 0)                                                                          \
     X(io_uring_queue_init_params, ENOSYS, 0)                                                       \
     X(io_uring_get_probe_ring, ENOMEM, 0)                                                          \
-    X(io_uring_submit, EAGAIN, 100)                                                                \
+    X(io_uring_submit, ENOMEM, 100)                                                                \
     X(io_uring_register_sync_cancel, EINVAL, 0)                                                    \
-    X(io_uring_enter2, EINTR, 100)                                                                 \
+    X(io_uring_enter2, ENOMEM, 100)                                                                \
     X(completion, ECONNRESET, 0) /* of an operation in a ring */                                   \
     X(epoll_create1, EMFILE, 0)                                                                    \
     X(epoll_ctl, ENOMEM, 0)                                                                        \
