@@ -10,6 +10,11 @@
  * A child that has ended is told to the parent, and replaced only when that asks. Then, and only then, nobody reads
  * its socket and nobody writes to it: a call that is still there was never begun.
  *
+ * What a child has forked outlives it, and keeps its socket and its slot's memory. The template is the subreaper of these
+ * orphans: they become its own children before their parent can be waited for (exit_notify in Linux), stay in the kernel's
+ * list of its children until it waits for them, and are killed. So where that list holds nobody but the children of the
+ * slots, nothing is left of those that have ended, and only then is a slot's next one started.
+ *
  * Whether the parent lives is seen by its end of the orders' socket and by a descriptor of the process itself: the
  * first alone would be kept open by other children of the parent.
  */
@@ -19,6 +24,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdio_ext.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,6 +50,7 @@ struct template {
     struct isolate_plan *plan; /* our copy */
     pid_t pid;
     int signals; /* readable when a child has ended */
+    FILE *children; /* lists ours; NULL: the kernel has no such list */
     struct place place[ISOLATE_CHILDREN_MAX];
 };
 
@@ -91,6 +98,8 @@ static void take_end(struct template *t, uint32_t slot)
 static void close_ends(const struct template *t)
 {
     close(t->signals);
+    if (t->children)
+        close(fileno(t->children));
     for (uint32_t i = 0; i < t->plan->options.children; i++)
         if (t->place[i].end >= 0)
             close(t->place[i].end);
@@ -136,8 +145,6 @@ static void bury(struct template *t, pid_t pid, int status, const struct rusage 
         at->pid = 0;
         ended.generation = at->generation;
         tell(t, i, &ended);
-        if (at->wanted)
-            start(t, i, at->wanted);
     }
 }
 
@@ -152,6 +159,41 @@ static void bury_all(struct template *t)
         ;
     while ((pid = wait4(-1, &status, WNOHANG, &used)) > 0)
         bury(t, pid, status, &used);
+}
+
+static bool is_of_a_slot(const struct template *t, pid_t pid)
+{
+    for (uint32_t i = 0; i < t->plan->options.children; i++)
+        if (t->place[i].pid == pid)
+            return true;
+    return false;
+}
+
+/* False: there is none. Each that ends is heard of, and may leave others. */
+static bool kill_orphans(const struct template *t)
+{
+    bool any = false;
+    int pid;
+
+    if (!t->children)
+        return false;
+    rewind(t->children);
+    while (fscanf(t->children, "%d", &pid) == 1)
+        if (!is_of_a_slot(t, pid)) {
+            kill(pid, SIGKILL); /* not buried yet: it is nobody else's number */
+            any = true;
+        }
+    return any;
+}
+
+/* Children that are wanted, where nothing is left of those before them. */
+static void start_wanted(struct template *t)
+{
+    if (kill_orphans(t))
+        return;
+    for (uint32_t i = 0; i < t->plan->options.children; i++)
+        if (t->place[i].wanted && !t->place[i].pid)
+            start(t, i, t->place[i].wanted);
 }
 
 /* An order, and the descriptor that has come with it; not as a standard stream that the program has closed. */
@@ -179,12 +221,9 @@ static void obey(struct template *t, const struct isolate_order *o, int end)
     if (at->end >= 0)
         close(at->end);
     at->end = end;
-    if (at->pid == 0) {
-        start(t, o->slot, o->generation);
-        return;
-    }
     at->wanted = o->generation;
-    kill(at->pid, SIGKILL); /* not buried yet: it is nobody else's number */
+    if (at->pid)
+        kill(at->pid, SIGKILL); /* not buried yet: it is nobody else's number */
 }
 
 /* ----------------------------------------------------------------------------- beginning and end */
@@ -217,6 +256,21 @@ static void forget_signals(void)
         signal(i, i == SIGTERM || i == SIGINT || i == SIGHUP ? SIG_IGN : SIG_DFL);
 }
 
+/* Orphans come to us from now on. NULL: not with this kernel (errno: ENOENT) or emulator (EINVAL), or it failed. */
+static FILE *adopt_orphans(pid_t self)
+{
+    char name[48];
+    FILE *list;
+
+    snprintf(name, sizeof name, "/proc/self/task/%d/children", self);
+    list = fopen(name, "re");
+    if (!list || prctl(PR_SET_CHILD_SUBREAPER, 1) == 0)
+        return list;
+    fclose(list);
+    errno = EINVAL;
+    return NULL;
+}
+
 static void detach(struct template *t)
 {
     sigset_t ends;
@@ -231,7 +285,8 @@ static void detach(struct template *t)
     __fpurge(stdout); /* what the parent has not written yet is the parent's to write */
     report_hush();
     t->signals = signalfd(-1, &ends, SFD_NONBLOCK | SFD_CLOEXEC);
-    if (t->signals < 0)
+    t->children = adopt_orphans(t->pid);
+    if (t->signals < 0 || (!t->children && errno != ENOENT && errno != EINVAL))
         _exit(1); /* the parent hears that it is gone */
 }
 
@@ -240,8 +295,9 @@ static void end_all(struct template *t)
     for (uint32_t i = 0; i < t->plan->options.children; i++)
         if (t->place[i].pid > 0)
             kill(t->place[i].pid, SIGKILL);
-    while (wait4(-1, NULL, 0, NULL) > 0 || errno == EINTR)
-        ;
+    do
+        kill_orphans(t);
+    while (wait4(-1, NULL, 0, NULL) > 0 || errno == EINTR);
     _exit(0);
 }
 
@@ -289,5 +345,6 @@ void isolate_template(struct isolate_plan *p)
             end_all(&t);
         if (got == sizeof order && end >= 0) /* else nobody is left who could hear of it */
             obey(&t, &order, end);
+        start_wanted(&t);
     }
 }
