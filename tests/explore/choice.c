@@ -245,7 +245,7 @@ static unsigned candidates(unsigned ready, int current)
 
     if (!machine.surprises && sleepers != ready)
         ready &= ~sleepers;
-    if (current >= 0 && !(machine.preemptions && machine.surprises))
+    if (current >= 0 && !choice_may_preempt())
         ready = 1u << current;
     return ready;
 }
@@ -284,10 +284,9 @@ unsigned choice_before(const struct step *step, unsigned ready)
 }
 
 /* The list keeps a place for the answer: who replays it may not know yet that there was no choice. */
-void choice_none(unsigned ready, int current)
+void choice_none(void)
 {
-    if (count_of(candidates(ready, current)) > 1)
-        decide(1, 0);
+    decide(1, 0);
 }
 
 /* ------------------------------------------------------------------------------------ the list as text */

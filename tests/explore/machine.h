@@ -123,7 +123,8 @@ static inline void view_join(struct view *to, const struct view *from)
 
 static inline void view_copy(struct view *to, const struct view *from)
 {
-    memcpy(to, from, (size_t)machine.width * sizeof to->at[0]);
+    for (int begin = 0; begin < machine.width; begin += STEP)
+        memcpy(&to->at[begin], &from->at[begin], STEP * sizeof to->at[0]);
 }
 
 static inline void view_clear(struct view *v)
@@ -179,7 +180,13 @@ static inline unsigned usage_against(const struct usage *u, int t, bool write)
 struct message *place_message(void);   /* a new one */
 const struct message *place_next_message(void); /* older ones have lower addresses */
 void place_free(uintptr_t from, size_t bytes);
-bool place_is_freed(uintptr_t address);
+extern int place_freed;                /* so often */
+bool place_lies_in_freed(uintptr_t address);
+
+static inline bool place_is_freed(uintptr_t address)
+{
+    return place_freed && place_lies_in_freed(address);
+}
 
 #define PLACE_GRAIN 8    /* no atomic object lies in two */
 #define PLACE_GRAINS 4096 /* a power of two */
@@ -220,7 +227,7 @@ void schedule_point(void);             /* before a visible step: another thread 
 void schedule_step(const struct step *step); /* the same before an operation */
 void schedule_block(void);             /* the current thread is not ready: others go on */
 void schedule_abandon(void) __attribute__((noreturn)); /* another execution shows the same */
-void schedule_fail(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
+void schedule_fail(const char *format, ...) __attribute__((cold, noreturn, format(printf, 1, 2)));
 
 /* choice.c: the answers that make one execution differ from another. */
 enum search { SEARCH_ALL, SEARCH_RANDOM, SEARCH_REPLAY };
@@ -232,12 +239,17 @@ bool choice_begin_replay(const char *text);
 void choice_text(char *text, size_t bytes);
 void choice_rewind(void);              /* the same again */
 void choice_start(void);               /* the threads start */
+static inline bool choice_may_preempt(void)
+{
+    return machine.preemptions && machine.surprises;
+}
+
 bool choice_is_search(void);           /* all executions are searched, within a bound */
 unsigned choice_of(unsigned n);        /* below n; 0 is the usual answer */
 unsigned choice_thread(unsigned ready, int current); /* which of the ready; current < 0: it blocks */
 /* The same in a search, before a step of the current one that is apart. */
 unsigned choice_before(const struct step *step, unsigned ready);
-void choice_none(unsigned ready, int current); /* the current thread, though others are ready */
+void choice_none(void);                /* the current thread, though others are ready and it may be preempted */
 bool choice_spurious(void);            /* whether something that may fail for no reason does */
 
 /* system.c */

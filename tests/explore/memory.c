@@ -159,10 +159,9 @@ static void append(struct thread *t, struct place *p, int i, uint64_t value, int
         t->now.at[t->index]++;
     if (order == SEQ_CST && machine.sc.at[p->id] < m->at)
         machine.sc.at[p->id] = m->at;
-    memmove(&p->message[i + 2], &p->message[i + 1],
-            (size_t)(p->count - i - 1) * sizeof p->message[0]);
+    for (int k = p->count++; k > i + 1; k--)
+        p->message[k] = p->message[k - 1];
     p->message[i + 1] = m;
-    p->count++;
     if (p->spinners)
         wake_spinners(p);
 }

@@ -30,7 +30,7 @@ static struct message pool[POOL];
 static struct {
     uintptr_t from, to;
 } freed[FREED_MAX];
-static int freed_count;
+int place_freed;
 
 void place_forget(void)
 {
@@ -42,7 +42,7 @@ void place_reset(void)
 {
     machine.places = THREADS;
     machine.messages = 0;
-    freed_count = 0;
+    place_freed = 0;
 }
 
 struct message *place_message(void)
@@ -71,9 +71,9 @@ static void read_initial(struct place *p)
     p->count = 1;
 }
 
-bool place_is_freed(uintptr_t address)
+bool place_lies_in_freed(uintptr_t address)
 {
-    for (int i = 0; i < freed_count; i++)
+    for (int i = 0; i < place_freed; i++)
         if (freed[i].from <= address && address < freed[i].to)
             return true;
     return false;
@@ -177,10 +177,10 @@ void place_overwritten(uintptr_t from, size_t bytes)
 
 void place_free(uintptr_t from, size_t bytes)
 {
-    if (freed_count == FREED_MAX)
+    if (place_freed == FREED_MAX)
         schedule_fail("a scenario frees more than %d times", FREED_MAX);
-    freed[freed_count].from = from;
-    freed[freed_count++].to = from + bytes;
+    freed[place_freed].from = from;
+    freed[place_freed++].to = from + bytes;
     for (int i = THREADS; i < machine.places; i++)
         if (place[i].address >= from && place[i].address < from + bytes) {
             check_last_use(&place[i]);

@@ -109,6 +109,16 @@ static uint8_t part(uintptr_t w, uintptr_t from, uintptr_t to)
     return bits;
 }
 
+/* By whom ever. */
+static inline bool is_read(const struct word *w)
+{
+    uint64_t clocks;
+
+    _Static_assert(sizeof clocks == sizeof w->read, "of all threads");
+    memcpy(&clocks, w->read, sizeof clocks);
+    return clocks;
+}
+
 /* A word of a pair. written: bytes of it, as bits; 0: it is read. */
 static inline void touch(struct pair *p, int half, uint8_t written, code_address pc)
 {
@@ -122,7 +132,7 @@ static inline void touch(struct pair *p, int half, uint8_t written, code_address
     if (w->wrote > t->now.at[w->writer])
         race(written ? "writes" : "reads", pc, "write", w->writer, w->wrote_at);
     if (written) {
-        for (int i = 0; i < THREADS; i++)
+        for (int i = 0; i < THREADS && is_read(w); i++)
             if (w->read[i] > t->now.at[i] && i != t->index)
                 race("writes", pc, "read", i, at[i]);
         w->wrote = now;
@@ -135,15 +145,31 @@ static inline void touch(struct pair *p, int half, uint8_t written, code_address
     }
 }
 
+static inline void touch_both(struct pair *p, bool write, code_address pc)
+{
+    touch(p, 0, write ? WHOLE : 0, pc);
+    touch(p, 1, write ? WHOLE : 0, pc);
+}
+
 /* The words of a pair that lie in [from, to). */
 static inline void touch_pair(struct pair *p, uintptr_t from, uintptr_t to, bool write, code_address pc)
 {
+    if (p->address >= from && p->address + PAIR <= to) {
+        touch_both(p, write, pc);
+        return;
+    }
     for (int half = 0; half < 2; half++) {
         uintptr_t w = p->address + (uintptr_t)half * WORD;
 
         if (w < to && from < w + WORD)
             touch(p, half, write ? part(w, from, to) : 0, pc);
     }
+}
+
+static __attribute__((noinline)) void touch_parts(uintptr_t from, uintptr_t to, bool write, code_address pc)
+{
+    for (uintptr_t a = from & ~(uintptr_t)(PAIR - 1); a < to; a += PAIR)
+        touch_pair(pair_of(a), from, to, write, pc);
 }
 
 /* Most accesses are of one whole word, or of both of a pair. */
@@ -154,12 +180,10 @@ static inline __attribute__((always_inline)) bool touch_whole(uintptr_t address,
     if ((bytes != WORD && bytes != PAIR) || address % bytes)
         return false;
     p = pair_of(address);
-    if (bytes == WORD) {
+    if (bytes == WORD)
         touch(p, address / WORD % 2, write ? WHOLE : 0, pc);
-    } else {
-        touch(p, 0, write ? WHOLE : 0, pc);
-        touch(p, 1, write ? WHOLE : 0, pc);
-    }
+    else
+        touch_both(p, write, pc);
     return true;
 }
 
@@ -174,10 +198,8 @@ static inline __attribute__((always_inline)) void race_access(uintptr_t address,
     if (++accesses > ACCESSES_MAX)
         schedule_fail("an execution does not end: endless loop at %s",
                       source_of((uintptr_t)pc));
-    if (touch_whole(address, bytes, write, (code_address)(uintptr_t)pc))
-        return;
-    for (uintptr_t a = address & ~(uintptr_t)(PAIR - 1); a < address + bytes; a += PAIR)
-        touch_pair(pair_of(a), address, address + bytes, write, (code_address)(uintptr_t)pc);
+    if (!touch_whole(address, bytes, write, (code_address)(uintptr_t)pc))
+        touch_parts(address, address + bytes, write, (code_address)(uintptr_t)pc);
 }
 
 static void check_set_up(const struct word *w, uint8_t bytes, const struct site *site)
@@ -208,20 +230,24 @@ void race_atomic(uintptr_t address, unsigned bytes, const struct site *site)
 /* Clocks are not 0. */
 static bool is_touched(const struct word *w)
 {
-    stamp any = w->wrote;
+    return w->wrote || is_read(w);
+}
 
-    for (int i = 0; i < THREADS; i++)
-        any |= w->read[i];
-    return any;
+static void write_pair(struct pair *p, uintptr_t from, size_t bytes, code_address pc)
+{
+    for (int half = 0; half < 2; half++)
+        if (p->address + (uintptr_t)half * WORD - from < bytes && is_touched(&p->word[half]))
+            touch(p, half, WHOLE, pc);
 }
 
 /* All that has been touched of some memory is written, as by who frees it. */
 static void write_all(uintptr_t from, size_t bytes, code_address pc)
 {
-    for (int i = 0; filled_in == machine.execution && i < filled; i++)
-        for (int half = 0; half < 2 && touched_at[i] + PAIR - 1 - from < bytes + PAIR - 1; half++)
-            if (touched_at[i] + (uintptr_t)half * WORD - from < bytes && is_touched(&touched[i]->word[half]))
-                touch(touched[i], half, WHOLE, pc);
+    int n = filled_in == machine.execution ? filled : 0;
+
+    for (int i = 0; i < n; i++)
+        if (touched_at[i] + PAIR - 1 - from < bytes + PAIR - 1)
+            write_pair(touched[i], from, bytes, pc);
 }
 
 void explore_free(const volatile void *memory, size_t bytes)

@@ -75,7 +75,7 @@ static bool is_open(void)
         return false;
     if (++machine.steps > STEPS_MAX)
         schedule_fail("an execution does not end: %d steps", STEPS_MAX);
-    return machine.ready != 1u << machine.self->index;
+    return machine.ready != 1u << machine.self->index && choice_may_preempt();
 }
 
 /* True: others have gone first. */
@@ -122,7 +122,7 @@ void schedule_step(const struct step *step)
         return;
     if (!usage_by(u, step->writes)) {
         if (open)
-            choice_none(machine.ready, machine.self->index);
+            choice_none();
     } else if (open && step->apart && choice_is_search()) {
         step_apart(step);
     } else if (open) {
