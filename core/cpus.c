@@ -134,13 +134,6 @@ unsigned cpus_usable(void)
     return q < a ? q : a;
 }
 
-bool cpus_suffice(unsigned threads)
-{
-    cpu_set_t set;
-
-    return threads <= affinity(&set) && threads <= quota();
-}
-
 int cpus_pin(pthread_t thread, unsigned i)
 {
     cpu_set_t allowed, one;
@@ -151,6 +144,20 @@ int cpus_pin(pthread_t thread, unsigned i)
         if (CPU_ISSET(cpu, &allowed) && at++ == i % n)
             CPU_SET(cpu, &one);
     return -pthread_setaffinity_np(thread, sizeof one, &one);
+}
+
+clockid_t thread_meter(void)
+{
+    clockid_t clock;
+
+    return pthread_getcpuclockid(pthread_self(), &clock) == 0 ? clock : 0;
+}
+
+int64_t thread_used(clockid_t meter)
+{
+    struct timespec t;
+
+    return meter && clock_gettime(meter, &t) == 0 ? t.tv_sec * COIR_SEC + t.tv_nsec : 0;
 }
 
 void thread_block_signals(sigset_t *before)

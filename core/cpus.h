@@ -8,14 +8,16 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <time.h>
 
 #include "base.h"
 
 /* min(CPU affinity, cgroup quota rounded up); 1 or more. */
 unsigned cpus_usable(void);
 
-/* Whether so many threads may run at once. */
-bool cpus_suffice(unsigned threads);
+/* The clock of what processors do for the calling thread, and what they have done, in ns, for any; 0: it cannot be told. */
+clockid_t thread_meter(void);
+int64_t thread_used(clockid_t meter);
 
 /* min(the machine's memory, the cgroup's limit), in bytes. */
 uint64_t memory_usable(void);

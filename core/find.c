@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * find.c - the order in which a worker takes work, and when it sleeps.
+ * find.c - the order in which a worker takes work.
  *
  * New jobs run newest first, for fork-join; ready fibers oldest first, for fairness between
  * requests. They take turns in rounds of a small budget, so neither starves the other; the
  * injector, timers and I/O are looked at every POLL_TURNS turns even when there is other work.
- *
- * SLEEP (park.c): the look at every queue after park_announce is announced_in_vain.
  */
 #include "find.h"
 
@@ -26,9 +24,6 @@
 #define SWIFT_NS 32      /* one of them, if fibers do little more than yield */
 #define CACHED_FIBERS 2048 /* of these a megabyte of cache keeps what a switch touches, and as much besides */
 #define UNTIMED_LOOKS 16 /* one of them reads the clock even if nothing wants to know the time */
-#define OTHERS_SLACK_NS (100 * COIR_US)
-#define WATCH_BUSY_NS (COIR_MS / 2)  /* for each worker of the runtime */
-#define WATCH_IDLE_NS (10 * COIR_MS)
 
 /* SLEEP: who has looked at the queues while the owner claimed may have seen nothing, and slept. */
 NOINLINE struct fiber *find_ready_slowly(struct worker *w)
@@ -158,7 +153,7 @@ static struct fiber *steal_fiber(struct worker *w, struct worker *victim)
         return NULL;
     if ((e = ring_steal(&victim->ring)))
         return find_fiber_of(e);
-    if (++w->claims_seen % CLAIM_LOOKS && w->runtime->spin_ns)
+    if (++w->claims_seen % CLAIM_LOOKS && find_may_spin(w))
         return NULL;
     return find_ready_of(victim);
 }
@@ -172,7 +167,7 @@ static NOINLINE bool steal_jobs(struct worker *w, struct deque *victim, struct n
     uint64_t asked;
     enum steal s = steal(victim, batch, STEAL_BATCH, &count, &asked);
 
-    if (s == STEAL_ASKED && (w->looks >= ASK_LOOKS || !w->runtime->spin_ns)) {
+    if (s == STEAL_ASKED && (w->looks >= ASK_LOOKS || !find_may_spin(w))) {
         w->looks = 0;
         s = steal_unanswered(w->runtime, victim, batch, STEAL_BATCH, &count, asked);
     }
@@ -371,127 +366,4 @@ bool find_quietly(struct coir_runtime *rt)
         if (!ring_empty(&rt->worker[i]->ring) || !deque_empty(&rt->worker[i]->deque))
             return true;
     return false;
-}
-
-/* -------------------------------------------------------------------------------------- sleeping */
-
-/*
- * When to wake up by itself. A worker that is stuck in a long job comes neither for its timers nor for
- * its completions, so every sleeper watches: it sleeps until the earliest deadline of all (others'
- * with some slack, for their owner is the first to fire them), and if there is I/O it looks in now
- * and then, more often while another worker is busy. A runtime without I/O and timers sleeps soundly.
- */
-static int64_t wake_up_time(struct worker *w)
-{
-    struct coir_runtime *rt = w->runtime;
-    int64_t now = coir_now(), earliest = COIR_NEVER, watch;
-    bool busy = false;
-
-    for (unsigned i = 0; i < rt->worker_count; i++) {
-        struct worker *other = rt->worker[i];
-        int64_t t = timers_earliest(&other->timers);
-
-        if (other != w && t < COIR_NEVER - OTHERS_SLACK_NS)
-            t = (t > now ? t : now) + OTHERS_SLACK_NS;
-        earliest = t < earliest ? t : earliest;
-        busy |= other != w &&
-                atomic_load_explicit(&other->busy_tick, memory_order_relaxed) != 0; /* a hint */
-    }
-    if (rt->worker_count == 1 || !(rt->io || earliest != COIR_NEVER))
-        return earliest;
-    watch = now + (busy ? WATCH_BUSY_NS : WATCH_IDLE_NS) * rt->worker_count;
-    return watch < earliest ? watch : earliest;
-}
-
-static void tell_all_idle(struct coir_runtime *rt)
-{
-    uint64_t counts = atomic_load_explicit(&rt->park.counts, memory_order_relaxed); /* a hint */
-
-    if (park_sleeping(counts) == rt->worker_count)
-        rt->all_idle(rt);
-}
-
-static void sleep_announced(struct worker *w)
-{
-    struct coir_runtime *rt = w->runtime;
-    int64_t deadline = wake_up_time(w);
-
-    if (UNLIKELY(rt->all_idle != NULL))
-        tell_all_idle(rt);
-    tally(&w->sleeps, 1);
-    if (rt->io && rt->io->sleep)
-        w->searching = rt->io->sleep(w, deadline);
-    else
-        w->searching = park_sleep(&rt->park, &w->parker, deadline);
-}
-
-/* Announces that the worker sleeps. True: the last look says that it should not. SLEEP, ALONE. */
-static bool announced_in_vain(struct worker *w)
-{
-    struct coir_runtime *rt = w->runtime;
-    bool alone = park_announce(&rt->park, &w->parker, true);
-
-    w->searching = false;
-    return (alone && !inject_empty_surely(&rt->inject)) || find_quietly(rt) || runtime_flag(&rt->stopping);
-}
-
-/* A worker with nothing to do looks around for options.spin_ns. True: there may be something. Not in its first turn: no work
- * has been here to be followed by more, and who opens the runtime may want the processor. */
-static bool look_for_a_while(struct worker *w)
-{
-    struct coir_runtime *rt = w->runtime;
-    bool spins = rt->spin_ns && tally_read(&w->tick) > 1;
-    int64_t until = rt->spin_ns >= COIR_SEC ? COIR_NEVER : spins ? coir_now() + rt->spin_ns : 0;
-    unsigned turns = 0;
-
-    while (rt->spin_ns && !runtime_flag(&rt->stopping)) {
-        if (find_promising(w) || find_events(w, true))
-            return true;
-        if (coir_now() >= until)
-            break;
-        if (until == COIR_NEVER)
-            spin_pause(&turns); /* others may need the processor */
-        else
-            arch_relax();
-    }
-    return false;
-}
-
-/* Before a sleep: memory that nobody needs goes back, unless there is something to do meanwhile. */
-static void give_back_stacks(struct worker *w)
-{
-    struct coir_runtime *rt = w->runtime;
-
-    while (!FIBER_KEEPS_STACKS && !runtime_flag(&rt->draining) && !find_quietly(rt) && stacks_trim(&rt->stacks))
-        ;
-    stack_cache_share(&rt->stacks, &w->stacks);
-}
-
-void find_idle(struct worker *w)
-{
-    struct coir_runtime *rt = w->runtime;
-
-    w->busy_since = 0;
-    if (UNLIKELY(rt->lab != NULL) && rt->lab->idle(w))
-        return;
-    if (w->io_urgent || (w->io_queued && rt->spin_ns)) /* else the sleep gives it to the kernel */
-        rt->io->flush(w);
-    fence_full(); /* BOOKS: what this worker ended comes before the look at draining */
-    if (runtime_flag(&rt->draining))
-        rt->idle(rt);
-    if (!w->searching)
-        park_search_begin(&rt->park);
-    w->searching = true;
-    if (look_for_a_while(w))
-        return;
-    atomic_store_explicit(&w->busy_tick, 0, memory_order_relaxed); /* a hint */
-    give_back_stacks(w);
-    if (announced_in_vain(w)) {
-        if (!park_retract(&rt->park, &w->parker))
-            park_search_begin(&rt->park); /* publishers that met a searcher count on it to wake others */
-        w->searching = true;
-    } else {
-        sleep_announced(w);
-    }
-    atomic_store_explicit(&w->busy_tick, tally_read(&w->tick) | 1, memory_order_relaxed); /* a hint */
 }

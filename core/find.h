@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * find.h - what a worker does next: its own queues, the injector, others' queues, timers, I/O, sleep.
+ * find.h - what a worker does next: its own queues, the injector, others' queues, timers, I/O.
  */
 #ifndef COIR_FIND_H
 #define COIR_FIND_H
@@ -24,6 +24,14 @@ struct lab_ops {
 
 /* A look every POLL_TURNS turns: whether it is time that the worker's oldest job has its turn. */
 bool find_starved(struct worker *w);
+
+/* Whether the worker may look around for a while before it sleeps: a processor is there for each that is awake. */
+static inline bool find_may_spin(struct worker *w)
+{
+    struct coir_runtime *rt = w->runtime;
+
+    return rt->spin_ns && (rt->worker_count <= rt->cpus || park_awake(&rt->park) <= rt->cpus || rt->spin_ns == COIR_NEVER);
+}
 
 /* Finds something to do; false: there was nothing. */
 bool find_next(struct worker *w, struct next *n);
@@ -91,8 +99,5 @@ bool find_promising(struct worker *w);
 
 /* Whether anything is runnable anywhere, by looking only. */
 bool find_quietly(struct coir_runtime *rt);
-
-/* Nothing was found: looks around for a while, then sleeps until there is work. */
-void find_idle(struct worker *w);
 
 #endif

@@ -110,7 +110,7 @@ void options_fill(coir_options *o)
     if (!o->jobs_max)
         o->jobs_max = 1 << 20;
     if (!o->spin_ns)
-        o->spin_ns = cpus_suffice(o->workers) ? SPIN_DEFAULT_NS : -1; /* nobody to spin beside */
+        o->spin_ns = SPIN_DEFAULT_NS;
     if (o->spin_ns > COIR_SEC)
         o->spin_ns = COIR_NEVER; /* who spins a second polls */
     if (!o->offload_threads)

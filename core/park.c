@@ -34,6 +34,21 @@
  * last one, wakes the next if there is more (worker.c). A publisher that has just left the waking to it
  * published before it read the count; so the worker ends its search, passes the same fence as one that
  * goes to sleep, and then looks. The fence is paid only if somebody sleeps.
+ *
+ * WATCH. Of more workers than processors p.limit are awake, and what is published beyond that waits for one that watches:
+ * it sleeps with a deadline, and looks again. Who stops to watch says so (counts) before it next announces that it sleeps.
+ *
+ *   publisher                          who watches
+ *   1 publish the work                 1 counts: not watched any more
+ *   2 fence                            2 announce, fence (SLEEP)
+ *   3 read counts: watched, so go on   3 look at every queue once more, then sleep, or watch again
+ *
+ * If the publisher's fence comes first, the look sees the work. If the other's: what the publisher has read as watched
+ * began later, so it ends later. Who watches sleeps soundly only if that look sees nothing. If it finds something to do
+ * instead it searches first: its publishers relied on it, so it passes on what is left (SEARCH). That needs no
+ * fence while another one watches: whoever left the waking to the searcher read counts before the search ended, and that
+ * watch was begun then or later, or not ended; either way it ends, and looks, after the publisher's fence.
+ * Nobody watches: nothing waits, and who is woken as one too many is the next that does (idle.c).
  */
 #include "park.h"
 
@@ -51,6 +66,7 @@ static long membarrier(int command)
 void park_init(struct park *p, unsigned workers)
 {
     p->workers = workers;
+    park_set_limit(p, UINT_MAX / 2);
 #ifndef COIR_TSAN /* TSan sees no membarrier */
     p->asymmetric = membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED) == 0 &&
                     membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) == 0;
@@ -84,10 +100,20 @@ bool park_search_end(struct park *p)
     uint64_t was = atomic_fetch_sub_explicit(&p->counts, ONE_SEARCHING,
                                              memory_order_relaxed); /* SEARCH: before the fence */
 
-    if (park_searching(was) != 1 || !park_sleeping(was))
+    if (park_searching(was) != 1 || !park_sleeping(was) || park_may_wait(p, was))
         return false;
     park_fence_all(p); /* SEARCH */
     return true;
+}
+
+bool park_watch_begin(struct park *p)
+{
+    return !(atomic_fetch_or_explicit(&p->counts, PARK_WATCHED, memory_order_acquire) & PARK_WATCHED); /* WATCH */
+}
+
+void park_watch_end(struct park *p)
+{
+    atomic_fetch_sub_explicit(&p->counts, PARK_WATCHED, memory_order_release); /* WATCH: before the next fence */
 }
 
 static void list_sleeper(struct park *p, struct parker *self)

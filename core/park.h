@@ -24,7 +24,8 @@ enum parker_state {
 
 struct park {
     /* Sleeping and searching workers in one word, so that a notifier needs one load. */
-    _Alignas(COIR_CACHE_LINE) _Atomic uint64_t counts; /* sleeping << 32 | searching */
+    _Alignas(COIR_CACHE_LINE) _Atomic uint64_t counts; /* sleeping << 32 | PARK_WATCHED | searching */
+    _Atomic unsigned limit; /* of workers awake; beyond it sleepers are left to who watches (WATCH) */
     bool asymmetric;  /* membarrier works: sleepers pay for the fence, notifiers do not */
     unsigned workers; /* that may sleep */
 
@@ -32,11 +33,19 @@ struct park {
     struct parker *sleepers;                    /* the latest first: its cache is the warmest */
 };
 
+#define PARK_WATCHED (UINT64_C(1) << 31) /* in counts: a worker watches */
+
+/* So many may be awake: no limit. */
 void park_init(struct park *p, unsigned workers);
 
 /* The fence of the side that pays: all threads have passed one when it returns, or, if not asymmetric,
  * the caller has. */
 void park_fence_all(const struct park *p);
+
+/* WATCH. A worker begins to watch, unless another one does, which must then sleep with a deadline; and ends it, before
+ * it looks at the queues. */
+bool park_watch_begin(struct park *p);
+void park_watch_end(struct park *p);
 
 /* Publisher of work: wakes one sleeper unless someone is searching already. */
 static inline void park_notify(struct park *p);
@@ -91,7 +100,39 @@ static inline unsigned park_sleeping(uint64_t counts)
 
 static inline unsigned park_searching(uint64_t counts)
 {
-    return (unsigned)counts;
+    return (unsigned)(counts & (PARK_WATCHED - 1));
+}
+
+static inline void park_set_limit(struct park *p, unsigned limit)
+{
+    atomic_store_explicit(&p->limit, limit, memory_order_relaxed); /* throttles: any that was will do */
+}
+
+static inline unsigned park_limit(struct park *p)
+{
+    return atomic_load_explicit(&p->limit, memory_order_relaxed); /* throttles */
+}
+
+/* Whether so many workers are awake as may be, but for `less` of them. */
+static inline bool park_fills(struct park *p, uint64_t counts, unsigned less)
+{
+    return p->workers - park_sleeping(counts) >= park_limit(p) + less;
+}
+
+static inline unsigned park_awake(struct park *p)
+{
+    return p->workers - park_sleeping(atomic_load_explicit(&p->counts, memory_order_relaxed)); /* throttles */
+}
+
+static inline bool park_is_full(struct park *p, unsigned less)
+{
+    return park_fills(p, atomic_load_explicit(&p->counts, memory_order_relaxed), less); /* throttles */
+}
+
+/* Whether what was published may wait for who watches. */
+static inline bool park_may_wait(struct park *p, uint64_t counts)
+{
+    return UNLIKELY(counts & PARK_WATCHED) && park_fills(p, counts, 0);
 }
 
 static inline bool park_is_due(struct park *p)
@@ -103,7 +144,7 @@ static inline bool park_is_due(struct park *p)
     else
         atomic_signal_fence(memory_order_seq_cst); /* SLEEP: for the compiler; the sleeper's membarrier is the fence */
     counts = atomic_load_explicit(&p->counts, memory_order_relaxed); /* SLEEP: after the fence */
-    return park_sleeping(counts) && !park_searching(counts);
+    return park_sleeping(counts) && !park_searching(counts) && !park_may_wait(p, counts);
 }
 
 /* Whether park_notify may have something to do, where fences are asymmetric, which the caller knows. */

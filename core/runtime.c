@@ -20,6 +20,7 @@
 #include "dump.h"
 #include "fault.h"
 #include "hostcall.h"
+#include "idle.h"
 #include "io.h"
 #include "local.h"
 #include "obligation.h"
@@ -78,6 +79,7 @@ static void *thread_entry(void *arg)
     struct coir_runtime *rt = w->runtime;
 
     name_thread(w);
+    atomic_store_explicit(&w->meter, thread_meter(), memory_order_relaxed); /* a hint */
     if (rt->options.faults != COIR_FAULTS_NONE || rt->options.stall_ns)
         w->start_status = fault_thread_open(&rt->host); /* handlers need more than a fiber may have left */
     stall_thread_open(w);
@@ -230,6 +232,7 @@ static int set_up(struct coir_runtime *rt)
     if (status != COIR_OK)
         return status;
     park_init(&rt->park, rt->options.workers);
+    idle_open(rt, cpus_usable());
     inject_init(&rt->inject, &rt->host, rt->options.jobs_max);
     choose_ways(rt);
     status = open_parts(rt);

@@ -65,6 +65,7 @@ struct worker {
                                  empty */
     unsigned claims_seen;     /* looks at fibers that others have claimed and not run */
     const char *hostcall;     /* the host's code that runs now and must not suspend, or NULL */
+    bool watching;            /* it is who watches in runtime->park */
     bool polling;             /* fibers it readies are its own to run: it wakes others itself */
     uint64_t random;          /* where to start stealing */
     uint64_t job_ids;         /* ids given out */
@@ -80,6 +81,7 @@ struct worker {
     struct probe *probe;      /* what a signal shall find out about it, or NULL (probe.c) */
     struct fiber home;        /* the thread's own stack */
     pthread_t thread;
+    _Atomic clockid_t meter;  /* of what processors do for the thread; 0: none */
     bool has_thread;          /* thread was started */
     int start_status;         /* what its start met; read after runtime->started */
 
@@ -92,6 +94,12 @@ struct worker {
     _Atomic uint32_t asked;   /* enum ask, for the job that runs; see worker_ask */
 
     struct parker parker;
+    _Atomic int64_t asleep_since; /* 0: it is awake, or nobody counts */
+    _Atomic uint64_t slept;   /* ns, before that; a figure */
+    struct {
+        uint64_t turns;       /* and switches */
+        int64_t awake, ran;   /* ns */
+    } seen;                   /* as who watches saw them last (idle.c) */
     struct timers timers;
     struct ring ring;
     struct deque deque;
@@ -118,6 +126,9 @@ struct coir_runtime {
     struct worker **worker;    /* worker_count of them */
     unsigned worker_count;
     int64_t spin_ns;           /* 0: sleep at once */
+    unsigned cpus;             /* that its workers may use */
+    int64_t watched_at;        /* when park.limit was set last; who watches (idle.c) */
+    _Atomic int64_t watched_until; /* and when it will be again */
     const struct io_ops *io;   /* NULL: no I/O row */
     void *io_shared;           /* its state of this runtime */
     void *offload;             /* the offload row's state of this runtime */

@@ -2,7 +2,7 @@
 /*
  * worker.c - the scheduler's loop.
  *
- * Owns: the protocol of every switch. Which work is next, and what to do when there is none, is find.c's.
+ * Owns: the protocol of every switch. Which work is next is find.c's, and what to do when there is none idle.c's.
  * Does not know what a job does: runtime->run runs one.
  *
  * A job starts as a plain call of the loop, on the loop's stack. If it blocks, the stack (loop, job
@@ -18,6 +18,7 @@
 #include "worker.h"
 
 #include "find.h"
+#include "idle.h"
 #include "lockcheck.h"
 #include "wipe.h"
 
@@ -158,7 +159,7 @@ static void loop(struct fiber *self)
         if (UNLIKELY(runtime_flag(&w->runtime->stopping))) {
             leave_loop(w, self, &w->home);
         } else if (!find_next(w, &n)) {
-            find_idle(w);
+            idle_wait(w);
         } else {
             before_running(w);
             if (n.fiber)

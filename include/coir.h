@@ -365,8 +365,8 @@ typedef struct coir_options {
                            queues (0.2 MiB each); 0: none */
     size_t jobs_max;    /* jobs that may be queued and not started, beside 2,048 in each worker's own queue, and as
                            many that may wait for others (coir_spawn_after); 0: 1,048,576 */
-    int64_t spin_ns;    /* an idle worker looks for work this long before it sleeps; 0: 50 us;
-                           negative: sleeps at once; COIR_NEVER: never sleeps (poll mode) */
+    int64_t spin_ns;    /* an idle worker looks for work this long before it sleeps, while no more are awake than
+                           may run at once; 0: 50 us; negative: sleeps at once; COIR_NEVER: never sleeps (poll mode) */
     unsigned share_fp;  /* 1: fibers share their thread's floating-point control words (MXCSR, x87
                            control word, FPCR); 0: each fiber keeps its own, as the ABI says */
     unsigned offload_threads; /* threads for coir_offload, started when first needed; 0: 4; at most 256 */

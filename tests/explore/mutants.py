@@ -225,8 +225,28 @@ PLANTED = [
      "ONE_SLEEPING - ONE_SEARCHING,\n                                  memory_order_relaxed); /* counted",
      "ONE_SLEEPING,\n                                  memory_order_relaxed); /* counted"),
     ("core/park.c", "a search ends uncounted while others sleep",
-     "    if (park_searching(was) != 1 || !park_sleeping(was))\n",
+     "    if (park_searching(was) != 1 || !park_sleeping(was) || park_may_wait(p, was))\n",
      "    if (park_searching(was) != 1 || park_sleeping(was))\n"),
+    ("core/park.c", "a search ends in silence where nobody watches",
+     "!park_sleeping(was) || park_may_wait(p, was))\n", "!park_sleeping(was) || park_fills(p, was, 0))\n"),
+    ("core/park.c", "two watch at once",
+     "    return !(atomic_fetch_or_explicit(&p->counts, PARK_WATCHED, memory_order_acquire) & PARK_WATCHED); /* WATCH */\n",
+     "    atomic_fetch_or_explicit(&p->counts, PARK_WATCHED, memory_order_acquire);\n    return true;\n"),
+    ("core/park.h", "what is published waits where nobody watches",
+     "    return UNLIKELY(counts & PARK_WATCHED) && park_fills(p, counts, 0);\n",
+     "    return park_fills(p, counts, 0);\n"),
+    ("tests/explore/park.c", "who watches sleeps soundly",
+     "watching ? coir_now() + 1 : COIR_NEVER);\n", "COIR_NEVER);\n"),
+    ("tests/explore/park.c", "a watch ends after the look before a sound sleep",
+     "    if (watching) {\n        seen++;\n        park_watch_end(&p);\n    }\n    if (!woken)\n        park_search_begin(&p);\n",
+     "    if (!woken)\n        park_search_begin(&p);\n    if (watching) {\n        seen++;\n"
+     "        if (!woken) {\n            park_announce(&p, &self[thread], true);\n            in_vain = in_sight();\n"
+     "            park_watch_end(&p);\n"
+     "            woken = in_vain ? park_retract(&p, &self[thread]) : park_sleep(&p, &self[thread], COIR_NEVER);\n"
+     "            if (!woken)\n                park_search_begin(&p);\n"
+     "        } else {\n            park_watch_end(&p);\n        }\n    }\n"),
+    ("tests/explore/park.c", "who has watched passes nothing on",
+     "    found(true);\n", "    park_search_end(&p);\n"),
     ("core/park.c", "retract without the lock",
      "    lock_take(&p->lock);\n    listed = self->listed;\n",
      "    listed = self->listed;\n    lock_take(&p->lock);\n"),

@@ -20,15 +20,26 @@ PLANTED = [
      "    w = leave(way.from, way.from->current, way.to, LEFT_READY);\n",
      "    fiber_set(w->current, FIBER_RUNNING, FIBER_READY);\n    ring_push(&w->ring, &w->current->stack.link);\n"
      "    w = leave(way.from, way.from->current, way.to, LEFT_NOTHING);\n"),
-    ("core/find.c", "no last look before the sleep",
-     "    return (alone && !inject_empty_surely(&rt->inject)) || find_quietly(rt) || runtime_flag(&rt->stopping);\n",
-     "    return alone * 0 || runtime_flag(&rt->stopping);\n"),
-    ("core/find.c", "who sleeps alone looks at the injector without its lock",
-     "    return (alone && !inject_empty_surely(&rt->inject)) || find_quietly(rt) || runtime_flag(&rt->stopping);\n",
-     "    return alone * 0 || find_quietly(rt) || runtime_flag(&rt->stopping);\n"),
-    ("core/find.c", "stopping is not looked at before the sleep",
-     "    return (alone && !inject_empty_surely(&rt->inject)) || find_quietly(rt) || runtime_flag(&rt->stopping);\n",
-     "    return (alone && !inject_empty_surely(&rt->inject)) || find_quietly(rt);\n"),
+    ("core/idle.c", "no last look before the sleep",
+     "    if (!(alone && !inject_empty_surely(&rt->inject)) && !find_quietly(rt))\n", "    if (alone * 0 || true)\n"),
+    ("core/idle.c", "who sleeps alone looks at the injector without its lock",
+     "    if (!(alone && !inject_empty_surely(&rt->inject)) && !find_quietly(rt))\n",
+     "    if (alone * 0 == 0 && !find_quietly(rt))\n"),
+    ("core/idle.c", "stopping is not looked at before the sleep",
+     "    if (runtime_flag(&rt->stopping))\n        return true;\n    if (!(alone", "    if (!(alone"),
+    ("core/idle.c", "who watches sleeps soundly",
+     "    if (w->watching && watched_until(rt) < deadline)\n        deadline = watched_until(rt);\n", ""),
+    ("core/idle.c", "a watch does not end",
+     "    if (!w->searching)\n        look_at_workers(w->runtime);\n    park_watch_end(&w->runtime->park);\n",
+     "    if (!w->searching)\n        look_at_workers(w->runtime);\n"),
+    ("core/idle.c", "a watch ends after the look before a sound sleep",
+     "    if (watched)\n        end_watch(w);\n",
+     "    if (watched && !in_vain && !w->searching) {\n        w->watching = false;\n"
+     "        in_vain = announced_in_vain(w);\n        end_watch(w);\n        if (!in_vain)\n            sleep_announced(w);\n"
+     "        else\n            w->searching = park_retract(&w->runtime->park, &w->parker);\n"
+     "    } else if (watched) {\n        end_watch(w);\n    }\n"),
+    ("core/idle.c", "whose jobs are stuck are not told from those that run",
+     "    s->ran += turns != w->seen.turns && ran > w->seen.ran ? ", "    s->ran += ran > w->seen.ran ? "),
     ("core/worker.c", "nobody is woken for a ready fiber",
      "            return;\n    } else {\n        inject_push_fiber(&rt->inject, &f->stack.link);\n    }\n"
      "    park_notify(&rt->park);\n",
@@ -52,9 +63,9 @@ PLANTED = [
      "        uint32_t seen = atomic_load_explicit(&rt->books, memory_order_acquire); /* BOOKS */\n\n"
      "        fence_full(); /* BOOKS */\n",
      "        uint32_t seen = atomic_load_explicit(&rt->books, memory_order_acquire);\n"),
-    ("core/find.c", "draining looked at without a fence",
+    ("core/idle.c", "draining looked at without a fence",
      "    fence_full(); /* BOOKS: what this worker ended comes before the look at draining */\n", ""),
-    ("core/find.c", "a closer is not told", "        rt->idle(rt);\n", "        ;\n"),
+    ("core/idle.c", "a closer is not told", "        rt->idle(rt);\n", "        ;\n"),
     # ----------------------------------------------------------------------------------- wait
     ("core/wait.c", "parked on a counter that has settled",
      "            fiber_wake(self, generation, WAKE_EVENT);\n            break;\n        }\n    }\n    alarm_arm(",

@@ -31,6 +31,7 @@ FEW = 6
 LOOKS = {"deque": ["deque"], "ring": ["ring"], "inject": ["inject", "close", "park"], "park": ["park", "wait"],
          "counter": ["counter", "fiber"], "fiber": ["fiber", "wait"], "timer": ["timer"],
          "base": ["timer", "inject", "close"], "worker": ["wait", "close"], "state": ["wait", "close"], "books": ["close"], "find": ["wait", "close"],
+         "idle": ["wait", "close"],
          "wait": ["wait", "errand"], "stay": ["wait"], "errand": ["errand"], "thread": ["wait"],
          "waitq": ["semaphore", "mutex", "channel", "event"], "mutex": ["mutex", "cond"],
          "rwlock": ["rwlock"], "semaphore": ["semaphore"], "event": ["event"], "once": ["once"],

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * park.c - explores core/park.c: no wake-up is lost (SLEEP, ALONE, SEARCH), each token arrives once (TOKEN).
+ * park.c - explores core/park.c: no wake-up is lost (SLEEP, ALONE, SEARCH, WATCH), each token arrives once (TOKEN).
  *
- * A lost wake-up is a deadlock here: nobody sleeps with a deadline unless that is the subject. Work
+ * A lost wake-up is a deadlock here: nobody sleeps with a deadline unless that is the subject, or it watches. Work
  * is published by a relaxed store, the weakest that a queue could use, so nothing but the fences under
  * test orders it; the queues themselves are in two scenarios of their own.
  */
@@ -137,6 +137,66 @@ static void work_3(void)
     work_once(3);
 }
 
+/* ------------------------------------------------------------------------- who watches, as idle.c does it */
+
+static int seen; /* by who watches */
+
+static bool begins_to_watch(unsigned self)
+{
+    if (!park_is_full(&p, self) || !park_watch_begin(&p))
+        return false;
+    seen++;
+    return true;
+}
+
+/* Announces, looks, retracts or sleeps; who watches does so whatever it has seen. It counts as searching before and
+ * afterwards. Returns whether it was woken. */
+static bool idle_or_watch(int thread, bool watching)
+{
+    bool in_vain, woken;
+
+    park_announce(&p, &self[thread], true);
+    in_vain = in_sight() && !watching && !(watching = begins_to_watch(0));
+    if (in_vain)
+        woken = park_retract(&p, &self[thread]);
+    else
+        woken = park_sleep(&p, &self[thread], watching ? coir_now() + 1 : COIR_NEVER);
+    if (watching) {
+        seen++;
+        park_watch_end(&p);
+    }
+    if (!woken)
+        park_search_begin(&p);
+    return woken && !in_vain;
+}
+
+/* Takes one item, and is stuck in it. Who is woken as one more than may be awake watches first, and so does who begins. */
+static void watch_or_work_once(int thread)
+{
+    bool woken = true;
+
+    park_search_begin(&p);
+    for (;;) {
+        if (woken && begins_to_watch(1))
+            idle_or_watch(thread, true);
+        if (take())
+            break;
+        woken = idle_or_watch(thread, false);
+    }
+    found(true);
+    explore_free(&self[thread], sizeof self[thread]);
+}
+
+static void watch_2(void)
+{
+    watch_or_work_once(2);
+}
+
+static void watch_3(void)
+{
+    watch_or_work_once(3);
+}
+
 /* -------------------------------------------------------------------------------------- publishers */
 
 static void publish(void)
@@ -221,6 +281,21 @@ static void setup_alone(void)
 static void setup_two(void)
 {
     setup();
+    p.workers = 2;
+}
+
+/* The publisher is a worker that is stuck, and so many may be awake as are in that case. */
+static void setup_watch(void)
+{
+    setup();
+    p.workers = 3;
+    park_set_limit(&p, 1);
+    seen = 0;
+}
+
+static void setup_watch_one(void)
+{
+    setup_watch();
     p.workers = 2;
 }
 
@@ -367,6 +442,8 @@ EXPLORE_MAIN(
     BOTH("who_sleeps_last_is_seen_by_who_wakes", setup_two, {sleep_then_publish, work_3}, check_at_rest),
     BOTH("who_sleeps_last_is_seen_by_who_is_woken", setup_two, {sleep_then_publish, work_3, wake_one},
          check_at_rest),
+    BOTH("who_watches_sees_what_nobody_is_woken_for", setup_watch_one, {publish, watch_2}, check_at_rest),
+    BOTH("who_has_watched_passes_on_what_it_was_left", setup_watch, {publish_twice, watch_2, watch_3}, check_at_rest, .less = 1),
     BOTH("a_deadline_races_the_waker", setup, {publish, sleep_a_while}, check_at_rest),
     BOTH("a_sleeper_away_is_kicked_once", setup_away, {publish, sleep_away_for_ever},
          check_at_rest),

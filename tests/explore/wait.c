@@ -7,7 +7,9 @@
 
 #include <string.h>
 
+#include "batch.h"
 #include "explore.h"
+#include "idle.h"
 #include "thread.h"
 #include "world.h"
 
@@ -407,7 +409,43 @@ static void check_canceled(void)
     MUST(outcome == COIR_ECANCELED);
 }
 
+/* ------------------------------------------------------------------ more workers than may be awake */
+
+static _Atomic uint32_t passed_on; /* a job ran on the other worker */
+
+static void pass_on(void *arg)
+{
+    (void)arg;
+    atomic_store_explicit(&passed_on, 1, memory_order_relaxed);
+}
+
+/* The first job makes the other worker watch, and most often runs here. Only the other one can run the second. */
+static void push_and_stay_stuck(void *arg)
+{
+    struct fiber *self = fiber_self();
+    struct work first = {write_0, NULL, NULL, NULL}, second = {pass_on, NULL, NULL, NULL};
+    unsigned turns = 0;
+
+    (void)arg;
+    MUST(worker_push(worker_of(self), &first, 0, 1) == COIR_OK);
+    if (deque_pop(&worker_of(self)->deque, &first))
+        MUST(job_run_in_place(self, &first));
+    MUST(worker_push(worker_of(self), &second, 0, 1) == COIR_OK);
+    while (!atomic_load_explicit(&passed_on, memory_order_relaxed))
+        spin_pause(&turns);
+}
+
+static void setup_watch(void)
+{
+    setup(2);
+    idle_open(&world, 1);
+    atomic_store_explicit(&passed_on, 0, memory_order_relaxed);
+    world_add(1, push_and_stay_stuck, NULL, NULL);
+    world_expect(2);
+}
+
 EXPLORE_MAIN(
+    {.name = "who_watches_finds_what_is_behind_a_long_job", setup_watch, {world_work_1, world_work_2}, world_check, .less = 1},
     {.name = "a_thread_wakes_a_fiber", setup_wait, {world_work_1, NULL, settle_0}, world_check},
     {.name = "a_fiber_stays", setup_stay, {world_work_1, NULL, settle_0}, world_check},
     {.name = "a_fiber_stays_while_a_thread_waits", setup_stay, {world_work_1, thread_waits, settle_0}, world_check,
