@@ -308,7 +308,7 @@ static void on_fault(int number, siginfo_t *info, void *context)
     uintptr_t frame = (uintptr_t)__builtin_frame_address(0);
 
     (void)number;
-    in_fault_function = arch_context_pc(context) - (uintptr_t)fault < 64 &&
+    in_fault_function = arch_context_pc(context) - (uintptr_t)fault < 128 &&
                         arch_context_sp(context) - frame < 65536;
     arch_redirect(context, rescue_stack + STACK_BYTES, end_boundary, info->si_addr);
 }

@@ -49,7 +49,7 @@ static inline uint64_t arch_fp_get(void)
 
 static inline void arch_fp_save(uint64_t *words)
 {
-    __asm__ volatile("stmxcsr %0\n\tfnstcw 4+%0" : "=m"(*words));
+    __asm__ volatile("stmxcsr %0\n\tfnstcw %1" : "=m"(*words), "=m"(((char *)words)[4]));
 }
 
 static inline void arch_relax(void)
