@@ -68,10 +68,15 @@ void *arch_prepare(void *top, arch_entry_fn *entry, void *arg, struct arch_recor
  * arch_switch_shared leaves the control words as they are: the stacks of a thread share them. What one
  * of the two has suspended only it resumes, for the other would find no control words or lose them.
  */
-void *arch_switch(void **save, void *load, void *pass);
-void *arch_switch_loading(void **save, void *load, void *pass);
-void *arch_switch_shared(void **save, void *load, void *pass);
+typedef void *arch_switch_fn(void **save, void *load, void *pass);
+arch_switch_fn arch_switch, arch_switch_loading, arch_switch_shared;
 bool arch_prefers_loading(void);
+
+/*
+ * The same three for a stack that is suspended in another function than the caller's. They may go there by a jump: a
+ * processor expects a return to lead to who has called last, which it cannot here.
+ */
+arch_switch_fn arch_cross, arch_cross_loading, arch_cross_shared;
 
 /*
  * The panic boundary: calls fn(arg); returns NULL when fn returns, or the exception object

@@ -88,7 +88,7 @@ static void foretell(struct wait_node *node, const struct wait_node *seen, int o
 }
 
 /* The last unit has gone and there are waiters: lets them go. */
-static COLD void finish(struct counter *c)
+static NOINLINE void finish(struct counter *c)
 {
     struct wait_node *node, *next, *seen = NULL;
     int outcome;

@@ -119,6 +119,7 @@ NOINLINE void fiber_adopt_thread(struct fiber *home, struct carrier *c, bool sha
 #endif
     c->eh = thread_exceptions() ? thread_exceptions() : &c->no_eh;
     c->change = share_fp ? arch_switch_shared : arch_prefers_loading() ? arch_switch_loading : arch_switch;
+    c->cross = share_fp ? arch_cross_shared : arch_prefers_loading() ? arch_cross_loading : arch_cross;
     c->link = *(void **)__builtin_frame_address(0); /* the caller's frame, and a place in it */
     c->pc = __builtin_return_address(0);
 }
@@ -165,14 +166,15 @@ void fiber_hand_over(struct carrier *c, struct fiber *from, struct fiber *to)
     c->left = from;
 }
 
-struct carrier *fiber_switch_rarely(struct carrier *c, struct fiber *from, struct fiber *to)
+struct carrier *fiber_switch_rarely(struct carrier *c, struct fiber *from, struct fiber *to, arch_switch_fn *by)
 {
     fiber_hand_over(c, from, to);
-    return fiber_switch_stacks(c, from, to);
+    return fiber_switch_stacks(c, from, to, by);
 }
 
 #if FIBER_SANITIZED
-FIBER_UNSANITIZED struct carrier *fiber_switch(struct carrier *c, struct fiber *from, struct fiber *to)
+FIBER_UNSANITIZED struct carrier *fiber_switch_by(struct carrier *c, struct fiber *from, struct fiber *to,
+                                                  arch_switch_fn *by)
 {
     fiber_hand_over(c, from, to);
 #ifdef FIBER_ASAN
@@ -181,7 +183,7 @@ FIBER_UNSANITIZED struct carrier *fiber_switch(struct carrier *c, struct fiber *
 #ifdef COIR_TSAN
     __tsan_switch_to_fiber(to->tsan, 0);
 #endif
-    c = fiber_switch_stacks(c, from, to);
+    c = fiber_switch_stacks(c, from, to, by);
     sanitizer_arrive(from, c->left);
     return c;
 }

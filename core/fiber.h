@@ -90,7 +90,8 @@ struct carrier {
     void *link, *pc;         /* frame of the home stack that frame-pointer walks go on to; constant */
     struct eh_globals *eh;   /* the thread's; without a C++ runtime no_eh */
     struct eh_globals no_eh;
-    void *(*change)(void **save, void *load, void *pass); /* arch_switch_shared if control words stay the thread's */
+    arch_switch_fn *change;  /* arch_switch_shared if control words stay the thread's */
+    arch_switch_fn *cross;   /* the same, for a stack that is suspended in another function than the caller's */
 };
 
 struct job;
@@ -193,32 +194,38 @@ void fiber_arrive(struct fiber *self, struct carrier *c);
 
 /* A switch with its rare parts: `from` handles C++ exceptions; `to` does, or another thread ran it last. */
 void fiber_hand_over(struct carrier *c, struct fiber *from, struct fiber *to);
-struct carrier *fiber_switch_rarely(struct carrier *c, struct fiber *from, struct fiber *to);
+struct carrier *fiber_switch_rarely(struct carrier *c, struct fiber *from, struct fiber *to, arch_switch_fn *by);
 
 static inline bool eh_globals_used(const struct eh_globals *eh)
 {
     return ((uintptr_t)eh->caught | eh->uncaught) != 0;
 }
 
-static inline struct carrier *fiber_switch_stacks(struct carrier *c, struct fiber *from, struct fiber *to)
+static inline struct carrier *fiber_switch_stacks(struct carrier *c, struct fiber *from, struct fiber *to,
+                                                  arch_switch_fn *by)
 {
-    return c->change(&from->sp, to->sp, c);
+    return by(&from->sp, to->sp, c);
 }
 
-/* Suspends `from` (which runs on c) and resumes `to`. Returns when somebody resumes `from`, with the
- * carrier it then runs on, whose `left` is the fiber suspended for it. Each store costs a cycle here, a compare next
- * to nothing: so what seldom changes is compared first. */
+/* Suspends `from` (which runs on c) and resumes `to`, by c->change or c->cross. Returns when somebody resumes `from`,
+ * with the carrier it then runs on, whose `left` is the fiber suspended for it. Each store costs a cycle here, a compare
+ * next to nothing: so what seldom changes is compared first. */
 #if FIBER_SANITIZED
-struct carrier *fiber_switch(struct carrier *c, struct fiber *from, struct fiber *to);
+struct carrier *fiber_switch_by(struct carrier *c, struct fiber *from, struct fiber *to, arch_switch_fn *by);
 #else
-static inline struct carrier *fiber_switch(struct carrier *c, struct fiber *from, struct fiber *to)
+static inline struct carrier *fiber_switch_by(struct carrier *c, struct fiber *from, struct fiber *to, arch_switch_fn *by)
 {
     if (UNLIKELY(eh_globals_used(c->eh) || to->carrier != c))
-        return fiber_switch_rarely(c, from, to); /* a jump, so that nothing is saved for it */
+        return fiber_switch_rarely(c, from, to, by); /* a jump, so that nothing is saved for it */
     c->left = from;
-    return fiber_switch_stacks(c, from, to);
+    return fiber_switch_stacks(c, from, to, by);
 }
 #endif
+
+static inline struct carrier *fiber_switch(struct carrier *c, struct fiber *from, struct fiber *to)
+{
+    return fiber_switch_by(c, from, to, c->change);
+}
 
 /* The fiber, which is the caller: whether less than half of its stack is left. */
 static ALWAYS_INLINE bool fiber_stack_is_low(const struct fiber *self)

@@ -330,13 +330,11 @@ static void give_rest(struct list *from, size_t keep, struct list *to)
     *cut = NULL;
 }
 
-struct stack *stack_take(struct stacks *s, struct stack_cache *cache)
+static NOINLINE struct stack *take_slowly(struct stacks *s, struct stack_cache *cache)
 {
-    struct link *e = list_take(&cache->list);
     struct stack *stack = NULL;
+    struct link *e;
 
-    if (LIKELY(e))
-        return CONTAINER_OF(e, struct stack, link);
     lock_take(&s->lock);
     while (cache->list.count < s->cache_max / 2 && (e = list_take(&s->depot)))
         push_front(&cache->list, e);
@@ -350,15 +348,26 @@ struct stack *stack_take(struct stacks *s, struct stack_cache *cache)
     return stack;
 }
 
-void stack_give(struct stacks *s, struct stack_cache *cache, struct stack *stack)
+struct stack *stack_take(struct stacks *s, struct stack_cache *cache)
 {
-    push_front(&cache->list, &stack->link);
-    if (LIKELY(cache->list.count <= s->cache_max))
-        return;
+    struct link *e = list_take(&cache->list);
+
+    return LIKELY(e != NULL) ? CONTAINER_OF(e, struct stack, link) : take_slowly(s, cache);
+}
+
+static NOINLINE void give_slowly(struct stacks *s, struct stack_cache *cache)
+{
     lock_take(&s->lock);
     give_rest(&cache->list, s->cache_max / 2, &s->depot);
     publish_depot(s);
     lock_drop(&s->lock);
+}
+
+void stack_give(struct stacks *s, struct stack_cache *cache, struct stack *stack)
+{
+    push_front(&cache->list, &stack->link);
+    if (UNLIKELY(cache->list.count > s->cache_max))
+        give_slowly(s, cache);
 }
 
 void stack_cache_flush(struct stacks *s, struct stack_cache *cache)

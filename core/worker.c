@@ -91,18 +91,21 @@ static inline void arrive(struct worker *w)
 }
 
 /* Leaves `self` for `to`; returns when somebody resumes `self`, who must then arrive. Not inlined: with one
- * switch site for all a lease of a fiber is 30 ns less, for returns are predicted. */
-static NOINLINE struct worker *leave(struct worker *w, struct fiber *self, struct fiber *to, enum left left)
+ * switch site for all a lease of a fiber is 30 ns less, for returns are predicted. by: the carrier's cross between a loop
+ * and a fiber, which never wait in the same function; else its change. */
+static NOINLINE struct worker *leave(struct worker *w, struct fiber *self, struct fiber *to, enum left left,
+                                     arch_switch_fn *by)
 {
     w->left = left;
     w->current = to;
     tally(&w->switches, 1);
-    return (struct worker *)(void *)fiber_switch(&w->carrier, self, to);
+    return (struct worker *)(void *)fiber_switch_by(&w->carrier, self, to, by);
 }
 
-static struct worker *switch_to(struct worker *w, struct fiber *self, struct fiber *to, enum left left)
+static ALWAYS_INLINE struct worker *switch_to(struct worker *w, struct fiber *self, struct fiber *to, enum left left,
+                                              arch_switch_fn *by)
 {
-    w = leave(w, self, to, left);
+    w = leave(w, self, to, left, by);
     arrive(w);
     return w;
 }
@@ -133,10 +136,11 @@ static NOINLINE void tell_others(struct worker *w)
         rt->io->flush_late(w);
 }
 
-/* Before the worker turns to what it found: others learn what is left, the kernel what is queued. */
+/* Before the worker turns to what it found: others learn what is left, the kernel what is queued. By `|`, for a compiler
+ * makes of || one load with jobs_left, which has just been stored by itself: that waits for the store. */
 static inline void before_running(struct worker *w)
 {
-    if (UNLIKELY(w->searching || w->io_queued))
+    if (UNLIKELY(w->searching | w->io_queued))
         tell_others(w);
 }
 
@@ -145,7 +149,7 @@ static inline void before_running(struct worker *w)
 /* Leaves this loop's stack for a fiber, or for home; comes back when the worker needs a loop again. */
 static void leave_loop(struct worker *w, struct fiber *self, struct fiber *to)
 {
-    switch_to(w, self, to, LEFT_LOOP);
+    switch_to(w, self, to, LEFT_LOOP, w->carrier.cross);
     fiber_resume(self);
 }
 
@@ -204,7 +208,7 @@ NOINLINE void worker_main(struct worker *w)
     worker_tls = w;
     w->fp = arch_fp_get();
     atomic_store_explicit(&w->busy_tick, 1, memory_order_relaxed); /* a hint: awake from the start */
-    switch_to(w, &w->home, take_spare(w), LEFT_NOTHING);
+    switch_to(w, &w->home, take_spare(w), LEFT_NOTHING, w->carrier.change);
     worker_tls = NULL;
 }
 
@@ -224,7 +228,7 @@ static COLD void clean_up(struct worker *w)
         arch_fp_set(w->fp);
         w->runtime->clean_up(self, broken); /* may suspend */
         fiber_set(broken, FIBER_BROKEN, FIBER_READY);
-        w = leave(worker_of(self), self, broken, LEFT_CLEANED);
+        w = leave(worker_of(self), self, broken, LEFT_CLEANED, self->carrier->change);
     } while (w->left == LEFT_BROKEN);
     arrive(w);
 }
@@ -241,7 +245,7 @@ void worker_leave_broken(struct fiber *self)
     self->waits_for = "clean-up after a fault";
     self->waits_on = NULL;
     fiber_set(self, FIBER_RUNNING, FIBER_BROKEN);
-    switch_to(w, self, to, LEFT_BROKEN);
+    switch_to(w, self, to, LEFT_BROKEN, w->carrier.change);
     fatal("a stack was resumed where a fault had ended it");
 }
 
@@ -268,9 +272,9 @@ static ALWAYS_INLINE struct fiber *next_directly(struct worker *w, bool jobs)
 }
 
 /* The last resort is a ready fiber: any suspended stack will do to go on with. */
-static COLD bool find_spare(struct worker *w)
+static NOINLINE bool find_spare(struct worker *w)
 {
-    if (w->hostcall)
+    if (UNLIKELY(w->hostcall != NULL))
         fatal("%s must not suspend", w->hostcall);
     return (w->spare = take_loop(w)) || (w->spare = find_any_ready(w));
 }
@@ -279,7 +283,7 @@ bool worker_park_begin(struct fiber *self, uint64_t *generation, const char *wha
 {
     struct worker *w = worker_of(self);
 
-    if (UNLIKELY(!w->spare) && !find_spare(w))
+    if (!w->spare && UNLIKELY(!find_spare(w)))
         return false;
     self->waits_for = what;
     self->waits_on = on;
@@ -307,13 +311,16 @@ enum wake worker_park(struct fiber *self)
     lockcheck_suspend(w, self->waits_for);
     if (LIKELY(fiber_is(self, FIBER_PARKING))) {
         struct fiber *to = w->spare && !fiber_is(w->spare, FIBER_IDLE) ? NULL : next_directly(w, !deque_empty(&w->deque));
+        arch_switch_fn *by = w->carrier.change;
 
         if (to || !fiber_is(w->spare, FIBER_IDLE))
             before_running(w); /* else the loop does, if it finds something */
-        if (!to)
+        if (!to) {
             to = take_spare(w);
+            by = w->carrier.cross;
+        }
         tally(&w->parks, 1);
-        w = switch_to(w, self, to, LEFT_PARKING);
+        w = switch_to(w, self, to, LEFT_PARKING, by);
         tally(&w->unparks, 1);
     } else {
         release_spare(w);
@@ -426,7 +433,7 @@ void worker_yield(struct worker *w)
         if (!way.to)
             return;
     }
-    w = leave(way.from, way.from->current, way.to, LEFT_READY);
+    w = leave(way.from, way.from->current, way.to, LEFT_READY, way.from->carrier.change);
     left = w->carrier.left;
     if (UNLIKELY(w->left != LEFT_READY) || UNLIKELY(!ring_has_room(&w->ring, &t)) || UNLIKELY(asked_more(w))) {
         go_on_slowly(w);

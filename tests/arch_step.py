@@ -13,8 +13,8 @@ import shutil
 import subprocess
 import sys
 
-FUNCTIONS = ["arch_switch", "arch_switch_loading", "arch_switch_shared", "arch_enter", "arch_boundary", "arch_rescue",
-             "arch_wipe"]
+FUNCTIONS = ["arch_switch", "arch_switch_loading", "arch_switch_shared", "arch_cross", "arch_cross_loading",
+             "arch_cross_shared", "arch_enter", "arch_boundary", "arch_rescue", "arch_wipe"]
 REGISTERS = ["rip", "rsp", "rbp", "rbx", "r12", "r13", "r14", "r15"]
 UNREACHED = ["nop", "ud2"]      # before entries, and after calls that do not return
 

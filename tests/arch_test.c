@@ -54,11 +54,14 @@ static void switch_keeps_every_callee_saved_register(void)
 {
     check_switch_keeps_registers(arch_switch);
     check_switch_keeps_registers(arch_switch_loading);
+    check_switch_keeps_registers(arch_cross);
+    check_switch_keeps_registers(arch_cross_loading);
 }
 
 static void switch_shared_keeps_every_callee_saved_register(void)
 {
     check_switch_keeps_registers(arch_switch_shared);
+    check_switch_keeps_registers(arch_cross_shared);
 }
 
 /* On the fiber: wipes the upper half of the stack, and looks at once how far that went. */
@@ -118,6 +121,8 @@ static void switch_keeps_every_control_word(void)
 {
     check_switch_keeps_control_words(arch_switch);
     check_switch_keeps_control_words(arch_switch_loading);
+    check_switch_keeps_control_words(arch_cross);
+    check_switch_keeps_control_words(arch_cross_loading);
 }
 
 static void partner_tells_fp(void *passed, void *arg)
@@ -147,6 +152,8 @@ static void switch_sees_that_a_single_control_word_differs(void)
 {
     check_single_words(arch_switch);
     check_single_words(arch_switch_loading);
+    check_single_words(arch_cross);
+    check_single_words(arch_cross_loading);
 }
 
 static void saved_control_words_come_back(void)
@@ -160,9 +167,8 @@ static void saved_control_words_come_back(void)
     check_fp_is(mine, arch_fp_get());
 }
 
-static void switch_shared_leaves_the_control_words_alone(void)
+static void check_words_are_left_alone(switch_fn *change)
 {
-    switch_fn *change = arch_switch_shared;
     uint64_t mine = arch_fp_get();
 
     start(partner_with_fp, &change);
@@ -171,6 +177,12 @@ static void switch_shared_leaves_the_control_words_alone(void)
     check_fp_is(mine, arch_fp_get()); /* as the fiber left them */
     check_fp_is(mine, *(uint64_t *)change(&home, fiber, NULL));
     arch_fp_set(mine);
+}
+
+static void switch_shared_leaves_the_control_words_alone(void)
+{
+    check_words_are_left_alone(arch_switch_shared);
+    check_words_are_left_alone(arch_cross_shared);
 }
 
 /* ------------------------------------------------------------------------------------- stacks */
@@ -228,6 +240,9 @@ static void switch_returns_what_was_passed(void)
     check_switch_passes(arch_switch);
     check_switch_passes(arch_switch_loading);
     check_switch_passes(arch_switch_shared);
+    check_switch_passes(arch_cross);
+    check_switch_passes(arch_cross_loading);
+    check_switch_passes(arch_cross_shared);
 }
 
 static void check_frame(const struct abi_call *call, uint64_t fp_words)

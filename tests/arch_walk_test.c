@@ -103,6 +103,21 @@ struct signal_walk {
     int on_fiber;    /* it was on the fiber's stack */
 };
 
+/* All forms of a switch. */
+static switch_fn *const forms[] = {arch_switch, arch_switch_loading, arch_switch_shared,
+                                   arch_cross, arch_cross_loading, arch_cross_shared};
+
+#define FORMS ((int)(sizeof forms / sizeof *forms))
+
+static int is_switch(const void *fn)
+{
+    int form = 0;
+
+    while (form < FORMS && fn != (void *)forms[form])
+        form++;
+    return form < FORMS;
+}
+
 static int on_fiber_stack(struct _Unwind_Context *context)
 {
     return _Unwind_GetCFA(context) - (_Unwind_Word)fiber_stack <= STACK_BYTES;
@@ -123,8 +138,7 @@ static _Unwind_Reason_Code walk_from_signal(struct _Unwind_Context *context, voi
     _Unwind_Reason_Code code = walk_frame(context, &at->walk);
 
     _Unwind_GetIPInfo(context, &interrupted);
-    if (interrupted && (at->walk.last == (void *)arch_switch || at->walk.last == (void *)arch_switch_loading ||
-                        at->walk.last == (void *)arch_switch_shared)) {
+    if (interrupted && is_switch(at->walk.last)) {
         at->in_switch = at->walk.last;
         at->on_fiber = on_fiber_stack(context);
     }
@@ -216,9 +230,8 @@ static void unwinder_sees_through_a_signal_at_any_instruction(void)
     fill_registers(&home_call, 13);
     fill_registers(&fiber_call, 14);
     start_timer();
-    switch_in_signals(arch_switch, wanted / 3);
-    switch_in_signals(arch_switch_loading, 2 * wanted / 3);
-    switch_in_signals(arch_switch_shared, wanted);
+    for (int form = 0; form < FORMS; form++)
+        switch_in_signals(forms[form], (form + 1) * wanted / FORMS);
     stop_timer();
     CHECK_EQ(bad_walks, 0);
     CHECK_STR(bad_register, "");
@@ -364,10 +377,9 @@ static void every_step_can_be_taken(void)
 {
     uint64_t mine = arch_fp_get();
     switch_fn *change;
-    static switch_fn *const forms[] = {arch_switch, arch_switch_loading, arch_switch_shared};
     int calls = 0;
 
-    for (size_t form = 0; form < sizeof forms / sizeof *forms; form++) {
+    for (int form = 0; form < FORMS; form++) {
         change = forms[form];
         start(count_up, &change);
         for (int i = 0; i < 4; i++) {

@@ -105,6 +105,18 @@ function arch_switch_shared
         load_frame
 end_function arch_switch_shared
 
+// The crossing forms are the others: what is behind a call has no landing pad, so only a ret may go there.
+.macro same_as name, other
+        .globl  \name
+        .hidden \name
+        .type   \name, %function
+        .set    \name, \other
+        .size   \name, . - \other
+.endm
+        same_as arch_cross, arch_switch
+        same_as arch_cross_loading, arch_switch
+        same_as arch_cross_shared, arch_switch_shared
+
 // The first frame of every stack: arch_prepare has put the entry function into x19, its argument
 // into x20 and the address of the stack's frame-pointer record into x29.
 //   x0  pass   from the arch_switch that came here

@@ -24,7 +24,8 @@
 ;
 ; Why `ret` and not `jmp`: a ret to an address that no call pushed is mispredicted, but here one
 ; was pushed, by the call that suspends. Fibers suspend in few functions, so it is mostly the
-; right one, and seen through those functions call and ret was the fastest of the forms measured.
+; right one, and seen through those functions call and ret was the fastest of the forms measured. The
+; crossing forms are for where it never is. Their jump is marked `notrack`, as no endbr64 is there.
 ;
 ; Why mov and not push: the frame is written and read below rsp, where the red zone keeps signal
 ; handlers off, so that rsp moves once. With the control words kept that is 0.3 ns less.
@@ -76,15 +77,23 @@ section .text
     load    r14, 16
     load    r15, 8
     mov     rax, rdx
-    ret
 %endmacro
 
-; void *arch_switch(void **save, void *load, void *pass);
+; The two ways to go on in the stack that is resumed; each form of a switch is told which.
+%macro return_to 0
+    ret
+%endmacro
+%macro jump_to 0
+    pop     rcx
+    .cfi_adjust_cfa_offset -8
+    db      0x3e                ; notrack
+    jmp     rcx
+    .cfi_adjust_cfa_offset 8    ; of what comes behind
+%endmacro
+
 ; Compares before it loads: the control bits are nearly always equal, and loading them stalls. The
 ; six sticky flags in MXCSR are status, which belongs to nobody across a call.
-global arch_switch:function hidden arch_switch.size
-align 32
-arch_switch:
+%macro switch_comparing 1
     .cfi_startproc
     save_frame
     stmxcsr [rcx + MXCSR]       ; a third of the whole
@@ -98,18 +107,16 @@ arch_switch:
     jne     .load_fp
 .go_on:
     load_frame
+    %1
 .load_fp:                       ; on the first stack still
     ldmxcsr [rsi + MXCSR]
     fldcw   [rsi + X87_CW]
     jmp     .go_on
     .cfi_endproc
-.size equ $ - arch_switch
+%endmacro
 
-; void *arch_switch_loading(void **save, void *load, void *pass);
 ; To read a word that stmxcsr has just stored is what stalls AMD's processors: 1.4 ns on Zen 4.
-global arch_switch_loading:function hidden arch_switch_loading.size
-align 32
-arch_switch_loading:
+%macro switch_loading 1
     .cfi_startproc
     save_frame
     stmxcsr [rcx + MXCSR]
@@ -117,18 +124,59 @@ arch_switch_loading:
     ldmxcsr [rsi + MXCSR]
     fldcw   [rsi + X87_CW]
     load_frame
+    %1
     .cfi_endproc
+%endmacro
+
+%macro switch_shared 1
+    .cfi_startproc
+    save_frame
+    load_frame
+    %1
+    .cfi_endproc
+%endmacro
+
+; void *arch_switch(void **save, void *load, void *pass);
+global arch_switch:function hidden arch_switch.size
+align 32
+arch_switch:
+    switch_comparing return_to
+.size equ $ - arch_switch
+
+; void *arch_switch_loading(void **save, void *load, void *pass);
+global arch_switch_loading:function hidden arch_switch_loading.size
+align 32
+arch_switch_loading:
+    switch_loading return_to
 .size equ $ - arch_switch_loading
 
 ; void *arch_switch_shared(void **save, void *load, void *pass);
 global arch_switch_shared:function hidden arch_switch_shared.size
 align 32
 arch_switch_shared:
-    .cfi_startproc
-    save_frame
-    load_frame
-    .cfi_endproc
+    switch_shared return_to
 .size equ $ - arch_switch_shared
+
+; void *arch_cross(void **save, void *load, void *pass);
+global arch_cross:function hidden arch_cross.size
+align 32
+arch_cross:
+    switch_comparing jump_to
+.size equ $ - arch_cross
+
+; void *arch_cross_loading(void **save, void *load, void *pass);
+global arch_cross_loading:function hidden arch_cross_loading.size
+align 32
+arch_cross_loading:
+    switch_loading jump_to
+.size equ $ - arch_cross_loading
+
+; void *arch_cross_shared(void **save, void *load, void *pass);
+global arch_cross_shared:function hidden arch_cross_shared.size
+align 32
+arch_cross_shared:
+    switch_shared jump_to
+.size equ $ - arch_cross_shared
 
 ; The first frame of every stack: arch_prepare has put the entry function into rbx, its argument
 ; into r12 and the address of the stack's frame-pointer record into rbp.

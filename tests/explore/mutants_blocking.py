@@ -7,9 +7,9 @@ PLANTED = [
      "    else if (w->left == LEFT_PARKING && !fiber_publish(left))\n        worker_ready(left);\n",
      "    else if (w->left == LEFT_PARKING)\n        fiber_publish(left);\n"),
     ("core/worker.c", "published before its stack is left",
-     "        w = switch_to(w, self, to, LEFT_PARKING);\n",
+     "        w = switch_to(w, self, to, LEFT_PARKING, by);\n",
      "        if (!fiber_publish(self))\n            worker_ready(self);\n"
-     "        w = switch_to(w, self, to, LEFT_NOTHING);\n"),
+     "        w = switch_to(w, self, to, LEFT_NOTHING, by);\n"),
     ("core/worker.c", "queued before its stack is left",
      "        fiber_set(left, FIBER_RUNNING, FIBER_READY);\n        ring_push(&w->ring, &left->stack.link);\n",
      "        ring_push(&w->ring, &left->stack.link);\n        fiber_set(left, FIBER_RUNNING, FIBER_READY);\n"),
@@ -17,9 +17,9 @@ PLANTED = [
      "    fiber_set(left, FIBER_RUNNING, FIBER_READY);\n    ring_fill(&w->ring, t, &left->stack.link);\n",
      "    ring_fill(&w->ring, t, &left->stack.link);\n    fiber_set(left, FIBER_RUNNING, FIBER_READY);\n"),
     ("core/worker.c", "queued as it yields before its stack is left",
-     "    w = leave(way.from, way.from->current, way.to, LEFT_READY);\n",
+     "    w = leave(way.from, way.from->current, way.to, LEFT_READY, way.from->carrier.change);\n",
      "    fiber_set(w->current, FIBER_RUNNING, FIBER_READY);\n    ring_push(&w->ring, &w->current->stack.link);\n"
-     "    w = leave(way.from, way.from->current, way.to, LEFT_NOTHING);\n"),
+     "    w = leave(way.from, way.from->current, way.to, LEFT_NOTHING, way.from->carrier.change);\n"),
     ("core/idle.c", "no last look before the sleep",
      "    if (!(alone && !inject_empty_surely(&rt->inject)) && !find_quietly(rt))\n", "    if (alone * 0 || true)\n"),
     ("core/idle.c", "who sleeps alone looks at the injector without its lock",
