@@ -65,8 +65,8 @@ void *arch_prepare(void *top, arch_entry_fn *entry, void *arg, struct arch_recor
  * Keeps every callee-saved register of the psABI and the floating-point control words.
  * arch_switch_loading does the same, and the two resume each other's stacks: arch_switch looks whether the words
  * differ before it loads them, and arch_prefers_loading tells that on this processor the look costs more.
- * arch_switch_shared leaves the control words as they are: the stacks of a thread share them. What one
- * of the two has suspended only it resumes, for the other would find no control words or lose them.
+ * arch_switch_shared leaves the control words as they are: the stacks of a thread share them. What has been
+ * suspended with control words is resumed with them, and the other way round: else they would be lost, or not be there.
  */
 typedef void *arch_switch_fn(void **save, void *load, void *pass);
 arch_switch_fn arch_switch, arch_switch_loading, arch_switch_shared;
@@ -74,7 +74,8 @@ bool arch_prefers_loading(void);
 
 /*
  * The same three for a stack that is suspended in another function than the caller's. They may go there by a jump: a
- * processor expects a return to lead to who has called last, which it cannot here.
+ * processor expects a return to lead to who has called last, which it cannot here. Each resumes what its like of the
+ * first three has suspended, and the other way round.
  */
 arch_switch_fn arch_cross, arch_cross_loading, arch_cross_shared;
 

@@ -38,7 +38,7 @@ static struct moment now(struct coir_runtime *rt)
         m.moved += worker_turns(w) + tally_read(&w->switches) + tally_read(&w->sleeps) +
                    tally_read(&w->unparks);
     }
-    m.park = atomic_load_explicit(&rt->park.counts, memory_order_acquire); /* QUIET */
+    m.park = atomic_load_explicit(&rt->park.counts, memory_order_acquire) & ~PARK_WATCHED; /* QUIET; who watches sleeps */
     return m;
 }
 

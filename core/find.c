@@ -102,6 +102,8 @@ static NOINLINE bool find_injected(struct worker *w, struct next *n)
     count = inject_take(&w->runtime->inject, batch, deque_empty(&w->deque) ? INJECT_BATCH : 1);
     for (size_t i = count; i > 1; i--)
         deque_push(&w->deque, &batch[i - 1]); /* an empty deque has room for a batch */
+    if (count > 1)
+        park_notify(&w->runtime->park); /* SLEEP: who looked while they were in neither queue may sleep */
     n->work = batch[0];
     return n->has_work = count > 0;
 }
@@ -176,6 +178,8 @@ static NOINLINE bool steal_jobs(struct worker *w, struct deque *victim, struct n
     n->work = batch[0];
     for (size_t i = 1; i < count; i++)
         deque_push(&w->deque, &batch[i]); /* it was empty: there is room */
+    if (count > 1)
+        park_notify(&w->runtime->park); /* SLEEP: as in find_injected */
     return n->has_work = true;
 }
 

@@ -38,10 +38,11 @@ void idle_open(struct coir_runtime *rt, unsigned cpus)
 struct seen {
     int64_t awake, ran;
     unsigned workers; /* that were awake */
+    bool behind;      /* work waits behind a worker that has not moved */
 };
 
 /* The caller watches: what was seen is its own. The figures are hints, and need not agree. */
-static void see_worker(struct worker *w, int64_t now, struct seen *s)
+static void see_worker(struct worker *w, int64_t now, int64_t passed, struct seen *s)
 {
     uint64_t turns = worker_turns(w) + tally_read(&w->switches);
     int64_t asleep = atomic_load_explicit(&w->asleep_since, memory_order_relaxed); /* a hint */
@@ -49,25 +50,31 @@ static void see_worker(struct worker *w, int64_t now, struct seen *s)
 
     if (asleep && turns == w->seen.turns)
         return;
+    awake = awake < passed ? awake : passed; /* at the first look, or while it ends its sleep, it is not known */
     ran = thread_used(atomic_load_explicit(&w->meter, memory_order_relaxed)); /* a hint */
     s->awake += awake > 0 ? awake : 0;
     s->ran += turns != w->seen.turns && ran > w->seen.ran ? ran - w->seen.ran : 0;
     s->workers++;
+    s->behind |= turns == w->seen.turns && !(ring_empty(&w->ring) && deque_empty(&w->deque));
     w->seen.awake = now - slept;
     w->seen.turns = turns;
     w->seen.ran = ran;
 }
 
+/* The watch is the caller's, and it is time. What waits behind a worker that does not move has one more each time, however
+ * busy the others keep the processors: they may not come to it. */
 static void set_limit(struct coir_runtime *rt, int64_t now)
 {
     int64_t passed = now - rt->watched_at, limit, most;
-    struct seen s = {0, 0, 0};
+    struct seen s = {0};
 
     for (unsigned i = 0; i < rt->worker_count; i++)
-        see_worker(rt->worker[i], now, &s);
+        see_worker(rt->worker[i], now, passed, &s);
     limit = s.awake / (s.ran * 8 / (7 * rt->cpus) + 1);
     most = (2 * s.awake + passed) / passed;
     limit = limit < most ? limit : most;
+    if (s.behind && limit <= park_awake(&rt->park))
+        limit = park_awake(&rt->park) + 1;
     limit = limit < rt->worker_count ? limit : rt->worker_count;
     park_set_limit(&rt->park, limit > rt->cpus ? (unsigned)limit : rt->cpus);
     rt->watched_at = now;
@@ -90,11 +97,12 @@ static void look_at_workers(struct coir_runtime *rt)
 /* Where so many are awake as may be, but for `self` of them: whether the worker is the one who watches now. */
 static bool begins_to_watch(struct worker *w, unsigned self)
 {
-    struct park *p = &w->runtime->park;
+    struct coir_runtime *rt = w->runtime;
+    struct park *p = &rt->park;
 
-    if (!park_is_full(p, self) || !park_watch_begin(p))
+    if (rt->worker_count <= rt->cpus || !park_is_full(p, self) || !park_watch_begin(p))
         return false;
-    look_at_workers(w->runtime);
+    look_at_workers(rt);
     if (park_is_full(p, self))
         return w->watching = true;
     park_watch_end(p);
@@ -106,7 +114,7 @@ static void look_in_passing(struct coir_runtime *rt, int64_t now)
 {
     if (now < watched_until(rt) || !park_watch_begin(&rt->park))
         return;
-    set_limit(rt, now);
+    look_at_workers(rt); /* another one may have looked since that time was read */
     park_watch_end(&rt->park);
 }
 

@@ -149,26 +149,31 @@ static bool submit(struct ring_state *r)
     return n >= 0;
 }
 
-/* The same, until all is submitted. sq held. */
+/* Memory may come back, which no wait in the ring would say. */
+static void await_memory(void)
+{
+    nanosleep(&(struct timespec){.tv_nsec = MEMORY_NS}, NULL);
+}
+
+/* The same, until all is submitted. sq held, but for pauses: who could free memory may want it. */
 static void submit_all(struct ring_state *r, bool own)
 {
-    unsigned turns = 0;
-
     while (!submit(r)) {
-        reap(r, own);
-        spin_pause(&turns);
+        if (reap(r, own))
+            continue;
+        lock_drop(&r->sq);
+        await_memory();
+        lock_take(&r->sq);
     }
 }
 
 /* A free submission entry. sq held. */
 static struct io_uring_sqe *take_sqe(struct ring_state *r, bool own)
 {
-    struct io_uring_sqe *sqe = io_uring_get_sqe(&r->uring);
+    struct io_uring_sqe *sqe;
 
-    if (UNLIKELY(!sqe)) {
+    while (UNLIKELY(!(sqe = io_uring_get_sqe(&r->uring))))
         submit_all(r, own);
-        sqe = io_uring_get_sqe(&r->uring);
-    }
     if (!ring_queued(r))
         atomic_store_explicit(&r->queued_since, coir_now(), memory_order_relaxed); /* a hint */
     return sqe;
@@ -286,12 +291,6 @@ static void kick(struct parker *p)
         fatal("the eventfd that wakes a worker cannot be written");
 }
 
-/* Memory may come back, which no wait in the ring would say. */
-static void await_memory(void)
-{
-    nanosleep(&(struct timespec){.tv_nsec = MEMORY_NS}, NULL);
-}
-
 /* Submits what is prepared, and waits in the kernel until something lies in the ring. False: the deadline came. */
 static bool wait_for_completion(struct ring_state *r, unsigned prepared, int64_t deadline)
 {
@@ -338,19 +337,21 @@ static void arm_kick(struct worker *w)
     io_uring_prep_read(sqe, r->kick_fd, &r->kick_value, sizeof r->kick_value, 0);
     io_uring_sqe_set_data64(sqe, TAG_KICK);
     r->kick_armed = true;
-    submit_all(r, true);
+    submit(r); /* if not now, then with the sleep */
     lock_drop(&r->sq);
 }
 
 /* The waker has taken us off the list: its kick is here, or about to be. */
-static void take_kick(struct ring_state *r)
+static void take_kick(struct worker *w)
 {
+    struct ring_state *r = w->io;
+
     while (r->kick_armed) {
         lock_take(&r->cq);
         reap_locked(r, true);
         lock_drop(&r->cq);
         if (r->kick_armed)
-            wait_for_completion(r, 0, COIR_NEVER);
+            wait_for_completion(r, publish(w), COIR_NEVER);
     }
 }
 
@@ -377,7 +378,7 @@ static bool sleep_in_ring(struct worker *w, int64_t deadline)
     publish(w); /* counts what the kernel has not taken */
     woken = park_retract(park, &w->parker);
     if (away && woken)
-        take_kick(r);
+        take_kick(w);
     return woken;
 }
 

@@ -10,10 +10,12 @@
  * A child that has ended is told to the parent, and replaced only when that asks. Then, and only then, nobody reads
  * its socket and nobody writes to it: a call that is still there was never begun.
  *
- * What a child has forked outlives it, and keeps its socket and its slot's memory. The template is the subreaper of these
- * orphans: they become its own children before their parent can be waited for (exit_notify in Linux), stay in the kernel's
- * list of its children until it waits for them, and are killed. So where that list holds nobody but the children of the
- * slots, nothing is left of those that have ended, and only then is a slot's next one started.
+ * What a child has forked outlives it, and keeps its socket and its slot's memory. The template is the subreaper of such
+ * orphans: they become its own children before their parent can be waited for (exit_notify in Linux), stay in the
+ * kernel's list of its children until it waits for them, and are killed. So where that list holds none but the children of
+ * the slots nothing is left of those that have ended, and only then is a slot's next one started. Whose an orphan was
+ * cannot be told: all slots wait. So they do not wait longer than ORPHANS_NS: what takes a second to end is held by a
+ * debugger or a device, and will not run any more; or it forks faster than it is killed, which only other limits end.
  *
  * Whether the parent lives is seen by its end of the orders' socket and by a descriptor of the process itself: the
  * first alone would be kept open by other children of the parent.
@@ -37,6 +39,10 @@
 #include "isolate_child.h"
 #include "report.h"
 
+#define ORPHANS_NS COIR_SEC
+#define CLOSE_NS (5 * COIR_SEC) /* the same, where no slot waits */
+#define ORPHANS_LOOK_MS 10 /* between looks at those that are still there */
+
 struct place {
     pid_t pid;           /* of the child; 0: none lives */
     uint32_t generation; /* of the child that lives, or lived last */
@@ -51,6 +57,7 @@ struct template {
     pid_t pid;
     int signals; /* readable when a child has ended */
     FILE *children; /* lists ours; NULL: the kernel has no such list */
+    int64_t held_since; /* orphans hold up children that are wanted; 0: they do not */
     struct place place[ISOLATE_CHILDREN_MAX];
 };
 
@@ -183,14 +190,35 @@ static bool kill_orphans(const struct template *t)
             kill(pid, SIGKILL); /* not buried yet: it is nobody else's number */
             any = true;
         }
-    return any;
+    return any || ferror(t->children);
 }
 
-/* Children that are wanted, where nothing is left of those before them. */
+static bool is_any_wanted(const struct template *t)
+{
+    for (uint32_t i = 0; i < t->plan->options.children; i++)
+        if (t->place[i].wanted && !t->place[i].pid)
+            return true;
+    return false;
+}
+
+/* Whether those who are wanted must wait for the end of orphans. */
+static bool is_held_up(struct template *t)
+{
+    int64_t now;
+
+    if (!kill_orphans(t) || !is_any_wanted(t))
+        return false;
+    now = coir_now();
+    if (!t->held_since)
+        t->held_since = now;
+    return now - t->held_since < ORPHANS_NS;
+}
+
 static void start_wanted(struct template *t)
 {
-    if (kill_orphans(t))
+    if (is_held_up(t))
         return;
+    t->held_since = 0;
     for (uint32_t i = 0; i < t->plan->options.children; i++)
         if (t->place[i].wanted && !t->place[i].pid)
             start(t, i, t->place[i].wanted);
@@ -290,14 +318,33 @@ static void detach(struct template *t)
         _exit(1); /* the parent hears that it is gone */
 }
 
+/* Slots have no children any more: all that are left are orphans. False: none is. */
+static bool bury_some(const struct template *t)
+{
+    struct signalfd_siginfo come[8];
+    pid_t pid;
+
+    while (read(t->signals, come, sizeof come) > 0)
+        ;
+    kill_orphans(t);
+    do
+        pid = wait4(-1, NULL, WNOHANG, NULL);
+    while (pid > 0);
+    return pid == 0;
+}
+
 static void end_all(struct template *t)
 {
-    for (uint32_t i = 0; i < t->plan->options.children; i++)
+    struct pollfd ended = {t->signals, POLLIN, 0};
+    int64_t until = coir_now() + CLOSE_NS;
+
+    for (uint32_t i = 0; i < t->plan->options.children; i++) {
         if (t->place[i].pid > 0)
             kill(t->place[i].pid, SIGKILL);
-    do
-        kill_orphans(t);
-    while (wait4(-1, NULL, 0, NULL) > 0 || errno == EINTR);
+        t->place[i].pid = 0; /* its number may be an orphan's from now on */
+    }
+    while (bury_some(t) && coir_now() < until)
+        poll(&ended, 1, ORPHANS_LOOK_MS);
     _exit(0);
 }
 
@@ -312,7 +359,7 @@ static bool wait_for_any(struct template *t, struct pollfd *on)
     for (uint32_t i = 0; i < t->plan->options.children; i++)
         if (t->place[i].untold)
             on[n++] = (struct pollfd){t->plan->end[i], POLLOUT, 0};
-    if (poll(on, n, -1) < 0)
+    if (poll(on, n, t->held_since ? ORPHANS_LOOK_MS : -1) < 0)
         return false;
     for (uint32_t i = 0; i < t->plan->options.children; i++)
         if (t->place[i].untold)

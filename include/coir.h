@@ -2774,8 +2774,9 @@ COIR_API COIR_MUST_USE int coir_degrade(coir_fn *fn, void *arg, int64_t deadline
  * SIGHUP, SIGINT and SIGTERM ignored (its parent decides when it ends); the template's session; no core file;
  * no new privileges. exit() ends it without handlers and without flushing streams. If its parent, the
  * template or coir_isolator_close ends, so does the child, by SIGKILL. It may start threads; between calls
- * it must not rely on them. Processes that it forks are killed when it ends, whatever they do about it, and before
- * another takes its place (by /proc's lists of children, CONFIG_PROC_CHILDREN, as in Debian's kernels; not in emulators).
+ * it must not rely on them. Processes that it forks are killed when it ends, whatever they do about
+ * it, and before another takes its place (or a second later, if that is not enough); and, at any time, those whose own
+ * parent has ended. By /proc's lists of children (CONFIG_PROC_CHILDREN, as in Debian's kernels; not in emulators).
  */
 typedef struct coir_isolator coir_isolator;
 

@@ -421,6 +421,9 @@ static void entries_begin_with_a_landing_pad(void)
     CHECK_EQ(first_instruction((void *)arch_switch), ABI_CALL_PAD);
     CHECK_EQ(first_instruction((void *)arch_switch_loading), ABI_CALL_PAD);
     CHECK_EQ(first_instruction((void *)arch_switch_shared), ABI_CALL_PAD);
+    CHECK_EQ(first_instruction((void *)arch_cross), ABI_CALL_PAD);
+    CHECK_EQ(first_instruction((void *)arch_cross_loading), ABI_CALL_PAD);
+    CHECK_EQ(first_instruction((void *)arch_cross_shared), ABI_CALL_PAD);
     CHECK_EQ(first_instruction((void *)arch_boundary), ABI_CALL_PAD);
     CHECK_EQ(first_instruction(arch_boundary_landing), ABI_JUMP_PAD);
 }

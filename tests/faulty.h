@@ -29,6 +29,7 @@
     X(pthread_create, EAGAIN, 0)                                                                   \
     X(pthread_setaffinity_np, EINVAL, 0)                                                           \
     X(pthread_getattr_np, ENOMEM, 0)                                                               \
+    X(pthread_getcpuclockid, ENOENT, 0)                                                            \
     X(sigaction, EINVAL, 0)                                                                        \
     X(sigaltstack, ENOMEM, 0)                                                                      \
     X(sched_getaffinity, ENOSYS, 0)                                                                \

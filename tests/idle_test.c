@@ -60,12 +60,12 @@ static void note(void *unused)
     atomic_store(&began, coir_now());
 }
 
-static void fill(coir_runtime *rt, coir_counter *c, int jobs)
+static void fill(coir_runtime *rt, coir_counter *c, coir_fn *fn, int jobs)
 {
     atomic_store(&started, 0);
     atomic_store(&over, 0);
     for (int i = 0; i < jobs; i++)
-        CHECK_EQ(coir_submit(rt, c, stay_long, NULL), COIR_OK);
+        CHECK_EQ(coir_submit(rt, c, fn, NULL), COIR_OK);
     while (atomic_load(&started) < jobs)
         sched_yield();
 }
@@ -76,7 +76,7 @@ static void a_short_job_starts_while_all_processors_are_in_long_ones(void)
     coir_counter c = COIR_COUNTER_INIT;
     int64_t least = COIR_NEVER;
 
-    fill(rt, &c, processors());
+    fill(rt, &c, stay_long, processors());
     for (int i = 0; i < SHORTS; i++) {
         coir_counter s = COIR_COUNTER_INIT;
         int64_t then = coir_now(), took;
@@ -114,13 +114,19 @@ static void a_job_runs_elsewhere_if_its_worker_is_stuck(void)
     coir_runtime *rt = run_open(WORKERS);
     coir_counter c = COIR_COUNTER_INIT;
 
-    fill(rt, &c, processors() - 1);
+    fill(rt, &c, stay_long, processors() - 1);
     CHECK_EQ(coir_submit(rt, &c, wait_in_vain, NULL), COIR_OK);
     CHECK_EQ(coir_wait(&c), COIR_DONE);
     run_close(rt);
 }
 
-/* ------------------------------------------------------------------------------ jobs that block */
+static void yield_long(void *unused)
+{
+    (void)unused;
+    atomic_fetch_add(&started, 1);
+    while (!atomic_load(&over))
+        coir_yield();
+}
 
 static void block(int64_t ns)
 {
@@ -133,6 +139,49 @@ static void block(int64_t ns)
     while (status == EINTR);
     CHECK_EQ(status, 0);
 }
+
+/* Those that move keep the processors busy, and never come to what waits elsewhere. */
+static void wait_beside(void *unused)
+{
+    coir_counter c = COIR_COUNTER_INIT;
+    int64_t then, worst = 0;
+
+    (void)unused;
+    for (int i = 0; i < SHORTS; i++) {
+        atomic_store(&began, 0);
+        then = coir_now();
+        CHECK_EQ(coir_spawn(&c, note, NULL), COIR_OK);
+        while (!atomic_load(&began))
+            block(BRIEF_US * COIR_US);
+        worst = atomic_load(&began) - then > worst ? atomic_load(&began) - then : worst;
+    }
+    CHECK(worst < crowded(50 * COIR_MS));
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+    atomic_store(&over, 1);
+}
+
+/* On one processor, which one job keeps busy. */
+static void a_job_behind_one_that_blocks_runs_though_another_keeps_the_processor_busy(void)
+{
+    cpu_set_t before, one;
+
+    CHECK_EQ(sched_getaffinity(0, sizeof before, &before), 0);
+    CPU_ZERO(&one);
+    CPU_SET((unsigned)sched_getcpu(), &one);
+    CHECK_EQ(sched_setaffinity(0, sizeof one, &one), 0);
+    for (int i = 0; i < 3; i++) {
+        coir_runtime *rt = run_open(WORKERS);
+        coir_counter c = COIR_COUNTER_INIT;
+
+        fill(rt, &c, yield_long, 1);
+        CHECK_EQ(coir_submit(rt, &c, wait_beside, NULL), COIR_OK);
+        CHECK_EQ(coir_wait(&c), COIR_DONE);
+        run_close(rt);
+    }
+    CHECK_EQ(sched_setaffinity(0, sizeof before, &before), 0);
+}
+
+/* ------------------------------------------------------------------------------ jobs that block */
 
 static void block_long(void *unused)
 {
@@ -189,5 +238,6 @@ static void workers_without_work_use_no_processor(void)
 
 CHECK_MAIN(CASE(a_short_job_starts_while_all_processors_are_in_long_ones),
            CASE(a_job_runs_elsewhere_if_its_worker_is_stuck),
+           CASE(a_job_behind_one_that_blocks_runs_though_another_keeps_the_processor_busy),
            CASE(jobs_that_block_do_so_side_by_side),
            CASE(workers_without_work_use_no_processor))

@@ -5,6 +5,7 @@
 #include "isolators.h"
 
 #include <errno.h>
+#include <sys/ptrace.h>
 
 static void with(unsigned workers, const coir_isolator_options *o, coir_fn *fn)
 {
@@ -96,6 +97,64 @@ static void what_a_child_has_forked_is_gone_before_the_next_serves(void)
         with(1, &o, leave_processes);
 }
 
+/* An orphan whose end its debugger, this child, does not take note of. Returns whether it may debug. */
+static size_t hold_an_orphan(const void *in, size_t in_bytes, void *out, size_t out_max)
+{
+    pid_t parent, orphan;
+    int numbers[2];
+
+    (void)in;
+    (void)in_bytes;
+    (void)out;
+    (void)out_max;
+    if (pipe(numbers) != 0)
+        return 0;
+    parent = fork();
+    if (parent == 0) {
+        orphan = fork();
+        while (orphan == 0)
+            pause();
+        if (write(numbers[1], &orphan, sizeof orphan) == sizeof orphan)
+            pause();
+        _exit(1);
+    }
+    if (read(numbers[0], &orphan, sizeof orphan) == sizeof orphan)
+        ptrace(PTRACE_SEIZE, orphan, NULL, NULL); /* if it may not, the orphan is as any other */
+    kill(parent, SIGKILL);
+    waitpid(parent, NULL, 0);
+    return 0;
+}
+
+static void wait_in_child(void *iso)
+{
+    CHECK_EQ(iso_breaks(iso, iso_wait, NULL, COIR_NEVER), COIR_ECANCELED);
+}
+
+static void use_another_slot(void *iso)
+{
+    coir_counter c = COIR_COUNTER_INIT;
+    coir_stats s;
+
+    CHECK_EQ(coir_isolate(iso, hold_an_orphan, NULL, 0, NULL, NULL, NULL), COIR_DONE);
+    CHECK_EQ(coir_spawn(&c, wait_in_child, iso), COIR_OK); /* in the same child */
+    do {
+        coir_yield();
+        CHECK_EQ(coir_stats_read(coir_current(), &s), COIR_OK);
+    } while (s.parked == 0);
+    CHECK(iso_breaks(iso, iso_segv, NULL, COIR_NEVER) > COIR_DONE);
+    iso_works(iso);
+    CHECK_EQ(coir_counter_cancel(&c), COIR_OK);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+}
+
+static void an_orphan_that_cannot_end_holds_nobody_up_for_long(void)
+{
+    coir_isolator_options o = iso_options(2);
+
+    if (!EMULATED)
+        with(1, &o, use_another_slot);
+}
+
 static pid_t left[2];
 
 static void leave_them_to_the_close(void *iso)
@@ -113,4 +172,5 @@ static void a_close_ends_what_children_have_forked(void)
     check_gone(left);
 }
 
-CHECK_MAIN(CASE(what_a_child_has_forked_is_gone_before_the_next_serves), CASE(a_close_ends_what_children_have_forked))
+CHECK_MAIN(CASE(what_a_child_has_forked_is_gone_before_the_next_serves), CASE(a_close_ends_what_children_have_forked),
+           CASE(an_orphan_that_cannot_end_holds_nobody_up_for_long))

@@ -21,7 +21,7 @@ HARMLESS = set("""abort clock_gettime close fclose fgets fprintf free getauxval 
     write pthread_join pthread_kill pthread_self pthread_sigmask pthread_setcancelstate pthread_setname_np""".split())
 # What only the template and the children of an isolator ask for: whatever fails there ends the child, or is as if it had
 # been killed, which isolate_test.c and isolate_life_test.c do at any point.
-ISOLATED = set("""fileno getppid getrlimit kill lseek on_exit prctl qsort recvmsg rewind seccomp_export_bpf
+ISOLATED = set("""ferror fileno getppid getrlimit kill lseek on_exit prctl qsort recvmsg rewind seccomp_export_bpf
     seccomp_init seccomp_release seccomp_rule_add setrlimit setsid stdout timer_create timer_settime wait4""".split())
 WITHOUT_CANARY = {"job_run", "job_join_own", "coir_fork2", "try_call"}
 HARMLESS_PREFIXES = ("_", "str", "mem", "sig", "snprintf", "vsnprintf", "pthread_attr_", "pthread_cond_", "pthread_mutex_")

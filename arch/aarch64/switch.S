@@ -80,6 +80,16 @@
         ret
 .endm
 
+// A further name, directly behind the other. So the crossing forms are the others: what is behind a call has no landing
+// pad, and only a ret may go there.
+.macro same_as name, other
+        .globl  \name
+        .hidden \name
+        .type   \name, %function
+        .set    \name, \other
+        .size   \name, . - \other
+.endm
+
 // void *arch_switch(void **save, void *load, void *pass);
 function arch_switch
         save_frame
@@ -90,13 +100,9 @@ function arch_switch
         msr     fpcr, x10
 1:      load_frame
 end_function arch_switch
-
-// void *arch_switch_loading(void **save, void *load, void *pass);
-        .globl  arch_switch_loading
-        .hidden arch_switch_loading
-        .type   arch_switch_loading, %function
-        .set    arch_switch_loading, arch_switch        // to look is always faster
-        .size   arch_switch_loading, . - arch_switch
+        same_as arch_switch_loading, arch_switch        // to look is always faster
+        same_as arch_cross, arch_switch
+        same_as arch_cross_loading, arch_switch
 
 // void *arch_switch_shared(void **save, void *load, void *pass);
 function arch_switch_shared
@@ -104,17 +110,6 @@ function arch_switch_shared
         change_stack
         load_frame
 end_function arch_switch_shared
-
-// The crossing forms are the others: what is behind a call has no landing pad, so only a ret may go there.
-.macro same_as name, other
-        .globl  \name
-        .hidden \name
-        .type   \name, %function
-        .set    \name, \other
-        .size   \name, . - \other
-.endm
-        same_as arch_cross, arch_switch
-        same_as arch_cross_loading, arch_switch
         same_as arch_cross_shared, arch_switch_shared
 
 // The first frame of every stack: arch_prepare has put the entry function into x19, its argument
