@@ -39,7 +39,9 @@ PLANTED = [
      "        else\n            w->searching = park_retract(&w->runtime->park, &w->parker);\n"
      "    } else if (watched) {\n        end_watch(w);\n    }\n"),
     ("core/idle.c", "whose jobs are stuck are not told from those that run",
-     "    s->ran += turns != w->seen.turns && ran > w->seen.ran ? ", "    s->ran += ran > w->seen.ran ? "),
+     "    s->ran += turns != w->seen.turns && ran > w->seen.ran ? ran - w->seen.ran : 0;\n    s->workers++;\n"
+     "    s->behind |= turns == w->seen.turns && !(ring_empty(&w->ring) && deque_empty(&w->deque));\n",
+     "    s->ran += ran > w->seen.ran ? ran - w->seen.ran : 0;\n    s->workers++;\n"),
     ("core/worker.c", "nobody is woken for a ready fiber",
      "            return;\n    } else {\n        inject_push_fiber(&rt->inject, &f->stack.link);\n    }\n"
      "    park_notify(&rt->park);\n",
