@@ -2828,7 +2828,8 @@ COIR_API COIR_MUST_USE int coir_isolator_open(const coir_isolator_options *optio
  *
  * Returns     COIR_OK; COIR_EBUSY (a call is being made); COIR_EPERM on a worker; COIR_EINVAL; COIR_EFORKED
  * Call from   a plain thread
- * Suspends    no; blocks until they have ended
+ * Suspends    no; blocks until they have ended, and what they have forked; not longer than five seconds for one that is
+ *             killed and cannot end (a debugger or a device holds it), which is left
  */
 COIR_API int coir_isolator_close(coir_isolator *isolator);
 

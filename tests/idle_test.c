@@ -11,6 +11,7 @@
 #define WORKERS 64
 #define SHORTS 20      /* jobs beside long ones */
 #define BLOCKED_MS 20
+#define REST_MS 10
 #define BRIEF_US 100
 #define BRIEF_JOBS (WORKERS * 50)
 
@@ -148,6 +149,7 @@ static void wait_beside(void *unused)
 
     (void)unused;
     for (int i = 0; i < SHORTS; i++) {
+        block(REST_MS * COIR_MS); /* those who sleep do so for long */
         atomic_store(&began, 0);
         then = coir_now();
         CHECK_EQ(coir_spawn(&c, note, NULL), COIR_OK);
@@ -173,6 +175,7 @@ static void a_job_behind_one_that_blocks_runs_though_another_keeps_the_processor
         coir_runtime *rt = run_open(WORKERS);
         coir_counter c = COIR_COUNTER_INIT;
 
+        block(2 * REST_MS * COIR_MS);
         fill(rt, &c, yield_long, 1);
         CHECK_EQ(coir_submit(rt, &c, wait_beside, NULL), COIR_OK);
         CHECK_EQ(coir_wait(&c), COIR_DONE);
