@@ -6,16 +6,21 @@
  *
  * A stopped worker is one that naps in the handler: to the others it is the same, and SIGSTOP would
  * stop them all. Workers are known by their names, coir/N. Included by check.h.
+ *
+ * Nothing is unwound inside libgcc: as it lands it writes the registers of where it lands over those it has saved, its
+ * return address too, so whoever walks through it then reads what it likes (seen: a stack canary as an address).
  */
 #ifndef STRESS_TORMENT_H
 #define STRESS_TORMENT_H
 
 #include <dirent.h>
 #include <errno.h>
+#include <link.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdint.h>
 #include <sys/syscall.h>
+#include <ucontext.h>
 #include <unwind.h>
 
 #define TORMENT_WORKERS 64
@@ -30,6 +35,7 @@ static __attribute__((unused)) struct torment {
     pid_t worker[TORMENT_WORKERS];
     int workers;
     cpu_set_t allowed;
+    uintptr_t unwinder, unwinder_end; /* where libgcc is */
     long signals, frames, naps, moves;
 } torment = {.random = 88172645463325252};
 
@@ -40,15 +46,34 @@ static inline _Unwind_Reason_Code torment_frame(struct _Unwind_Context *context,
     return ++*(int *)depth < TORMENT_FRAMES ? _URC_NO_REASON : _URC_END_OF_STACK;
 }
 
-/* Every eighth worker that is hit stops there for up to two milliseconds. */
-static inline void torment_handler(int number)
+static inline int torment_find_unwinder(struct dl_phdr_info *object, size_t size, void *unused)
 {
+    (void)size;
+    (void)unused;
+    if (!strstr(object->dlpi_name, "libgcc_s"))
+        return 0;
+    torment.unwinder = object->dlpi_addr;
+    for (int i = 0; i < object->dlpi_phnum; i++) {
+        const ElfW(Phdr) *part = &object->dlpi_phdr[i];
+
+        if (part->p_type == PT_LOAD)
+            torment.unwinder_end = object->dlpi_addr + part->p_vaddr + part->p_memsz;
+    }
+    return 1;
+}
+
+/* Every eighth worker that is hit stops there for up to two milliseconds. */
+static inline void torment_handler(int number, siginfo_t *info, void *context)
+{
+    uintptr_t pc = (uintptr_t)((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP];
     int depth = 0, before = errno;
     long n = __atomic_add_fetch(&torment.signals, 1, __ATOMIC_RELAXED);
     const struct timespec nap = {.tv_nsec = n * 7919 % 2000000};
 
     (void)number;
-    _Unwind_Backtrace(torment_frame, &depth);
+    (void)info;
+    if (pc < torment.unwinder || pc >= torment.unwinder_end)
+        _Unwind_Backtrace(torment_frame, &depth);
     if (n % 8 == 0) {
         __atomic_add_fetch(&torment.naps, 1, __ATOMIC_RELAXED);
         nanosleep(&nap, NULL);
@@ -127,10 +152,11 @@ static inline void *torment_main(void *unused)
 
 static inline void torment_begin(void)
 {
-    struct sigaction act = {.sa_handler = torment_handler, .sa_flags = SA_RESTART | SA_ONSTACK};
+    struct sigaction act = {.sa_sigaction = torment_handler, .sa_flags = SA_RESTART | SA_ONSTACK | SA_SIGINFO};
     sigset_t all, before;
 
-    if (sched_getaffinity(0, sizeof torment.allowed, &torment.allowed) != 0)
+    if (sched_getaffinity(0, sizeof torment.allowed, &torment.allowed) != 0 ||
+        !dl_iterate_phdr(torment_find_unwinder, NULL))
         abort(); /* as below */
     sigaction(SIGPROF, &act, NULL);
     sigfillset(&all);
