@@ -12,7 +12,8 @@
 
 #define ROUND_JOBS 16    /* new jobs, then fibers, before the others get their turn */
 #define ROUND_FIBERS 16
-#define INJECT_BATCH 32  /* injected jobs taken at once; thieves share them */
+#define INJECT_BATCH 32  /* injected jobs taken at once, at most; thieves share them */
+#define INJECT_SHARE 8   /* each of several workers takes such a part of its share of them */
 #define STEAL_BATCH 32   /* jobs stolen at once */
 #define ASK_LOOKS 32     /* looks around of an idle worker that an owner has to answer it; some microseconds */
 #define CLAIM_LOOKS 32   /* looks at what others have claimed, before it is wrested; microseconds */
@@ -87,6 +88,16 @@ static bool find_local(struct worker *w, struct next *n)
     return false;
 }
 
+/* What is taken together waits for its taker, who may be in a long job or lose its processor; and a long queue waits for the
+ * lock. So of several workers each takes a part of what is there, as in factoring (Hummel, Schonberg, Flynn 1992). */
+static size_t injected_batch(const struct coir_runtime *rt)
+{
+    unsigned sharers = rt->worker_count < rt->cpus ? rt->worker_count : rt->cpus;
+    size_t n = rt->worker_count > 1 ? inject_count(&rt->inject) / (sharers * INJECT_SHARE) + 1 : INJECT_BATCH;
+
+    return n < INJECT_BATCH ? n : INJECT_BATCH;
+}
+
 /* A batch of injected work: the oldest to run now, the rest where thieves find it. Not inlined: the
  * batch would lie in the loop's frame, below every parked job. */
 static NOINLINE bool find_injected(struct worker *w, struct next *n)
@@ -99,7 +110,7 @@ static NOINLINE bool find_injected(struct worker *w, struct next *n)
         n->fiber = find_fiber_of(e);
         return true;
     }
-    count = inject_take(&w->runtime->inject, batch, deque_empty(&w->deque) ? INJECT_BATCH : 1);
+    count = inject_take(&w->runtime->inject, batch, deque_empty(&w->deque) ? injected_batch(w->runtime) : 1);
     for (size_t i = count; i > 1; i--)
         deque_push(&w->deque, &batch[i - 1]); /* an empty deque has room for a batch */
     if (count > 1)

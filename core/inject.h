@@ -67,6 +67,12 @@ struct link *inject_take_fiber(struct inject *q); /* NULL: none */
 void inject_close(struct inject *q, bool closed);
 uint64_t inject_accepted(struct inject *q);
 
+/* Items of work in it. A hint. */
+static inline size_t inject_count(const struct inject *q)
+{
+    return atomic_load_explicit(&q->work_count, memory_order_relaxed); /* a hint */
+}
+
 static inline bool inject_empty(struct inject *q)
 {
     return atomic_load_explicit(&q->work_count, memory_order_relaxed) == 0 && /* a hint; SLEEP fences */
