@@ -139,10 +139,12 @@ void counter_share(struct counter *c)
     uint64_t s = atomic_load_explicit(&c->state, memory_order_relaxed), to; /* rechecked by the CAS */
 
     atomic_store_explicit(&c->mine, 0, memory_order_relaxed); /* read by the owner alone */
-    do
+    do {
+        if (!(s & COUNTER_LOCAL)) /* another waiter was first; who settles it since then finishes it */
+            return;
         to = (s + mine * COUNTER_ONE) & ~COUNTER_LOCAL;
-    while (!atomic_compare_exchange_weak_explicit(&c->state, &s, to, memory_order_release,
-                                                  memory_order_relaxed)); /* SETTLE: what it has run itself */
+    } while (!atomic_compare_exchange_weak_explicit(&c->state, &s, to, memory_order_release,
+                                                    memory_order_relaxed)); /* SETTLE: what it has run itself */
     if (UNLIKELY(to & COUNTER_WAITERS) && to < COUNTER_ONE)
         finish(c);
 }

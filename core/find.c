@@ -26,12 +26,13 @@
 #define CACHED_FIBERS 2048 /* of these a megabyte of cache keeps what a switch touches, and as much besides */
 #define UNTIMED_LOOKS 16 /* one of them reads the clock even if nothing wants to know the time */
 
-/* SLEEP: who has looked at the queues while the owner claimed may have seen nothing, and slept. */
+/* SLEEP: who has looked at the queues while the owner claimed, or moved some from the list to the ring, may have seen
+ * nothing, and slept. */
 NOINLINE struct fiber *find_ready_slowly(struct worker *w)
 {
     struct link *e = ring_take_slowly(&w->ring);
 
-    if (ring_kept(&w->ring))
+    if (ring_kept(&w->ring) || !ring_empty(&w->ring))
         park_notify(&w->runtime->park);
     return e ? find_fiber_of(e) : NULL;
 }

@@ -123,11 +123,17 @@ static int wait_for_ever(int thread)
     return outcome;
 }
 
+/* One of several: looks at the counter no more after the wait. */
+static void wait_among_others(void)
+{
+    MUST(wait_for_ever(explore_thread()) == COIR_DONE);
+    MUST(work[1] == 1);
+}
+
 /* The only waiter: the counter goes with the wait. */
 static void wait_alone(void)
 {
-    MUST(wait_for_ever(3) == COIR_DONE);
-    MUST(work[1] == 1);
+    wait_among_others();
     explore_free(&c, sizeof c);
 }
 
@@ -145,19 +151,6 @@ static void look_once(void)
         return;
     MUST(work[1] == 1 && work[2] == 1);
     explore_free(&c, sizeof c);
-}
-
-/* One of several: looks at the counter no more after the wait. */
-static void wait_among_others_2(void)
-{
-    MUST(wait_for_ever(2) == COIR_DONE);
-    MUST(work[1] == 1);
-}
-
-static void wait_among_others_3(void)
-{
-    MUST(wait_for_ever(3) == COIR_DONE);
-    MUST(work[1] == 1);
 }
 
 /* The deadline may pass: then the node goes, and the counter is waited for again. */
@@ -249,12 +242,6 @@ static void enlist_or_go(void)
 static void cancel_2(void)
 {
     counter_cancel(&c);
-}
-
-static void wait_and_stay(void)
-{
-    MUST(wait_for_ever(3) == COIR_DONE);
-    MUST(work[1] == 1);
 }
 
 static void check_settled(void)
@@ -450,6 +437,26 @@ static void share_after_that(void)
     counter_share(&c);
 }
 
+/* Nobody's: whoever waits shares it, and the last who goes takes the memory along. */
+static _Atomic int left_to_go;
+
+static void setup_nobodys(void)
+{
+    setup(0);
+    atomic_store_explicit(&c.state, COUNTER_LOCAL, memory_order_relaxed);
+    counter_owe(&c, 1);
+    atomic_store_explicit(&left_to_go, 2, memory_order_relaxed);
+}
+
+static void share_and_wait_with_another(void)
+{
+    if (counter_is_local(&c))
+        counter_share(&c);
+    wait_among_others();
+    if (atomic_fetch_sub_explicit(&left_to_go, 1, memory_order_acq_rel) == 1)
+        explore_free(&c, sizeof c);
+}
+
 static void check_canceled(void)
 {
     check_settled();
@@ -461,40 +468,33 @@ EXPLORE_MAIN(
     {.name = "a_wait_sees_the_work_of_all", setup_two, {finish_1, finish_2, wait_for_both}},
     {.name = "a_look_sees_the_work_of_all", setup_two, {finish_1, finish_2, look_once}},
     {.name = "a_unit_may_owe_more", setup_one, {owe_and_finish_twice, NULL, wait_alone}},
-    {.name = "all_waiters_are_let_go", setup_one,
-     {finish_1, wait_among_others_2, wait_among_others_3}, check_settled},
+    {.name = "all_waiters_are_let_go", setup_one, {finish_1, wait_among_others, wait_among_others}, check_settled},
     {.name = "a_deadline_races_the_finisher", setup_one, {finish_1, NULL, wait_a_while_alone}},
-    {.name = "one_gives_up_and_one_waits", setup_one, {finish_1, give_up_2, wait_and_stay},
-     check_settled, .less = 1},
-    {.name = "a_node_is_taken_back_or_released", setup_one, {finish_1, NULL, take_back},
-     check_settled},
+    {.name = "one_gives_up_and_one_waits", setup_one, {finish_1, give_up_2, wait_among_others}, check_settled, .less = 1},
+    {.name = "a_node_is_taken_back_or_released", setup_one, {finish_1, NULL, take_back}, check_settled},
     {.name = "a_refusal_to_enlist_has_seen_all", setup_two, {finish_1, finish_2, enlist_or_go}},
     {.name = "a_refusal_after_a_lock_has_seen_all", setup_one,
-     {finish_1, wait_among_others_2, enlist_and_wait}, check_settled},
+     {finish_1, wait_among_others, enlist_and_wait}, check_settled},
     {.name = "the_worst_outcome_counts", setup_two, {fail_1, panic_2, wait_for_the_worst}},
     {.name = "a_record_is_whole_or_absent", setup_two, {fail_1, panic_2, look_at_the_record}},
-    {.name = "a_cancel_changes_nothing_else", setup_one, {finish_1, cancel_2, wait_and_stay},
-     check_canceled},
-    {.name = "who_drops_what_is_pending_finds_the_counter", setup_pending,
-     {finish_1, drop_pending_2, wait_alone}},
+    {.name = "a_cancel_changes_nothing_else", setup_one, {finish_1, cancel_2, wait_among_others}, check_canceled},
+    {.name = "who_drops_what_is_pending_finds_the_counter", setup_pending, {finish_1, drop_pending_2, wait_alone}},
     {.name = "who_holds_a_counter_has_it", setup_pending, {finish_1, hold_pending_2, wait_alone}},
     {.name = "who_comes_late_is_foretold_too", setup_pending,
-     {finish_1, enlist_another_2, wait_and_stay}, check_settled},
+     {finish_1, enlist_another_2, wait_among_others}, check_settled},
     {.name = "a_counter_that_has_gone_is_not_looked_at", setup_pending,
      {finish_1, take_out_pending_then_2, wait_and_say_it_is_gone}},
     {.name = "a_local_one_is_its_owners", setup_local, {NULL, NULL, run_all_or_share}},
-    {.name = "a_local_one_ends_when_its_owner_says_so", setup_local,
-     {finish_1, NULL, owe_run_and_wait}},
+    {.name = "a_local_one_ends_when_its_owner_says_so", setup_local, {finish_1, NULL, owe_run_and_wait}},
     {.name = "others_owe_and_release_a_local_one", setup_local_two,
      {finish_1, finish_after_owing_2, share_and_wait}, check_settled},
-    {.name = "what_others_did_for_a_local_one_is_seen", setup_local,
-     {finish_what_is_handed_1, NULL, hand_on_and_look}},
+    {.name = "what_others_did_for_a_local_one_is_seen", setup_local, {finish_what_is_handed_1, NULL, hand_on_and_look}},
     {.name = "a_local_ones_outcome_is_seen", setup_local, {fail_1, NULL, share_and_see_the_worst}},
-    {.name = "another_waits_for_a_local_one", setup_local, {finish_1, wait_among_others_2, share_only},
-     check_settled},
+    {.name = "another_waits_for_a_local_one", setup_local, {finish_1, wait_among_others, share_only}, check_settled},
     {.name = "another_sees_what_the_owner_has_run", setup_local_two,
      {finish_1, enlist_and_see_both, run_one_and_share}, check_settled},
     {.name = "another_gives_up_on_a_local_one", setup_local, {finish_1, give_up_2, share_and_wait},
      check_settled, .less = 1},
+    {.name = "two_share_what_is_nobodys", setup_nobodys, {finish_1, share_and_wait_with_another, share_and_wait_with_another}},
     {.name = "another_gives_up_before_its_owner_shares", setup_local,
      {finish_1, give_up_and_say_so, share_after_that}, check_settled})

@@ -265,9 +265,10 @@ PLANTED = [
     ("core/counter.c", "shared, and nobody lets go who waits",
      "    if (UNLIKELY(to & COUNTER_WAITERS) && to < COUNTER_ONE)\n        finish(c);\n", ""),
     ("core/counter.c", "shared by a store",
-     "    while (!atomic_compare_exchange_weak_explicit(&c->state, &s, to, memory_order_release,\n"
-     "                                                  memory_order_relaxed)); /* SETTLE: what it has run itself */\n",
-     "    while (false);\n    atomic_store_explicit(&c->state, to, memory_order_release);\n"),
+     "    } while (!atomic_compare_exchange_weak_explicit(&c->state, &s, to, memory_order_release,\n"
+     "                                                    memory_order_relaxed)); /* SETTLE: what it has run itself */\n",
+     "    } while (false);\n    atomic_store_explicit(&c->state, to, memory_order_release);\n"),
+    ("core/counter.c", "shared twice", "        if (!(s & COUNTER_LOCAL)) /*", "        if (false) /*"),
     ("core/counter.h", "a local one with nothing in its word is not owed",
      "    return state >= COUNTER_ONE || state & COUNTER_LOCAL;\n",
      "    return state >= COUNTER_ONE;\n"),

@@ -203,7 +203,7 @@ static void check_full(void)
     MUST((size_t)(RING_CAP + pushed - OLD - 1 - tail) == r.over.count);
     for (int64_t i = head; i < OLD; i++)
         MUST(element[i].payload == i + 1);
-    if (ring_kept(&r))
+    if (ring_kept(&r) || !ring_empty(&r))
         MUST(take());
     atomic_store_explicit(&r.head, RING_CAP - 1, memory_order_relaxed);
     atomic_store_explicit(&r.next, RING_CAP - 1, memory_order_relaxed);
@@ -305,6 +305,36 @@ static void push_three_take_one(void)
     take();
 }
 
+/* SLEEP, for find_ready_slowly: whoever goes to sleep sees what the owner moves from the list, or is seen. */
+static _Atomic int sleeping;
+static int sees_nothing, notified;
+
+static void setup_list_and_sleeper(void)
+{
+    setup_list();
+    atomic_store_explicit(&sleeping, 0, memory_order_relaxed);
+    sees_nothing = notified = 0;
+}
+
+static void take_and_notify(void)
+{
+    take();
+    if (ring_kept(&r) || !ring_empty(&r))
+        notified = atomic_load_explicit(&sleeping, memory_order_relaxed);
+}
+
+static void go_to_sleep(void)
+{
+    atomic_store_explicit(&sleeping, 1, memory_order_relaxed);
+    fence(NULL);
+    sees_nothing = ring_empty(&r);
+}
+
+static void check_seen(void)
+{
+    MUST(!sees_nothing || notified || ring_empty(&r));
+}
+
 #define WRESTING(text, ...) \
     {.name = text, __VA_ARGS__}, \
     {.name = text ".fence", __VA_ARGS__, .no_membarrier = true}
@@ -327,5 +357,6 @@ EXPLORE_MAIN(
      {push_past_the_end_and_take, steal_twice_2}, check_full},
     {.name = "a_stolen_slot_is_used_again", setup_full,
      {take_and_push_past_the_end, steal_2, steal_3}, check_full},
+    {.name = "what_leaves_the_list_is_seen", setup_list_and_sleeper, {take_and_notify, go_to_sleep}, check_seen},
     {.name = "the_list_is_shared_and_refilled", setup_list, {take_and_push, steal_2, steal_3},
      check_exactly_once})
