@@ -104,8 +104,9 @@ void fiber_prepare(struct fiber *f, struct coir_runtime *runtime, arch_entry_fn 
     f->wreck.job = NULL;
     sanitizer_new_stack(f);
     f->sp = arch_prepare(top, entry, f, &f->record);
-    /* A generation that no earlier use of this memory can have reached: time in 1.024 us units. */
-    atomic_store_explicit(&f->state, fiber_word((uint64_t)coir_now() >> 10, WAKE_NONE, FIBER_IDLE),
+    /* A generation that no earlier use of this memory can have reached: time in units of 8 ns, in which none is resumed
+     * twice. It comes again after 26 days. */
+    atomic_store_explicit(&f->state, fiber_word((uint64_t)coir_now() >> 3, WAKE_NONE, FIBER_IDLE),
                           memory_order_relaxed); /* nobody else knows it yet */
 }
 

@@ -274,16 +274,21 @@ bool find_events(struct worker *w, bool all)
     return any;
 }
 
+bool find_what_is_due(struct worker *w)
+{
+    w->look_outside = false;
+    if (w->runtime->io && w->io_queued)
+        w->runtime->io->flush(w);
+    return find_events(w, true);
+}
+
 struct fiber *find_without_loop(struct worker *w)
 {
     struct fiber *f = find_any_ready(w);
 
     if (f || !w->look_outside)
         return f;
-    w->look_outside = false;
-    if (w->runtime->io && w->io_queued)
-        w->runtime->io->flush(w);
-    return find_events(w, true) ? find_any_ready(w) : NULL;
+    return find_what_is_due(w) ? find_any_ready(w) : NULL;
 }
 
 /* Newest first would leave the oldest for ever while new jobs keep coming, were there no thief; and it may be

@@ -83,7 +83,10 @@ struct fiber *find_ready_of(struct worker *victim);
 /* Any ready fiber, wherever it waits, or NULL. */
 struct fiber *find_any_ready(struct worker *w);
 
-/* The same where no stack is left for a loop, which would look what the time and the kernel have ended: that
+/* What the time and the kernel have ended, looked for now: true if any fiber is ready for it. For who cannot wait for the loop. */
+bool find_what_is_due(struct worker *w);
+
+/* find_any_ready where no stack is left for a loop, which would look what the time and the kernel have ended: that
  * is done here, now and then. */
 struct fiber *find_without_loop(struct worker *w);
 

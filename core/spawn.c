@@ -45,6 +45,8 @@ static NOINLINE int spawn(struct work *first, size_t stride, size_t n, uintptr_t
         return status_outside();
     if (!first->fn)
         return COIR_EINVAL;
+    if (UNLIKELY(n >= COUNTER_UNITS))
+        return COIR_EAGAIN;
     first->scope = j->scope;
     if (UNLIKELY(j->scope != NULL) && (status = scope_admit(j->scope, n)) != COIR_OK)
         return status;

@@ -14,6 +14,7 @@
 
 #include "batch.h"
 #include "drop.h"
+#include "find.h"
 #include "hostcall.h"
 #include "stay.h"
 #include "thread.h"
@@ -186,11 +187,9 @@ static bool drop_or_inject(struct coir_runtime *rt, const struct work *item)
     return true;
 }
 
-/* There is no stack to park on, so no loop can run here: canceled work is ended without one. What else
- * this worker has queued goes where others find it. */
-static void drop_canceled(struct fiber *self)
+/* Canceled work is ended. What else this worker has queued goes where others find it. */
+static void drop_canceled(struct worker *w)
 {
-    struct worker *w = worker_of(self);
     struct inject *q = &w->runtime->inject;
     size_t n = deque_count(&w->deque) +
                atomic_load_explicit(&q->work_count, memory_order_relaxed); /* a hint */
@@ -204,6 +203,15 @@ static void drop_canceled(struct fiber *self)
     while (n-- > 0 && inject_take(q, &item, 1))
         if (!drop_or_inject(w->runtime, &item))
             deque_push(&w->deque, &item);
+}
+
+/* There is no stack to park on, so no loop can run here: what needs none is done without one. What was due may lend its
+ * stack to the next attempt. */
+static void do_without_loop(struct worker *w)
+{
+    drop_canceled(w);
+    park_notify(&w->runtime->park); /* SLEEP: who looked while work was in neither queue may sleep */
+    find_what_is_due(w);
 }
 
 void wait_join(struct counter *c)
@@ -221,7 +229,7 @@ void wait_join(struct counter *c)
         if (!self && coir_wait_until(public, COIR_NEVER) == COIR_EFORKED)
             fatal("a job ends in a forked process while others owe it theirs");
         else if (self && park_on(self, &wait, false, &which, &reason) == COIR_ENOMEM) {
-            drop_canceled(self);
+            do_without_loop(worker_of(self));
             spin_pause(&turns); /* others finish the jobs that run */
         }
     }

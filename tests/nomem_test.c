@@ -247,6 +247,38 @@ static void a_panic_without_a_stack_goes_on_with_a_fiber_that_is_ready(void)
     }
 }
 
+/* Another job's: not canceled by the panic. */
+static void release_later(void *owed)
+{
+    int status = coir_sleep_until(coir_now() + 2 * COIR_MS);
+
+    CHECK(status == COIR_OK || starved(status));
+    if (owed)
+        coir_counter_done(owed, COIR_DONE);
+}
+
+static void raise_owed_by_a_sleeper(void *n)
+{
+    coir_counter c = COIR_COUNTER_INIT;
+
+    coir_counter_add(&c, 1);
+    CHECK_EQ(coir_spawn(&c, count, n), COIR_OK); /* so it is waited for: it holds jobs */
+    CHECK_EQ(coir_spawn(NULL, release_later, &c), COIR_OK);
+    coir_yield();
+    CHECK_EQ(coir_spawn_many(NULL, release_later, NULL, 0, 8), COIR_OK);
+    coir_yield(); /* they park, as many as there are stacks for */
+    coir_panic("while they hold the other stacks");
+}
+
+static void a_panic_without_a_stack_sees_what_is_due(void)
+{
+    for (size_t stacks = 1; stacks < 10; stacks++) {
+        int n = 0;
+
+        run_with_stacks(stacks, raise_owed_by_a_sleeper, &n, COIR_PANICKED);
+    }
+}
+
 static void yield_then_count(void *n)
 {
     coir_yield();
@@ -309,5 +341,6 @@ CHECK_MAIN(CASE(stacks_come_from_the_hook), CASE(open_undoes_itself_when_a_threa
            CASE(no_ready_fiber_is_lost_with_the_last_stack),
            CASE(a_panic_without_a_stack_settles_its_children),
            CASE(a_panic_without_a_stack_goes_on_with_a_fiber_that_is_ready),
+           CASE(a_panic_without_a_stack_sees_what_is_due),
            CASE(a_yield_without_a_stack_goes_on_with_a_fiber_that_is_ready),
            CASE(as_many_fibers_park_as_stacks_max_says))

@@ -219,6 +219,7 @@ static void spawn_too_many(void *unused)
 
     (void)unused;
     CHECK_EQ(coir_spawn_many(&c, count, &n, 0, 100000), COIR_EAGAIN);
+    CHECK_EQ(coir_spawn_many(&c, count, &n, 0, SIZE_MAX), COIR_EAGAIN);
     CHECK_EQ(coir_wait_until(&c, 0), COIR_DONE); /* nothing is owed */
     coir_yield();
     CHECK_EQ(n, 0);
