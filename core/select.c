@@ -66,8 +66,10 @@ static int queue_all(struct selection *s, size_t *which)
         s->waiter[*which] = (struct waiter){.sleeper = &s->sleeper, .item = c->element};
         if (c->channel)
             status = channel_try_or_queue(channel_of(c->channel), c->op, &s->waiter[*which]);
-        if (status != COIR_EAGAIN)
+        if (status != COIR_EAGAIN) {
+            s->waiter[*which].sleeper = NULL; /* not queued, and whom it let go may have freed the channel */
             return status;
+        }
     }
     return COIR_EAGAIN;
 }

@@ -5,6 +5,9 @@
  */
 #include "attack.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
+
 enum { CHANNELS = 4 };
 
 static coir_channel channel[CHANNELS];
@@ -248,6 +251,74 @@ static void any_of_them_ends_the_wait(void)
     run_on(2, end_the_wait, NULL);
 }
 
+/* ------------------------------------------------------------------------- a channel that goes */
+
+#define ROUNDS MANY(4000)
+
+static struct {
+    coir_channel *_Atomic channel; /* to be received from twice; NULL: its receiver has freed it */
+    int delay;
+} leaving;
+
+/* The second is the select's, which lets it go: then nobody else uses the channel. */
+static void receive_twice_and_free(coir_channel *c)
+{
+    int x;
+
+    for (volatile int i = 0; i < leaving.delay; i++)
+        ;
+    CHECK_EQ(coir_channel_recv(c, &x), COIR_OK);
+    CHECK_EQ(coir_channel_recv(c, &x), COIR_OK);
+    CHECK_EQ(coir_channel_fini(c), COIR_OK);
+    memset(c, 0xff, sizeof *c);
+    atomic_store(&leaving.channel, NULL);
+}
+
+static void *receive_and_free_all(void *unused)
+{
+    for (int round = 0; round < ROUNDS; round++) {
+        coir_channel *c;
+
+        while (!(c = atomic_load(&leaving.channel)))
+            ;
+        receive_twice_and_free(c);
+    }
+    return unused;
+}
+
+/* It may become possible between the first look at all cases and when they are queued. */
+static void send_by_select(coir_channel *c, int round)
+{
+    static int room[2]; /* what outlives it */
+    int one = 1, out;
+    coir_case cases[1 + 3 * CHANNELS] = {{c, &one, COIR_SEND}};
+    size_t which;
+
+    for (int i = 1; i < 1 + 3 * CHANNELS; i++)
+        cases[i] = (coir_case){&channel[i % CHANNELS], &out, COIR_RECV};
+    CHECK_EQ(coir_channel_init(c, sizeof one, 1, room), COIR_OK);
+    CHECK_EQ(coir_channel_send(c, &one), COIR_OK);
+    leaving.delay = round % 97 * 4;
+    atomic_store(&leaving.channel, c);
+    CHECK_EQ(coir_select(cases, 1 + 3 * CHANNELS, COIR_NEVER, &which), COIR_OK);
+    while (atomic_load(&leaving.channel))
+        ;
+}
+
+static void who_is_let_go_may_free_the_channel(void)
+{
+    static coir_channel c;
+    pthread_t receiver;
+
+    make(1);
+    CHECK_EQ(pthread_create(&receiver, NULL, receive_and_free_all, NULL), 0);
+    for (int round = 0; round < ROUNDS; round++)
+        send_by_select(&c, round);
+    CHECK_EQ(pthread_join(receiver, NULL), 0);
+    end();
+}
+
 CHECK_MAIN(CASE(the_possible_one_is_done), CASE(bad_input_is_refused),
            CASE(both_sides_of_one_channel_may_be_offered), CASE(the_choice_is_fair),
-           CASE(exactly_one_operation_is_done), CASE(any_of_them_ends_the_wait))
+           CASE(exactly_one_operation_is_done), CASE(any_of_them_ends_the_wait),
+           CASE(who_is_let_go_may_free_the_channel))
