@@ -12,6 +12,7 @@
 #include <limits.h>
 #include <linux/futex.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -219,6 +220,16 @@ static inline void futex_wait(_Atomic uint32_t *word, uint32_t value, int64_t de
 static inline void futex_wake(_Atomic uint32_t *word, int n)
 {
     syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, n, NULL, NULL, 0);
+}
+
+/* Whether somebody's handler is there for a signal: one that was put on top of ours may chain to ours still, and ours on
+ * top of that would make the two chain to each other for ever. */
+static inline bool signal_handled(int number)
+{
+    struct sigaction now;
+
+    return sigaction(number, NULL, &now) == 0 &&
+           (now.sa_flags & SA_SIGINFO || (now.sa_handler != SIG_DFL && now.sa_handler != SIG_IGN));
 }
 
 /* Of the program's own words, what a line of ours holds: they forge none, and do nothing to a terminal. */

@@ -76,6 +76,7 @@ void contain_use_stack(void *low, size_t bytes)
 struct walk {
     struct landing *landing; /* its sp is set at the boundary */
     bool inside;             /* past arch_rescue */
+    size_t left;             /* frames that the stack has room for: one that was damaged may lead to itself */
     unsigned frames;
     uintptr_t fault;         /* where the first frame was stopped */
     uintptr_t last;          /* where the last frame was */
@@ -91,8 +92,8 @@ struct walk {
  * and those of a failed assert, are as if they were not there. */
 static bool excuse_abort(struct walk *w, uintptr_t function)
 {
-    const struct walk begin = {
-        .landing = w->landing, .inside = true, .by_abort = true, .aborted = true, .own = w->own};
+    const struct walk begin = {.landing = w->landing, .inside = true, .left = w->left,
+                               .by_abort = true, .aborted = true, .own = w->own};
 
     if (!w->by_abort || w->frames > ABORT_FRAMES || w->foreign_ended ||
         (function != (uintptr_t)abort && function != (uintptr_t)__assert_fail))
@@ -126,6 +127,8 @@ static _Unwind_Reason_Code on_frame(struct _Unwind_Context *c, void *arg)
         w->inside = function == (uintptr_t)arch_rescue;
         return _URC_NO_REASON;
     }
+    if (w->left-- == 0)
+        return _URC_NORMAL_STOP;
     if (function == (uintptr_t)arch_boundary) {
         w->landing->sp = arch_capture(c, &w->landing->frame);
         return _URC_NORMAL_STOP;
@@ -262,6 +265,7 @@ static void contain(void *arg)
     struct worker *w = worker_here();
     struct fiber *self = w->current;
     struct walk walk = {.landing = &r->landing,
+                        .left = ((uintptr_t)self - (uintptr_t)self->bottom) / (2 * sizeof(void *)),
                         .by_abort = r->fault.signal == SIGABRT,
                         .own = own_function(self->job)};
     void *here;

@@ -164,14 +164,14 @@ static int install(struct caught *c)
     struct sigaction ours = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK};
 
     sigfillset(&ours.sa_mask);
-    if (c->users == 0 && !c->under && sigaction(c->number, &ours, &c->previous) != 0)
+    if (c->users == 0 && !(c->under && signal_handled(c->number)) && sigaction(c->number, &ours, &c->previous) != 0)
         return -errno;
     c->users++;
     return COIR_OK;
 }
 
-/* Handlers that somebody installed on top of ours stay: they chain to code that is still there. Ours is
- * then not installed again, or the two would chain to each other for ever. */
+/* Handlers that somebody installed on top of ours stay: they chain to code that is still there. While one is there ours is
+ * not installed again (signal_handled). */
 static void restore(struct caught *c)
 {
     struct sigaction now;

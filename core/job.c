@@ -191,7 +191,7 @@ int job_failed(struct job *j)
     if (f->kind != COIR_KIND_FAIL) {
         job_failure(j, f, COIR_FAILED, COIR_KIND_FAIL);
         f->code = j->code;
-        snprintf(f->message, sizeof f->message, "failed, and then a panic of it was swallowed");
+        snprintf(f->message, sizeof f->message, "failed; a panic of it was swallowed");
     }
     return COIR_FAILED;
 }

@@ -318,7 +318,8 @@ int coir_try(coir_fn *fn, void *arg, coir_failure *failure)
     return rt && rt->options.panic == COIR_PANIC_ABORT ? COIR_EPOLICY : job_try(fn, arg, failure);
 }
 
-/* A cleanup of a panic may call this: the panic outranks it, and its record stays. */
+/* A cleanup of a panic may call this, or a catch that will end it: if the panic arrives it outranks this, and its record
+ * stays in any case. */
 static void fail(struct job *j, int code, const struct words *said)
 {
     coir_failure f;
@@ -327,11 +328,12 @@ static void fail(struct job *j, int code, const struct words *said)
     f.code = code;
     put_words(&f, said);
     report_keep(runtime_here(), &f, said->text, job_domain(j));
-    if (j->raising || j->failed)
+    if (j->failed)
         return;
     j->failed = true;
     j->code = code;
-    job_wreck(j)->failure = f;
+    if (!j->raising)
+        job_wreck(j)->failure = f;
 }
 
 int coir_fail_at(const char *file, int line, int code, const char *format, ...)

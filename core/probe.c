@@ -134,7 +134,7 @@ int probe_open(int number)
 
     sigfillset(&ours.sa_mask);
     pthread_mutex_lock(&lock);
-    if (h->users == 0 && !h->under && sigaction(number, &ours, &h->previous) != 0)
+    if (h->users == 0 && !(h->under && signal_handled(number)) && sigaction(number, &ours, &h->previous) != 0)
         status = -errno;
     h->users += status == COIR_OK;
     pthread_mutex_unlock(&lock);

@@ -368,7 +368,9 @@ typedef struct coir_options {
     int64_t spin_ns;    /* an idle worker looks for work this long before it sleeps, while no more are awake than
                            may run at once; 0: 50 us; negative: sleeps at once; COIR_NEVER: never sleeps (poll mode) */
     unsigned share_fp;  /* 1: fibers share their thread's floating-point control words (MXCSR, x87
-                           control word, FPCR); 0: each fiber keeps its own, as the ABI says */
+                           control word, FPCR); 0: each fiber keeps its own, as the ABI says. The flags of x87
+                           exceptions are nobody's own: whoever has them trap (feenableexcept) may be hit by
+                           one that another fiber has left, in long double arithmetic */
     unsigned offload_threads; /* threads for coir_offload, started when first needed; 0: 4; at most 256 */
     enum coir_faults faults;
     enum coir_io io;
@@ -638,7 +640,7 @@ COIR_API int coir_checkpoint(void);
  * Lives in the caller's memory, usually a local variable; allocates nothing. All zero is valid.
  * It is ended only by a wait that returns an outcome: after COIR_ETIMEDOUT or COIR_ECANCELED jobs
  * still owe it, so wait again before its memory goes. After an outcome the memory may be reused
- * or freed at once. The outcome stays until coir_counter_init.
+ * or freed at once, if nobody else is in a wait for it still. The outcome stays until coir_counter_init.
  *
  * A counter that is a local variable of a job, and that this job has spawned on, is known to the
  * job: a panic settles it first, and a return while it is owed is a panic. So this very job must wait for
@@ -938,7 +940,8 @@ COIR_API __attribute__((noreturn, cold)) void coir_panic_stuck(int reason);
  *
  *   failure    filled on COIR_FAILED and COIR_PANICKED; NULL: not wanted
  *
- * coir_defer and coir_fail inside fn belong to this boundary; handlers run before the return.
+ * coir_defer and coir_fail inside fn belong to this boundary; handlers run before the return. The
+ * floating-point control words stay as fn has left them, as at a C++ catch; at the end of a job they are reset.
  *
  * Returns     COIR_DONE; COIR_FAILED (coir_fail was called); COIR_PANICKED; COIR_EINVAL; COIR_EPOLICY
  *             (fn was not called: the caller's runtime aborts on panics)
@@ -972,7 +975,8 @@ COIR_API COIR_MUST_USE int coir_defer(coir_fn *fn, void *arg);
  *         return coir_fail(COIR_EIO, "cannot read %s", name);
  *
  * The message is formatted as printf does; file and line are recorded. The first call of a boundary
- * counts. A panic after it outranks it: the outcome and the record are then the panic's.
+ * counts. A panic after it, or one that a cleanup calls it for, outranks it: the outcome and the record
+ * are then the panic's. In a C++ catch that ends a panic it counts, but for its message.
  *
  *   code       for who waits, in coir_failure.code; not 0 (a panic): it would read as success
  *

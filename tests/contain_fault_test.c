@@ -232,6 +232,23 @@ static CONTAINABLE __attribute__((no_sanitize("address"))) void smash_and_fault(
     touch_wild(unused);
 }
 
+static __attribute__((noinline)) void *place_of_caller(void)
+{
+    return __builtin_return_address(0);
+}
+
+/* By its frame-pointer record it was called from itself, for ever. */
+static CONTAINABLE __attribute__((no_sanitize("address"))) void loop_and_fault(void *unused)
+{
+    void *volatile *frame = __builtin_frame_address(0);
+    volatile char *volatile wild = (char *)(uintptr_t)4096;
+
+    (void)unused;
+    frame[0] = (void *)frame;
+    frame[1] = place_of_caller();
+    *wild = 0;
+}
+
 static CONTAINABLE void copy_from_wild(void *unused)
 {
     char *volatile to = malloc(16), *volatile from = (char *)(uintptr_t)4096;
@@ -245,6 +262,7 @@ static void what_cannot_be_walked_or_vouched_for_aborts(void)
 {
     REFUSES(call_null, "SIGSEGV: fiber ", "the place is no code of the program");
     REFUSES(smash_and_fault, "SIGSEGV: fiber ", "frames make no sense");
+    REFUSES(loop_and_fault, "SIGSEGV: fiber ");
     REFUSES(copy_from_wild, "SIGSEGV: fiber ", "is not registered as containable");
 }
 

@@ -328,6 +328,26 @@ static void overflow_again(void *unused)
     open_again_under(overflow);
 }
 
+static void open_after_default(void *above)
+{
+    coir_options o = with_faults(COIR_FAULTS_REPORT);
+    coir_runtime *rt;
+
+    must_hold(coir_open(&o, &rt) == COIR_OK);
+    signal(SIGSEGV, above ? before_plain : SIG_DFL);
+    must_hold(coir_close(rt, -1, NULL) == COIR_OK);
+    signal(SIGSEGV, SIG_DFL);
+    run_with(COIR_FAULTS_REPORT, overflow);
+}
+
+static void ours_is_there_again_if_nothing_is_left_on_top(void)
+{
+    int above;
+
+    CHILD_DIES(open_after_default, NULL, SIGABRT, "stack overflow: fiber ");
+    CHILD_DIES(open_after_default, &above, SIGABRT, "stack overflow: fiber ");
+}
+
 static void a_handler_on_top_is_entered_once_after_another_open(void)
 {
     CHILD_DIES(fault_again, NULL, SIGSEGV, "on top");
@@ -342,5 +362,5 @@ CHECK_MAIN(CASE(an_overflow_is_reported_and_aborts), CASE(the_report_is_one_line
            CASE(a_sent_signal_ends_the_process_as_without_us),
 #endif
            CASE(a_previous_handler_is_chained_to), CASE(handlers_come_back_with_the_last_close),
-           CASE(a_handler_on_top_of_ours_stays),
+           CASE(a_handler_on_top_of_ours_stays), CASE(ours_is_there_again_if_nothing_is_left_on_top),
            CASE(a_handler_on_top_is_entered_once_after_another_open))

@@ -304,6 +304,19 @@ static void the_hosts_handler_is_chained_and_comes_back(void)
     CHECK_EQ(sigaction(SIGURG, &before, NULL), 0);
 }
 
+static void the_default_action_on_top_is_not_kept(void)
+{
+    coir_runtime *rt = open_watched(1, STALL_NS, SIGUSR1);
+
+    signal(SIGUSR1, SIG_DFL);
+    run_close(rt);
+    rt = open_watched(1, STALL_NS, SIGUSR1);
+    submit(rt, NULL, stall, NULL);
+    until_named();
+    run_set(&released);
+    run_close(rt);
+}
+
 static void a_signal_that_cannot_be_had_is_refused(void)
 {
     coir_options o = run_options(1);
@@ -476,7 +489,7 @@ CHECK_MAIN(CASE(a_job_that_does_not_suspend_is_named_once_where_it_is),
            CASE(a_stall_that_goes_on_is_a_figure_until_it_ends), CASE(each_stall_is_named),
            CASE(what_is_queued_behind_a_stall_is_stolen), CASE(who_suspends_is_not_named),
            CASE(an_idle_worker_is_not_named), CASE(the_hosts_handler_is_chained_and_comes_back),
-           CASE(a_signal_that_cannot_be_had_is_refused),
+           CASE(the_default_action_on_top_is_not_kept), CASE(a_signal_that_cannot_be_had_is_refused),
            CASE(a_cancel_interrupts_a_loop_with_checkpoints), CASE(a_close_interrupts_it_too),
            CASE(a_cancel_reaches_a_loop_that_was_queued),
            CASE(those_who_wait_for_it_on_its_stack_are_told_too), CASE(the_watcher_lets_others_run),

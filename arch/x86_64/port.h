@@ -38,7 +38,7 @@ struct arch_fault {
 _Static_assert(sizeof(struct arch_fault) == 144, "rescue.asm says so");
 
 /* The status word of the x87 and the sticky flags in MXCSR travel with the control bits; the psABI
- * leaves them to the callee, so that is harmless. */
+ * leaves them to the callee. A sticky flag of the x87 traps where another fiber unmasks it: coir.h says so. */
 static inline uint64_t arch_fp_get(void)
 {
     uint16_t x87_cw;
