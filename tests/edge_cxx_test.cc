@@ -242,9 +242,35 @@ void an_exception_that_passes_a_fork_ends_the_other_call_first()
     run_on(2, catches_what_passes_a_fork, nullptr);
 }
 
+/* The usual way to make a panic an error of one's own. */
+void raise_and_translate(void *rethrow)
+{
+    try {
+        coir_panic("plain");
+    } catch (...) {
+        CHECK_EQ(coir_fail(-77, "translated"), -77);
+        if (rethrow)
+            throw;
+    }
+}
+
+void translate(void *)
+{
+    coir_failure f;
+
+    CHECK_EQ(coir_try(raise_and_translate, nullptr, &f), COIR_FAILED);
+    CHECK_EQ(f.code, -77);
+    CHECK_EQ(f.kind, COIR_KIND_FAIL);
+    CHECK_EQ(coir_try(raise_and_translate, &f, &f), COIR_PANICKED); /* it outranks */
+    CHECK_STR(f.message, "plain");
+}
+
+void a_catch_that_fails_the_job_is_heard() { run_on(1, translate, nullptr); }
+
 } // namespace
 
-CHECK_MAIN(CASE(an_exception_that_moves_its_job_leaves_the_other_workers_alone),
+CHECK_MAIN(CASE(a_catch_that_fails_the_job_is_heard),
+           CASE(an_exception_that_moves_its_job_leaves_the_other_workers_alone),
            CASE(an_exception_that_passes_a_fork_ends_the_other_call_first),
            CASE(exceptions_and_panics_become_a_status),
            CASE(a_rust_panic_that_its_shim_catches_is_an_error))

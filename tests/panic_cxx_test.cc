@@ -292,30 +292,6 @@ void swallow(void *)
 
 void a_catch_that_does_not_is_counted() { on_workers(swallow); }
 
-void raise_and_translate(void *rethrow)
-{
-    try {
-        raise_plain(nullptr);
-    } catch (...) {
-        CHECK_EQ(coir_fail(-77, "translated"), -77);
-        if (rethrow)
-            throw;
-    }
-}
-
-void translate(void *)
-{
-    coir_failure f;
-
-    CHECK_EQ(coir_try(raise_and_translate, nullptr, &f), COIR_FAILED);
-    CHECK_EQ(f.code, -77);
-    CHECK_EQ(f.kind, COIR_KIND_FAIL);
-    CHECK_EQ(coir_try(raise_and_translate, &f, &f), COIR_PANICKED); /* it outranks */
-    CHECK_STR(f.message, "plain");
-}
-
-void a_catch_that_fails_the_job_is_heard() { on_workers(translate); }
-
 void raise_after_swallowing(void *)
 {
     raise_and_swallow(nullptr);
@@ -506,7 +482,7 @@ CHECK_MAIN(CASE(an_exception_is_contained_with_its_types_name),
            CASE(the_count_of_uncaught_exceptions_does_not_drift),
            CASE(children_end_before_an_exception_takes_their_frames),
            CASE(destructors_run_on_the_way), CASE(a_catch_that_rethrows_passes_a_panic_on),
-           CASE(a_catch_that_does_not_is_counted), CASE(a_catch_that_fails_the_job_is_heard),
+           CASE(a_catch_that_does_not_is_counted),
            CASE(the_same_job_may_panic_again_after_a_catch),
            CASE(a_swallowed_panic_leaves_the_failure_before_it),
            CASE(it_takes_it_along_to_another_worker),
