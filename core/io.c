@@ -15,10 +15,73 @@
 #include "io.h"
 
 #include <errno.h>
+#include <string.h>
 
 static const struct io_backend *backend_of(const struct coir_runtime *rt)
 {
     return CONTAINER_OF(rt->io, const struct io_backend, ops);
+}
+
+/* -------------------------------------------------------------------------- numbers that are closed */
+
+/*
+ * CLOSED. A call that waits may find its descriptor closed, and its number another's. So a close says so first, and a call
+ * that began before asks again before it goes on.
+ *
+ *   close                              operation
+ *   1 say it                           1 be counted (io_uring), or lock the number's slot (epoll)
+ *   2 look at the count, or the slot   2 ask: closed, so take it back
+ *
+ * Both steps are seq_cst where a count is looked at, so one sees the other. Numbers share places. A close of another one
+ * there hides one, and is never taken for it.
+ */
+#define PLACES 65536
+
+static _Atomic uint64_t closed[PLACES]; /* the number in the upper half; the lower one is never the same twice in a row */
+static _Atomic uint32_t waits[PLACES];  /* operations */
+
+static unsigned place_of(int fd)
+{
+    return (unsigned)fd % PLACES;
+}
+
+uint64_t io_closes(int fd)
+{
+    return atomic_load_explicit(&closed[place_of(fd)], memory_order_relaxed); /* at its start: who closes later says it later */
+}
+
+bool io_was_closed(const struct io_op *op)
+{
+    uint64_t last = atomic_load_explicit(&closed[place_of(op->fd)], memory_order_seq_cst); /* CLOSED */
+
+    return last != op->closes && last >> 32 == (uint64_t)op->fd;
+}
+
+static void say_closed(int fd)
+{
+    static _Atomic uint32_t closes;
+    uint64_t nth = atomic_fetch_add_explicit(&closes, 1, memory_order_relaxed); /* only to differ */
+
+    atomic_store_explicit(&closed[place_of(fd)], (uint64_t)fd << 32 | nth, memory_order_seq_cst); /* CLOSED */
+}
+
+bool io_waits_begin(const struct io_op *op)
+{
+    atomic_fetch_add_explicit(&waits[place_of(op->fd)], 1, memory_order_seq_cst); /* CLOSED */
+    if (LIKELY(!io_was_closed(op)))
+        return true;
+    io_waits_end(op);
+    return false;
+}
+
+void io_waits_end(const struct io_op *op)
+{
+    atomic_fetch_sub_explicit(&waits[place_of(op->fd)], 1, memory_order_relaxed); /* a count */
+}
+
+bool io_waits(int fd)
+{
+    return atomic_load_explicit(&waits[place_of(fd)], memory_order_seq_cst) > 0; /* CLOSED */
 }
 
 /* ------------------------------------------------------------------------------ open and close */
@@ -47,6 +110,7 @@ int io_open(struct coir_runtime *rt)
 
 void io_forget_all(void)
 {
+    memset((void *)waits, 0, sizeof waits);
     io_uring_forget_all();
     io_epoll_forget_all();
 }
@@ -133,6 +197,8 @@ int64_t io_do(struct fiber *self, struct io_op *op, int64_t deadline)
     const struct io_backend *b = backend_of(self->runtime);
     int status;
 
+    if (UNLIKELY(io_was_closed(op)))
+        return COIR_EBADF;
     worker_of(self)->io_used = true;
     if (is_attempted(b, op, self)) {
         int64_t result = io_attempt(op);
@@ -145,7 +211,9 @@ int64_t io_do(struct fiber *self, struct io_op *op, int64_t deadline)
     }
     op->errand.begin = b->begin;
     op->errand.revoke = b->revoke;
-    status = errand_run(self, &op->errand, what[op->kind], deadline);
+    do /* again, if it ended since the kernel knows no numbers: another one of the same file was closed */
+        status = errand_run(self, &op->errand, what[op->kind], deadline);
+    while (status == COIR_OK && UNLIKELY(op->result == -ECANCELED) && !io_was_closed(op));
     if (status == COIR_ENOMEM)
         return attempt_instead(b, op);
     if (status != COIR_OK && (op->result == -ECANCELED || op->result == -EINTR))
@@ -157,6 +225,7 @@ int io_close_fd(int fd)
 {
     if (life_is_over()) /* its parent goes on with it, and with all that waits there */
         return close(fd) == 0 ? COIR_OK : COIR_EBADF;
+    say_closed(fd);
     /* Others may go on with the socket, such as a process that a listener was handed to. */
     if (!io_uring_end_all(fd))
         shutdown(fd, SHUT_RDWR); /* else who waits in a ring would wait for ever */

@@ -39,6 +39,7 @@ struct io_op {
         const struct sockaddr *address; /* CONNECT */
     };
     size_t bytes;   /* of what is above; at most IO_BYTES_MAX */
+    uint64_t closes; /* io_closes, since when the number must not have been closed */
     int64_t result; /* when it is over: 0 or more (ACCEPT: the connection), or -errno */
     void *home;     /* where the backend keeps it meanwhile */
     struct io_op *next; /* behind it there */
@@ -53,8 +54,19 @@ int64_t io_do(struct fiber *self, struct io_op *op, int64_t deadline);
 /* Tries the operation without waiting: its result, or -EAGAIN. */
 int64_t io_attempt(const struct io_op *op);
 
-/* Ends operations that wait for fd, which the caller will close with io_close_fd. Any thread. */
+/* Ends operations that wait for fd, and closes it. Any thread. */
 int io_close_fd(int fd);
+
+/* CLOSED, in io.c. What was closed last, of those numbers that share fd's place: for a call that begins. */
+uint64_t io_closes(int fd);
+
+/* Whether its number was closed since. */
+bool io_was_closed(const struct io_op *op);
+
+/* For a backend whose operations are not found by their number: counts it as waiting, unless its number was closed. */
+bool io_waits_begin(const struct io_op *op);
+void io_waits_end(const struct io_op *op);
+bool io_waits(int fd); /* some may: for a close that has been said */
 
 /* ------------------------------------------------------------------------------------- backends */
 

@@ -204,7 +204,9 @@ static void begin_op(struct errand *e)
     if (op->kind == IO_RECV)
         doubt(s);
     put_op(ep, s, side, op);
-    if (s->first[side] == op) /* else the event is asked for already */
+    if (io_was_closed(op))
+        status = -EBADF;
+    else if (s->first[side] == op) /* else the event is asked for already */
         status = arm(ep, s, op->fd);
     if (status != 0)
         take_op(ep, s, side, op);

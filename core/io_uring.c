@@ -65,20 +65,10 @@ struct rings {
 static struct lock all_lock; /* guards the list; outside every sq */
 static struct rings *all_rings;
 
-/* How many operations name each descriptor (and those that share its place): a close seldom has any to look for. */
-#define WAITS 65536
-static _Atomic uint32_t waits[WAITS];
-
-static _Atomic uint32_t *waits_for(int fd)
-{
-    return &waits[(unsigned)fd % WAITS];
-}
-
 void io_uring_forget_all(void)
 {
     all_lock = (struct lock){0};
     all_rings = NULL;
-    memset((void *)waits, 0, sizeof waits);
 }
 
 /* ----------------------------------------------------------------------------------- completion */
@@ -97,7 +87,7 @@ static bool consume(struct ring_state *r, const struct io_uring_cqe *cqe, bool o
     }
     tally(&r->completed, 1);
     errand_receive(&op->errand);
-    atomic_fetch_sub_explicit(waits_for(op->fd), 1, memory_order_relaxed); /* a count */
+    io_waits_end(op);
     op->result = cqe->res;
     errand_end(&op->errand);
     return true;
@@ -188,11 +178,16 @@ static void begin_op(struct errand *e)
 
     op->home = r;
     lock_take(&r->sq);
+    if (UNLIKELY(!io_waits_begin(op))) {
+        lock_drop(&r->sq);
+        op->result = -EBADF;
+        errand_end(&op->errand);
+        return;
+    }
     sqe = take_sqe(r, true);
     io_uring_prepare(sqe, op);
     io_uring_sqe_set_data(sqe, op);
     tally(&r->armed, 1);
-    atomic_fetch_add_explicit(waits_for(op->fd), 1, memory_order_relaxed); /* a count */
     ring_count_queued(r);
     lock_drop(&r->sq);
     w->io_queued++;
@@ -404,7 +399,7 @@ bool io_uring_end_all(int fd)
 {
     bool ended = true;
 
-    if (!atomic_load_explicit(waits_for(fd), memory_order_relaxed)) /* exact, for none may begin meanwhile */
+    if (!io_waits(fd))
         return true;
     lock_take(&all_lock);
     for (struct rings *rs = all_rings; rs; rs = rs->next)

@@ -94,7 +94,7 @@ int coir_socket_close(int socket)
 int coir_socket_accept_until(int listener, int64_t deadline)
 {
     struct fiber *self = fiber_self();
-    struct io_op op = {.kind = IO_ACCEPT, .fd = listener};
+    struct io_op op = {.kind = IO_ACCEPT, .fd = listener, .closes = io_closes(listener)};
     int fd;
 
     if (!self)
@@ -127,6 +127,7 @@ int coir_socket_connect_until(const char *address, uint16_t port, int64_t deadli
     op.fd = open_socket(&a);
     if (op.fd < 0)
         return op.fd;
+    op.closes = io_closes(op.fd);
     send_at_once(op.fd);
     status = (int)io_do(self, &op, deadline);
     if (status == 0)
@@ -160,7 +161,8 @@ static int check_transfer(const struct fiber *self, int socket, const void *buff
 int64_t coir_socket_recv_until(int socket, void *buffer, size_t bytes, int64_t deadline)
 {
     struct fiber *self = fiber_self();
-    struct io_op op = {.kind = IO_RECV, .fd = socket, .in = buffer, .bytes = at_most(bytes)};
+    struct io_op op = {
+        .kind = IO_RECV, .fd = socket, .in = buffer, .bytes = at_most(bytes), .closes = io_closes(socket)};
     int status = check_transfer(self, socket, buffer, bytes);
 
     return status != COIR_OK || !bytes ? status : io_do(self, &op, deadline);
@@ -176,10 +178,11 @@ int64_t coir_socket_send_until(int socket, const void *buffer, size_t bytes, int
     struct fiber *self = fiber_self();
     const char *at = buffer;
     size_t left = bytes;
+    uint64_t closes = io_closes(socket);
     int64_t result = check_transfer(self, socket, buffer, bytes);
 
     while (result >= 0 && left) {
-        struct io_op op = {.kind = IO_SEND, .fd = socket, .out = at, .bytes = at_most(left)};
+        struct io_op op = {.kind = IO_SEND, .fd = socket, .out = at, .bytes = at_most(left), .closes = closes};
 
         result = io_do(self, &op, deadline);
         if (result > 0) {

@@ -6,6 +6,7 @@
 #include "sockets.h"
 
 #include <dirent.h>
+#include <poll.h>
 #include <pthread.h>
 
 /* Tests here close what another fiber waits on, knowing from coir_stats that it does.
@@ -151,6 +152,97 @@ static void who_waits_on_a_closed_descriptor_gets_nothing_of_the_next(enum coir_
 }
 ON_BOTH(who_waits_on_a_closed_descriptor_gets_nothing_of_the_next)
 
+struct crossing {
+    struct pair told;
+    int old, next;
+};
+
+static void close_when_told(void *arg)
+{
+    struct crossing *x = arg;
+    char got;
+
+    CHECK_EQ(coir_socket_recv(x->told.b, &got, 1), 1);
+    CHECK_EQ(coir_socket_close(x->old), COIR_OK);
+    CHECK_EQ(dup2(x->next, x->old), x->old);
+}
+
+/* Receives what is there, and what that makes room for, without a turn for anybody else. */
+static void drain(int fd)
+{
+    static char some[1 << 16];
+    struct pollfd wanted = {fd, POLLIN, 0};
+
+    for (size_t all = 0; all < 1 << 20 && poll(&wanted, 1, 20) > 0;) {
+        ssize_t n = recv(fd, some, sizeof some, MSG_DONTWAIT);
+
+        if (n <= 0)
+            return;
+        all += (size_t)n;
+    }
+}
+
+/* A part of it goes, so the sender is ready to go on; but who closes has its turn first. */
+static void close_between_parts(void *unused)
+{
+    struct pair p = pair_open();
+    struct crossing x = {pair_open(), p.a, -1};
+    struct waiting s = {p.a, 0};
+    coir_counter c = COIR_COUNTER_INIT;
+    int next[2];
+    char got;
+
+    (void)unused;
+    CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, next), 0);
+    x.next = next[0];
+    CHECK_EQ(coir_spawn(&c, wait_in_send, &s), COIR_OK);
+    CHECK_EQ(coir_spawn(&c, close_when_told, &x), COIR_OK);
+    until_parked(coir_current(), 2);
+    CHECK_EQ(send(x.told.a, "x", 1, 0), 1);
+    drain(p.b);
+    if (CHECK_EQ(coir_wait_until(&c, in_ms(5000)), COIR_DONE))
+        CHECK(s.result > 0 && s.result < 64 << 20);
+    CHECK_EQ(recv(next[1], &got, 1, MSG_DONTWAIT), -1);
+    CHECK_EQ(coir_socket_close(next[0]), COIR_OK);
+    CHECK_EQ(coir_socket_close(next[1]), COIR_OK);
+    pair_close(x.told);
+    pair_close(p);
+}
+
+static void a_send_does_not_go_on_in_the_next_connection(enum coir_io io)
+{
+    on(io, 1, close_between_parts, NULL);
+}
+ON_BOTH(a_send_does_not_go_on_in_the_next_connection)
+
+/* To the kernel they are one. */
+static void close_one_of_two(void *unused)
+{
+    struct pair p = pair_open();
+    struct waiting one = {p.a, 1}, other = {dup(p.a), 1};
+    coir_counter c = COIR_COUNTER_INIT;
+
+    (void)unused;
+    CHECK_EQ(coir_spawn(&c, wait_in_recv, &one), COIR_OK);
+    CHECK_EQ(coir_spawn(&c, wait_in_recv, &other), COIR_OK);
+    until_parked(coir_current(), 2);
+    CHECK_EQ(coir_socket_close(p.a), COIR_OK);
+    until_parked(coir_current(), 1);
+    CHECK_EQ(coir_sleep_until(in_ms(2)), COIR_OK);
+    CHECK_EQ(coir_socket_send(p.b, "x", 1), 1);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+    CHECK(one.result <= 0);
+    CHECK_EQ(other.result, 1);
+    CHECK_EQ(coir_socket_close(other.fd), COIR_OK);
+    CHECK_EQ(coir_socket_close(p.b), COIR_OK);
+}
+
+static void a_close_is_not_for_those_who_wait_on_a_duplicate(enum coir_io io)
+{
+    on(io, 1, close_one_of_two, NULL);
+}
+ON_BOTH(a_close_is_not_for_those_who_wait_on_a_duplicate)
+
 /* A listener that another process may have been handed: only this descriptor of it goes. */
 static void close_shared(void *arg)
 {
@@ -291,6 +383,8 @@ ON_BOTH(opening_and_closing_leaks_no_descriptor)
 
 CHECK_MAIN(CASES(a_cancel_ends_the_wait), CASES(close_wakes_those_who_wait),
            CASES(who_waits_on_a_closed_descriptor_gets_nothing_of_the_next),
+           CASES(a_send_does_not_go_on_in_the_next_connection),
+           CASES(a_close_is_not_for_those_who_wait_on_a_duplicate),
            CASES(a_close_is_not_for_those_who_share_the_socket),
            CASES(a_thread_that_closes_and_ends_cancels_nobody), CASES(close_from_a_plain_thread_wakes), CASES(coir_close_cancels_parked_calls),
            CASES(opening_and_closing_leaks_no_descriptor))
