@@ -8,9 +8,10 @@
  * out: first the open nodes, then each that waits for an object that no stuck node owes any more.
  *
  * Why a second walk makes it true. The first looks at one fiber at a time. But a parked fiber owes and
- * awaits the same as long as its wait lasts, and each wait has a generation of its own. If every
- * fiber of a cycle is found again in the wait it was in, then all of them were parked between the two walks,
- * at one and the same time, and so they will be for ever.
+ * awaits the same as long as its wait lasts, and each wait has a generation of its own. Who is found again in the wait
+ * it was in was parked between the two walks; the others are taken out, and what follows from that. So all who
+ * are left were parked at one and the same time, and will be for ever. To look again at the fibers of a cycle alone is not
+ * enough: one that waits for one of several is stuck by all of them, and a cycle goes by one.
  *
  * Nothing is said about a wait that a job of another runtime or a plain thread may end, except when
  * nothing in this runtime can run at all, which takes a second walk, too, over all that is parked: then waits
@@ -138,6 +139,35 @@ static void tell(coir_deadlock *report, const struct graph_node *n, unsigned cyc
     graph_job_info(n->fiber, j, true, &report->waits[report->count++].job);
 }
 
+/* Whether the fiber of a node is still in the same wait, and for the same. */
+static bool stands_still(const struct graph *g, const struct graph_node *n)
+{
+    bool same;
+
+    if (!hold(n))
+        return false;
+    same = graph_still_awaits(g, n);
+    give_back(n);
+    return same;
+}
+
+/* The second walk: takes out who is in another wait, and all that follows. */
+static void keep_who_stands(struct graph *g)
+{
+    uint32_t list = 0;
+
+    for (uint32_t i = 1; i < g->nodes.count; i++) {
+        struct graph_node *n = graph_node_at(g, i);
+
+        if (!n->stuck || !n->fiber || stands_still(g, n))
+            continue;
+        n->stuck = false;
+        n->next = list;
+        list = i;
+    }
+    take_out(g, list);
+}
+
 /* --------------------------------------------------------------------------------------- cycles */
 
 /* Somebody stuck who owes what a stuck node waits for first. */
@@ -153,37 +183,19 @@ static uint32_t waits_for_whom(const struct graph *g, const struct graph_node *n
     return graph_edge_at(g, e)->node;
 }
 
-/* Whether the fiber of a node is still in the same wait, and for the same. */
-static bool stands_still(const struct graph *g, const struct graph_node *n)
+/* The one of a cycle that parked last of those that can be failed, or 0. */
+static uint32_t newest_of(const struct graph *g, uint32_t first)
 {
-    bool same;
+    uint32_t i = first, newest = 0;
 
-    if (!hold(n))
-        return false;
-    same = graph_still_awaits(g, n);
-    give_back(n);
-    return same;
-}
-
-/* The second walk: whether each fiber of the cycle is still in the same wait. *newest: the one that
- * parked last of those that can be failed, or 0. */
-static bool stands(const struct graph *g, uint32_t first, uint32_t *newest)
-{
-    uint32_t i = first;
-
-    *newest = 0;
     do {
         const struct graph_node *n = graph_node_at(g, i);
 
-        if (n->fiber) {
-            if (!stands_still(g, n))
-                return false;
-            if (n->fails && (!*newest || n->since > graph_node_at(g, *newest)->since))
-                *newest = i;
-        }
+        if (n->fiber && n->fails && (!newest || n->since > graph_node_at(g, newest)->since))
+            newest = i;
         i = n->next;
     } while (i != first);
-    return true;
+    return newest;
 }
 
 static void tell_cycle(struct search *s, uint32_t first)
@@ -222,9 +234,10 @@ static void walk(struct search *s, uint32_t from)
         graph_node_at(g, i)->walk = mark;
         i = graph_node_at(g, i)->next = waits_for_whom(g, graph_node_at(g, i));
     }
-    if (graph_node_at(g, i)->walk != mark || !stands(g, i, &newest))
+    if (graph_node_at(g, i)->walk != mark)
         return;
     tell_cycle(s, i);
+    newest = newest_of(g, i);
     if (s->fail && newest)
         fail(s, graph_node_at(g, newest));
 }
@@ -234,6 +247,7 @@ static void find_cycles(struct search *s)
     struct graph *g = &s->graph;
 
     find_stuck(g);
+    keep_who_stands(g);
     for (uint32_t i = 1; i < g->nodes.count; i++)
         if (graph_node_at(g, i)->stuck && !graph_node_at(g, i)->walk)
             walk(s, i);
