@@ -13,6 +13,7 @@
  * Orderings
  *   LIFE   the word changes once in a process, in life_begin, before the handle that it numbers is known
  *          to anybody: who has the handle has the word.
+ *   MADE   memory is zeroed before others can find it.
  */
 #include "life.h"
 
@@ -40,6 +41,21 @@ void *life_alloc(size_t bytes)
 void life_free(void *memory, size_t bytes)
 {
     munmap(memory, bytes);
+}
+
+void *life_memory(_Atomic(void *) *at, size_t bytes, void *instead)
+{
+    void *found = atomic_load_explicit(at, memory_order_acquire), *made; /* MADE: zeroed */
+
+    if (found)
+        return found;
+    made = life_alloc(bytes);
+    made = made ? made : instead;
+    if (atomic_compare_exchange_strong_explicit(at, &found, made, memory_order_release, memory_order_acquire)) /* MADE */
+        return made;
+    if (made != instead)
+        life_free(made, bytes);
+    return found;
 }
 
 static _Atomic uint32_t *make_word(void)

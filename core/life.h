@@ -15,6 +15,10 @@ uint32_t life_begin(void);
 void *life_alloc(size_t bytes);
 void life_free(void *memory, size_t bytes);
 
+/* The same, made once in a process and kept: *at, which is NULL at first. For what a fork must not inherit, such as a lock
+ * that another thread may hold at the time. `instead`, zeroed: if there is no such memory. */
+void *life_memory(_Atomic(void *) *at, size_t bytes, void *instead);
+
 /* The word that life_begin returned last; a fork finds 0 in it. Constant once life_begin has been called. */
 extern _Atomic(_Atomic uint32_t *) life_word;
 

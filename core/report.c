@@ -4,6 +4,8 @@
  */
 #include "report.h"
 
+#include "life.h"
+
 #include <stdio.h>
 
 static bool hushed; /* see report_hush */
@@ -16,13 +18,17 @@ void report_hush(void)
 /* Panics on plain threads: they have no runtime whose records count what the log was told. */
 static bool outside_may_tell(const coir_failure *f, unsigned *untold)
 {
-    static struct limit log; /* guarded by lock */
-    static struct lock lock;
+    static struct outside {
+        struct lock lock;
+        struct limit log; /* guarded by it */
+    } instead;
+    static _Atomic(void *) at;
+    struct outside *o = life_memory(&at, sizeof *o, &instead);
     bool may;
 
-    lock_take(&lock);
-    may = limit_allows(&log, f, untold);
-    lock_drop(&lock);
+    lock_take(&o->lock);
+    may = limit_allows(&o->log, f, untold);
+    lock_drop(&o->lock);
     return may;
 }
 

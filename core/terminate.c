@@ -23,6 +23,7 @@
 #include <stdlib.h>
 
 #include "backtrace.h"
+#include "life.h"
 #include "text.h"
 
 #define CALLS 8 /* from the personality to our handler, and some to spare */
@@ -35,9 +36,21 @@ extern const char cxx_personality[] __asm__("__gxx_personality_v0") __attribute_
 extern char *__cxa_demangle(const char *name, char *buffer, size_t *length, int *status)
     __attribute__((weak));
 
-static struct lock lock;         /* guards what follows, and our exchanges */
-static unsigned watched;         /* panics on their way that have met such a frame */
-static terminate_fn *previous;   /* the handler before ours; constant while watched > 0 */
+/* A fork has none of the threads that panic. */
+struct watch {
+    struct lock lock;          /* guards all this, and our exchanges */
+    unsigned watched;          /* panics on their way that have met such a frame */
+};
+
+static terminate_fn *previous; /* the handler before ours; constant while watched > 0 */
+
+static struct watch *the_watch(void)
+{
+    static struct watch instead;
+    static _Atomic(void *) at;
+
+    return life_memory(&at, sizeof instead, &instead);
+}
 
 /* The function that holds the call, for people. */
 static void name_function(uintptr_t pc, char *name, size_t bytes)
@@ -94,6 +107,7 @@ static void on_terminate(void)
 {
     static __thread bool here_before;
     const struct job *j = *job_slot();
+    struct watch *w = the_watch();
     terminate_fn *next;
 
     if (here_before)
@@ -101,9 +115,9 @@ static void on_terminate(void)
     here_before = true;
     if (j && j->raising && j->wreck->watched)
         report(j);
-    lock_take(&lock);
+    lock_take(&w->lock);
     next = previous;
-    lock_drop(&lock);
+    lock_drop(&w->lock);
     if (next)
         next();
     abort();
@@ -112,14 +126,16 @@ static void on_terminate(void)
 /* The host may have set a handler that goes on to ours, and set ours again. */
 static COLD void watch(struct job *j)
 {
+    struct watch *w = the_watch();
+
     j->wreck->watched = true;
-    lock_take(&lock);
-    if (watched++ == 0) {
+    lock_take(&w->lock);
+    if (w->watched++ == 0) {
         terminate_fn *was = set_terminate(on_terminate);
 
         previous = was == on_terminate ? previous : was;
     }
-    lock_drop(&lock);
+    lock_drop(&w->lock);
 }
 
 /* The boundary's own frame has language data, too; but a panic ends there. */
@@ -149,13 +165,15 @@ void terminate_on_frame(struct job *j, struct _Unwind_Context *context)
 
 void terminate_ended(struct job *j)
 {
+    struct watch *w = the_watch();
     terminate_fn *was;
 
     if (!j->wreck->watched)
         return;
     j->wreck->watched = false;
-    lock_take(&lock);
-    if (--watched == 0 && (was = set_terminate(previous)) != on_terminate)
+    lock_take(&w->lock);
+    w->watched -= w->watched > 0; /* it was raised before this process was forked */
+    if (w->watched == 0 && (was = set_terminate(previous)) != on_terminate)
         set_terminate(was); /* the host's own, set since */
-    lock_drop(&lock);
+    lock_drop(&w->lock);
 }
