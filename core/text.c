@@ -25,8 +25,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "life.h"
-
 #define RANGES_MAX 256
 
 extern const char __start_coir_text[], __stop_coir_text[]; /* set by the linker */
@@ -39,15 +37,7 @@ struct range {
 
 static struct range range[RANGES_MAX];
 static _Atomic size_t ranges;
-
-/* Of those who write. */
-static struct lock *the_lock(void)
-{
-    static struct lock instead;
-    static _Atomic(void *) at;
-
-    return life_memory(&at, sizeof instead, &instead);
-}
+static struct lock lock; /* writers */
 
 bool text_is_ours(uintptr_t pc)
 {
@@ -94,9 +84,9 @@ int coir_contain_text(const void *start, const void *end)
 
     if (!start || (uintptr_t)start >= (uintptr_t)end)
         return COIR_EINVAL;
-    lock_take(the_lock());
+    lock_take(&lock);
     status = add_range((uintptr_t)start, (uintptr_t)end);
-    lock_drop(the_lock());
+    lock_drop(&lock);
     return status;
 }
 
@@ -167,13 +157,13 @@ int coir_contain_remove(const void *address)
     uintptr_t a = (uintptr_t)address;
     int status = COIR_ENOENT;
 
-    lock_take(the_lock());
+    lock_take(&lock);
     for (size_t i = 0; i < atomic_load_explicit(&ranges, memory_order_relaxed); i++) /* under lock */
         if (a >= range[i].start && a < end_of(&range[i])) {
             atomic_store_explicit(&range[i].end, 0, memory_order_relaxed); /* whole by itself */
             status = COIR_OK;
         }
-    lock_drop(the_lock());
+    lock_drop(&lock);
     return status;
 }
 
