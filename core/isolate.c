@@ -80,7 +80,7 @@ int isolate_pair(int *ours, int *theirs)
     return status == COIR_OK ? above_standard(theirs) : status;
 }
 
-/* With the end of a new socket pair, which is the child's. */
+/* With the end of a new socket pair, which is the child's; -1: the one that is there is to end, and none to follow. */
 static int order(const struct coir_isolator *iso, struct isolate_order *o, int end)
 {
     struct isolate_passed passed;
@@ -90,6 +90,8 @@ static int order(const struct coir_isolator *iso, struct isolate_order *o, int e
 
     *c = (struct cmsghdr){CMSG_LEN(sizeof end), SOL_SOCKET, SCM_RIGHTS};
     memcpy(CMSG_DATA(c), &end, sizeof end);
+    if (end < 0)
+        m.msg_controllen = 0;
     if (sendmsg(iso->orders, &m, MSG_DONTWAIT | MSG_NOSIGNAL) == sizeof *o)
         return COIR_OK;
     return errno == EAGAIN ? COIR_EAGAIN : COIR_ECHILD;
@@ -103,6 +105,8 @@ int isolate_renew(struct coir_isolator *iso, struct isolate_slot *s)
     s->state = SLOT_EMPTY;
     if (status == COIR_OK)
         status = order(iso, &o, theirs);
+    else
+        order(iso, &o, -1);
     close_if_open(theirs);
     if (status != COIR_OK) {
         close_if_open(ours);

@@ -246,10 +246,12 @@ static void obey(struct template *t, const struct isolate_order *o, int end)
 {
     struct place *at = &t->place[o->slot];
 
-    if (at->end >= 0)
-        close(at->end);
-    at->end = end;
-    at->wanted = o->generation;
+    if (end >= 0) { /* else who ordered has no descriptor left, or nobody is there who could hear of another */
+        if (at->end >= 0)
+            close(at->end);
+        at->end = end;
+        at->wanted = o->generation;
+    }
     if (at->pid)
         kill(at->pid, SIGKILL); /* not buried yet: it is nobody else's number */
 }
@@ -390,7 +392,7 @@ void isolate_template(struct isolate_plan *p)
         got = hear(p, &order, &end);
         if (got == 0)
             end_all(&t);
-        if (got == sizeof order && end >= 0) /* else nobody is left who could hear of it */
+        if (got == sizeof order)
             obey(&t, &order, end);
         start_wanted(&t);
     }

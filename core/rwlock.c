@@ -203,11 +203,19 @@ static uint64_t granted(uint64_t s, const struct request *r)
 static bool try_enter(struct rwlock *l, const struct request *r)
 {
     uint64_t s = look(l), to;
+    unsigned turns = 0;
 
-    while (!(s & (WAITERS | WORD_LOCK)) && (to = granted(s, r)))
-        if (atomic_compare_exchange_weak_explicit(&l->state, &s, to, memory_order_acquire,
-                                                  memory_order_relaxed)) /* WORD */
+    while (!(s & WAITERS)) {
+        if (s & WORD_LOCK) {
+            lock_pause(&turns);
+            s = look(l);
+        } else if (!(to = granted(s, r))) {
+            return false;
+        } else if (atomic_compare_exchange_weak_explicit(&l->state, &s, to, memory_order_acquire,
+                                                         memory_order_relaxed)) { /* WORD */
             return true;
+        }
+    }
     return false;
 }
 

@@ -25,6 +25,7 @@
 #include <string.h>
 
 #include "cpus.h"
+#include "life.h"
 #include "probe.h"
 
 #define SIGNALS_MAX 64
@@ -64,10 +65,16 @@ static uint64_t bit(int number)
 
 /* -------------------------------------------------------------------------------- to the fibers */
 
+/* In a fork nobody hands it out: there it does what it did before us. */
 static void on_signal(int number)
 {
     int saved = errno;
 
+    if (life_is_over()) {
+        sigaction(number, &watched[number].previous, NULL);
+        raise(number);
+        return;
+    }
     atomic_fetch_or_explicit(&pending, bit(number), memory_order_relaxed); /* CAUGHT */
     sem_post(&knocks);
     errno = saved;

@@ -1,14 +1,25 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * forked_cxx_test.cc - a fork of a process whose threads panic: it inherits none of their locks, nor what terminate.c
- * notes of their panics.
+ * forked_cxx_test.cc - a fork of a process whose threads panic, or wait for signals: it inherits none of their locks,
+ * nor what terminate.c notes of their panics, nor what catches their signals.
  */
 #include "run.h"
 
+#include <csignal>
 #include <sys/wait.h>
 
 #include <exception>
 #include <thread>
+#include <vector>
+
+#if defined __has_feature
+#if __has_feature(thread_sanitizer) /* it may hold locks of its own at the fork, and then keeps signals back */
+#define THREADS 0
+#endif
+#endif
+#ifndef THREADS
+#define THREADS 2
+#endif
 
 extern "C" COIR_API const char *__tsan_default_options()
 {
@@ -26,7 +37,7 @@ thread_local int counted::ended;
 
 [[noreturn]] void hosts_handler() { abort(); }
 
-void raise(void *)
+void panic_over_cleanup(void *)
 {
     counted frame_with_a_cleanup;
 
@@ -38,7 +49,7 @@ int enough;
 void panic_until_enough()
 {
     while (!__atomic_load_n(&enough, __ATOMIC_ACQUIRE))
-        CHECK_EQ(coir_try(raise, nullptr, nullptr), COIR_PANICKED);
+        CHECK_EQ(coir_try(panic_over_cleanup, nullptr, nullptr), COIR_PANICKED);
 }
 
 /* Its parent's threads may have been in the middle of it. */
@@ -49,7 +60,7 @@ void panic_in_fork()
 
     if (pid == 0) {
         check_begin(CHECK_SECONDS); /* not inherited */
-        _exit(coir_try(raise, nullptr, nullptr) == COIR_PANICKED &&
+        _exit(coir_try(panic_over_cleanup, nullptr, nullptr) == COIR_PANICKED &&
                       std::get_terminate() == hosts_handler
                   ? 0
                   : 1);
@@ -61,17 +72,52 @@ void panic_in_fork()
 void a_fork_finds_none_of_its_parents_panics()
 {
     const std::terminate_handler before = std::set_terminate(hosts_handler);
-    std::thread one(panic_until_enough), other(panic_until_enough);
+    std::vector<std::thread> threads(THREADS);
 
+    for (auto &one : threads)
+        one = std::thread(panic_until_enough);
     for (int i = 0; i < MANY(400); i++)
         panic_in_fork();
     run_set(&enough);
-    one.join();
-    other.join();
+    for (auto &one : threads)
+        one.join();
     CHECK_EQ(std::get_terminate(), hosts_handler);
     std::set_terminate(before);
 }
 
+#if THREADS
+void ask_once(void *)
+{
+    CHECK_EQ(coir_signal_wait_until(COIR_SIGNAL(SIGUSR1), coir_now()), COIR_ETIMEDOUT);
+}
+
+/* Of a thread that lets it in, as workers do not. */
+void a_signal_does_in_a_fork_what_it_did()
+{
+    coir_runtime *rt = run_open(1);
+    coir_counter c = COIR_COUNTER_INIT;
+    int status = -1;
+    pid_t pid;
+
+    CHECK_EQ(coir_submit(rt, &c, ask_once, nullptr), COIR_OK);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+    pid = fork();
+    if (pid == 0) {
+        alarm(5);
+        raise(SIGUSR1);
+        for (;;)
+            pause();
+    }
+    CHECK_EQ(waitpid(pid, &status, 0), pid);
+    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGUSR1);
+    run_close(rt);
+}
+#endif
+
 } // namespace
 
-CHECK_MAIN(CASE(a_fork_finds_none_of_its_parents_panics))
+CHECK_MAIN(CASE(a_fork_finds_none_of_its_parents_panics)
+#if THREADS
+               , CASE(a_signal_does_in_a_fork_what_it_did)
+#endif
+)

@@ -368,6 +368,27 @@ static void nothing_is_left_of_a_closed_isolator(void)
     }
 }
 
+static void be_late_without_descriptors(void *iso)
+{
+    struct rlimit before;
+    pid_t pid = iso_child(iso);
+
+    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &(struct rlimit){0, before.rlim_max}), 0);
+    CHECK_EQ(iso_breaks(iso, iso_wait, NULL, COIR_NEVER), COIR_PANICKED);
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+    while (kill(pid, 0) == 0)
+        coir_yield();
+}
+
+static void a_late_call_is_killed_though_no_other_child_can_be_had(void)
+{
+    coir_isolator_options o = iso_options(1);
+
+    o.time_ns = 50 * COIR_MS;
+    with(1, &o, be_late_without_descriptors);
+}
+
 static void nothing_is_left_when_descriptors_run_out(void)
 {
     coir_isolator_options o = iso_options(3);
@@ -470,9 +491,10 @@ static void the_parents_death_takes_all_along(void)
 }
 
 CHECK_MAIN(CASE(calls_of_many_jobs_each_get_their_own_result), CASE(a_call_can_be_canceled_and_holds_up_nobody),
-           CASE(a_call_past_its_deadline_is_killed), CASE(a_wait_for_a_free_child_has_the_deadline_too),
-           CASE(a_child_serves_on_until_it_breaks), CASE(a_child_is_replaced_after_calls_max),
-           CASE(a_child_that_is_killed_while_idle_costs_no_call), CASE(without_its_template_an_isolator_says_so),
-           CASE(nothing_is_left_of_a_closed_isolator), CASE(nothing_is_left_when_descriptors_run_out),
-           CASE(the_parents_death_takes_all_along), CASE(a_child_reaches_no_memory_of_other_calls),
-           CASE(a_fork_that_lives_on_does_not_hold_up_a_close), CASE(an_isolator_needs_no_standard_streams))
+           CASE(a_call_past_its_deadline_is_killed), CASE(a_late_call_is_killed_though_no_other_child_can_be_had),
+           CASE(a_wait_for_a_free_child_has_the_deadline_too), CASE(a_child_serves_on_until_it_breaks),
+           CASE(a_child_is_replaced_after_calls_max), CASE(a_child_that_is_killed_while_idle_costs_no_call),
+           CASE(without_its_template_an_isolator_says_so), CASE(nothing_is_left_of_a_closed_isolator),
+           CASE(nothing_is_left_when_descriptors_run_out), CASE(the_parents_death_takes_all_along),
+           CASE(a_child_reaches_no_memory_of_other_calls), CASE(a_fork_that_lives_on_does_not_hold_up_a_close),
+           CASE(an_isolator_needs_no_standard_streams))
