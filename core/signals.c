@@ -65,14 +65,26 @@ static uint64_t bit(int number)
 
 /* -------------------------------------------------------------------------------- to the fibers */
 
-/* In a fork nobody hands it out: there it does what it did before us. */
+static void on_signal(int number);
+
+/* In a fork nobody hands it out: there it does what it did before us, or what a handler on top of ours has done. */
+static void do_as_before(int number)
+{
+    struct sigaction now;
+
+    if (sigaction(number, NULL, &now) != 0 || now.sa_handler != on_signal)
+        return;
+    sigaction(number, &watched[number].previous, NULL);
+    raise(number);
+}
+
 static void on_signal(int number)
 {
     int saved = errno;
 
     if (life_is_over()) {
-        sigaction(number, &watched[number].previous, NULL);
-        raise(number);
+        do_as_before(number);
+        errno = saved;
         return;
     }
     atomic_fetch_or_explicit(&pending, bit(number), memory_order_relaxed); /* CAUGHT */
