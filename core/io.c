@@ -32,8 +32,8 @@ static const struct io_backend *backend_of(const struct coir_runtime *rt)
  *   1 say it                           1 be counted (io_uring), or lock the number's slot (epoll)
  *   2 look at the count, or the slot   2 ask: closed, so take it back
  *
- * Both steps are seq_cst where a count is looked at, so one sees the other. Numbers share places. A close of another one
- * there hides one, and is never taken for it.
+ * Where no lock orders them (a count; a page of slots that is not made yet) both steps are seq_cst, so one sees the other.
+ * Numbers share places. A close of another one there hides one, and is never taken for it.
  */
 #define PLACES 65536
 

@@ -94,7 +94,7 @@ static struct slot *find_slot(struct epoll *ep, int fd)
     struct slot *page = NULL;
 
     if (at)
-        page = atomic_load_explicit(at, memory_order_acquire); /* PAGE: zeroed */
+        page = atomic_load_explicit(at, memory_order_seq_cst); /* PAGE: zeroed; CLOSED */
     return page ? &page[fd % PAGE_SLOTS] : NULL;
 }
 
@@ -106,8 +106,8 @@ static struct slot *make_slot(struct epoll *ep, int fd)
     if (found || !at)
         return found;
     page = mem_alloc(ep->host, PAGE_SLOTS * sizeof *page);
-    if (page && !atomic_compare_exchange_strong_explicit(at, &expected, page, memory_order_release,
-                                                         memory_order_relaxed)) /* PAGE */
+    if (page && !atomic_compare_exchange_strong_explicit(at, &expected, page, memory_order_seq_cst,
+                                                         memory_order_relaxed)) /* PAGE; CLOSED */
         mem_free(ep->host, page);
     return find_slot(ep, fd);
 }

@@ -45,7 +45,7 @@ static NOINLINE int spawn(struct work *first, size_t stride, size_t n, uintptr_t
         return status_outside();
     if (!first->fn)
         return COIR_EINVAL;
-    if (UNLIKELY(n >= COUNTER_UNITS))
+    if (UNLIKELY(n > DEQUE_CAP + w->runtime->inject.work_max)) /* nor may a counter owe so many for a moment */
         return COIR_EAGAIN;
     first->scope = j->scope;
     if (UNLIKELY(j->scope != NULL) && (status = scope_admit(j->scope, n)) != COIR_OK)

@@ -165,11 +165,12 @@ void terminate_on_frame(struct job *j, struct _Unwind_Context *context)
 
 void terminate_ended(struct job *j)
 {
-    struct watch *w = the_watch();
+    struct watch *w;
     terminate_fn *was;
 
     if (!j->wreck->watched)
         return;
+    w = the_watch();
     j->wreck->watched = false;
     lock_take(&w->lock);
     w->watched -= w->watched > 0; /* it was raised before this process was forked */
