@@ -3,6 +3,11 @@
  * after.c - work that waits for a counter, and is queued when that has settled as DONE, else dropped.
  *
  * Does not know how work enters otherwise (spawn.c). Owns the runtime's list of what is pending.
+ *
+ * A boundary does not leave frames with a counter that pending work waits for: it drops that work (after_end_awaited).
+ *
+ *   AWAITED  who takes work out of the list lowers the boundary's count (release), and knows it no more -> the
+ *            boundary finds 0 (acquire), and its record may go.
  */
 #include "after.h"
 
@@ -15,6 +20,7 @@
 struct after {
     struct wait_node node;
     struct counter *after;
+    struct job *around;        /* the boundary in whose frames that counter lies, or NULL */
     struct work work;
     struct coir_runtime *rt;
     struct after *next, *prev; /* pending, or (next) in a list of its own */
@@ -36,6 +42,8 @@ static bool list_pending(struct after *a)
         if (a->next)
             a->next->prev = a;
         rt->pending = a;
+        if (a->around)
+            atomic_fetch_add_explicit(&a->around->awaited, 1, memory_order_relaxed); /* the lock orders it */
     }
     lock_drop(&rt->pending_lock);
     return room;
@@ -52,6 +60,8 @@ static void unlist_pending(struct after *a)
         a->next->prev = a->prev;
     a->next = a->prev = NULL;
     a->rt->pending_count--;
+    if (a->around)
+        atomic_fetch_sub_explicit(&a->around->awaited, 1, memory_order_release); /* AWAITED: its last use */
     a->visiting = runtime_visit(a->rt);
 }
 
@@ -104,6 +114,16 @@ static void on_settled_after(struct wait_node *node, int outcome)
     lock_drop(&a->rt->pending_lock);
 }
 
+static void drop_all(struct after *a, enum coir_kind kind)
+{
+    struct after *next;
+
+    for (; a; a = next) {
+        next = a->next;
+        queue_or_drop(a, kind);
+    }
+}
+
 static bool after_canceled(const struct after *a)
 {
     struct counter *owed = a->work.owed;
@@ -128,10 +148,50 @@ void after_drop_canceled(struct coir_runtime *rt)
         dropped = a;
     }
     lock_drop(&rt->pending_lock);
-    for (; dropped; dropped = next) {
-        next = dropped->next;
-        queue_or_drop(dropped, kind);
+    drop_all(dropped, kind);
+}
+
+/* Lock held. Takes out what waits for counters of j's frames. *late: such a counter, whose finisher has that work. */
+static struct after *take_awaited(struct coir_runtime *rt, const struct job *j, struct counter **late)
+{
+    struct after *taken = NULL, *next;
+
+    *late = NULL;
+    for (struct after *a = rt->pending; a; a = next) {
+        next = a->next;
+        if (a->around != j)
+            continue;
+        if (!counter_try_delist(a->after, &a->node)) {
+            *late = a->after;
+            continue;
+        }
+        unlist_pending(a);
+        a->next = taken;
+        taken = a;
     }
+    return taken;
+}
+
+/* The frames of a boundary go. What is owed there by jobs has been waited for; what is owed by hand alone never
+ * may be, and nobody shall look at that counter again. */
+bool after_end_awaited(struct job *j)
+{
+    struct coir_runtime *rt = runtime_here();
+    bool any = false;
+
+    while (rt && atomic_load_explicit(&j->awaited, memory_order_acquire)) { /* AWAITED */
+        struct counter *late;
+        struct after *taken;
+
+        any = true;
+        lock_take(&rt->pending_lock);
+        taken = take_awaited(rt, j, &late);
+        lock_drop(&rt->pending_lock);
+        drop_all(taken, COIR_KIND_DEPENDENCY);
+        if (late)
+            job_ops_set()->join(late);
+    }
+    return any;
 }
 
 void after_each(struct coir_runtime *rt, void (*visit)(struct counter *after, struct counter *done, void *arg),
@@ -143,11 +203,50 @@ void after_each(struct coir_runtime *rt, void (*visit)(struct counter *after, st
     lock_drop(&rt->pending_lock);
 }
 
+/* If a boundary's frames have the counter, they do not go before the work does. */
+static void note_awaited(struct after *a, uintptr_t frame)
+{
+    struct job *around = job_around(*job_slot(), (uintptr_t)a->after, frame);
+
+    a->around = around;
+    if (!around)
+        return;
+    job_keep(around);
+    if (around->awaited_from > (uintptr_t)a->after)
+        around->awaited_from = (uintptr_t)a->after;
+}
+
+/* Admitted and in the runtime's list, but not yet in the counter's; *made: COIR_OK. */
+static int make_pending(struct coir_runtime *rt, struct counter *after, const struct work *work, uintptr_t frame,
+                        struct after **made)
+{
+    struct after *a = mem_alloc(&rt->host, sizeof *a);
+    int status;
+
+    if (!a)
+        return COIR_ENOMEM;
+    status = work->scope ? scope_admit(work->scope, 1) : COIR_OK;
+    if (status == COIR_OK) {
+        *a = (struct after){{.settled = on_settled_after, .foretold = true}, after, NULL, *work, rt, NULL, NULL, false,
+                            false};
+        note_awaited(a, frame);
+        *made = a;
+        if (list_pending(a))
+            return COIR_OK;
+        status = COIR_EAGAIN;
+        if (work->scope)
+            scope_revoke(work->scope, 1);
+    }
+    mem_free(&rt->host, a);
+    return status;
+}
+
 int coir_spawn_after(coir_counter *after, coir_counter *done, coir_fn *fn, void *arg)
 {
     struct worker *w = worker_here();
     struct job *j = w ? w->current->job : NULL;
     struct counter *c = counter_of(after);
+    uintptr_t frame = (uintptr_t)__builtin_frame_address(0);
     struct after *a;
     int status;
 
@@ -155,24 +254,11 @@ int coir_spawn_after(coir_counter *after, coir_counter *done, coir_fn *fn, void 
         return status_outside();
     if (!after || !fn || after == done)
         return COIR_EINVAL;
-    a = mem_alloc(&w->runtime->host, sizeof *a);
-    if (!a)
-        return COIR_ENOMEM;
-    if (j->scope && (status = scope_admit(j->scope, 1)) != COIR_OK) {
-        mem_free(&w->runtime->host, a);
+    status = make_pending(w->runtime, c, &(struct work){fn, arg, done, j->scope}, frame, &a);
+    if (status != COIR_OK)
         return status;
-    }
-    *a = (struct after){
-        {.settled = on_settled_after, .foretold = true}, c, {fn, arg, done, j->scope}, w->runtime,
-        NULL, NULL, false, false};
-    if (!list_pending(a)) {
-        if (j->scope)
-            scope_revoke(j->scope, 1);
-        mem_free(&w->runtime->host, a);
-        return COIR_EAGAIN;
-    }
     if (done)
-        job_owe(j, counter_of(done), 1, (uintptr_t)__builtin_frame_address(0));
+        job_owe(j, counter_of(done), 1, frame);
     tally(&w->spawned, 1);
     hostcall_spawned(w->runtime, 1);
     job_share(c);

@@ -119,13 +119,25 @@ static COLD int caught(struct job *j, void *exception)
     return COIR_PANICKED;
 }
 
+/* Values of its own, and what others do once a counter of its frames has settled. */
+static COLD int end_kept(struct job *j, int outcome)
+{
+    bool awaited;
+
+    outcome = job_ops_set()->end_locals(j, outcome);
+    awaited = job_ops_set()->end_awaited(j);
+    if (!awaited || outcome == COIR_PANICKED)
+        return outcome;
+    return job_panicked_at_return(j, COIR_KIND_OWED, "returned while work waited for a counter in its frame");
+}
+
 /* What the job left in its frames: handlers, values of its own, locks. The handlers may have spawned on
  * counters there, as the job itself. */
 static int end_frames(struct job *j, int outcome, uintptr_t frame)
 {
     outcome = run_deferred(j, outcome);
     if (j->keeps)
-        outcome = job_ops_set()->end_locals(j, outcome);
+        outcome = end_kept(j, outcome);
     if (j->owned && outcome == COIR_PANICKED)
         job_settle_owned(j, frame); /* its record says why */
     else if (j->owned && returned_owing(j, frame) == COIR_PANICKED)

@@ -58,7 +58,7 @@ struct job {
                 uint32_t ends_slowly; /* some of these, there is more to do than to return: */
                 struct {
                     bool defers;  /* there are deferred handlers: defer_count and more are valid */
-                    bool keeps;   /* it has set a coir_local: `locals` is valid */
+                    bool keeps;   /* job_keep has been called: `locals` to awaited_from are valid */
                     bool failed;  /* it has called coir_fail: `code` is valid */
                     bool raising; /* a panic or an exception is on its way to this boundary */
                 };
@@ -82,6 +82,8 @@ struct job {
 
     /* Valid while their flag is set. */
     struct local *locals;     /* its coir_local values, newest first */
+    _Atomic uint32_t awaited; /* work that waits for counters in its frames (after.c); runtime->pending_lock */
+    uintptr_t awaited_from;   /* no such counter has been below */
     struct defer_block *more; /* further handlers, or NULL */
     uint32_t defer_count;     /* inline handlers in use */
     int code;                 /* of its coir_fail */
@@ -263,6 +265,17 @@ void job_panicked(struct job *j, const char *text, const void *frame);
 /* A panic has ended, at its boundary or before: the frames it has passed belong to its record. */
 void job_keep_trace(struct job *j);
 
+/* It has more to end than locks and handlers from now on. */
+static inline void job_keep(struct job *j)
+{
+    if (j->keeps)
+        return;
+    j->locals = NULL;
+    atomic_store_explicit(&j->awaited, 0, memory_order_relaxed); /* nobody else knows of it yet */
+    j->awaited_from = UINTPTR_MAX;
+    j->keeps = true;
+}
+
 /* The job has called coir_fail, and ended; a panic that was swallowed since has written over the record.
  * COIR_FAILED. */
 int job_failed(struct job *j);
@@ -275,6 +288,7 @@ struct job_ops {
     void (*cancel)(struct counter *c, enum coir_cancel cause); /* asks its jobs to stop */
     void (*join)(struct counter *c);   /* waits for it, uninterrupted */
     int (*end_locals)(struct job *j, int outcome); /* destroys what the job keeps; its outcome then */
+    bool (*end_awaited)(struct job *j); /* drops work that waits for counters in its frames; true: there was some */
     void (*leak)(struct job *j);       /* reports the obligations that are bound to it still */
 };
 extern _Atomic(const struct job_ops *) job_ops;

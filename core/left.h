@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * left.h - what still lies in the frames that a job has left: counters that it owns, locks that it holds.
+ * left.h - what still lies in the frames that a job has left: counters that it owns or others wait for, locks that it holds.
  */
 #ifndef COIR_LEFT_H
 #define COIR_LEFT_H
@@ -28,12 +28,14 @@ static ALWAYS_INLINE uintptr_t lowest_frame(const struct fiber *self, const stru
     return self ? (uintptr_t)self->bottom : (uintptr_t)j - THREAD_FRAMES;
 }
 
-/* The lowest counter the job still owns, or lock it holds, in frames that have been left. Inlined
+/* The lowest counter the job still owns, or that work waits for, or lock it holds, in frames that have been left. Inlined
  * into a caller that makes no call before it has moved its stack pointer below them. */
 static ALWAYS_INLINE uintptr_t lowest_left(const struct fiber *self, const struct job *j, bool raised)
 {
     uintptr_t lowest = (uintptr_t)j, floor = lowest_frame(self, j, raised);
 
+    if (j->keeps && j->awaited_from < lowest)
+        lowest = j->awaited_from;
     for (struct held *h = j->held; h; h = h->next)
         if ((uintptr_t)h >= floor && (uintptr_t)h < lowest)
             lowest = (uintptr_t)h;

@@ -80,9 +80,9 @@ int coir_local_set(const coir_local *key, void *value)
         if (!l)
             return COIR_ENOMEM;
         l->key = key;
-        l->next = j->keeps ? j->locals : NULL;
+        job_keep(j);
+        l->next = j->locals;
         j->locals = l;
-        j->keeps = true;
     }
     l->value = value;
     return COIR_OK;

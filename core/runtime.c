@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "after.h"
 #include "books.h"
 #include "batch.h"
 #include "contain.h"
@@ -181,7 +182,8 @@ static void free_runtime(struct coir_runtime *rt)
 }
 
 static const struct job_ops wait_ops = {
-    .cancel = wait_cancel, .join = wait_join, .end_locals = local_end_all, .leak = obligation_leak_job};
+    .cancel = wait_cancel, .join = wait_join,
+    .end_locals = local_end_all, .end_awaited = after_end_awaited, .leak = obligation_leak_job};
 
 /* What only some jobs need. Each is closed before those above it. */
 static const struct part {

@@ -109,7 +109,7 @@ enum coir_kind {
     COIR_KIND_NONE = 0,
     COIR_KIND_PANIC,    /* coir_panic, or a failed coir_require */
     COIR_KIND_FOREIGN,  /* an exception of another language reached the boundary */
-    COIR_KIND_OWED,     /* a job returned while jobs still owed a counter of its frame */
+    COIR_KIND_OWED,     /* a job returned while jobs still owed, or waited for, a counter of its frame */
     COIR_KIND_SKIPPED,  /* canceled before it started, or its domain has tripped */
     COIR_KIND_SHUTDOWN, /* dropped because the runtime closed */
     COIR_KIND_DEPENDENCY, /* a job it was spawned after did not end as COIR_DONE */
@@ -815,6 +815,9 @@ COIR_API COIR_MUST_USE int coir_fork2(coir_fn *here, void *here_arg, coir_fn *th
  *
  *   after      borrowed until the job has started or ended
  *   done       owed one unit until the job has ended; NULL: nobody waits
+ *
+ * If `after` lies in a frame of the calling job, and that goes first, the job ends CANCELED (kind DEPENDENCY) as well:
+ * at a panic of the caller, to its boundary (or coir_try); a return is a panic then (kind OWED).
  *
  * Returns     as coir_spawn; COIR_EINVAL also if `done` is `after`; COIR_EAGAIN also when options.jobs_max jobs
  *             wait for others
