@@ -8,7 +8,7 @@
 import threading
 import time
 
-from kv_kit import (Error, PATIENCE, Server, case, each_with, encode, equal, main, until, within)
+from kv_kit import (Error, PATIENCE, Server, best, case, each_with, encode, equal, main, until, within)
 
 BUSY = Error("ERR too many sums at once; try again later")
 LATE = Error("ERR internal: deadline: it took longer than --request-ms")
@@ -151,6 +151,36 @@ def others_are_served_while_sums_are_made(server):
         for asker in askers:
             asker.join()
         within(0, took, 20)
+
+
+@each
+def a_pattern_that_takes_long_at_each_key_delays_others_by_milliseconds(server):
+    stop = threading.Event()
+
+    def ask():
+        with server.client() as c:
+            while not stop.is_set():
+                equal(c("SUM", b"*" + b"a" * 60 + b"b"), 0)
+
+    def forty():
+        took = 0
+        for _ in range(40):
+            time.sleep(0.005)  # in which the sums go on
+            start = time.monotonic()
+            equal(c("GET", "k"), None)
+            took += time.monotonic() - start
+        return took
+
+    with server.client() as c:
+        c("MSET", *[word for i in range(3000) for word in (b"a" * 1000 + b"%06d" % i, b"1")])
+        asker = threading.Thread(target=ask)
+        asker.start()
+        try:
+            took = best(forty, 40 * 0.02, tries=3)
+        finally:
+            stop.set()
+            asker.join()
+        within(0, took, 40 * 0.02)
 
 
 @each

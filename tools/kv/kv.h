@@ -207,8 +207,8 @@ struct store_walk {
     size_t shard, slots, next;
 };
 
-/* Called while the shard is locked, as store_visit. */
-typedef void store_visit_key(void *arg, struct bytes key, struct bytes value);
+/* Called while the shard is locked, as store_visit. False: the step shall end, which it does after this slot. */
+typedef bool store_visit_key(void *arg, struct bytes key, struct bytes value);
 
 /* Returns whether there is more. */
 bool store_step(struct store_walk *walk, store_visit_key *visit, void *arg);

@@ -291,14 +291,15 @@ bool store_step(struct store_walk *walk, store_visit_key *visit, void *arg)
 {
     struct shard *s = &shards[walk->shard];
     int64_t now = coir_now();
+    bool more = true;
 
     pthread_mutex_lock(&s->lock);
     walk->slots = walk->slots ? walk->slots : s->mask + 1;
-    for (size_t n = 0; n < STEP_SLOTS && walk->next < walk->slots; n++, walk->next++)
+    for (size_t n = 0; more && n < STEP_SLOTS && walk->next < walk->slots; n++, walk->next++)
         for (size_t i = walk->next; i <= s->mask; i += walk->slots)
             for (struct entry *e = s->slot[i]; e; e = e->next)
                 if (e->expires > now)
-                    visit(arg, (struct bytes){e->data, e->key_length}, value_of(e));
+                    more &= visit(arg, (struct bytes){e->data, e->key_length}, value_of(e));
     pthread_mutex_unlock(&s->lock);
     return walk->next < walk->slots;
 }

@@ -18,12 +18,14 @@
 #define SUMS_MAX 16 /* those that wait included */
 #define PARTS 8
 #define KEY_SHOWN 64
-#define STEPS_MAX (1u << 18) /* to match a key, that is about a millisecond */
+#define STEPS_MAX (1u << 16) /* to match a key, that is about a quarter of a millisecond */
+#define HELD_MAX (1u << 14)  /* under one lock: the slot where it takes more is the last */
 #define QUARANTINE (10 * COIR_SEC)
 
 struct part {
     struct sum *sum;
     size_t first; /* of its shards, which are PARTS apart */
+    size_t held;  /* steps since the shard was locked */
     __int128 total; /* that of all parts may be in range where this is not */
     const char *error; /* with its key; NULL: none */
     char key[KEY_SHOWN + 1];
@@ -71,22 +73,26 @@ static bool matches(struct bytes pattern, struct bytes text, size_t *steps)
     return p == pattern.length;
 }
 
-/* The shard is locked: so a pattern made to take for ever must not. */
-static void add(void *arg, struct bytes key, struct bytes value)
+/* The shard is locked: so a pattern made to take for ever must not, nor keys that take long each be many. */
+static bool add(void *arg, struct bytes key, struct bytes value)
 {
     struct part *p = arg;
-    size_t steps = STEPS_MAX + 2 * key.length; /* whatever the key, each byte may be met */
+    size_t most = STEPS_MAX + 2 * key.length, steps = most; /* whatever the key, each byte may be met */
     int64_t n = 0;
+    bool meant;
 
-    if (p->error || (!matches(p->sum->pattern, key, &steps) && steps))
-        return;
+    if (p->error)
+        return false;
+    meant = matches(p->sum->pattern, key, &steps);
     if (!steps)
         p->error = "the pattern takes too long to match";
-    else if (!bytes_integer(value, &n))
+    else if (meant && !bytes_integer(value, &n))
         p->error = "value is not an integer";
     p->total += n; /* fewer than 2^64 of them: in range */
     if (p->error)
         memcpy(p->key, key.data, key.length < KEY_SHOWN ? key.length : KEY_SHOWN);
+    p->held += most - steps;
+    return p->held < HELD_MAX;
 }
 
 static bool goes_on(struct part *p)
@@ -94,6 +100,16 @@ static bool goes_on(struct part *p)
     p->cut = coir_checkpoint() != COIR_OK || coir_now() >= p->sum->message.deadline ||
              atomic_load_explicit(&p->sum->given_up, memory_order_relaxed); /* a hint */
     return !p->cut && !p->error;
+}
+
+/* To requests that are quick. Those that have yet to arrive a worker sees when it has nothing to do, or after some
+ * dozens of turns: if these are long, a yield does not do. */
+static void give_way(const struct part *p)
+{
+    if (p->held < HELD_MAX)
+        coir_yield();
+    else
+        (void)coir_sleep_until(coir_now() + COIR_US); /* canceled: goes_on sees it */
 }
 
 static void sum_part(void *arg)
@@ -104,12 +120,15 @@ static void sum_part(void *arg)
     coir_require(p->first || !p->sum->breaks, "DEBUG POISON asked for by a client");
     for (size_t shard = p->first; shard < STORE_SHARDS; shard += PARTS) {
         struct store_walk walk = {.shard = shard};
+        bool more = true;
 
-        do
+        while (more) {
             if (!goes_on(p))
                 return;
-        while (store_step(&walk, add, p));
-        coir_yield(); /* to requests that are quick */
+            p->held = 0;
+            more = store_step(&walk, add, p);
+            give_way(p);
+        }
     }
 }
 
