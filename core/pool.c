@@ -32,6 +32,7 @@
 #define WINDOW_DEFAULT_NS (10 * COIR_SEC)
 #define PROBE_DEFAULT_NS COIR_SEC
 #define RESTART_PAUSE_NS (100 * COIR_MS)
+#define WORKERS_END_NS (100 * COIR_MS)
 
 /* ----------------------------------------------------------------------------------- workers */
 
@@ -403,7 +404,30 @@ static int unfinished(struct coir_pool *p, coir_pool_receipt *receipt, int statu
     return status;
 }
 
-/* What is handled past the budget is told to stop by the domain's close, whose workers end then. */
+/* Those of an empty pool end at once, whatever is left of the budget, where the processors are not others'. COIR_OK, or
+ * why they have not. */
+static int await_workers(struct coir_pool *p)
+{
+    int64_t limit = time_after(coir_now(), WORKERS_END_NS);
+    int status = COIR_OK;
+
+    for (unsigned i = 0; i < p->workers && status >= 0; i++)
+        status = coir_wait_until(as_counter(&p->worker[i].job), limit);
+    return status < 0 ? status : COIR_OK;
+}
+
+/* What there is still of a budget, for domain_close_held. */
+static int64_t left_until(int64_t deadline)
+{
+    int64_t now = coir_now();
+
+    if (deadline == COIR_NEVER)
+        return -1;
+    return now < deadline ? deadline - now : 0;
+}
+
+/* What is handled past the budget, or what a handler has spawned and not waited for, is told to stop by the domain's
+ * close. Another close finds the pool as this one has left it, and goes on with the domain. */
 static int close_held(struct coir_pool *p, int64_t deadline, coir_pool_receipt *receipt)
 {
     int status;
@@ -413,8 +437,10 @@ static int close_held(struct coir_pool *p, int64_t deadline, coir_pool_receipt *
     if (status == COIR_ENOMEM)
         return unfinished(p, receipt, status);
     pool_stop(p, POOL_ENDING);
+    if (status == COIR_OK)
+        status = await_workers(p);
     p->receipt = receipt;
-    status = domain_close_held(p->domain, status == COIR_OK ? -1 : 0, &receipt->domain);
+    status = domain_close_held(p->domain, status == COIR_ECANCELED ? 0 : left_until(deadline), &receipt->domain);
     return status == COIR_OK ? status : unfinished(p, receipt, status);
 }
 

@@ -2679,16 +2679,17 @@ typedef struct coir_pool_receipt {
  * when the budget has passed.
  *
  *   pool       ended by COIR_OK; stays valid after any other status, for another close
- *   drain_ns   how long its messages may go on by themselves; negative: for ever
+ *   drain_ns   how long its messages, and jobs that their handlers have left running, may go on by themselves;
+ *              negative: for ever
  *   receipt    filled on COIR_OK and COIR_ETIMEDOUT; NULL: not wanted
  *
  * When the budget has passed, or the caller is canceled, messages that are not being handled end RETURNED
  * and the workers are canceled; an attempt that fails from then on is not tried again, and its message
  * ends RETURNED, or DEAD if it was its last.
  *
- * Returns     COIR_OK; COIR_ETIMEDOUT while a handler still runs; COIR_EINVAL; COIR_EDEADLK from a handler of
- *             the pool; COIR_EBUSY while it, or a domain above or below, is being closed; COIR_ENOMEM (no stack
- *             left to park on)
+ * Returns     COIR_OK; COIR_ETIMEDOUT while a handler, or a job that one has spawned, still runs; COIR_EINVAL;
+ *             COIR_EDEADLK from a handler of the pool; COIR_EBUSY while it, or a domain above or below, is being
+ *             closed; COIR_ENOMEM (no stack left to park on)
  * Call from   a fiber or a plain thread
  * Suspends    yes
  * Ordering    everything the handlers did happens before the return

@@ -138,6 +138,23 @@ static void a_handler_that_does_not_end_is_named_and_the_pool_stays(void)
     run_close(rt);
 }
 
+/* Nobody is canceled, unless the machine is so busy that its workers do not come to end. */
+static void an_idle_pool_needs_no_budget(void)
+{
+    coir_pool_options o = pool_options("idle");
+    coir_runtime *rt = run_open(2);
+
+    o.workers = 3;
+    for (int i = 0; i < 100; i++) {
+        coir_pool *p = pool_open(rt, &o);
+        int64_t begin = coir_now();
+        coir_pool_receipt r = close_now(p);
+
+        CHECK(r.domain.phase_ns[COIR_PHASE_CANCEL] == 0 || coir_now() - begin >= 100 * COIR_MS);
+    }
+    run_close(rt);
+}
+
 struct submitting {
     coir_pool *pool;
     struct job_message job;
@@ -456,6 +473,7 @@ static void a_fiber_may_open_use_and_close_one(void)
 CHECK_MAIN(CASE(a_drain_lets_queue_and_retries_end), CASE(a_close_during_the_backoff_gives_back_at_once),
            CASE(past_the_budget_handlers_are_canceled_and_the_queue_is_returned),
            CASE(a_handler_that_does_not_end_is_named_and_the_pool_stays),
+           CASE(an_idle_pool_needs_no_budget),
            CASE(a_caller_that_handles_is_waited_for), CASE(a_handler_cannot_close_its_pool),
            CASE(nor_if_it_runs_in_its_submitter),
            CASE(who_waits_for_a_message_whose_handler_is_stuck_is_told),

@@ -74,6 +74,55 @@ static void what_an_attempt_leaves_ends_with_it(void)
     run_close(rt);
 }
 
+static struct left_running {
+    coir_counter c; /* in nobody's frames: the handler's end does not wait for it */
+    int started, canceled, go;
+} left_running;
+
+static void ignore_the_cancel(void *unused)
+{
+    (void)unused;
+    run_set(&left_running.started);
+    if (coir_sleep_until(coir_now() + 3600 * COIR_SEC) == COIR_ECANCELED)
+        run_set(&left_running.canceled);
+    run_until(&left_running.go);
+}
+
+static void leave_it_running(coir_message *m)
+{
+    (void)m;
+    CHECK_EQ(coir_spawn(&left_running.c, ignore_the_cancel, NULL), COIR_OK);
+    run_until(&left_running.started);
+}
+
+static void what_a_handler_has_left_running_has_the_rest_of_the_budget(void)
+{
+    for (int64_t budget = 0; budget <= COIR_MS; budget += COIR_MS) {
+        struct job_message job = {.m = {0}};
+        coir_pool_options o = pool_options("left");
+        coir_runtime *rt = run_open(2);
+        coir_pool_receipt r;
+        coir_pool *p;
+        int status;
+
+        left_running = (struct left_running){.c = COIR_COUNTER_INIT};
+        o.handle = leave_it_running;
+        p = pool_open(rt, &o);
+        CHECK_EQ(pool_run(p, &job), COIR_DONE);
+        CHECK_EQ(coir_pool_close(p, budget, &r), COIR_ETIMEDOUT);
+        run_until(&left_running.canceled);
+        CHECK(r.pool.done == 1 && r.pool.pending == 0);
+        CHECK(r.domain.running >= 1 && r.domain.stuck_count >= 1);
+        run_set(&left_running.go);
+        do
+            status = coir_pool_close(p, 0, &r);
+        while (status == COIR_ETIMEDOUT);
+        CHECK(status == COIR_OK && r.pool.done == 1);
+        CHECK_EQ(coir_wait(&left_running.c), COIR_DONE);
+        run_close(rt);
+    }
+}
+
 static void count_run(void *n)
 {
     run_count(n);
@@ -319,7 +368,9 @@ static void a_canceled_closer_lets_the_handlers_run(void)
     run_close(rt);
 }
 
-CHECK_MAIN(CASE(what_an_attempt_leaves_ends_with_it), CASE(panics_of_messages_count_at_their_pool_alone),
+CHECK_MAIN(CASE(what_an_attempt_leaves_ends_with_it),
+           CASE(what_a_handler_has_left_running_has_the_rest_of_the_budget),
+           CASE(panics_of_messages_count_at_their_pool_alone),
            CASE(callbacks_that_panic_are_counted_and_the_message_ends),
            CASE(a_handler_that_overflows_its_stack_ends_its_attempt), CASE(options_are_checked),
            CASE(no_pool_below_a_domain_that_is_tripped_or_canceled),
