@@ -19,6 +19,7 @@
  */
 #include "deadlock.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "books.h"
@@ -26,6 +27,7 @@
 struct search {
     struct graph graph;
     coir_deadlock *report;
+    struct deadlock_names *names; /* or NULL */
     bool fail;
     uint32_t walks; /* begun */
 };
@@ -129,14 +131,22 @@ static struct job *innermost(struct fiber *f)
 }
 
 /* The fiber is held. */
-static void tell(coir_deadlock *report, const struct graph_node *n, unsigned cycle)
+static void tell(struct search *s, const struct graph_node *n, unsigned cycle)
 {
+    coir_deadlock *report = s->report;
     struct job *j = innermost(n->fiber);
+    unsigned i = report->count;
+    coir_job_info *told = &report->waits[i].job;
 
-    if (report->count == COIR_DEADLOCK_MAX || !j)
+    if (i == COIR_DEADLOCK_MAX || !j)
         return;
-    report->waits[report->count].cycle = cycle;
-    graph_job_info(n->fiber, j, true, &report->waits[report->count++].job);
+    report->waits[i].cycle = cycle;
+    report->count++;
+    graph_job_info(n->fiber, j, true, told);
+    if (!s->names || !told->name)
+        return;
+    snprintf(s->names->text[i], sizeof s->names->text[i], "%s", told->name);
+    told->name = s->names->text[i];
 }
 
 /* Whether the fiber of a node is still in the same wait, and for the same. */
@@ -208,7 +218,7 @@ static void tell_cycle(struct search *s, uint32_t first)
         const struct graph_node *n = graph_node_at(g, i);
 
         if (n->fiber && hold(n)) {
-            tell(s->report, n, (unsigned)s->report->cycles);
+            tell(s, n, (unsigned)s->report->cycles);
             give_back(n);
         }
         i = n->next;
@@ -298,16 +308,16 @@ static void find_unowed(struct search *s)
         if (!waits_for_nobody(g, n) || !hold(n))
             continue;
         s->report->unowed++;
-        tell(s->report, n, 0);
+        tell(s, n, 0);
         give_back(n);
     }
 }
 
 /* ---------------------------------------------------------------------------------------- check */
 
-int deadlock_check(struct coir_runtime *rt, bool fail, coir_deadlock *report)
+int deadlock_check(struct coir_runtime *rt, bool fail, coir_deadlock *report, struct deadlock_names *names)
 {
-    struct search s = {.report = report, .fail = fail};
+    struct search s = {.report = report, .names = names, .fail = fail};
     bool starved;
 
     memset(report, 0, sizeof *report);
@@ -328,5 +338,5 @@ int coir_deadlock_check(coir_runtime *rt, coir_deadlock *report)
 
     if (!rt)
         return COIR_EINVAL;
-    return runtime_forked(rt) ? COIR_EFORKED : deadlock_check(rt, false, report ? report : &own);
+    return runtime_forked(rt) ? COIR_EFORKED : deadlock_check(rt, false, report ? report : &own, NULL);
 }

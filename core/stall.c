@@ -57,8 +57,7 @@ struct stall {
     _Atomic bool stopping;
     _Atomic bool all_idle;   /* the last worker has gone to sleep since the last look */
 
-    /* The thread's own. */
-    int64_t looked, next_look; /* for deadlocks: when, and not before */
+    int64_t looked, next_look; /* for deadlocks: when, and not before; this and what follows is the thread's own */
     uint64_t parks;          /* of all workers, at that look */
     uint64_t told;           /* the cycles that were logged last */
     int64_t unowed_since;    /* waits that nobody can end, with these parks; 0: none */
@@ -270,6 +269,7 @@ static void look_for_deadlocks(struct stall *s)
     uint64_t parks = sum_parks(rt);
     int64_t now = coir_now(), spent;
     bool news = parks != s->parks; /* else there is no new cycle, but all that ran may have come to rest */
+    struct deadlock_names names;
     coir_deadlock d;
 
     s->looked = now;
@@ -279,7 +279,7 @@ static void look_for_deadlocks(struct stall *s)
     } else if (s->unowed_told && s->unowed_told >= worth_telling(s)) {
         return;
     }
-    switch (deadlock_check(rt, news && rt->options.deadlock == COIR_DEADLOCK_FAIL_NEWEST, &d)) {
+    switch (deadlock_check(rt, news && rt->options.deadlock == COIR_DEADLOCK_FAIL_NEWEST, &d, &names)) {
     case COIR_ENOMEM:
         host_log(&rt->host, COIR_LOG_WARNING, "no memory to look for deadlocks");
         return; /* and try again */

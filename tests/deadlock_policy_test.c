@@ -88,6 +88,55 @@ static void reports_name_the_circle_and_leave_it(void)
     CHECK_EQ(unowed_lines, 1);
 }
 
+/* Two that wait for each other, and whose names go with them. */
+static struct {
+    coir_counter c[2];
+    char name[2][8];
+    int gone, lines; /* that say what they were called */
+} named;
+
+static void named_job(void *arg)
+{
+    char *name = arg;
+
+    CHECK_EQ(coir_job_name(name), COIR_OK);
+    (void)!coir_wait(&named.c[name == named.name[0]]);
+}
+
+/* The first line comes when one of the waits has been failed; nothing more is said before both jobs are gone. */
+static void log_after_their_end(enum coir_log_level level, const char *text, void *arg)
+{
+    (void)level;
+    (void)arg;
+    if (strncmp(text, "deadlock: 1 cycle", 17) == 0)
+        run_until(&named.gone);
+    if (strncmp(text, "deadlock: job", 13) == 0 && (strstr(text, "(first,") || strstr(text, "(second,")))
+        run_count(&named.lines);
+}
+
+static void who_has_ended_meanwhile_is_named_all_the_same(void)
+{
+    coir_options o = run_options(2);
+    coir_runtime *rt;
+
+    memset(&named, 0, sizeof named);
+    strcpy(named.name[0], "first");
+    strcpy(named.name[1], "second");
+    o.deadlock = COIR_DEADLOCK_FAIL_NEWEST;
+    o.log = log_after_their_end;
+    CHECK_EQ(coir_open(&o, &rt), COIR_OK);
+    coir_counter_add(&named.c[0], 1);
+    submit(rt, &named.c[1], named_job, named.name[1]);
+    submit(rt, &named.c[0], named_job, named.name[0]);
+    coir_counter_done(&named.c[0], COIR_DONE);
+    CHECK_EQ(coir_wait(&named.c[0]), COIR_DONE);
+    CHECK_EQ(coir_wait(&named.c[1]), COIR_DONE);
+    memset(named.name, 'x', sizeof named.name - 1);
+    run_set(&named.gone);
+    until_lines(&named.lines, 2);
+    run_close(rt);
+}
+
 CHECK_MAIN(CASE(the_newest_wait_of_a_circle_is_failed),
            CASE(a_partial_circle_is_failed_while_others_run),
-           CASE(reports_name_the_circle_and_leave_it))
+           CASE(reports_name_the_circle_and_leave_it), CASE(who_has_ended_meanwhile_is_named_all_the_same))
