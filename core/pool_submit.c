@@ -138,8 +138,7 @@ static int admit(struct coir_pool *p, coir_message *m, int64_t deadline, bool *h
 
 void pool_probe_nothing(struct coir_pool *p)
 {
-    for (struct coir_domain *d = p->domain; d; d = d->parent)
-        breaker_recall(&d->breaker, *job_slot());
+    scope_recall(p->domain, NULL, *job_slot());
 }
 
 struct handling {

@@ -267,8 +267,7 @@ void scope_give_stack(struct scope *s)
 
 /* ------------------------------------------------------------------------------ start and end */
 
-/* Takes back the probes that `who` was to be at the levels below `end`. */
-static void recall(struct coir_domain *d, const struct coir_domain *end, const void *who)
+void scope_recall(struct coir_domain *d, const struct coir_domain *end, const void *who)
 {
     for (; d != end; d = d->parent)
         breaker_recall(&d->breaker, who);
@@ -298,7 +297,7 @@ enum scope_verdict scope_judge(struct scope *s, const void *who, struct coir_dom
     for (struct coir_domain *at = d; at; at = at->parent)
         if (UNLIKELY(!breaker_is_closed(&at->breaker)) &&
             !breaker_pass(&at->breaker, who, coir_now())) {
-            recall(d, at, who);
+            scope_recall(d, at, who);
             *by = at;
             return SCOPE_TRIPPED;
         }

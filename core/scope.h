@@ -189,6 +189,10 @@ enum scope_verdict { SCOPE_RUN, SCOPE_CANCELED, SCOPE_EXPIRED, SCOPE_TRIPPED };
 /* who: stands for the job until scope_leave. TRIPPED: *by is the domain whose breaker is open. */
 enum scope_verdict scope_judge(struct scope *s, const void *who, struct coir_domain **by);
 
+/* Takes back the probes that `who` was to be from d up to, but not including, `end`; NULL: at all levels. For who has
+ * not started after all, or goes on for so long that nobody may wait to hear how it went. */
+void scope_recall(struct coir_domain *d, const struct coir_domain *end, const void *who);
+
 /* A job of it is about to park: counts its stack at each level that has a limit. False: one is reached, and
  * nothing is counted. must: never refused. */
 bool scope_take_stack(struct scope *s, bool must);

@@ -172,6 +172,7 @@ static void child_main(void *arg)
     struct child *c = arg;
 
     coir_job_name(c->spec.name);
+    scope_recall(c->domain, NULL, *job_slot());
     if (c->spec.supervisor) {
         c->owner->ops->supervise(c);
         return;

@@ -293,6 +293,7 @@ static void root(void *arg)
     struct coir_supervisor *s = arg;
 
     coir_job_name(s->name);
+    scope_recall(s->domain, NULL, *job_slot());
     job_serve(s->domain, s->end);
     start(s);
     if (s->status != COIR_OK)

@@ -3,7 +3,7 @@
  * domain_trip_test.c - a domain past its panic threshold: what is skipped and why, who probes, where a
  * panic counts.
  */
-#include "domains.h"
+#include "supervisors.h"
 
 static coir_domain_options fragile(const char *name, unsigned panics_max, int64_t probe_ns)
 {
@@ -161,9 +161,40 @@ static void a_probe_that_is_stopped_further_up_is_taken_back(void)
     run_close(rt);
 }
 
+/* Neither lasts for less than it takes a probe to be late: who waited to hear of them would wait for long. */
+static void a_supervisor_and_its_children_are_no_probes(void)
+{
+    coir_runtime *rt = run_open(2);
+    coir_domain_options o = fragile("around", 1, COIR_MS);
+    coir_domain *d = domain_open(rt, NULL, &o);
+    struct story story = STORY_INIT;
+    struct kid k = {.name = "a", .story = &story};
+    coir_child_spec c = kid_spec(&k);
+    coir_supervisor_options so = supervisor_options(COIR_ONE_FOR_ONE, &c, 1);
+    coir_supervisor *s;
+    int n = 0;
+
+    so.backoff_ns = 5 * COIR_MS;
+    CHECK_EQ(domain_run(d, job_panic, NULL, NULL), COIR_PANICKED);
+    until_time(coir_now() + 2 * COIR_MS);
+    CHECK_EQ(coir_supervisor_open(rt, d, &so, NULL, &s), COIR_OK); /* through a breaker that would let one through */
+    CHECK_EQ(domain_run(d, job_count, &n, NULL), COIR_DONE);
+    CHECK_EQ(domain_stats(d).state, COIR_DOMAIN_OPEN);
+    kid_end(&k, 1);
+    kid_await(&k, 2);
+    CHECK_EQ(domain_stats(d).trips, 2);
+    CHECK_EQ(domain_run(d, job_count, &n, NULL), COIR_DONE);
+    CHECK_EQ(domain_stats(d).state, COIR_DOMAIN_OPEN);
+    CHECK_EQ(n, 2);
+    CHECK_EQ(coir_supervisor_close(s, -1, NULL), COIR_OK);
+    domain_close(d);
+    run_close(rt);
+}
+
 CHECK_MAIN(CASE(past_its_threshold_a_domain_skips_and_says_why),
            CASE(a_probe_closes_the_breaker_or_opens_it_again),
            CASE(while_one_job_probes_others_are_skipped),
            CASE(a_probe_that_never_ends_is_given_up),
            CASE(panics_count_at_the_nearest_threshold_only),
-           CASE(a_probe_that_is_stopped_further_up_is_taken_back))
+           CASE(a_probe_that_is_stopped_further_up_is_taken_back),
+           CASE(a_supervisor_and_its_children_are_no_probes))
