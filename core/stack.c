@@ -86,18 +86,18 @@ static bool advice_works(void)
     return works;
 }
 
+/* Locked memory, by mlockall or because the host gives such, takes no advice. */
 static bool install_guard(const struct stacks *s, char *base)
 {
-    if (s->guard_by_advice)
-        return madvise(base, s->guard, MADV_GUARD_INSTALL) == 0;
-    return mprotect(base, s->guard, PROT_NONE) == 0;
+    return (s->guard_by_advice && madvise(base, s->guard, MADV_GUARD_INSTALL) == 0) ||
+           mprotect(base, s->guard, PROT_NONE) == 0;
 }
 
+/* Of either kind. */
 static bool remove_guard(const struct stacks *s, char *base)
 {
-    if (s->guard_by_advice)
-        return madvise(base, s->guard, MADV_GUARD_REMOVE) == 0;
-    return mprotect(base, s->guard, PROT_READ | PROT_WRITE) == 0;
+    return mprotect(base, s->guard, PROT_READ | PROT_WRITE) == 0 &&
+           (!s->guard_by_advice || madvise(base, s->guard, MADV_GUARD_REMOVE) == 0);
 }
 
 /* ------------------------------------------------------------------------------ open and close */
