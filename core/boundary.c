@@ -212,7 +212,7 @@ int job_try_deferred(coir_fn *fn, void *arg, coir_failure *failure)
     return try_call(fn, arg, failure, true);
 }
 
-int job_try_masked(coir_fn *fn, void *arg, const struct coir_domain *d)
+static ALWAYS_INLINE int try_masked(coir_fn *fn, void *arg, const struct coir_domain *d, bool is_defer)
 {
     struct fiber *self = fiber_self();
     uint64_t tenant = self ? self->tenant : d->tenant;
@@ -223,10 +223,22 @@ int job_try_masked(coir_fn *fn, void *arg, const struct coir_domain *d)
     if (self)
         job_let_in(self, d->tenant);
     slot = job_open_try(self, &j, fn, arg);
-    j.job.is_defer = j.job.masked = true;
+    j.job.masked = true;
+    j.job.is_defer = is_defer;
+    j.job.whole = !is_defer;
     j.job.name = d->name;
     outcome = job_call_in(self, &j.job, slot);
     if (self)
         job_let_in(self, tenant);
     return outcome;
+}
+
+int job_try_masked(coir_fn *fn, void *arg, const struct coir_domain *d)
+{
+    return try_masked(fn, arg, d, true);
+}
+
+int job_try_callback(coir_fn *fn, void *arg, const struct coir_domain *d)
+{
+    return try_masked(fn, arg, d, false);
 }

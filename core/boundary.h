@@ -23,6 +23,9 @@ int job_try_deferred(coir_fn *fn, void *arg, coir_failure *failure);
  * blocks in. */
 int job_try_masked(coir_fn *fn, void *arg, const struct coir_domain *d);
 
+/* The same for a callback of its pool, which is no clean-up but a piece of work, as job_try_whole's. */
+int job_try_callback(coir_fn *fn, void *arg, const struct coir_domain *d);
+
 /* Settles what j owns and ends all that it left in its frames, from another stack while these are dead and
  * whole. The caller is a fiber that runs no job; the handlers are j's. low: an address below j's frames. */
 void job_end_apart(struct job *j, uintptr_t low);

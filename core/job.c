@@ -88,7 +88,7 @@ static enum coir_location location_of(const struct job *j)
             return j->masked ? COIR_AT_FINALIZER : COIR_AT_DEFER;
         if (j->raising)
             return COIR_AT_CLEANUP;
-        if (!job_is_inner(j))
+        if (j->masked || !job_is_inner(j))
             return COIR_AT_JOB;
     }
     return !worker_here() && runtime_here() ? COIR_AT_OFFLOAD : COIR_AT_THREAD;

@@ -76,7 +76,8 @@ struct job {
     bool whole;               /* of an is_try: nobody around it unlocks what it leaves locked */
     bool outside;             /* of an is_try: a job of its own all the same, which a plain thread runs */
     bool apart;               /* outer is on another stack: a clean-up after it */
-    bool masked;              /* a domain's finalizer, its name is the domain's: cancels do not reach it */
+    bool masked;              /* a domain's finalizer, or a callback of its pool; its name is the domain's: cancels
+                                 do not reach it */
 
     struct wreck *wreck;      /* its fiber's or its own; what is in it is this job's once job_wreck has been called */
 

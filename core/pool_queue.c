@@ -352,7 +352,7 @@ static void call_back(struct coir_pool *p, coir_message_fn *fn, coir_message *m)
 {
     uint64_t word;
 
-    if (job_try_masked(retry_callback(fn), m, p->domain) == COIR_DONE)
+    if (retry_call_back(&p->retry, fn, m, p->domain) == COIR_DONE)
         return;
     word = word_lock(&p->state);
     p->callback_panics++;

@@ -47,7 +47,14 @@ static int64_t later(int64_t now, int64_t ns)
 
 /* ---------------------------------------------------------------------------------- the call */
 
-/* What a job would leave at its end ends with the attempt, its name included, which may lie in the message. */
+/* For a boundary, which calls it with no frame of ours in between: what overflows its stack in a handler is
+ * contained only if all code down to the boundary is the user's. */
+static coir_fn *as_call(coir_message_fn *fn)
+{
+    return (coir_fn *)(void (*)(void))fn;
+}
+
+/* What a job would leave at its end ends with the call, its name included, which may lie in the message. */
 static int end_leftovers(struct retry *r, struct job *j, int outcome, coir_failure *failure)
 {
     if (j->keeps) {
@@ -70,9 +77,21 @@ static int end_leftovers(struct retry *r, struct job *j, int outcome, coir_failu
 /* The job is the pool's. */
 static int call(struct retry *r, coir_message *m, coir_failure *failure)
 {
-    int outcome = job_try_whole(retry_callback(r->handle), m, failure);
+    int outcome = job_try_whole(as_call(r->handle), m, failure);
 
     return end_leftovers(r, job_proper(*job_slot()), outcome, failure);
+}
+
+int retry_call_back(struct retry *r, coir_message_fn *fn, coir_message *m, const struct coir_domain *d)
+{
+    struct coir_runtime *before = runtime_adopt_thread(d->rt); /* its panics are this runtime's */
+    int outcome = job_try_callback(as_call(fn), m, d);
+    struct job *j = *job_slot();
+    coir_failure unused;
+
+    runtime_adopt_thread(before);
+    j = j ? job_proper(j) : NULL;
+    return j && j->scope && j->scope->domain == d ? end_leftovers(r, j, outcome, &unused) : outcome;
 }
 
 /* ------------------------------------------------------------------------------- the verdict */

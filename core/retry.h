@@ -38,12 +38,9 @@ enum verdict retry_attempt(struct retry *r, coir_message *m, int64_t deadline, i
 /* What the counter of a message that has ended is told: its last failure, if that is why; else why it was not done. */
 int retry_outcome(const coir_message *m, coir_failure *f);
 
-/* For a boundary, which calls it with no frame of ours in between: what overflows its stack in a handler is
- * contained only if all code down to the boundary is the user's. */
-static inline coir_fn *retry_callback(coir_message_fn *fn)
-{
-    return (coir_fn *)(void (*)(void))fn;
-}
+/* Calls the sink or `ended` of the pool whose domain is d. If the calling job is one of d, it goes on without what is
+ * left; else that is the affair of whoever closes the pool. The outcome. */
+int retry_call_back(struct retry *r, coir_message_fn *fn, coir_message *m, const struct coir_domain *d);
 
 /* The pause after so many attempts. */
 int64_t retry_backoff(struct retry *r, unsigned attempts);

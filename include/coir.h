@@ -127,7 +127,7 @@ enum coir_kind {
 
 /* Where a failure happened: in which of the calls that a boundary contains. */
 enum coir_location {
-    COIR_AT_JOB = 0,   /* the job's function, or a coir_try in it */
+    COIR_AT_JOB = 0,   /* the job's function, a callback of a pool, or a coir_try in one */
     COIR_AT_DEFER,     /* a finalizer: a coir_defer handler, a coir_local destructor */
     COIR_AT_CLEANUP,   /* a finalizer: a cleanup or destructor that an unwinding panic runs */
     COIR_AT_OFFLOAD,   /* a coir_offload call, on its own thread */
@@ -2575,7 +2575,8 @@ typedef struct coir_pool_options {
     coir_message_fn *dead;
     /* Called once for each message, however it has ended (message->end), after the sink; it may free the
      * message, or submit it again. NULL: nothing. Both are called in boundaries of their own, by a worker or
-     * by who closes the pool; one that panics is counted. */
+     * by who closes the pool; one that panics is counted. What a call leaves ends with it, as an attempt's; but
+     * values and obligations that who closes is left with are his. */
     coir_message_fn *ended;
     void *context;         /* for the three, in message->context */
 

@@ -74,6 +74,17 @@ static void what_an_attempt_leaves_ends_with_it(void)
     run_close(rt);
 }
 
+/* Past the budget; again where the machine is too busy for what is canceled to end. */
+static void close_now(coir_pool *p, coir_pool_receipt *r)
+{
+    int status;
+
+    do
+        status = coir_pool_close(p, 0, r);
+    while (status == COIR_ETIMEDOUT);
+    CHECK_EQ(status, COIR_OK);
+}
+
 static struct left_running {
     coir_counter c; /* in nobody's frames: the handler's end does not wait for it */
     int started, canceled, go;
@@ -103,7 +114,6 @@ static void what_a_handler_has_left_running_has_the_rest_of_the_budget(void)
         coir_runtime *rt = run_open(2);
         coir_pool_receipt r;
         coir_pool *p;
-        int status;
 
         left_running = (struct left_running){.c = COIR_COUNTER_INIT};
         o.handle = leave_it_running;
@@ -114,10 +124,8 @@ static void what_a_handler_has_left_running_has_the_rest_of_the_budget(void)
         CHECK(r.pool.done == 1 && r.pool.pending == 0);
         CHECK(r.domain.running >= 1 && r.domain.stuck_count >= 1);
         run_set(&left_running.go);
-        do
-            status = coir_pool_close(p, 0, &r);
-        while (status == COIR_ETIMEDOUT);
-        CHECK(status == COIR_OK && r.pool.done == 1);
+        close_now(p, &r);
+        CHECK_EQ(r.pool.done, 1);
         CHECK_EQ(coir_wait(&left_running.c), COIR_DONE);
         run_close(rt);
     }
@@ -163,20 +171,84 @@ static void panic_back(coir_message *m)
     coir_panic("in a callback");
 }
 
+/* Whoever calls them; and it is not for options.defer_panic, which is for clean-ups. */
 static void callbacks_that_panic_are_counted_and_the_message_ends(void)
 {
-    struct job_message job = {.fails = 9};
+    struct job_message held = {.m = {0}}, job = {.fails = 9}, returned = {.m = {0}};
+    coir_options ro = run_options(2);
     coir_pool_options o = pool_options("callback");
-    coir_runtime *rt = run_open(1);
-    coir_pool_stats s;
+    coir_pool_receipt r;
+    coir_runtime *rt;
+    coir_stats all;
     coir_pool *p;
 
+    ro.defer_panic = COIR_PANIC_ABORT;
+    CHECK_EQ(coir_open(&ro, &rt), COIR_OK);
     o.dead = o.ended = panic_back;
     p = pool_open(rt, &o);
     CHECK_EQ(pool_run(p, &job), COIR_FAILED);
-    s = pool_close(p);
-    CHECK_EQ(s.callback_panics, 2);
-    CHECK_EQ(s.worker_restarts, 0);
+    pool_hold_one(p, &held);
+    CHECK_EQ(coir_pool_submit(p, &returned.m), COIR_OK);
+    CHECK_EQ(coir_pool_close(p, 0, &r), COIR_ETIMEDOUT); /* it calls back for what is returned */
+    CHECK_EQ(returned.m.end, COIR_MESSAGE_RETURNED);
+    CHECK_EQ(r.pool.callback_panics, 3);
+    run_set(&held.go);
+    CHECK_EQ(coir_stats_read(rt, &all), COIR_OK);
+    CHECK_EQ(all.panics_at[COIR_AT_FINALIZER], 0);
+    CHECK(all.panics_at[COIR_AT_JOB] >= 3);
+    close_now(p, &r);
+    CHECK_EQ(r.pool.callback_panics, 4);
+    CHECK_EQ(r.pool.worker_restarts, 0);
+    run_close(rt);
+}
+
+static coir_mutex left_locked;
+
+static void leave_things(coir_message *m)
+{
+    coir_obligation forgotten;
+
+    CHECK(coir_local_get(&key) == NULL); /* none of the sink's call, which leaves one, too */
+    CHECK_EQ(coir_job_name("of the callback"), COIR_OK);
+    CHECK_EQ(coir_local_set(&key, m->key == 1 ? (void *)&destroyed : (void *)m), COIR_OK);
+    CHECK_EQ(coir_obligation_take(NULL, "forgotten", &forgotten), COIR_OK);
+    if (m->key == 2)
+        CHECK_EQ(coir_mutex_lock(&left_locked), COIR_OK);
+}
+
+static void find_nothing(coir_message *m)
+{
+    CHECK_STR(job_proper(*job_slot())->name, "tidy");
+    CHECK(coir_local_get(&key) == NULL);
+    if (m->key == 0)
+        coir_fail(COIR_EIO, "planned");
+}
+
+/* None of it is the next message's affair, or the worker's. */
+static void what_a_callback_leaves_ends_with_it(void)
+{
+    coir_pool_options o = pool_options("tidy");
+    coir_runtime *rt = run_open(1);
+    coir_domain_stats s;
+    coir_pool_receipt r;
+    coir_pool *p;
+
+    destroyed = 0;
+    o.handle = find_nothing;
+    o.dead = o.ended = leave_things;
+    p = pool_open(rt, &o);
+    for (int key = 0; key < 4; key++) {
+        struct job_message job = {.m.key = (uint64_t)key};
+
+        CHECK_EQ(pool_run(p, &job), key ? COIR_DONE : COIR_FAILED);
+        CHECK_EQ(coir_domain_stats_read(coir_pool_domain(p), &s), COIR_OK);
+        CHECK(destroyed == key + 2 && s.obligations_leaked == (uint64_t)key + 2); /* the first has two callbacks */
+    }
+    CHECK_EQ(coir_mutex_lock_until(&left_locked, coir_now() + 10 * COIR_SEC), COIR_EPOISONED);
+    CHECK_EQ(coir_mutex_unlock(&left_locked), COIR_OK);
+    CHECK_EQ(coir_pool_close(p, -1, &r), COIR_OK);
+    CHECK_EQ(r.pool.callback_panics, 2); /* a destructor's, and over the lock */
+    CHECK(r.pool.worker_restarts == 0 && r.domain.ended[COIR_PANICKED] == 0);
     run_close(rt);
 }
 
@@ -371,7 +443,7 @@ static void a_canceled_closer_lets_the_handlers_run(void)
 CHECK_MAIN(CASE(what_an_attempt_leaves_ends_with_it),
            CASE(what_a_handler_has_left_running_has_the_rest_of_the_budget),
            CASE(panics_of_messages_count_at_their_pool_alone),
-           CASE(callbacks_that_panic_are_counted_and_the_message_ends),
+           CASE(callbacks_that_panic_are_counted_and_the_message_ends), CASE(what_a_callback_leaves_ends_with_it),
            CASE(a_handler_that_overflows_its_stack_ends_its_attempt), CASE(options_are_checked),
            CASE(no_pool_below_a_domain_that_is_tripped_or_canceled),
            CASE(a_message_that_waits_to_be_tried_again_can_be_canceled), CASE(so_can_one_that_waits_for_the_breaker),
