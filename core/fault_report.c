@@ -69,8 +69,7 @@ void fault_report(const struct worker *w, const struct fault *f, const char *why
     line_say(&t, why ? why : "");
     t.length -= t.length == sizeof t.bytes; /* room for the end of the line */
     line_say(&t, "\n");
-    if (write(STDERR_FILENO, t.bytes, t.length) < 0)
-        return; /* nobody to tell; the core tells */
+    (void)line_flush(&t, STDERR_FILENO); /* else nobody can be told; the core tells */
 }
 
 void fault_abort(void)

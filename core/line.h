@@ -6,6 +6,7 @@
 #ifndef COIR_LINE_H
 #define COIR_LINE_H
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -44,22 +45,29 @@ static inline void line_count(struct line *t, const char *word, uint64_t n)
     line_number(t, n, 10);
 }
 
-/* Writes the line and begins a new one. False: it could not be written. */
-static inline bool line_flush(struct line *t, int fd)
+/* False: the descriptor took less. A handler that interrupts it may have come without SA_RESTART. */
+static inline bool line_write(int fd, const char *at, size_t left)
 {
-    const char *at = t->bytes;
-    size_t left = t->length;
-
-    t->length = 0;
     while (left > 0) {
         ssize_t n = write(fd, at, left);
 
+        if (n < 0 && errno == EINTR)
+            continue;
         if (n <= 0)
             return false;
         at += n;
         left -= (size_t)n;
     }
     return true;
+}
+
+/* Writes the line and begins a new one. False: it could not be written. */
+static inline bool line_flush(struct line *t, int fd)
+{
+    size_t length = t->length;
+
+    t->length = 0;
+    return line_write(fd, t->bytes, length);
 }
 
 /* Writes one formatted line; the newline is added. Not dprintf: glibc's leaks where writing fails. */

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base.h"
+#include "line.h"
 
 #ifdef COIR_TSAN
 _Atomic unsigned tsan_fence_word;
@@ -129,7 +130,7 @@ static void say_fatal(const char *format, va_list args)
 
     vsnprintf(line + head, sizeof line - head - 1, format, args);
     strcat(line, "\n");
-    if (write(STDERR_FILENO, line, strlen(line)) >= 0)
+    if (line_write(STDERR_FILENO, line, strlen(line)))
         say_details(); /* else nobody can be told; the core still can */
 }
 

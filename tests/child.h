@@ -38,10 +38,26 @@ static inline void child_timeout(int number)
     raise(number);
 }
 
-/* Runs fn(arg) in a child that leaves no core and has 30 s; 0 if fn returns. */
-static inline void child_run(struct child *c, coir_fn *fn, void *arg)
+/* A child that leaves no core and has 30 s. */
+static inline pid_t child_fork(int error_fd)
 {
     static const struct rlimit no_core = {0, 0};
+    pid_t pid;
+
+    fflush(NULL);
+    pid = fork();
+    if (pid == 0) {
+        dup2(error_fd, STDERR_FILENO);
+        setrlimit(RLIMIT_CORE, &no_core);
+        signal(SIGALRM, child_timeout);
+        check_begin(30);
+    }
+    return pid;
+}
+
+/* Runs fn(arg) in such a child; 0 if fn returns. */
+static inline void child_run(struct child *c, coir_fn *fn, void *arg)
+{
     int fd[2];
     pid_t pid;
 
@@ -49,13 +65,8 @@ static inline void child_run(struct child *c, coir_fn *fn, void *arg)
     c->status = -1;
     if (!CHECK_EQ(pipe(fd), 0))
         return;
-    fflush(NULL);
-    pid = fork();
+    pid = child_fork(fd[1]);
     if (pid == 0) {
-        dup2(fd[1], STDERR_FILENO);
-        setrlimit(RLIMIT_CORE, &no_core);
-        signal(SIGALRM, child_timeout);
-        check_begin(30);
         fn(arg);
         _exit(0);
     }

@@ -3,11 +3,10 @@
  * contain_fault_test.c - options.faults_also: each kind of fault is contained when it was opted in, and
  * kills as without us when it was not; handlers come and go with the runtimes that want them.
  */
-#include "child.h"
 #include "containable.h"
+#include "interrupted.h"
 
 #include <assert.h>
-#include <pthread.h>
 #include <sys/mman.h>
 
 /* ---------------------------------------------------------------------------------------- kinds */
@@ -422,6 +421,29 @@ static void what_is_not_contained_is_chained(void)
     CHECK_STR(c.text, "chained\n");
 }
 
+static CONTAINABLE void call_null_interrupted(void *unused)
+{
+    be_interrupted();
+    call_null(unused);
+}
+
+static void refuse_interrupted(void *unused)
+{
+    coir_fn *fn = call_null_interrupted;
+
+    (void)unused;
+    run_all(&fn);
+}
+
+static void an_interrupted_report_is_not_lost(void)
+{
+    struct child c;
+
+    interrupted_run(&c, refuse_interrupted);
+    CHECK(WIFSIGNALED(c.status));
+    CHECK(strstr(c.text, "coir: SIGSEGV: fiber") && strstr(c.text, "; not contained: "));
+}
+
 static void options_that_make_no_sense_are_refused(void)
 {
     coir_options o = containing(1);
@@ -440,5 +462,6 @@ CHECK_MAIN(CASE(each_kind_is_contained_when_opted_in), CASE(each_kind_kills_when
            CASE(an_abort_of_malloc_is_not_contained),
 #endif
            CASE(an_abort_that_somebody_sent_is_not_contained), CASE(a_thousand_aborts_are_contained),
+           CASE(an_interrupted_report_is_not_lost),
            CASE(handlers_come_and_go_by_their_bits), CASE(what_is_not_contained_is_chained),
            CASE(options_that_make_no_sense_are_refused))

@@ -3,12 +3,10 @@
  * dump_test.c - coir_dump: every fiber with its state, job and wait; in a signal handler, under
  * load, in bounded length; and the same in the report of an abort.
  */
-#include "child.h"
+#include "interrupted.h"
 #include "job.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <pthread.h>
 
 /* Reads what the runtime's dump says, as far as it fits. */
 struct said {
@@ -327,8 +325,63 @@ static void the_report_of_an_abort_lists_every_fiber(void)
                ": running on worker 0, job 512 \"culprit\" function", "running 1, parked 1");
 }
 
+/* --------------------------------------------------------------------------------- interruptions */
+
+#define PARKED 30
+
+static void dump_interrupted(void *unused)
+{
+    coir_runtime *rt = run_open(1);
+
+    (void)unused;
+    coir_counter_init(&gate);
+    coir_counter_add(&gate, 1);
+    for (int i = 0; i < PARKED; i++)
+        if (coir_submit(rt, NULL, wait_at_gate, NULL) != COIR_OK)
+            _exit(1);
+    until_parked(rt, PARKED);
+    be_interrupted();
+    _exit(coir_dump(rt, STDERR_FILENO) == COIR_OK ? 0 : 2);
+}
+
+static void an_interrupted_write_loses_no_line(void)
+{
+    struct child c;
+
+    interrupted_run(&c, dump_interrupted);
+    CHECK_EQ(c.status, 0);
+    CHECK_EQ(count_of(c.text, ": parked, job"), PARKED);
+}
+
+static void die_interrupted(void *unused)
+{
+    (void)unused;
+    be_interrupted();
+    coir_panic("the end");
+}
+
+static void abort_interrupted(void *unused)
+{
+    coir_options o = run_options(1);
+
+    (void)unused;
+    o.panic = COIR_PANIC_ABORT;
+    (void)!coir_run(&o, die_interrupted, NULL);
+}
+
+static void an_interrupted_report_of_an_abort_is_whole(void)
+{
+    struct child c;
+
+    interrupted_run(&c, abort_interrupted);
+    CHECK(WIFSIGNALED(c.status));
+    check_says(c.text, "coir: fatal: a panic aborts");
+    check_says(c.text, ": running on worker 0, job 512");
+}
+
 CHECK_MAIN(CASE(each_parked_fiber_says_what_it_waits_for), CASE(a_job_may_dump_its_own_runtime),
            CASE(links_that_lead_nowhere_are_not_followed),
            CASE(with_park_times_waits_say_how_long), CASE(its_length_is_bounded),
            CASE(bad_input_gets_a_status), CASE(it_is_safe_in_handlers_under_load),
-           CASE(the_report_of_an_abort_lists_every_fiber))
+           CASE(the_report_of_an_abort_lists_every_fiber), CASE(an_interrupted_write_loses_no_line),
+           CASE(an_interrupted_report_of_an_abort_is_whole))
