@@ -181,6 +181,8 @@ def errors_say_what_is_wrong(server):
                 "DEBUG", "NOTHING")
         c.fails("ERR milliseconds must be 0 to 60000", "DEBUG", "SLEEP", "-1")
         c.fails("ERR milliseconds must be 0 to 60000", "DEBUG", "LOOP", "60001")
+        for ms in (2**63 - 1, -2**63):
+            c.fails("ERR milliseconds must be 0 to 60000", "DEBUG", "SLEEP", ms)
         c.fails(NOT_INTEGER, "DEBUG", "SLEEP", "x")
         c.fails("ERR syntax error", "DEBUG", "SLEEP", "1", "2")
         c.fails("ERR only CONFIG GET is supported", "CONFIG", "SET", "save")

@@ -97,8 +97,10 @@ static bool read_time(struct client *c, int64_t *end, const char **error)
         *error = NOT_INTEGER;
     else if (ms < 0 || ms > MILLISECONDS_MAX)
         *error = "milliseconds must be 0 to 60000";
+    if (*error)
+        return false;
     *end = coir_now() + ms * COIR_MS;
-    return !*error;
+    return true;
 }
 
 static const char *time_is_over(struct client *c, int64_t end)
