@@ -9,6 +9,7 @@ The storm: three processes share a group; 1 % of the messages are poison, of all
 after another is killed and started again. At the end each good message has had its effect once, each
 poison message has one dead letter, and nothing is pending.
 """
+import contextlib
 import os
 import random
 import re
@@ -17,6 +18,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 from ports import free_port
@@ -127,6 +129,44 @@ class Redis:
     def __exit__(self, *unused):
         self.stop()
         self.folder.cleanup()
+
+
+class Fake:
+    """What is no redis-server: `answer` makes the reply to each command of each connection."""
+
+    def __init__(self, answer):
+        self.answer, self.called, self.gone = answer, [], []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):  # closed
+            while True:
+                threading.Thread(target=self._serve, args=(self.listener.accept()[0],), daemon=True).start()
+
+    def _serve(self, connection):
+        last = None
+        with connection, connection.makefile("rb") as file, contextlib.suppress(OSError):
+            while line := file.readline():
+                words = [file.read(int(file.readline()[1:]) + 2)[:-2].decode() for _ in range(int(line[1:]))]
+                last = words[0]
+                self.called.append(last)
+                connection.sendall(self.answer(words))
+        self.gone.append(last)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *unused):
+        self.listener.close()
+
+
+def array(*items):
+    """A reply: strings, and arrays of them."""
+    return b"*%d\r\n" % len(items) + b"".join(
+        array(*item) if isinstance(item, list) else b"$%d\r\n%s\r\n" % (len(item), item.encode())
+        for item in items)
 
 
 class Consumer:
@@ -336,6 +376,45 @@ def sigterm_settles_what_was_taken():
         equal(redis.pending(), 0)
         equal(redis("HLEN", "s:effects"), receipt["acknowledged"])
         equal(receipt["taken"], receipt["acknowledged"])
+
+
+@case
+def sigterm_ends_a_wait_for_room_too():
+    claimed, go, numbers = threading.Event(), threading.Event(), iter(range(1, 1000))
+
+    def answer(words):
+        if words[0] == "XAUTOCLAIM":
+            claimed.set()
+            return array("0-0", [], [])
+        if words[0] == "XREADGROUP":
+            claimed.wait(PATIENCE)
+            count = int(words[words.index("COUNT") + 1])
+            return array(["s", [[f"{n}-0", ["key", f"m{n}"]] for n, _ in zip(numbers, range(count))]])
+        if words[0] == "EVAL":
+            go.wait(PATIENCE)
+        return b":1\r\n"
+
+    with Fake(answer) as fake:
+        consumer = Consumer(fake, "--claim-ms", "600000", "--in-flight", "17").ready()
+        until(lambda: fake.called.count("EVAL") == 17, "all have begun")
+        reads = fake.called.count("XREADGROUP")
+        consumer.process.send_signal(signal.SIGTERM)
+        until(lambda: "XAUTOCLAIM" in fake.gone, "who waits to claim more has heard of the stop")
+        go.set()
+        receipt = consumer.end()
+        equal(fake.called.count("XREADGROUP"), reads, "no more are taken")
+        equal((receipt["taken"], receipt["acknowledged"]), (17, 17))
+
+
+@case
+def a_reply_that_makes_no_sense_is_an_error():
+    for nonsense in (b":1\r\n", b"+OK\r\n", array("x")):
+        with Fake(lambda words, reply=nonsense: reply if words[0].startswith("X") else b":1\r\n") as fake:
+            consumer = Consumer(fake).ready()
+            until(lambda: min(map(fake.called.count, ("XREADGROUP", "XAUTOCLAIM"))) > 2, "both go on")
+            calls = len(fake.called)
+            equal(consumer.end()["calls to redis that failed"] > 4, True)
+            equal(calls < 100, True, f"{calls} calls: there are pauses between them")
 
 
 @case

@@ -62,22 +62,31 @@ bool fetch_open(void)
 
 /* ------------------------------------------------------------------------------------ permits */
 
-/* Takes 1 to BATCH permits; 0: canceled. */
-static unsigned take_room(void)
+/* Not canceled: a reply that is on its way may hold messages. */
+static bool is_stopping(void)
 {
-    unsigned n = 1;
-
-    if (coir_semaphore_acquire(&service.room) != COIR_OK)
-        return 0;
-    while (n < BATCH && coir_semaphore_try_acquire(&service.room) == COIR_OK)
-        n++;
-    return n;
+    return coir_event_is_set(&service.stop) || coir_canceled();
 }
 
 static void give_back(unsigned n)
 {
     if (n)
         coir_semaphore_release(&service.room, n);
+}
+
+/* Takes 1 to BATCH permits; 0: it stops, which may be while it waits for one. */
+static unsigned take_room(void)
+{
+    unsigned n = 1;
+
+    if (is_stopping() || coir_semaphore_acquire(&service.room) != COIR_OK)
+        return 0;
+    while (n < BATCH && coir_semaphore_try_acquire(&service.room) == COIR_OK)
+        n++;
+    if (!is_stopping())
+        return n;
+    give_back(n);
+    return 0;
 }
 
 /* ------------------------------------------------------------------------------------ entries */
@@ -137,12 +146,6 @@ static bool is_array(const redisReply *r, size_t elements)
     return r && r->type == REDIS_REPLY_ARRAY && r->elements >= elements;
 }
 
-/* Not canceled: a reply that is on its way may hold messages. */
-static bool is_stopping(void)
-{
-    return coir_event_is_set(&service.stop) || coir_canceled();
-}
-
 /* Returns early at the stop. */
 static void pause_for(int64_t ns)
 {
@@ -156,7 +159,7 @@ static int64_t pause_after(const struct redis *r, const redisReply *reply, int64
 {
     figure_add(&service.errors, 1);
     fprintf(stderr, "coir-consume: redis: %s\n", redis_error(r, reply));
-    if (reply && strncmp(reply->str, "NOGROUP", 7) == 0)
+    if (reply && reply->type == REDIS_REPLY_ERROR && strncmp(reply->str, "NOGROUP", 7) == 0)
         (void)fetch_open(); /* or after the next error */
     pause_for(pause);
     return pause * 2 < PAUSE_MAX ? pause * 2 : PAUSE_MAX;
@@ -164,7 +167,7 @@ static int64_t pause_after(const struct redis *r, const redisReply *reply, int64
 
 /* --------------------------------------------------------------------------------------- jobs */
 
-/* Reads new messages once. Returns the reply: NULL or an error for the caller to tell of. */
+/* Reads new messages once. Returns the reply, for the caller to tell of: NULL, or another than messages. */
 static redisReply *read_new(struct redis *r, unsigned *room)
 {
     redisReply *reply = redis_call(r, coir_now() + BLOCK_MS * COIR_MS + CALL_BUDGET,
@@ -190,11 +193,11 @@ void fetch_new(void *unused)
 
     (void)unused;
     coir_job_name("fetch new");
-    while (!is_stopping() && (room = take_room()) != 0) {
+    while ((room = take_room()) != 0) {
         REDIS_REPLY reply = read_new(&r, &room);
 
         give_back(room);
-        if ((!reply && !r.reader) || (reply && reply->type == REDIS_REPLY_ERROR)) {
+        if (reply ? reply->type != REDIS_REPLY_NIL : !r.reader) { /* nil: none has come */
             pause = pause_after(&r, reply, pause);
         } else {
             pause = PAUSE_MIN;
@@ -232,11 +235,11 @@ void fetch_abandoned(void *unused)
 
     (void)unused;
     coir_job_name("fetch abandoned");
-    while (!is_stopping() && (room = take_room()) != 0) {
+    while ((room = take_room()) != 0) {
         REDIS_REPLY reply = read_abandoned(&r, &room, cursor);
 
         give_back(room);
-        if ((!reply && !r.reader) || reply) {
+        if (reply || !r.reader) {
             pause = pause_after(&r, reply, pause);
         } else {
             pause = PAUSE_MIN;

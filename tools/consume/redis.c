@@ -104,5 +104,7 @@ redisReply *redis_call_words(struct redis *r, int64_t deadline, int count, const
 
 const char *redis_error(const struct redis *r, const redisReply *reply)
 {
-    return reply ? reply->str : r->error;
+    if (!reply)
+        return r->error;
+    return reply->type == REDIS_REPLY_ERROR ? reply->str : "a reply of another kind than the command has";
 }
