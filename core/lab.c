@@ -252,7 +252,7 @@ static void run_late(void *arg)
 {
     struct late *late = arg;
 
-    (void)!coir_sleep_until(coir_now() + late->ns); /* canceled, or no stack: then it starts now */
+    (void)!coir_sleep_until(time_after(coir_now(), late->ns)); /* canceled, or no stack: then it starts now */
     late->fn(late->arg);
 }
 

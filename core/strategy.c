@@ -107,7 +107,7 @@ static int64_t next_delay(struct child *c)
 static void wait_for_turn(struct child *c, int64_t delay)
 {
     child_set_state(c, COIR_CHILD_WAITING);
-    c->due.deadline = coir_now() + delay;
+    c->due.deadline = time_after(coir_now(), delay);
     c->due.fire = on_due;
     if (delay)
         timer_arm(&c->owner->due, &c->due);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * supervisor_spec_test.c - core/supervisor_spec.c: what options and specs are refused, before anything starts.
+ * supervisor_spec_test.c - core/supervisor_spec.c: what options and specs are refused, before anything starts; and the
+ * longest backoff.
  */
 #include "supervisors.h"
 
@@ -94,6 +95,28 @@ static void a_runtime_that_aborts_on_panics_has_no_supervisors(void)
     run_close(rt);
 }
 
+static void a_backoff_of_never_starts_nothing_again(void)
+{
+    coir_runtime *rt = run_open(2);
+    struct story story = STORY_INIT;
+    struct kid k = {.name = "a", .story = &story};
+    coir_child_spec c = kid_spec(&k);
+    coir_supervisor_options o = supervisor_options(COIR_ONE_FOR_ONE, &c, 1);
+    coir_supervisor *s;
+
+    o.backoff_ns = COIR_NEVER;
+    s = supervisor_open(rt, &o, NULL);
+    kid_end(&k, 1);
+    while (!child_info(s, "a").failures || child_info(s, "a").state == COIR_CHILD_ENDED)
+        sched_yield();
+    until_time(coir_now() + 20 * COIR_MS);
+    CHECK_EQ(child_info(s, "a").state, COIR_CHILD_WAITING);
+    CHECK_EQ(child_info(s, "a").starts, 1);
+    CHECK_EQ(coir_supervisor_close(s, -1, NULL), COIR_OK);
+    run_close(rt);
+}
+
 CHECK_MAIN(CASE(the_intensity_must_be_stated), CASE(options_out_of_range_are_refused),
            CASE(bad_children_are_refused_before_any_starts),
-           CASE(a_runtime_that_aborts_on_panics_has_no_supervisors))
+           CASE(a_runtime_that_aborts_on_panics_has_no_supervisors),
+           CASE(a_backoff_of_never_starts_nothing_again))
