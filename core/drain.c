@@ -61,14 +61,24 @@ static void claim_all(struct coir_domain *d, bool busy)
         claim_all(child, busy);
 }
 
-/* COIR_OK; COIR_EBUSY: somebody else is closing it (or one above: then it is busy), or one below; COIR_EAGAIN: a
+/* Tree locked. A child's is its supervisor's to close: that is the job around it, and says so first. */
+static bool may_close(const struct coir_domain *d)
+{
+    const struct job *j = *job_slot();
+
+    return !d->supervised || (d->reaped && j && j->scope && j->scope->domain == d->parent);
+}
+
+/* COIR_OK; COIR_EPERM; COIR_EBUSY: somebody else is closing it (or one above: then it is busy), or one below; COIR_EAGAIN: a
  * supervisor alone is, which is soon over. held: it is busy for the caller. */
 static int claim(struct coir_domain *d, bool held)
 {
     int status = COIR_OK;
 
     lock_take(&d->rt->domains_lock);
-    if ((d->busy && !held) || any_busy_below(d, false))
+    if (!may_close(d))
+        status = COIR_EPERM;
+    else if ((d->busy && !held) || any_busy_below(d, false))
         status = COIR_EBUSY;
     else if (any_busy_below(d, true))
         status = COIR_EAGAIN;

@@ -127,7 +127,7 @@ void supervisor_ask(struct coir_supervisor *s)
 bool supervisor_must_stop(struct coir_supervisor *s)
 {
     s->canceled |= coir_canceled();
-    return s->stopping || s->canceled ||
+    return s->stopping || s->canceled || domain_is_closing(s->domain) || /* about to be asked: starts would fail */
            atomic_load_explicit(&s->asked, memory_order_acquire); /* ASKED */
 }
 
@@ -316,6 +316,7 @@ void child_ask(struct child *c)
     lock_drop(&c->owner->tree->lock);
     if (sub)
         supervisor_ask(sub); /* it goes in `ended`, not before */
+    c->owner->rt->stop_supervisors(c->owner->rt, c->domain); /* that its jobs have opened */
 }
 
 /* True when nothing of it is left; false: it is stuck. */
@@ -331,22 +332,25 @@ static bool cancel(struct child *c)
     return drained(c, end, false);
 }
 
-/* Its jobs have ended. */
+/* Its jobs have ended. A thread from outside may have let in another before the close began (then there is no stack to
+ * wait for it on, or it takes too long); nobody does so afterwards. */
 static bool close_domain(struct child *c)
 {
     int status;
 
     set_reaped(c->domain, true);
-    while ((status = coir_domain_close(c->domain, 0, NULL)) == COIR_EBUSY) {
+    while ((status = coir_domain_close(c->domain, 0, NULL)) != COIR_OK) {
+        if (status != COIR_EBUSY) {
+            if (cancel(c))
+                continue;
+            set_reaped(c->domain, false);
+            return false;
+        }
         if (domain_is_closing(c->owner->domain)) {
             set_supervised(c->domain, NULL);
             break; /* who closes that will close this one, too */
         }
         coir_yield(); /* a thread from outside closes a domain of its own, below */
-    }
-    if (status == COIR_ETIMEDOUT) { /* a thread from outside has let in another */
-        set_reaped(c->domain, false);
-        return false;
     }
     c->domain = NULL;
     return true;

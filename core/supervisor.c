@@ -328,6 +328,7 @@ static int settle_in(struct coir_supervisor *s, coir_domain *parent)
     }
     lock_take(&s->rt->domains_lock);
     s->domain->supervisor = s;
+    supervisor_ask_late(s);
     lock_drop(&s->rt->domains_lock);
     return COIR_OK;
 }

@@ -175,15 +175,26 @@ int coir_supervisor_stop(coir_supervisor *s)
     return COIR_OK;
 }
 
-/* Domains locked. */
+/* Domains locked. Those below a supervisor are its own to stop: a child is asked when its turn has come. */
 static void ask_below(struct coir_domain *d)
 {
     if (d->supervisor) {
-        supervisor_ask(d->supervisor); /* those below it are its own to stop */
+        supervisor_ask(d->supervisor);
         return;
     }
     for (struct coir_domain *child = d->child; child; child = child->next)
-        ask_below(child);
+        if (!child->supervised)
+            ask_below(child);
+}
+
+void supervisor_ask_late(struct coir_supervisor *s)
+{
+    const struct coir_domain *d = s->domain;
+
+    while (d && !d->supervised)
+        d = d->parent;
+    if (runtime_flag(&s->rt->draining) || (d && coir_event_is_set(&d->supervised->stop)))
+        supervisor_ask(s);
 }
 
 void supervisor_ask_all(struct coir_runtime *rt, struct coir_domain *d)

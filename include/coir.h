@@ -1938,7 +1938,8 @@ typedef struct coir_domain_receipt {
  *
  * Returns     COIR_OK; COIR_ETIMEDOUT while a job still runs (the receipt names some); COIR_EINVAL;
  *             COIR_EDEADLK from a job of the domain; COIR_EBUSY while it, or one above or below, is being
- *             closed; COIR_ENOMEM (no stack left to park on)
+ *             closed; COIR_ENOMEM (no stack left to park on); COIR_EPERM (that of a supervisor's child: see
+ *             coir_supervisor_remove)
  * Call from   a fiber or a plain thread
  * Suspends    yes
  * Ordering    everything the jobs did happens before the finalizers and the return
