@@ -9,7 +9,7 @@
  *                      | | +--- DELAYED <--+ |
  *                      | |       timer       |
  *                      | +-------- HELD <----+          (ENDING: all but taken -> ended, RETURNED)
- *                      |           probe back
+ *                      |    probe back, timer
  *                      +--- a submitter's, when a place is free
  *
  * Knows what may wait for what. How submitters wait is in pool_submit.c. Everything is linked through the messages, so
@@ -25,9 +25,10 @@
  *   P5  A message whose counter is canceled waits neither for a retry nor for a probe: who cancels looks at all pools
  *       then, and who makes one wait looks for a cancel under the same lock. It is queued, for a worker to end.
  *
- * A retry is a timer in the heap of the worker that put it off. Its fire runs under the heap's lock and
- * takes the pool's, so nobody takes a heap's lock while holding the pool's: hence ARMING and FIRED. What is queued
- * before its time still has its timer, which finds it gone; who takes it disarms that before all else.
+ * A retry is a timer in the heap of the worker that put it off, and so is the deadline of what is held. Its fire runs
+ * under the heap's lock and takes the pool's, so nobody takes a heap's lock while holding the pool's: hence ARMING and
+ * FIRED. What is queued before its time still has its timer, which finds it gone; who takes it disarms that before all
+ * else.
  */
 #include "pool_queue.h"
 
@@ -212,34 +213,43 @@ static void fire(struct timer *t)
 
     if (e->place == PLACE_ARMING) {
         e->place = PLACE_FIRED;
-    } else if (e->place == PLACE_DELAYED) {
-        take_out(&p->delayed, e);
+    } else if (e->place == PLACE_DELAYED || e->place == PLACE_HELD) {
+        take_out(e->place == PLACE_HELD ? &p->held : &p->delayed, e);
         idle = queue(p, e);
     }
     word_unlock(&p->state, word);
     wake(idle);
 }
 
-/* Lock held. False: the pool ends, and takes no messages back. */
-static bool list_delayed(struct coir_pool *p, uint64_t word, struct parcel *e, struct waiter **idle)
+/* Lock held. False: the pool ends, and takes no messages back. to: DELAYED or HELD; if the probe is back by now,
+ * whoever made it may have looked already. */
+static bool list_later(struct coir_pool *p, uint64_t word, struct parcel *e, enum place to, struct waiter **idle)
 {
-    bool fired = e->place == PLACE_FIRED;
+    bool now = e->place == PLACE_FIRED || is_canceled(message_of(e)) || /* P5 */
+               (to == PLACE_HELD && !retry_is_probing(&p->retry));
 
     e->place = PLACE_NONE;
     if (word & POOL_ENDING)
         return false;
-    if (fired || is_canceled(message_of(e))) { /* P5 */
+    if (now) {
         *idle = queue(p, e);
     } else {
-        e->place = PLACE_DELAYED;
-        append(&p->delayed, e);
+        e->place = to;
+        append(to == PLACE_HELD ? &p->held : &p->delayed, e);
     }
     return true;
 }
 
-static void put_off(struct coir_pool *p, coir_message *m, int64_t due)
+static void arm(struct parcel *e, int64_t due)
 {
-    struct timers *heap = &worker_self()->timers;
+    e->heap = &worker_self()->timers;
+    e->timer = (struct timer){.deadline = due, .fire = fire};
+    timer_arm(e->heap, &e->timer);
+}
+
+/* Until `due`; what is held, also until the probe is back. */
+static void put_off(struct coir_pool *p, coir_message *m, int64_t due, enum place to)
+{
     struct parcel *e = parcel_of(m);
     struct waiter *idle = NULL;
     uint64_t word;
@@ -247,11 +257,10 @@ static void put_off(struct coir_pool *p, coir_message *m, int64_t due)
 
     e->place = PLACE_ARMING; /* the heap's lock orders it for fire */
     e->due = 0;
-    e->heap = heap;
-    e->timer = (struct timer){.deadline = due, .fire = fire};
-    timer_arm(heap, &e->timer);
+    if (due != COIR_NEVER)
+        arm(e, due);
     word = word_lock(&p->state);
-    listed = list_delayed(p, word, e, &idle);
+    listed = list_later(p, word, e, to, &idle);
     word_unlock(&p->state, word);
     wake(idle);
     if (listed)
@@ -270,26 +279,6 @@ void pool_put_back(struct coir_pool *p, coir_message *m, int64_t due)
     parcel_of(m)->due = due;
     if (!ending)
         idle = queue(p, parcel_of(m));
-    word_unlock(&p->state, word);
-    wake(idle);
-    if (ending)
-        pool_end(p, m, COIR_MESSAGE_RETURNED);
-}
-
-/* If the probe is back by now, whoever made it may have looked already. */
-static void hold(struct coir_pool *p, coir_message *m)
-{
-    struct parcel *e = parcel_of(m);
-    struct waiter *idle = NULL;
-    uint64_t word = word_lock(&p->state);
-    bool ending = word & POOL_ENDING;
-
-    if (!ending && !is_canceled(m) && retry_is_probing(&p->retry)) { /* P5 */
-        e->place = PLACE_HELD;
-        append(&p->held, e);
-    } else if (!ending) {
-        idle = queue(p, e);
-    }
     word_unlock(&p->state, word);
     wake(idle);
     if (ending)
@@ -415,7 +404,7 @@ void pool_handle(struct coir_pool *p, coir_message *m)
         return;
     }
     if (due) { /* a plain thread has made the first attempt */
-        put_off(p, m, due);
+        put_off(p, m, due, PLACE_DELAYED);
         return;
     }
     job_serve(p->domain, (struct counter *)(void *)m->counter);
@@ -436,12 +425,15 @@ void pool_handle(struct coir_pool *p, coir_message *m)
         break;
     case VERDICT_AGAIN:
         if (worker_here())
-            put_off(p, m, due);
+            put_off(p, m, due, PLACE_DELAYED);
         else
             pool_put_back(p, m, due);
         break;
     case VERDICT_HOLD:
-        hold(p, m);
+        if (worker_here())
+            put_off(p, m, due, PLACE_HELD);
+        else
+            pool_put_back(p, m, 0); /* the worker that takes it asks again */
         break;
     }
     pool_release_held(p);

@@ -19,7 +19,7 @@
 enum place {
     PLACE_NONE,   /* handled, or on its way: who has taken it */
     PLACE_QUEUE,
-    PLACE_HELD,   /* until the breaker's probe is back */
+    PLACE_HELD,   /* until the breaker's probe is back, or its timer fires */
     PLACE_ARMING, /* its timer has been armed, it is not listed yet */
     PLACE_FIRED,  /* and the timer was faster */
     PLACE_DELAYED /* until its timer fires */

@@ -101,15 +101,16 @@ bool retry_is_probing(struct retry *r)
     return !breaker_is_closed(&r->breaker) && breaker_figures(&r->breaker).state == BREAKER_HALF_OPEN;
 }
 
-/* It is not closed. The time of its probe; COIR_NEVER: one is out. */
-static int64_t probe_time(struct breaker *b)
+/* It is not closed. Whether its probe is out; else *at is the time of the next, which can be COIR_NEVER. */
+static bool probe_is_out(struct breaker *b, int64_t *at)
 {
-    int64_t at;
+    bool out;
 
     lock_take(&b->lock);
-    at = b->probe ? COIR_NEVER : b->probe_at;
+    out = b->probe != NULL;
+    *at = b->probe_at;
     lock_drop(&b->lock);
-    return at;
+    return out;
 }
 
 /* Another attempt at `due`, unless that is too late. */
@@ -122,12 +123,11 @@ static enum verdict again(int64_t at, int64_t deadline, int64_t *due)
 /* The breaker is not closed: until its probe, or the message's deadline if that is earlier. */
 static enum verdict wait_for_probe(struct retry *r, int64_t deadline, int64_t *due)
 {
-    int64_t at = probe_time(&r->breaker);
+    int64_t at;
+    bool out = probe_is_out(&r->breaker, &at);
 
-    if (at == COIR_NEVER)
-        return VERDICT_HOLD;
-    *due = at < deadline ? at : deadline;
-    return VERDICT_AGAIN;
+    *due = out || at > deadline ? deadline : at;
+    return out ? VERDICT_HOLD : VERDICT_AGAIN;
 }
 
 static void tell_breaker(struct retry *r, coir_message *m, bool failed, uint64_t record)

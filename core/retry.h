@@ -29,7 +29,7 @@ enum verdict {
     VERDICT_EXPIRED,
     VERDICT_QUARANTINED,
     VERDICT_AGAIN,  /* not before *due */
-    VERDICT_HOLD    /* not before the breaker's probe is back */
+    VERDICT_HOLD    /* not before the breaker's probe is back, or *due */
 };
 
 /* Makes one attempt, if it may be made now. The calling job is the pool's. deadline: the message's. */

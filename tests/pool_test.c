@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * pool_test.c - core/pool*.c, core/retry.c: attempts, backoff, dead letters, full pools, breaker and
- * quarantine. What handlers do: pool_handler_test.c; closing and canceling: pool_end_test.c.
+ * pool_test.c - core/pool*.c, core/retry.c: attempts, backoff, dead letters, full pools and
+ * quarantine. The breaker: pool_breaker_test.c; what handlers do: pool_handler_test.c; closing and canceling:
+ * pool_end_test.c.
  */
 #include "pools.h"
 
@@ -300,78 +301,6 @@ static void a_full_pool_makes_the_caller_work(void)
     run_close(rt);
 }
 
-/* --------------------------------------------------------------------------------- breaker */
-
-static int breaker_state(coir_pool *p)
-{
-    return pool_stats(p).breaker;
-}
-
-static void an_open_breaker_stops_calls_until_one_probe_succeeds(void)
-{
-    enum { N = 20 };
-    static struct job_message job[N];
-    struct job_message bad = {.fails = 9, .final = 1}, probe_fails = {.fails = 9, .final = 1};
-    coir_counter c = COIR_COUNTER_INIT;
-    coir_pool_options o = pool_options("breaker");
-    coir_runtime *rt = run_open(2);
-    coir_pool_stats s;
-    coir_pool *p;
-
-    memset(job, 0, sizeof job);
-    o.workers = 2;
-    o.failures_max = 2;
-    o.failures_window_ns = 3600 * COIR_SEC;
-    o.probe_ns = 20 * COIR_MS;
-    p = pool_open(rt, &o);
-    CHECK_EQ(pool_run(p, &bad), COIR_FAILED);
-    CHECK_EQ(breaker_state(p), COIR_DOMAIN_OPEN);
-    bad.m.attempts = 0;
-    CHECK_EQ(pool_run(p, &bad), COIR_FAILED);
-    CHECK_EQ(breaker_state(p), COIR_DOMAIN_TRIPPED);
-    CHECK_EQ(pool_run(p, &probe_fails), COIR_FAILED); /* waited for the probe, was it, and failed */
-    CHECK_EQ(probe_fails.handled, 1);
-    CHECK_EQ(breaker_state(p), COIR_DOMAIN_TRIPPED);
-    job[0].hold = 1; /* one of them is to probe, and takes its time */
-    job[0].m.counter = &c;
-    CHECK_EQ(coir_pool_submit(p, &job[0].m), COIR_OK);
-    run_until(&job[0].started);
-    CHECK_EQ(breaker_state(p), COIR_DOMAIN_HALF_OPEN);
-    for (int i = 1; i < N; i++) {
-        job[i].m.counter = &c;
-        CHECK_EQ(coir_pool_submit(p, &job[i].m), COIR_OK);
-    }
-    for (int i = 0; i < 200; i++)
-        coir_yield();
-    for (int i = 1; i < N; i++)
-        CHECK_EQ(__atomic_load_n(&job[i].handled, __ATOMIC_RELAXED), 0);
-    run_set(&job[0].go);
-    CHECK_EQ(coir_wait(&c), COIR_DONE); /* what was held goes on */
-    s = pool_close(p);
-    CHECK_EQ(s.breaker, COIR_DOMAIN_OPEN);
-    CHECK_EQ(s.done, N);
-    CHECK_EQ(s.trips, 1);
-    run_close(rt);
-}
-
-static void messages_expire_while_the_breaker_is_open(void)
-{
-    struct job_message bad = {.fails = 9, .final = 1}, late = {.m = {0}};
-    coir_pool_options o = pool_options("open");
-    coir_runtime *rt = run_open(1);
-    coir_pool *p;
-
-    o.failures_max = 1;
-    o.probe_ns = 3600 * COIR_SEC;
-    p = pool_open(rt, &o);
-    CHECK_EQ(pool_run(p, &bad), COIR_FAILED);
-    late.m.deadline = coir_now() + COIR_MS;
-    CHECK_EQ(pool_run(p, &late), COIR_EXPIRED);
-    CHECK_EQ(late.handled, 0);
-    pool_close(p);
-    run_close(rt);
-}
-
 /* ------------------------------------------------------------------------------ quarantine */
 
 static void the_same_poison_is_quarantined_and_others_are_not(void)
@@ -449,7 +378,5 @@ CHECK_MAIN(CASE(each_message_is_handled_once),
            CASE(the_backoff_doubles_is_capped_and_jitters), CASE(a_message_too_late_expires),
            CASE(a_full_pool_refuses), CASE(a_full_pool_lets_wait_in_order_until_the_deadline),
            CASE(who_waits_for_a_place_can_be_canceled), CASE(a_bounded_wait_ends_with_eagain), CASE(a_full_pool_makes_the_caller_work),
-           CASE(an_open_breaker_stops_calls_until_one_probe_succeeds),
-           CASE(messages_expire_while_the_breaker_is_open),
            CASE(the_same_poison_is_quarantined_and_others_are_not),
            CASE(a_probe_after_the_expiry_readmits))
