@@ -188,7 +188,7 @@ static void set_rules(struct coir_pool *p, const coir_pool_options *o)
     r->backoff_ns = or_default(o->backoff_ns, BACKOFF_DEFAULT_NS);
     r->backoff_max_ns = or_default(o->backoff_max_ns, BACKOFF_MAX_DEFAULT_NS);
     r->quarantine = o->quarantine;
-    r->type = coir_quarantine_type(o->type ? o->type : p->name);
+    r->type = coir_quarantine_type(o->type ? o->type : o->name ? o->name : p->name); /* p's is cut */
     atomic_store_explicit(&r->random, (uint64_t)coir_now(), memory_order_relaxed); /* not shared yet */
     breaker_init(&r->breaker, o->failures_max, or_default(o->failures_window_ns, WINDOW_DEFAULT_NS),
                  or_default(o->probe_ns, PROBE_DEFAULT_NS), COIR_NEVER, /* what waits waits for its end */

@@ -18,6 +18,7 @@
  *
  * Orderings
  *   SLOT  odd generation, fence, content, even generation (release): for readers of other processes.
+ *   HEAD  the rest of the header, its magic (release): who dies before that has begun nothing.
  */
 #include "quarantine_file.h"
 
@@ -37,7 +38,7 @@ struct slot {
 };
 
 struct header {
-    uint64_t magic;
+    _Atomic uint64_t magic; /* 0: the rest is not written yet */
     uint32_t version, slot_bytes;
     uint64_t slots;
     uint64_t reserved[4];
@@ -187,13 +188,20 @@ static int64_t open_file(struct table *t, const char *path)
     return st.st_size;
 }
 
-/* COIR_OK; COIR_ENOENT: nothing but zeros, so its maker died before the header; or what is wrong. */
+/* Whether it may be one that `begin` has not finished. */
+static bool is_begun(const struct header *h)
+{
+    return (!h->version || h->version == VERSION) && (!h->slot_bytes || h->slot_bytes == SLOT_BYTES) &&
+           h->slots <= TABLE_SLOTS_MAX && all_zero(h->reserved, sizeof h->reserved);
+}
+
+/* COIR_OK; COIR_ENOENT: its maker died before it was whole; or what is wrong. */
 static int check_header(const struct header *h, int64_t size)
 {
-    if (all_zero(h, sizeof *h))
-        return COIR_ENOENT;
-    if (h->magic != MAGIC)
-        return COIR_EINVAL;
+    uint64_t magic = atomic_load_explicit(&h->magic, memory_order_relaxed); /* a copy */
+
+    if (magic != MAGIC)
+        return magic || !is_begun(h) ? COIR_EINVAL : COIR_ENOENT;
     if (h->version != VERSION)
         return COIR_ENOTSUP;
     if (h->sum != sum_of((const uint64_t *)(const void *)h, 7, 0) || h->slot_bytes != SLOT_BYTES ||
@@ -202,11 +210,12 @@ static int check_header(const struct header *h, int64_t size)
     return COIR_OK;
 }
 
+/* Past the header. */
 static bool file_is_zero(int fd, int64_t size)
 {
     char block[4096];
 
-    for (int64_t at = 0; at < size; at += (int64_t)sizeof block) {
+    for (int64_t at = SLOT_BYTES; at < size; at += (int64_t)sizeof block) {
         ssize_t n = pread(fd, block, sizeof block, at);
 
         if (n < 0 || !all_zero(block, (size_t)n))
@@ -224,7 +233,7 @@ static int read_header(struct table *t, int64_t size)
 
     if (n >= 0 && n < (ssize_t)sizeof h && status != COIR_ENOENT)
         return COIR_EINVAL; /* a header that is cut off says nothing */
-    t->slots = h.slots;
+    t->slots = status == COIR_OK ? h.slots : 0;
     if (status == COIR_ENOENT)
         return size <= (int64_t)(TABLE_SLOTS_MAX + 1) * SLOT_BYTES && file_is_zero(t->fd, size)
                    ? COIR_OK
@@ -254,14 +263,18 @@ static int map(struct table *t)
     return COIR_OK;
 }
 
-/* The header is written last: until then the file is nothing but zeros, and can be begun anew. */
-static void begin(struct table *t)
+/* The header is written last, and on the disk before a slot: without it the file can be begun anew, while all slots are
+ * zeros. */
+static int begin(struct table *t)
 {
-    struct header h = {MAGIC, VERSION, SLOT_BYTES, t->slots, {0}, 0};
+    struct header h = {MAGIC, VERSION, SLOT_BYTES, t->slots, {0}, 0}, *to = t->header;
 
     h.sum = sum_of((const uint64_t *)(const void *)&h, 7, 0);
-    if (memcmp(t->header, &h, sizeof h) != 0)
-        *t->header = h;
+    if (memcmp(to, &h, sizeof h) == 0)
+        return COIR_OK;
+    memcpy((char *)to + sizeof h.magic, (const char *)&h + sizeof h.magic, sizeof h - sizeof h.magic);
+    atomic_store_explicit(&to->magic, MAGIC, memory_order_release); /* HEAD */
+    return t->fd < 0 || msync(to, sizeof *to, MS_SYNC) == 0 ? COIR_OK : COIR_EIO;
 }
 
 static int open_header(struct table *t, const char *path, uint64_t wanted)
@@ -291,7 +304,7 @@ int table_open(struct table *t, const char *path, uint64_t wanted)
     if (status == COIR_OK)
         status = map(t);
     if (status == COIR_OK)
-        begin(t);
+        status = begin(t);
     return status;
 }
 
@@ -303,7 +316,9 @@ int table_close(struct table *t)
         status = COIR_EIO;
     if (t->header)
         munmap(t->header, t->bytes);
-    if (t->fd >= 0)
-        close(t->fd); /* and with it the lock */
+    if (t->fd >= 0) {
+        flock(t->fd, LOCK_UN); /* a fork that lives on has it, too */
+        close(t->fd);
+    }
     return status;
 }

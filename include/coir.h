@@ -2431,7 +2431,8 @@ typedef struct coir_quarantine_options {
  * A file that has been cut off is made whole again, and what is missing counted as torn.
  *
  * Returns     COIR_OK; COIR_EINVAL (not such a file, or no regular file); COIR_ENOTSUP (a file of another
- *             version); COIR_EBUSY (another process, or handle, has it); COIR_EACCES (read-only); COIR_ENOENT
+ *             version); COIR_EBUSY (another process, or handle, has it; or a fork that outlives, without an exec, one
+ *             that did not close it); COIR_EACCES (read-only); COIR_ENOENT
  *             (no such directory); COIR_ENOSPC; COIR_ERANGE (an option); COIR_ENOMEM; -errno of open
  * Call from   any thread
  * Suspends    no; reads and writes the file

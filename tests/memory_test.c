@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * memory_test.c - what parked fibers cost, that closing gives all of it back, that opening and
- * closing leaks nothing, and that what was prefaulted stays.
+ * closing leaks nothing, that what was prefaulted stays, and that locked memory does as well.
  *
  * A million fibers with guards need a kernel with MADV_GUARD_INSTALL; elsewhere the test takes as
  * many as coir_stats says there can be. Sanitizers count less: their own memory is in the way.
@@ -10,6 +10,7 @@
 
 #include <dirent.h>
 #include <malloc.h>
+#include <sys/mman.h>
 
 #if defined(__SANITIZE_ADDRESS__)
 #define FIBERS 100000
@@ -259,6 +260,26 @@ static void prefaulted_stacks_stay_resident_while_workers_idle(void)
     run_close(rt);
 }
 
+/* What is locked takes no advice on guards. */
+static void sleep_briefly(void *unused)
+{
+    (void)unused;
+    CHECK_EQ(coir_sleep_until(coir_now() + 20 * COIR_MS), COIR_OK);
+}
+
+static void fibers_park_in_memory_that_was_locked_after_open(void)
+{
+    coir_runtime *rt = run_open(1);
+    coir_counter c = COIR_COUNTER_INIT;
+    int locked = MEASURED && mlockall(MCL_CURRENT) == 0; /* RLIMIT_MEMLOCK may not let us, a shadow is too large */
+
+    for (int i = 0; locked && i < 200; i++)
+        CHECK_EQ(coir_submit(rt, &c, sleep_briefly, NULL), COIR_OK);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+    run_close(rt);
+    munlockall();
+}
+
 CHECK_MAIN(CASE(a_million_fibers_park_and_are_gone_after_close),
-           CASE(open_and_close_leak_nothing),
+           CASE(open_and_close_leak_nothing), CASE(fibers_park_in_memory_that_was_locked_after_open),
            CASE(prefaulted_stacks_stay_resident_while_workers_idle))

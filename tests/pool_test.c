@@ -347,6 +347,28 @@ static void the_same_poison_is_quarantined_and_others_are_not(void)
     run_close(rt);
 }
 
+/* Of names that differ where they are cut, too. */
+static void pools_with_long_names_do_not_share_their_poison(void)
+{
+    coir_pool_options o = pool_options("accounting/settlement/europe/charge");
+    coir_runtime *rt = run_open(1);
+    struct job_message bad = {.m.key = 7, .panics = 1}, good = {.m.key = 7};
+    coir_pool *p;
+
+    o.attempts_max = 1;
+    o.quarantine = quarantine_of(rt, 1, 0);
+    p = pool_open(rt, &o);
+    CHECK_EQ(pool_run(p, &bad), COIR_PANICKED);
+    pool_close(p);
+    o.name = "accounting/settlement/europe/refund";
+    p = pool_open(rt, &o);
+    CHECK_EQ(pool_run(p, &good), COIR_DONE);
+    pool_close(p);
+    CHECK_EQ(coir_quarantine_release(o.quarantine, "accounting/settlement/europe/charge", 7), COIR_OK);
+    CHECK_EQ(coir_quarantine_close(o.quarantine), COIR_OK);
+    run_close(rt);
+}
+
 static void a_probe_after_the_expiry_readmits(void)
 {
     struct job_message bad = {.m.key = 7, .panics = 1}, again = {.m.key = 7};
@@ -379,4 +401,5 @@ CHECK_MAIN(CASE(each_message_is_handled_once),
            CASE(a_full_pool_refuses), CASE(a_full_pool_lets_wait_in_order_until_the_deadline),
            CASE(who_waits_for_a_place_can_be_canceled), CASE(a_bounded_wait_ends_with_eagain), CASE(a_full_pool_makes_the_caller_work),
            CASE(the_same_poison_is_quarantined_and_others_are_not),
+           CASE(pools_with_long_names_do_not_share_their_poison),
            CASE(a_probe_after_the_expiry_readmits))

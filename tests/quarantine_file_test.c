@@ -108,6 +108,50 @@ static void any_flipped_bit_of_the_header_is_refused(void)
     unlink(path);
 }
 
+/* Whoever died while it was begun has written some of its words, the first last. */
+static void a_header_that_was_being_written_is_begun_anew(void)
+{
+    coir_quarantine *q;
+
+    make_two_versions();
+    for (unsigned words = 0; words < 1u << (SLOT / 8); words += 2) {
+        memset(mixed, 0, sizeof mixed);
+        for (unsigned i = 0; i < SLOT / 8; i++)
+            if (words & 1u << i)
+                memcpy(mixed + i * 8, after + i * 8, 8);
+        write_file(mixed, sizeof mixed);
+        if (!CHECK_EQ(try_open(path, 16, &q), COIR_OK))
+            break;
+        CHECK_EQ(stats(q).used, 0);
+        close_it(q);
+    }
+    memcpy(mixed, after, sizeof mixed);
+    memset(mixed, 0, 8); /* but with slots it was a whole one */
+    write_file(mixed, sizeof mixed);
+    CHECK_EQ(try_open(path, 16, &q), COIR_EINVAL);
+    unlink(path);
+}
+
+static void a_fork_that_lives_on_does_not_keep_the_file(void)
+{
+    coir_quarantine *q;
+    pid_t pid;
+
+    fresh_path();
+    q = open_at(path);
+    fflush(NULL);
+    pid = fork();
+    if (pid == 0)
+        for (;;)
+            pause();
+    close_it(q);
+    if (CHECK_EQ(try_open(path, 16, &q), COIR_OK))
+        close_it(q);
+    kill(pid, SIGKILL);
+    CHECK_EQ(waitpid(pid, NULL, 0), pid);
+    unlink(path);
+}
+
 static void a_file_cut_anywhere_keeps_what_is_left(void)
 {
     coir_quarantine *q;
@@ -261,7 +305,8 @@ static void options_have_ranges(void)
 
 CHECK_MAIN(CASE(a_write_cut_at_any_byte_is_the_old_the_new_or_none),
            CASE(any_flipped_bit_of_a_slot_is_noticed), CASE(a_slot_copied_elsewhere_is_torn),
-           CASE(any_flipped_bit_of_the_header_is_refused),
+           CASE(any_flipped_bit_of_the_header_is_refused), CASE(a_header_that_was_being_written_is_begun_anew),
+           CASE(a_fork_that_lives_on_does_not_keep_the_file),
            CASE(a_file_cut_anywhere_keeps_what_is_left),
            CASE(files_that_are_no_quarantine_are_refused_and_unchanged),
            CASE(one_handle_at_a_time), CASE(read_only_files_and_full_disks_say_so),

@@ -483,23 +483,6 @@ static void locked_memory_does_not_fill_the_arena(void)
     in_child(open_locked);
 }
 
-/* What is locked takes no advice. */
-static void lock_what_is_there(void)
-{
-    open_plain(20000, true);
-    if (mlockall(MCL_CURRENT) != 0)
-        return; /* RLIMIT_MEMLOCK does not let us */
-    for (int i = 0; i < 100; i++)
-        CHECK(take() != NULL);
-    CHECK_EQ(signal_of_child(write_to, take()->low - 1), SIGSEGV);
-    stacks_fini(&stacks);
-}
-
-static void stacks_are_guarded_in_memory_that_is_locked_later(void)
-{
-    in_child(lock_what_is_there);
-}
-
 CHECK_MAIN(CASE(a_write_below_a_stack_faults),
            CASE(an_overflow_hits_the_guard_however_large_the_frame),
            CASE(the_last_given_is_the_first_taken),
@@ -512,4 +495,4 @@ CHECK_MAIN(CASE(a_write_below_a_stack_faults),
            CASE(no_memory_from_the_host_is_no_stack_and_no_more),
            CASE(too_little_address_space_is_said_at_open),
            CASE(memory_that_cannot_be_committed_is_no_stack),
-           CASE(locked_memory_does_not_fill_the_arena), CASE(stacks_are_guarded_in_memory_that_is_locked_later))
+           CASE(locked_memory_does_not_fill_the_arena))
