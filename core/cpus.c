@@ -69,6 +69,11 @@ static unsigned affinity(cpu_set_t *set)
     return (unsigned)CPU_COUNT(set);
 }
 
+void cpus_allowed(cpu_set_t *set)
+{
+    (void)affinity(set);
+}
+
 /* CPUs a quota of `quota` in every `period` pays for, or UINT_MAX. */
 static unsigned cpus_of_quota(long long quota, long long period)
 {
@@ -169,6 +174,32 @@ void thread_block_signals(sigset_t *before)
     for (size_t i = 0; i < sizeof kept / sizeof *kept; i++)
         sigdelset(&all, kept[i]);
     pthread_sigmask(SIG_BLOCK, &all, before);
+}
+
+static int start_on(pthread_t *thread, const cpu_set_t *cpus, void *(*main)(void *), void *arg)
+{
+    pthread_attr_t attributes;
+    int error = pthread_attr_init(&attributes);
+
+    if (error)
+        return error;
+    error = pthread_attr_setaffinity_np(&attributes, sizeof *cpus, cpus);
+    error = error ? error : pthread_create(thread, &attributes, main, arg);
+    pthread_attr_destroy(&attributes);
+    return error;
+}
+
+int thread_start(pthread_t *thread, const cpu_set_t *cpus, void *(*main)(void *), void *arg)
+{
+    sigset_t before;
+    int error;
+
+    thread_block_signals(&before);
+    error = cpus ? start_on(thread, cpus, main, arg) : 0;
+    if (!cpus || error == EINVAL) /* none of them is allowed any more */
+        error = pthread_create(thread, NULL, main, arg);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return error;
 }
 
 /* -------------------------------------------------------------------------------------- memory */

@@ -7,6 +7,7 @@
 #define COIR_CPUS_H
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <time.h>
 
@@ -25,11 +26,18 @@ uint64_t memory_usable(void);
 /* vm.max_map_count. */
 uint64_t mappings_max(void);
 
+/* Those that the calling thread may run on; none if that cannot be told. */
+void cpus_allowed(cpu_set_t *set);
+
 /* Binds the thread to the i-th CPU it may run on, counted round. Returns COIR_OK or a status. */
 int cpus_pin(pthread_t thread, unsigned i);
 
 /* Blocks, for threads about to be created, the signals that are meant for the process and so for the
  * host's threads; faults and profiling stay. */
 void thread_block_signals(sigset_t *before);
+
+/* Starts a thread that has these blocked, and runs on the CPUs of the set, if it still may on one of them; NULL or
+ * otherwise: where its starter does. Returns an errno, 0: none. */
+int thread_start(pthread_t *thread, const cpu_set_t *cpus, void *(*main)(void *), void *arg);
 
 #endif

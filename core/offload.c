@@ -12,7 +12,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -147,12 +146,8 @@ static void name_thread(const struct pool *p, pthread_t thread, unsigned i)
 /* Lock held. */
 static void start_thread(struct pool *p)
 {
-    sigset_t before;
-    int error;
+    int error = thread_start(&p->thread[p->threads], runtime_allowed(p->rt), thread_main, p);
 
-    thread_block_signals(&before);
-    error = pthread_create(&p->thread[p->threads], NULL, thread_main, p);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (error) {
         host_log(&p->rt->host, COIR_LOG_WARNING, "offload thread %u could not be started: %s",
                  p->threads, strerror(error));

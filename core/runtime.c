@@ -235,6 +235,8 @@ static int set_up(struct coir_runtime *rt)
         return status;
     park_init(&rt->park, rt->options.workers);
     idle_open(rt, cpus_usable());
+    if (rt->options.pin)
+        cpus_allowed(&rt->allowed);
     inject_init(&rt->inject, &rt->host, rt->options.jobs_max);
     choose_ways(rt);
     status = open_parts(rt);

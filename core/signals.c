@@ -206,21 +206,16 @@ static void *thread_main(void *unused)
 }
 
 /* Setup held. */
-static int start_thread(void)
+static int start_thread(const struct coir_runtime *rt)
 {
     static bool made;
-    sigset_t before;
-    int error;
 
     if (!made && sem_init(&knocks, 0, 0) != 0)
         return COIR_ENOMEM;
     made = true;
     atomic_store_explicit(&stopping, false, memory_order_relaxed); /* before the thread exists */
     let_in = 0;
-    thread_block_signals(&before);
-    error = pthread_create(&thread, NULL, thread_main, NULL);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (error)
+    if (thread_start(&thread, runtime_allowed(rt), thread_main, NULL) != 0)
         return COIR_EAGAIN;
     pthread_setname_np(thread, "coir/signals");
     return COIR_OK;
@@ -298,7 +293,7 @@ static int watch_more(struct coir_runtime *rt, uint64_t set)
     int status = COIR_OK;
 
     if (!rt->signals && runtimes == 0)
-        status = start_thread();
+        status = start_thread(rt);
     if (status != COIR_OK)
         return status;
     runtimes += !rt->signals;

@@ -8,6 +8,7 @@
 
 #include <pthread.h>
 
+#include "cpus.h"
 #include "deque.h"
 #include "fiber.h"
 #include "inject.h"
@@ -155,6 +156,7 @@ struct coir_runtime {
     /* Installs handlers for more bits of enum coir_fault. NULL: its workers are not prepared. */
     int (*want_faults)(struct coir_runtime *rt, unsigned also);
     unsigned faults_wanted;    /* signals it has handlers for, bits; fault.c's lock */
+    cpu_set_t allowed;         /* the CPUs of its opener, if options.pin */
 
     _Alignas(COIR_CACHE_LINE) _Atomic bool stopping; /* workers go home */
     _Atomic bool canceling;    /* every job is canceled; those not started end so */
@@ -192,6 +194,12 @@ struct coir_runtime {
 static inline unsigned faults_contained(enum coir_faults faults, unsigned also)
 {
     return faults == COIR_FAULTS_CONTAIN ? FAULT_OVERFLOW | also : 0;
+}
+
+/* Where threads that are no workers may run, though a pinned one starts them; NULL: where it may. */
+static inline const cpu_set_t *runtime_allowed(const struct coir_runtime *rt)
+{
+    return rt->options.pin ? &rt->allowed : NULL;
 }
 
 /* Whether this process is a fork of the one that opened the runtime: nobody runs its jobs here. */

@@ -358,7 +358,8 @@ enum coir_log_level { COIR_LOG_ERROR = 0, COIR_LOG_WARNING, COIR_LOG_INFO };
 typedef struct coir_options {
     size_t size;        /* sizeof(coir_options) as the caller knows it; required */
     unsigned workers;   /* worker threads; 0: min(CPU affinity, cgroup quota); at most 256 */
-    unsigned pin;       /* 1: worker i is bound to the i-th allowed CPU */
+    unsigned pin;       /* 1: worker i is bound to the i-th CPU that the thread that opens may use; threads of
+                           coir_offload and for signals may use all of these */
     size_t stack_bytes; /* per fiber, without guard; 0: 64 KiB; 16 KiB to 64 MiB, rounded up to a page */
     size_t stacks_max;  /* fibers that can be parked at once, and one for each worker; 0: 1,000,000; at most 16 M */
     size_t prefault;    /* stacks that are made, and their first page touched, at open, as are the workers' own
@@ -375,9 +376,12 @@ typedef struct coir_options {
     enum coir_faults faults;
     enum coir_io io;
 
-    /* Called for every allocation of the runtime, stacks included (a block of many). The memory
-     * need not be zeroed; it is aligned as malloc's. NULL: the system's. Both or neither. Called
-     * from any thread, not from signal handlers; must not call back into coir. */
+    /* Called for every allocation of the runtime, fibers' stacks included (a block of many), but for what is
+     * mapped: its workers with their queues (0.2 MiB each), tables beside the stacks (4 bytes for each of
+     * stacks_max, and 8 for a block), stacks of its threads and of handlers (faults, stall_ns), rings of io_uring,
+     * and the tables of isolators and quarantines. The memory need not be zeroed; it is aligned as malloc's. NULL:
+     * the system's. Both or neither. Called from any thread, not from signal handlers; must not call back into
+     * coir. */
     void *(*alloc)(size_t bytes, void *alloc_arg);
     void (*free)(void *memory, void *alloc_arg);
     void *alloc_arg;

@@ -6,6 +6,7 @@
 #include "sockets.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <semaphore.h>
 #include <signal.h>
 
@@ -130,6 +131,31 @@ static void the_name_was_copied_at_open(void)
     CHECK_EQ(coir_submit(rt, &c, call_look_around_as_host, NULL), COIR_OK);
     CHECK_EQ(coir_wait(&c), COIR_DONE);
     run_close(rt);
+}
+
+static void look_where(void *set)
+{
+    CHECK_EQ(sched_getaffinity(0, sizeof(cpu_set_t), set), 0);
+}
+
+static void offload_from_one_cpu(void *openers)
+{
+    cpu_set_t here, there;
+
+    look_where(&here);
+    CHECK_EQ(CPU_COUNT(&here), 1);
+    CHECK_EQ(coir_offload(look_where, &there), COIR_DONE);
+    CHECK(CPU_EQUAL(&there, (cpu_set_t *)openers));
+}
+
+static void calls_of_a_pinned_worker_run_where_the_opener_may(void)
+{
+    coir_options o = run_options(2);
+    cpu_set_t openers;
+
+    o.pin = 1;
+    look_where(&openers);
+    CHECK_EQ(coir_run(&o, offload_from_one_cpu, &openers), COIR_DONE);
 }
 
 /* ------------------------------------------------------------------- panics and faults in calls */
@@ -462,7 +488,8 @@ ON_BOTH(a_runtime_may_close_right_after_the_last_call)
 CHECK_MAIN(CASE(a_call_is_made_and_its_outcome_told), CASE(a_plain_thread_is_refused),
            CASE(a_lock_that_a_call_leaves_is_poisoned_and_released),
            CASES(a_runtime_may_close_right_after_the_last_call),
-           CASE(threads_have_names_and_take_no_signals), CASE(the_name_was_copied_at_open),
+           CASE(threads_have_names_and_take_no_signals),
+           CASE(calls_of_a_pinned_worker_run_where_the_opener_may), CASE(the_name_was_copied_at_open),
            CASE(a_panic_in_a_call_goes_to_the_log_of_its_runtime),
            CASE(a_fault_in_a_call_reaches_the_hosts_handler), CASE(the_worker_goes_on_meanwhile),
            CASE(there_are_as_many_threads_as_allowed), CASE(waiting_calls_are_made_in_order),

@@ -5,7 +5,9 @@
 #include "base.h"
 #include "child.h"
 
+#include <dirent.h>
 #include <pthread.h>
+#include <sched.h>
 
 #define USR1 COIR_SIGNAL(SIGUSR1)
 #define USR2 COIR_SIGNAL(SIGUSR2)
@@ -24,6 +26,51 @@ static void block_in_this_thread(int how)
 static void ask_for(uint64_t set)
 {
     CHECK_EQ(coir_signal_wait_until(set, coir_now()), COIR_ETIMEDOUT);
+}
+
+/* -------------------------------------------------------------------------------------- the thread */
+
+static bool is_called(const char *task, const char *name)
+{
+    char path[300], text[32] = "";
+    FILE *f;
+
+    snprintf(path, sizeof path, "/proc/self/task/%s/comm", task);
+    f = fopen(path, "r");
+    if (!f)
+        return false;
+    (void)!fgets(text, sizeof text, f);
+    fclose(f);
+    return strncmp(text, name, strlen(name)) == 0;
+}
+
+static void ask_on_one_cpu(void *openers)
+{
+    DIR *tasks = opendir("/proc/self/task");
+    struct dirent *task;
+    cpu_set_t set;
+    int found = 0;
+
+    ask_for(USR1);
+    while ((task = readdir(tasks))) {
+        if (!is_called(task->d_name, "coir/signals"))
+            continue;
+        CHECK_EQ(sched_getaffinity(atoi(task->d_name), sizeof set, &set), 0);
+        CHECK(CPU_EQUAL(&set, (cpu_set_t *)openers));
+        found++;
+    }
+    closedir(tasks);
+    CHECK_EQ(found, 1);
+}
+
+static void the_thread_of_a_pinned_runtime_runs_where_the_opener_may(void)
+{
+    coir_options o = run_options(2);
+    cpu_set_t openers;
+
+    o.pin = 1;
+    CHECK_EQ(sched_getaffinity(0, sizeof openers, &openers), 0);
+    CHECK_EQ(coir_run(&o, ask_on_one_cpu, &openers), COIR_DONE);
 }
 
 /* ------------------------------------------------------------------------------------ who gets it */
@@ -394,6 +441,7 @@ static void the_watchers_signal_is_nobodys_to_wait_for(void)
 }
 
 CHECK_MAIN(CASE(the_watchers_signal_is_nobodys_to_wait_for),
+           CASE(the_thread_of_a_pinned_runtime_runs_where_the_opener_may),
            CASE(a_signal_reaches_a_fiber_though_every_thread_blocks_it),
 #ifndef COIR_TSAN
            CASE(a_signal_may_arrive_on_any_thread),
