@@ -12,13 +12,11 @@
  *
  * coir_close takes all roots through these steps together, so they are a list (`also`); a domain that is
  * closed alone is a list of one. One closer at a time: it claims the subtree by `busy`, under the tree's lock.
- * After COIR_ETIMEDOUT the claim is given up, but the domain stays closed to outsiders and canceled. A supervisor that
- * closes the domain of a child that has ended is no rival: others wait until it has.
+ * After COIR_ETIMEDOUT the claim is given up, but the domain stays closed to outsiders and canceled. Claims are claim.c's.
  *
- * Who has more to end than a domain (a pool's messages, a supervisor's children) holds it first: it alone is busy,
- * so nobody closes it or one above, but it stays open and those below may go. What lies in memory that a finalizer
- * frees is touched by who holds the domain, by its jobs, and by visitors. Who wants to close is a visitor until it
- * has the domain or is refused; then it touches nothing more.
+ * A supervisor that closes the domain of a child that has ended is no rival, though it may take long, in a finalizer:
+ * it is asked, and canceled, as all jobs are, and when they have ended there is none. So such a domain is held
+ * first, drained, and claimed then.
  *
  * A domain in the tree keeps its runtime: coir_close ends when all roots are its own to end. Who takes one out goes
  * on with the runtime's allocator and metrics, so it is a visitor of the runtime from before it does until after
@@ -38,88 +36,9 @@
 #include "wait.h"
 
 #define CANCEL_BUDGET_NS (100 * COIR_MS)
+#define NAP_NS COIR_MS
 
 /* ------------------------------------------------------------------------------------ request */
-
-/* Tree locked. Whether somebody is closing a domain below. reaped: also what a supervisor ends; that has drained, so
- * its close waits for nobody. */
-static bool any_busy_below(const struct coir_domain *d, bool reaped)
-{
-    bool busy = false;
-
-    for (const struct coir_domain *child = d->child; child && !busy; child = child->next)
-        busy = (reaped || !child->reaped) && (child->busy || any_busy_below(child, reaped));
-    return busy;
-}
-
-/* Tree locked. */
-static void claim_all(struct coir_domain *d, bool busy)
-{
-    d->busy = busy;
-    atomic_store_explicit(&d->closing, true, memory_order_seq_cst); /* VISIT, domain.c */
-    for (struct coir_domain *child = d->child; child; child = child->next)
-        claim_all(child, busy);
-}
-
-/* Tree locked. A child's is its supervisor's to close: that is the job around it, and says so first. */
-static bool may_close(const struct coir_domain *d)
-{
-    const struct job *j = *job_slot();
-
-    return !d->supervised || (d->reaped && j && j->scope && j->scope->domain == d->parent);
-}
-
-/* COIR_OK; COIR_EPERM; COIR_EBUSY: somebody else is closing it (or one above: then it is busy), or one below; COIR_EAGAIN: a
- * supervisor alone is, which is soon over. held: it is busy for the caller. */
-static int claim(struct coir_domain *d, bool held)
-{
-    int status = COIR_OK;
-
-    lock_take(&d->rt->domains_lock);
-    if (!may_close(d))
-        status = COIR_EPERM;
-    else if ((d->busy && !held) || any_busy_below(d, false))
-        status = COIR_EBUSY;
-    else if (any_busy_below(d, true))
-        status = COIR_EAGAIN;
-    else
-        claim_all(d, true);
-    lock_drop(&d->rt->domains_lock);
-    return status;
-}
-
-/* hold: d itself is kept. */
-static void give_up_claim(struct coir_domain *d, bool hold)
-{
-    struct coir_runtime *rt = d->rt; /* both may go with the lock */
-
-    lock_take(&rt->domains_lock);
-    claim_all(d, false);
-    d->busy = hold;
-    lock_drop(&rt->domains_lock);
-}
-
-bool domain_hold(struct coir_domain *d)
-{
-    bool free;
-
-    domain_visit(d);
-    lock_take(&d->rt->domains_lock);
-    free = !d->busy;
-    d->busy = true;
-    lock_drop(&d->rt->domains_lock);
-    domain_leave(d);
-    return free;
-}
-
-void domain_let_go(struct coir_domain *d)
-{
-    struct coir_runtime *rt = d->rt;
-
-    lock_take(&rt->domains_lock);
-    d->busy = false;
-    lock_drop(&rt->domains_lock);
-}
 
 /* Lets others run: visitors may be fibers of this very worker. */
 static void pause_for_others(unsigned *turns)
@@ -139,12 +58,16 @@ static void await_visitors(struct coir_domain *d)
         await_visitors(child);
 }
 
+static void turn_away(struct coir_domain *d)
+{
+    d->rt->stop_supervisors(d->rt, d);
+    domain_turn_away(d, COIR_ESHUTDOWN);
+}
+
 static void ask(struct coir_domain *first)
 {
-    for (struct coir_domain *d = first; d; d = d->also) {
-        d->rt->stop_supervisors(d->rt, d);
-        domain_turn_away(d, COIR_ESHUTDOWN);
-    }
+    for (struct coir_domain *d = first; d; d = d->also)
+        turn_away(d);
     for (struct coir_domain *d = first; d; d = d->also)
         await_visitors(d);
 }
@@ -253,7 +176,7 @@ static void finish(struct coir_domain *d, coir_domain_receipt *r, struct domain_
     lock_take(&d->lock);
     d->books.memory_leaked += leaked;
     lock_drop(&d->lock);
-    lock_take(&rt->domains_lock);
+    claim_lock_tree(d);
     visiting = visit(rt); /* the domain has kept it open */
     *books = (struct domain_books){0};
     domain_sum(d, books);
@@ -291,7 +214,7 @@ static void begin_phase(coir_domain_receipt *r, enum coir_phase phase, int64_t *
 {
     int64_t now = coir_now();
 
-    r->phase_ns[r->phase] = now - *begin;
+    r->phase_ns[r->phase] += now - *begin;
     r->phase = (int)phase;
     *begin = now;
 }
@@ -323,23 +246,30 @@ static int end(struct coir_domain *d, int status, bool hold, int64_t asked, coir
         finish_all(d, r);
     } else {
         write_unfinished(d, r);
-        give_up_claim(d, hold);
+        claim_give_up(d, hold);
     }
     return status;
 }
 
-/* Of several, the receipt has all that was canceled, told and named, and else the figures of the last. hold: who has
- * not ended is still held. */
-static int close_claimed(struct coir_domain *first, int64_t deadline, bool hold, coir_domain_receipt *r)
+static int drain_or_cancel(struct coir_domain *first, int64_t deadline, coir_domain_receipt *r, int64_t *begin)
 {
-    int64_t asked = coir_now(), begin = asked;
-    int status = drain(first, deadline), worst = COIR_OK;
-    struct coir_domain *next;
+    int status = drain(first, deadline);
 
     if (status == COIR_ETIMEDOUT || status == COIR_ECANCELED) {
-        begin_phase(r, COIR_PHASE_CANCEL, &begin);
+        begin_phase(r, COIR_PHASE_CANCEL, begin);
         status = cancel(first, r);
     }
+    return status;
+}
+
+/* Of several, the receipt has all that was canceled, told and named, and else the figures of the last. status: of their
+ * drain; hold: who has not ended is still held. */
+static int end_claimed(struct coir_domain *first, int status, bool hold, int64_t asked, int64_t begin,
+                       coir_domain_receipt *r)
+{
+    struct coir_domain *next;
+    int worst = COIR_OK;
+
     for (struct coir_domain *d = first; d; d = next) {
         int own;
 
@@ -347,21 +277,90 @@ static int close_claimed(struct coir_domain *first, int64_t deadline, bool hold,
         own = end(d, status, hold, asked, r, &begin);
         worst = own == COIR_OK ? worst : own;
     }
-    r->phase_ns[r->phase] = coir_now() - begin;
+    r->phase_ns[r->phase] += coir_now() - begin;
     return worst;
 }
 
-/* It is claimed. */
-static int close_alone(struct coir_domain *d, int64_t deadline, bool hold, coir_domain_receipt *receipt)
+static int close_claimed(struct coir_domain *first, int64_t deadline, bool hold, coir_domain_receipt *r)
 {
+    int64_t asked = coir_now(), begin = asked;
+    int status = drain_or_cancel(first, deadline, r, &begin);
+
+    return end_claimed(first, status, hold, asked, begin, r);
+}
+
+/* A short time passes. A caller that is canceled has none left; to wait again it may. */
+static void nap(int64_t *deadline)
+{
+    struct counter never = {.state = 0};
+    int status;
+
+    counter_owe(&never, 1);
+    status = wait_must(&never, time_after(coir_now(), NAP_NS));
+    if (status == COIR_ECANCELED && coir_now() < *deadline)
+        *deadline = coir_now();
+    else if (status == COIR_ENOMEM)
+        coir_yield();
+}
+
+/* It is held. Whoever closes one below does so in its own time, or ours is over. */
+static int claim_in_time(struct coir_domain *d, int64_t *deadline)
+{
+    int status;
+
+    while ((status = claim_domain(d, true)) == COIR_EBUSY && coir_now() < time_after(*deadline, CANCEL_BUDGET_NS))
+        nap(deadline);
+    return status;
+}
+
+/* It is held; all of it is closed to outsiders, and supervisors go on in it until it has drained. The status of that;
+ * *claim: of the claim then. */
+static int drain_held(struct coir_domain *d, int64_t *deadline, coir_domain_receipt *r, int *claim)
+{
+    int64_t begin = coir_now();
+    int status;
+
+    turn_away(d);
+    status = drain_or_cancel(d, *deadline, r, &begin);
+    r->phase_ns[r->phase] += coir_now() - begin;
+    if (r->phase == COIR_PHASE_CANCEL)
+        *deadline = begin;
+    *claim = claim_in_time(d, deadline);
+    return status;
+}
+
+/* They go on in a finalizer that nothing ends. */
+static void leave_unclaimed(struct coir_domain *d, int status, int64_t asked, coir_domain_receipt *r)
+{
+    hostcall_domain_drained(d->rt, d->name, coir_now() - asked, status);
+    claim_keep_still(d, true);
+    write_unfinished(d, r);
+    claim_keep_still(d, false);
+}
+
+/* claim: COIR_OK, or COIR_EAGAIN: it is held. */
+static int close_alone(struct coir_domain *d, int claim, int64_t deadline, bool hold, coir_domain_receipt *receipt)
+{
+    int64_t asked = coir_now();
     coir_domain_receipt own;
+    int status = COIR_OK;
 
     if (!receipt)
         receipt = &own;
     memset(receipt, 0, sizeof *receipt);
     d->also = NULL;
-    ask(d);
-    return close_claimed(d, deadline, hold, receipt);
+    if (claim == COIR_EAGAIN)
+        status = drain_held(d, &deadline, receipt, &claim);
+    if (claim == COIR_OK) {
+        ask(d);
+        return status == COIR_OK ? close_claimed(d, deadline, hold, receipt)
+                                 : end_claimed(d, status, hold, asked, coir_now(), receipt);
+    }
+    if (status != COIR_OK)
+        leave_unclaimed(d, status, asked, receipt);
+    if (!hold)
+        domain_let_go(d);
+    return status != COIR_OK ? status : COIR_EBUSY; /* no supervisor is left when it has drained */
 }
 
 static int64_t deadline_after(int64_t ns)
@@ -369,25 +368,22 @@ static int64_t deadline_after(int64_t ns)
     return ns < 0 ? COIR_NEVER : time_after(coir_now(), ns);
 }
 
-/* Whoever closes one below does so in its own time, or ours is over. */
+static bool may_begin(int claim)
+{
+    return claim == COIR_OK || claim == COIR_EAGAIN;
+}
+
 int domain_close_held(struct coir_domain *d, int64_t drain_ns, coir_domain_receipt *receipt)
 {
     int64_t deadline = deadline_after(drain_ns);
-    unsigned turns = 0;
-    int status;
+    int claim = claim_in_time(d, &deadline);
 
-    while ((status = claim(d, true)) != COIR_OK) {
-        if (status == COIR_EBUSY && coir_now() >= time_after(deadline, CANCEL_BUDGET_NS))
-            return status;
-        pause_for_others(&turns);
-    }
-    return close_alone(d, deadline, true, receipt);
+    return may_begin(claim) ? close_alone(d, claim, deadline, true, receipt) : claim;
 }
 
 int coir_domain_close(coir_domain *d, int64_t drain_ns, coir_domain_receipt *receipt)
 {
-    unsigned turns = 0;
-    int status;
+    int claim;
 
     if (!d)
         return COIR_EINVAL;
@@ -396,10 +392,9 @@ int coir_domain_close(coir_domain *d, int64_t drain_ns, coir_domain_receipt *rec
     if (domain_holds_caller(d))
         return COIR_EDEADLK;
     domain_visit(d);
-    while ((status = claim(d, false)) == COIR_EAGAIN)
-        pause_for_others(&turns);
+    claim = claim_domain(d, false);
     domain_leave(d);
-    return status == COIR_OK ? close_alone(d, deadline_after(drain_ns), false, receipt) : status;
+    return may_begin(claim) ? close_alone(d, claim, deadline_after(drain_ns), false, receipt) : claim;
 }
 
 int coir_domain_finalizer(coir_domain *d, coir_fn *fn, void *arg)
@@ -440,9 +435,8 @@ static bool claim_roots(struct coir_runtime *rt, struct coir_domain **first, siz
     lock_take(&rt->domains_lock);
     for (struct coir_domain *d = rt->domains; d; d = d->next) {
         roots++;
-        if (d->busy || any_busy_below(d, true))
+        if (!claim_if_free(d))
             continue;
-        claim_all(d, true);
         d->also = *first;
         *first = d;
         ++*claimed;

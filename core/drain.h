@@ -5,12 +5,8 @@
 #ifndef COIR_DRAIN_H
 #define COIR_DRAIN_H
 
+#include "claim.h"
 #include "domain.h"
-
-/* The right to close d, for who has more to end there: until domain_let_go nobody else closes it or one above.
- * False: somebody else has it, and it may be gone when this returns. */
-bool domain_hold(struct coir_domain *d);
-void domain_let_go(struct coir_domain *d);
 
 /* coir_domain_close by who holds it, and still does after another status than COIR_OK. COIR_EBUSY: a domain below is
  * being closed, and was so for the whole time. */

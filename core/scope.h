@@ -115,6 +115,7 @@ struct coir_domain {
     struct coir_domain *child, *next; /* first child; next sibling, or root of the runtime */
     bool busy;                  /* somebody is closing it */
     bool reaped;                /* of a child that has ended: its supervisor is, or is about to */
+    bool still;                 /* who holds it looks at those below without the lock: none of them goes */
     struct coir_domain *also;   /* the next of those that the same caller closes at once; the closer's */
     struct coir_supervisor *supervisor; /* that runs in it (supervisor.c), or NULL */
     struct coir_pool *pool;     /* whose workers it has (pool.c), or NULL */

@@ -1938,7 +1938,8 @@ typedef struct coir_domain_receipt {
  * interrupted, and jobs that are still queued end CANCELED, though their worker be stuck. Then, if a job
  * still runs, everybody who waits for it, inside the domain or not, gets COIR_ECANCELED: the counter is
  * still owed, wait again before its memory goes. Who waits from then on waits for the job's end, or for the
- * next close. Domains below are finalized before those above. coir_close does the same to all that are open then.
+ * next close. A finalizer that a supervisor below is running, for a child that has ended, is waited for and interrupted as
+ * a job is. Domains below are finalized before those above. coir_close does the same to all that are open then.
  *
  * Returns     COIR_OK; COIR_ETIMEDOUT while a job still runs (the receipt names some); COIR_EINVAL;
  *             COIR_EDEADLK from a job of the domain; COIR_EBUSY while it, or one above or below, is being

@@ -229,6 +229,144 @@ static void a_child_that_breaks_as_its_domain_closes_counts_for_nothing(void)
     run_close(rt);
 }
 
+/* --------------------------------------------------------------------- finalizers that take their time */
+
+/* What a child leaves to its supervisor, which is in it when somebody closes what is around. */
+struct slow {
+    coir_domain *around;
+    coir_counter *counter;  /* of the wait; NULL: a sleep of an hour */
+    struct hold *hold;      /* or this, which nothing ends */
+    int begun, status, runs;
+};
+
+static void takes_its_time(void *arg)
+{
+    struct slow *s = arg;
+
+    run_set(&s->begun);
+    if (s->hold)
+        job_hold(s->hold);
+    else
+        s->status = s->counter ? coir_wait(s->counter) : coir_sleep_until(coir_now() + 3600 * COIR_SEC);
+}
+
+/* It breaks once. */
+static void leaves_a_finalizer(void *arg)
+{
+    struct slow *s = arg;
+
+    if (s->runs++)
+        return;
+    CHECK_EQ(coir_domain_finalizer(coir_domain_current(), takes_its_time, s), COIR_OK);
+    coir_panic("planned");
+}
+
+static coir_supervisor *open_slow(coir_runtime *rt, struct slow *s)
+{
+    coir_child_spec c = {.size = sizeof c, .name = "a", .fn = leaves_a_finalizer, .arg = s, .restart = COIR_TRANSIENT};
+    coir_supervisor_options o = supervisor_options(COIR_ONE_FOR_ONE, &c, 1);
+    coir_supervisor *top;
+
+    s->around = domain_open(rt, NULL, NULL);
+    CHECK_EQ(coir_supervisor_open(rt, s->around, &o, NULL, &top), COIR_OK);
+    return top;
+}
+
+/* As domain_close_after: on a busy machine the short budget is too short. */
+static void close_slow(struct slow *s, coir_supervisor *top, bool around)
+{
+    coir_domain_receipt r;
+    int status;
+
+    do
+        status = around ? coir_domain_close(s->around, 0, &r) : coir_supervisor_close(top, 0, &r);
+    while (status == COIR_ETIMEDOUT);
+    CHECK_EQ(status, COIR_OK);
+    CHECK_EQ(r.phase, COIR_PHASE_FINALIZE);
+    if (!around)
+        CHECK_EQ(coir_domain_close(s->around, -1, NULL), COIR_OK);
+}
+
+static void past_the_budget_its_wait_is_interrupted(void)
+{
+    for (int around = 0; around < 2; around++) {
+        coir_runtime *rt = run_open(2);
+        struct slow s = {0};
+        coir_supervisor *top = open_slow(rt, &s);
+
+        run_until(&s.begun);
+        close_slow(&s, top, around);
+        CHECK_EQ(s.status, COIR_ECANCELED);
+        CHECK_EQ(s.runs, 1); /* the supervisor was asked */
+        run_close(rt);
+    }
+}
+
+static void gives_back_when_canceled(void *counter)
+{
+    CHECK_EQ(coir_sleep_until(COIR_NEVER), COIR_ECANCELED);
+    coir_counter_done(counter, COIR_DONE);
+}
+
+static void or_what_it_waits_for_is_canceled(void)
+{
+    static coir_counter given_back; /* by a job beside the supervisor */
+    coir_runtime *rt = run_open(2);
+    struct slow s = {.counter = &given_back};
+    coir_supervisor *top;
+
+    coir_counter_add(&given_back, 1);
+    top = open_slow(rt, &s);
+    run_until(&s.begun);
+    CHECK_EQ(coir_domain_submit(s.around, NULL, gives_back_when_canceled, &given_back), COIR_OK);
+    close_slow(&s, top, true);
+    CHECK(s.status == COIR_DONE || s.status == COIR_ECANCELED); /* that on a busy machine, too */
+    run_close(rt);
+}
+
+static void one_that_nothing_ends_is_named_in_time(void)
+{
+    coir_runtime *rt = run_open(2);
+    struct hold h = {0, 0};
+    struct slow s = {.hold = &h};
+    coir_domain_receipt r;
+
+    open_slow(rt, &s);
+    run_until(&h.started);
+    CHECK_EQ(coir_domain_close(s.around, 0, &r), COIR_ETIMEDOUT);
+    CHECK_EQ(r.phase, COIR_PHASE_CANCEL);
+    CHECK_EQ(r.running, 1);
+    CHECK_EQ(r.stuck_count, 1);
+    CHECK_STR(r.stuck[0].name, "top");
+    CHECK_EQ(domain_stats(s.around).state, COIR_DOMAIN_CLOSING);
+    run_set(&h.go);
+    CHECK_EQ(coir_domain_close(s.around, -1, &r), COIR_OK); /* nobody holds it any more */
+    run_close(rt);
+}
+
+static void closes_in_a_lab(void *unused)
+{
+    struct slow s = {0};
+    coir_supervisor *top = open_slow(coir_current(), &s);
+    int64_t begin;
+
+    (void)unused;
+    CHECK_EQ(coir_sleep_until(coir_now() + COIR_SEC), COIR_OK);
+    CHECK_EQ(s.begun, 1);
+    begin = coir_now();
+    close_slow(&s, top, true);
+    CHECK(coir_now() - begin <= 100 * COIR_MS);
+}
+
+static void and_in_a_lab_time_passes_meanwhile(void)
+{
+    coir_lab lab = {.size = sizeof lab, .seed = 7};
+    coir_options o = run_options(1);
+    coir_lab_report report;
+
+    CHECK_EQ(coir_lab_run(&lab, &o, closes_in_a_lab, NULL, &report), COIR_DONE);
+}
+
 /* ---------------------------------------------------------------------------- other people's closes */
 
 struct shown {
@@ -265,4 +403,6 @@ CHECK_MAIN(CASE(a_job_that_comes_late_is_ended_with_the_child), CASE(it_has_as_l
            CASE(a_supervisor_in_a_childs_domain_is_asked_with_the_child),
            CASE(or_as_it_opens_when_the_child_has_been_asked), CASE(those_of_other_children_go_in_their_turn),
            CASE(a_child_that_breaks_as_its_domain_closes_counts_for_nothing),
+           CASE(past_the_budget_its_wait_is_interrupted), CASE(or_what_it_waits_for_is_canceled),
+           CASE(one_that_nothing_ends_is_named_in_time), CASE(and_in_a_lab_time_passes_meanwhile),
            CASE(a_childs_domain_is_its_supervisors_to_close))

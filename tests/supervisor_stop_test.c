@@ -252,6 +252,8 @@ static void lets_go(void *arg)
     run_set(&h->go);
 }
 
+#define BUDGET (50 * COIR_SEC)
+
 /* Its supervisor is ending what a child has left: that is nobody's close. */
 static void no_close_is_refused_for_what_a_supervisor_does(bool around)
 {
@@ -265,7 +267,7 @@ static void no_close_is_refused_for_what_a_supervisor_does(bool around)
     CHECK_EQ(coir_supervisor_open(rt, d, &o, NULL, &s), COIR_OK);
     run_until(&h.started);
     CHECK_EQ(coir_submit(rt, NULL, lets_go, &h), COIR_OK);
-    CHECK_EQ(around ? coir_domain_close(d, 0, NULL) : coir_supervisor_close(s, 0, NULL), COIR_OK);
+    CHECK_EQ(around ? coir_domain_close(d, BUDGET, NULL) : coir_supervisor_close(s, BUDGET, NULL), COIR_OK);
     if (!around)
         CHECK_EQ(coir_domain_close(d, -1, NULL), COIR_OK);
     run_close(rt);
