@@ -128,17 +128,17 @@ static void end(struct wait_signal *w)
     runtime_leave(rt, visiting);
 }
 
+/* Lock held. What comes meanwhile is the next look's, and has knocked: who has waited longer may have been passed. */
 static void give_out(void)
 {
+    uint64_t come = atomic_load_explicit(&pending, memory_order_relaxed); /* CAUGHT */
     struct wait_signal *w, *next;
 
-    pthread_mutex_lock(&lock);
-    for (w = first; w; w = next) {
+    for (w = first; w && come; w = next) {
         next = w->next;
-        if ((w->number = take(w->set)))
+        if ((w->number = take(w->set & come)))
             end(w);
     }
-    pthread_mutex_unlock(&lock);
 }
 
 static void begin_wait(struct errand *e)
@@ -154,8 +154,7 @@ static void begin_wait(struct errand *e)
     else
         first = w;
     last = w;
-    if ((w->number = take(w->set)))
-        end(w);
+    give_out(); /* others may have waited for it longer */
     pthread_mutex_unlock(&lock);
 }
 
@@ -199,7 +198,9 @@ static void *thread_main(void *unused)
     (void)unused;
     while (!atomic_load_explicit(&stopping, memory_order_relaxed)) { /* as of a knock */
         let_through();
+        pthread_mutex_lock(&lock);
         give_out();
+        pthread_mutex_unlock(&lock);
         sem_wait(&knocks); /* interrupted or not: look */
     }
     return NULL;
