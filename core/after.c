@@ -4,7 +4,9 @@
  *
  * Does not know how work enters otherwise (spawn.c). Owns the runtime's list of what is pending.
  *
- * A boundary does not leave frames with a counter that pending work waits for: it drops that work (after_end_awaited).
+ * Frames do not go with a counter that pending work waits for: that is dropped (after_end_awaited). A panic looks for such
+ * counters by their addresses, before any frame goes; a return, for which nobody looks, is told by the boundary's count of
+ * what its own job has spawned.
  *
  *   AWAITED  who takes work out of the list lowers the boundary's count (release), and knows it no more -> the
  *            boundary finds 0 (acquire), and its record may go.
@@ -32,12 +34,14 @@ struct after {
 static bool list_pending(struct after *a)
 {
     struct coir_runtime *rt = a->rt;
+    uint64_t count;
     bool room;
 
     lock_take(&rt->pending_lock);
-    room = rt->pending_count < rt->options.jobs_max;
+    count = atomic_load_explicit(&rt->pending_count, memory_order_relaxed); /* the lock orders it */
+    room = count < rt->options.jobs_max;
     if (room) {
-        rt->pending_count++;
+        atomic_store_explicit(&rt->pending_count, count + 1, memory_order_relaxed); /* as above; job_end_awaited */
         a->next = rt->pending;
         if (a->next)
             a->next->prev = a;
@@ -59,7 +63,7 @@ static void unlist_pending(struct after *a)
     if (a->next)
         a->next->prev = a->prev;
     a->next = a->prev = NULL;
-    a->rt->pending_count--;
+    atomic_fetch_sub_explicit(&a->rt->pending_count, 1, memory_order_relaxed); /* the lock orders it */
     if (a->around)
         atomic_fetch_sub_explicit(&a->around->awaited, 1, memory_order_release); /* AWAITED: its last use */
     a->visiting = runtime_visit(a->rt);
@@ -151,15 +155,23 @@ void after_drop_canceled(struct coir_runtime *rt)
     drop_all(dropped, kind);
 }
 
-/* Lock held. Takes out what waits for counters of j's frames. *late: such a counter, whose finisher has that work. */
-static struct after *take_awaited(struct coir_runtime *rt, const struct job *j, struct counter **late)
+/* Whether its counter goes with these frames of j; from: as for after_end_awaited. */
+static bool goes_with(const struct after *a, const struct job *j, uintptr_t from)
+{
+    uintptr_t at = (uintptr_t)a->after;
+
+    return from ? at >= from && at < (uintptr_t)j : a->around == j;
+}
+
+/* Lock held. Takes out what waits for counters that go. *late: such a counter, whose finisher has that work. */
+static struct after *take_awaited(struct coir_runtime *rt, const struct job *j, uintptr_t from, struct counter **late)
 {
     struct after *taken = NULL, *next;
 
     *late = NULL;
     for (struct after *a = rt->pending; a; a = next) {
         next = a->next;
-        if (a->around != j)
+        if (!goes_with(a, j, from))
             continue;
         if (!counter_try_delist(a->after, &a->node)) {
             *late = a->after;
@@ -172,25 +184,27 @@ static struct after *take_awaited(struct coir_runtime *rt, const struct job *j, 
     return taken;
 }
 
-/* The frames of a boundary go. What is owed there by jobs has been waited for; what is owed by hand alone never
- * may be, and nobody shall look at that counter again. */
-bool after_end_awaited(struct job *j)
+/* What is owed there by jobs has been waited for; what is owed by hand alone never may be, and nobody shall look at
+ * that counter again. */
+bool after_end_awaited(struct job *j, uintptr_t from)
 {
     struct coir_runtime *rt = runtime_here();
     bool any = false;
+    struct counter *late;
 
-    while (rt && atomic_load_explicit(&j->awaited, memory_order_acquire)) { /* AWAITED */
-        struct counter *late;
+    if (!rt)
+        return false; /* a fork */
+    do {
         struct after *taken;
 
-        any = true;
         lock_take(&rt->pending_lock);
-        taken = take_awaited(rt, j, &late);
+        taken = take_awaited(rt, j, from, &late);
         lock_drop(&rt->pending_lock);
+        any |= taken || late;
         drop_all(taken, COIR_KIND_DEPENDENCY);
         if (late)
             job_ops_set()->join(late);
-    }
+    } while (late);
     return any;
 }
 
@@ -212,6 +226,8 @@ static void note_awaited(struct after *a, uintptr_t frame)
     if (!around)
         return;
     job_keep(around);
+    if (!job_is_awaited(around))
+        around->awaited_from = UINTPTR_MAX;
     if (around->awaited_from > (uintptr_t)a->after)
         around->awaited_from = (uintptr_t)a->after;
 }

@@ -11,7 +11,7 @@
 void after_drop_canceled(struct coir_runtime *rt);
 
 /* job_ops->end_awaited. */
-bool after_end_awaited(struct job *j);
+bool after_end_awaited(struct job *j, uintptr_t from);
 
 /* Calls visit(after, done, arg) for work that waits for other work; done may be NULL. A lock is held. */
 void after_each(struct coir_runtime *rt, void (*visit)(struct counter *after, struct counter *done, void *arg),

@@ -119,14 +119,10 @@ static COLD int caught(struct job *j, void *exception)
     return COIR_PANICKED;
 }
 
-/* Values of its own, and what others do once a counter of its frames has settled. */
-static COLD int end_kept(struct job *j, int outcome)
+/* Work waits for counters of its frames, which have been left and are whole. */
+static int end_awaited(struct job *j, int outcome)
 {
-    bool awaited;
-
-    outcome = job_ops_set()->end_locals(j, outcome);
-    awaited = job_ops_set()->end_awaited(j);
-    if (!awaited || outcome == COIR_PANICKED)
+    if (!job_is_awaited(j) || !job_ops_set()->end_awaited(j, 0) || outcome == COIR_PANICKED)
         return outcome;
     return job_panicked_at_return(j, COIR_KIND_OWED, "returned while work waited for a counter in its frame");
 }
@@ -137,7 +133,8 @@ static int end_frames(struct job *j, int outcome, uintptr_t frame)
 {
     outcome = run_deferred(j, outcome);
     if (j->keeps)
-        outcome = end_kept(j, outcome);
+        outcome = job_ops_set()->end_locals(j, outcome);
+    outcome = end_awaited(j, outcome);
     if (j->owned && outcome == COIR_PANICKED)
         job_settle_owned(j, frame); /* its record says why */
     else if (j->owned && returned_owing(j, frame) == COIR_PANICKED)
@@ -158,6 +155,7 @@ COLD int job_end_slowly(struct job *j, void *exception, uintptr_t frame)
 
         outcome = owing > outcome ? owing : outcome;
     }
+    outcome = end_awaited(j, outcome); /* handlers may wait for it */
     return end_frames(j, outcome, frame);
 }
 
@@ -172,6 +170,7 @@ void job_end_apart(struct job *j, uintptr_t low)
     bridge.job.raised_at = low;
     *slot = &bridge.job;
     job_settle_owned(j, low);
+    job_end_awaited(j, low);
     end_frames(j, COIR_PANICKED, low);
     *slot = NULL;
 }

@@ -277,6 +277,15 @@ static inline void job_keep(struct job *j)
     j->keeps = true;
 }
 
+/* Whether it has spawned work that waits for counters of its frames. */
+static inline bool job_is_awaited(const struct job *j)
+{
+    return j->keeps && atomic_load_explicit(&j->awaited, memory_order_acquire); /* AWAITED */
+}
+
+/* Frames go, from this address on, but are whole: so does all work that waits for counters there. */
+void job_end_awaited(struct job *j, uintptr_t frame);
+
 /* The job has called coir_fail, and ended; a panic that was swallowed since has written over the record.
  * COIR_FAILED. */
 int job_failed(struct job *j);
@@ -289,7 +298,9 @@ struct job_ops {
     void (*cancel)(struct counter *c, enum coir_cancel cause); /* asks its jobs to stop */
     void (*join)(struct counter *c);   /* waits for it, uninterrupted */
     int (*end_locals)(struct job *j, int outcome); /* destroys what the job keeps; its outcome then */
-    bool (*end_awaited)(struct job *j); /* drops work that waits for counters in its frames; true: there was some */
+    /* Drops work that waits for counters in its frames; true: there was some. from: those on from there, whoever has
+     * spawned it; 0: what job_is_awaited tells of. */
+    bool (*end_awaited)(struct job *j, uintptr_t from);
     void (*leak)(struct job *j);       /* reports the obligations that are bound to it still */
 };
 extern _Atomic(const struct job_ops *) job_ops;

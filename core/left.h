@@ -34,7 +34,7 @@ static ALWAYS_INLINE uintptr_t lowest_left(const struct fiber *self, const struc
 {
     uintptr_t lowest = (uintptr_t)j, floor = lowest_frame(self, j, raised);
 
-    if (j->keeps && j->awaited_from < lowest)
+    if (job_is_awaited(j) && j->awaited_from < lowest)
         lowest = j->awaited_from;
     for (struct held *h = j->held; h; h = h->next)
         if ((uintptr_t)h >= floor && (uintptr_t)h < lowest)

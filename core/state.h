@@ -175,7 +175,7 @@ struct coir_runtime {
 
     struct lock pending_lock;  /* guards the list */
     struct after *pending;     /* work that waits for other work (spawn.c) */
-    uint64_t pending_count;    /* of it; options.jobs_max at most */
+    _Atomic uint64_t pending_count; /* of it; options.jobs_max at most; written under the lock */
 
     struct lock domains_lock;  /* guards the tree below */
     struct coir_domain *domains; /* those that have no parent (scope.h) */

@@ -820,8 +820,9 @@ COIR_API COIR_MUST_USE int coir_fork2(coir_fn *here, void *here_arg, coir_fn *th
  *   after      borrowed until the job has started or ended
  *   done       owed one unit until the job has ended; NULL: nobody waits
  *
- * If `after` lies in a frame of the calling job, and that goes first, the job ends CANCELED (kind DEPENDENCY) as well:
- * at a panic of the caller, to its boundary (or coir_try); a return is a panic then (kind OWED).
+ * If `after` lies in a frame that a panic takes, the job ends CANCELED (kind DEPENDENCY) as well, before the panic's
+ * first cleanup. If it lies in one of the calling job, whose return (or that of a coir_try in it) takes it, that is a
+ * panic (kind OWED).
  *
  * Returns     as coir_spawn; COIR_EINVAL also if `done` is `after`; COIR_EAGAIN also when options.jobs_max jobs
  *             wait for others
@@ -2438,7 +2439,7 @@ typedef struct coir_quarantine_options {
  * Returns     COIR_OK; COIR_EINVAL (not such a file, or no regular file); COIR_ENOTSUP (a file of another
  *             version); COIR_EBUSY (another process, or handle, has it; or a fork that outlives, without an exec, one
  *             that did not close it); COIR_EACCES (read-only); COIR_ENOENT
- *             (no such directory); COIR_ENOSPC; COIR_ERANGE (an option); COIR_ENOMEM; -errno of open
+ *             (no such directory); COIR_ENOSPC; COIR_EIO; COIR_ERANGE (an option); COIR_ENOMEM; -errno of open
  * Call from   any thread
  * Suspends    no; reads and writes the file
  */

@@ -107,5 +107,111 @@ static void what_waits_for_frames_that_stay_is_kept(void)
     CHECK_EQ(ran, 1);
 }
 
+/* Cleanups of frames further up, and handlers, come when the work has ended. */
+static coir_counter elsewhere;
+
+static void check_elsewhere(void *unused)
+{
+    volatile unsigned char over[8 << 10]; /* the frames that have gone */
+
+    (void)unused;
+    for (size_t i = 0; i < sizeof over; i++)
+        over[i] = 0x41;
+    CHECK_EQ(coir_wait_until(&elsewhere, coir_now() + 5000 * COIR_MS), COIR_CANCELED);
+}
+
+static void check_at_cleanup(int *unused)
+{
+    check_elsewhere(unused);
+}
+
+static __attribute__((noinline)) void panic_over_gate(void)
+{
+    coir_counter here[20] = {COIR_COUNTER_INIT};
+
+    coir_counter_add(&here[10], 1);
+    CHECK_EQ(coir_spawn_after(&here[10], &elsewhere, tick, NULL), COIR_OK);
+    coir_panic("under a cleanup");
+}
+
+static void clean_up_above(void *unused)
+{
+    int guard __attribute__((cleanup(check_at_cleanup))) = 0;
+
+    (void)guard;
+    (void)unused;
+    CHECK_EQ(coir_defer(check_elsewhere, NULL), COIR_OK);
+    panic_over_gate();
+}
+
+static void it_has_ended_when_cleanups_and_handlers_come(void)
+{
+    coir_options o = run_options(1);
+
+    coir_counter_init(&elsewhere);
+    CHECK_EQ(coir_run(&o, clean_up_above, NULL), COIR_PANICKED);
+    CHECK_EQ(coir_wait(&elsewhere), COIR_CANCELED);
+}
+
+static void wait_for_gate(void *gate)
+{
+    CHECK_EQ(coir_spawn_after(gate, &elsewhere, tick, NULL), COIR_OK);
+}
+
+static void panic_over_childs_gate(void *unused)
+{
+    coir_counter gate = COIR_COUNTER_INIT, kids = COIR_COUNTER_INIT;
+
+    coir_counter_add(&gate, 1);
+    CHECK_EQ(coir_spawn(&kids, wait_for_gate, &gate), COIR_OK);
+    CHECK_EQ(coir_wait(&kids), COIR_DONE);
+    coir_panic("%s", unused ? "" : "a child has left work behind");
+}
+
+static void so_does_what_a_child_has_left(void)
+{
+    coir_options o = run_options(2);
+
+    coir_counter_init(&elsewhere);
+    CHECK_EQ(coir_run(&o, panic_over_childs_gate, NULL), COIR_PANICKED);
+    CHECK_EQ(coir_wait_until(&elsewhere, coir_now() + 5000 * COIR_MS), COIR_CANCELED);
+}
+
+/* Once it is over, the depth in which it was is the job's handlers' again. */
+static void fill_much(void *unused)
+{
+    volatile unsigned char frame[24 << 10];
+
+    (void)unused;
+    for (size_t i = 0; i < sizeof frame; i += 64)
+        frame[i] = 1;
+    run_count(&ran);
+}
+
+static __attribute__((noinline)) void gate_at_depth(void)
+{
+    volatile unsigned char frame[40 << 10];
+    coir_counter here[2] = {COIR_COUNTER_INIT, COIR_COUNTER_INIT};
+
+    CHECK((frame[0] = 1) == 1);
+    CHECK_EQ(coir_spawn_after(&here[0], &here[1], tick, NULL), COIR_OK);
+    CHECK_EQ(coir_wait(&here[1]), COIR_DONE);
+}
+
+static void deep_then_handler(void *unused)
+{
+    CHECK_EQ(coir_defer(fill_much, unused), COIR_OK);
+    gate_at_depth();
+}
+
+static void what_is_over_takes_no_stack_from_handlers(void)
+{
+    ran = 0;
+    run_on(1, deep_then_handler, NULL);
+    CHECK_EQ(ran, 2);
+}
+
 CHECK_MAIN(CASE(a_panic_drops_what_waits_for_its_frames), CASE(so_does_one_that_ends_at_a_try),
-           CASE(a_return_under_what_waits_for_its_frames_is_a_panic), CASE(what_waits_for_frames_that_stay_is_kept))
+           CASE(a_return_under_what_waits_for_its_frames_is_a_panic), CASE(what_waits_for_frames_that_stay_is_kept),
+           CASE(it_has_ended_when_cleanups_and_handlers_come), CASE(so_does_what_a_child_has_left),
+           CASE(what_is_over_takes_no_stack_from_handlers))
