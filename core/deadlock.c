@@ -136,10 +136,11 @@ static void tell(struct search *s, const struct graph_node *n, unsigned cycle)
     coir_deadlock *report = s->report;
     struct job *j = innermost(n->fiber);
     unsigned i = report->count;
-    coir_job_info *told = &report->waits[i].job;
+    coir_job_info *told;
 
     if (i == COIR_DEADLOCK_MAX || !j)
         return;
+    told = &report->waits[i].job;
     report->waits[i].cycle = cycle;
     report->count++;
     graph_job_info(n->fiber, j, true, told);

@@ -269,9 +269,9 @@ static int begin(struct table *t)
 {
     struct header h = {MAGIC, VERSION, SLOT_BYTES, t->slots, {0}, 0}, *to = t->header;
 
-    h.sum = sum_of((const uint64_t *)(const void *)&h, 7, 0);
-    if (memcmp(to, &h, sizeof h) == 0)
+    if (atomic_load_explicit(&to->magic, memory_order_relaxed) == MAGIC) /* read_header has found it whole */
         return COIR_OK;
+    h.sum = sum_of((const uint64_t *)(const void *)&h, 7, 0);
     memcpy((char *)to + sizeof h.magic, (const char *)&h + sizeof h.magic, sizeof h - sizeof h.magic);
     atomic_store_explicit(&to->magic, MAGIC, memory_order_release); /* HEAD */
     return t->fd < 0 || msync(to, sizeof *to, MS_SYNC) == 0 ? COIR_OK : COIR_EIO;

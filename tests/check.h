@@ -75,11 +75,11 @@ static inline time_t check_seconds(void)
 }
 
 /* Whether a repeated attack goes on to this round, of so many. On a machine that is busy with other things,
- * where each hand-over between threads may take a time slice, it ends early: after a tenth of the time that
+ * where each hand-over between threads may take a time slice, it ends early: after a twentieth of the time that
  * a case has, but not before a twentieth of the rounds. */
 static inline int check_round(long round, long rounds)
 {
-    return round < rounds && (round <= rounds / 20 || check_seconds() - check_began < CHECK_SECONDS / 10);
+    return round < rounds && (round <= rounds / 20 || check_seconds() - check_began < CHECK_SECONDS / 20);
 }
 
 static inline void check_failed(const char *file, int line, const char *text)

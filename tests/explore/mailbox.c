@@ -167,7 +167,7 @@ static void setup_fiber(void)
 }
 
 EXPLORE_MAIN(
-    {.name = "no_message_sleeps", setup, {receive_two, post_0, post_1}, NULL},
+    {.name = "no_message_sleeps", setup, {receive_two, post_0, post_1}, NULL, .less = 1},
     {.name = "a_deadline_races_a_message", setup, {receive_for_a_while, post_0}, NULL},
     {.name = "a_bell_is_heard", setup, {sleep_until_flag, ring}, NULL},
     {.name = "who_was_woken_may_free_it", setup, {sleep_and_leave, ring}, NULL},
