@@ -30,8 +30,11 @@
  * nothing, and slept. */
 NOINLINE struct fiber *find_ready_slowly(struct worker *w)
 {
-    struct link *e = ring_take_slowly(&w->ring);
+    struct link *e;
 
+    if (ring_is_clear(&w->ring))
+        return NULL;
+    e = ring_take_slowly(&w->ring);
     if (ring_kept(&w->ring) || !ring_empty(&w->ring))
         park_notify(&w->runtime->park);
     return e ? find_fiber_of(e) : NULL;
@@ -109,6 +112,7 @@ static NOINLINE bool find_injected(struct worker *w, struct next *n)
 
     if (e) {
         n->fiber = find_fiber_of(e);
+        fiber_prefetch_header(n->fiber);
         return true;
     }
     count = inject_take(&w->runtime->inject, batch, deque_empty(&w->deque) ? injected_batch(w->runtime) : 1);

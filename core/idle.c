@@ -190,6 +190,7 @@ static void sleep_announced(struct worker *w)
         w->searching = rt->io->sleep(w, deadline);
     else
         w->searching = park_sleep(&rt->park, &w->parker, deadline);
+    runtime_fetch_queues(rt);
 }
 
 /* Announces that the worker sleeps. True: the last look says that it should not, but for who watches. SLEEP, ALONE. */

@@ -302,6 +302,12 @@ static inline bool runtime_flag(_Atomic bool *flag)
     return atomic_load_explicit(flag, memory_order_relaxed); /* CLOSE */
 }
 
+/* Whether the caller is one of its workers. */
+static inline bool runtime_is_here(const struct coir_runtime *rt)
+{
+    return worker_here() && worker_here()->runtime == rt;
+}
+
 /* VISIT. A foreign thread that lets a job go on may find the runtime closed before it has finished
  * its wake-up. So it registers while the job still holds the runtime open, and coir_close waits
  * for it: leaving (release) is its last access, which the closer reads (acquire). Who submits is held by the
@@ -309,20 +315,31 @@ static inline bool runtime_flag(_Atomic bool *flag)
  * tree's lock tells the closer. */
 static inline bool runtime_visit(struct coir_runtime *rt)
 {
-    if (LIKELY(worker_here() && worker_here()->runtime == rt))
+    if (LIKELY(runtime_is_here(rt)))
         return false;
     atomic_fetch_add_explicit(&rt->visitors, 1, memory_order_relaxed); /* the job keeps it open */
     return true;
 }
 
+/* Lines that who queues a fiber here and wakes a worker has written, and who sleeps here: other processors have them, so they are
+ * fetched all at once. */
+static inline void runtime_fetch_queues(struct coir_runtime *rt)
+{
+    __builtin_prefetch(&rt->inject.lock, 1);
+    __builtin_prefetch(&rt->inject.fibers, 1);
+    __builtin_prefetch(&rt->park.counts, 1);
+    __builtin_prefetch(&rt->park.lock, 1);
+}
+
 /* The same for one that lets a fiber go. It leaves word of it: a runtime that has rested may be woken again. */
 static inline bool runtime_visit_to_wake(struct coir_runtime *rt)
 {
-    bool visiting = runtime_visit(rt);
-
-    if (visiting && !atomic_load_explicit(&rt->signaled, memory_order_relaxed)) /* a hint */
-        atomic_store_explicit(&rt->signaled, true, memory_order_relaxed);       /* a hint */
-    return visiting;
+    if (LIKELY(runtime_is_here(rt)))
+        return false;
+    runtime_fetch_queues(rt);
+    if (!atomic_load_explicit(&rt->signaled, memory_order_relaxed))       /* a hint */
+        atomic_store_explicit(&rt->signaled, true, memory_order_relaxed); /* a hint */
+    return runtime_visit(rt);
 }
 
 /* The runtimes of the process that are open. */

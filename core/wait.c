@@ -59,13 +59,14 @@ struct watch {
     struct wait_node node;
     struct fiber *fiber;
     uint64_t generation;
+    struct coir_runtime *runtime; /* the fiber's: at hand, for another processor may have the fiber's lines */
 };
 
 static void on_settled_fiber(struct wait_node *node, int outcome)
 {
     struct watch *n = CONTAINER_OF(node, struct watch, node);
     struct fiber *f = n->fiber;
-    struct coir_runtime *rt = f->runtime;
+    struct coir_runtime *rt = n->runtime;
     uint64_t generation = n->generation;
     bool visiting = runtime_visit_to_wake(rt);
 
@@ -106,7 +107,7 @@ static ALWAYS_INLINE int park_on(struct fiber *self, const struct wait *wait, bo
     for (; enlisted < wait->n; enlisted++) {
         struct watch *w = &wait->watch[enlisted];
 
-        *w = (struct watch){{.settled = on_settled_fiber}, self, generation};
+        *w = (struct watch){{.settled = on_settled_fiber}, self, generation, self->runtime};
         if (!counter_enlist(wait->counter[enlisted], &w->node)) {
             fiber_wake(self, generation, WAKE_EVENT);
             break;
