@@ -40,18 +40,45 @@
 /* -------------------------------------------------------------------------------- raising it */
 
 /* An unwinder begins anew when a cleanup has run, with the frame whose cleanup that was: it has been seen. */
-static bool begins_leg(struct job *j, struct _Unwind_Context *context)
+static bool begins_leg(struct wreck *k, struct _Unwind_Context *context)
 {
-    struct wreck *k = j->wreck;
     bool again = k->leg && k->leg != context;
 
     k->leg = context;
-    if (!again)
-        return false;
+    return again;
+}
+
+static _Unwind_Reason_Code begin_leg(struct job *j, struct _Unwind_Context *context)
+{
     terminate_resumed(j);
+    if (UNLIKELY(j->wreck->tracing))
+        trace_frame(&j->wreck->trace, context, true);
+    return _URC_NO_REASON;
+}
+
+__attribute__((noreturn)) static COLD void die_of_frame(const struct job *j, const char *what, const char *advice)
+{
+    const coir_failure *f = &j->wreck->failure;
+
+    fatal("%s: %s:%d: %s%s", what, f->file ? f->file : "?", f->line, f->message, advice);
+}
+
+static _Unwind_Reason_Code pass_frame(struct job *j, struct _Unwind_Context *context, bool last)
+{
+    struct wreck *k = j->wreck;
+
+    k->passing = _Unwind_GetIPInfo(context, &k->interrupted);
+    if (UNLIKELY(k->interrupted))
+        die_of_frame(j, "panic in a signal handler", "");
+    if (UNLIKELY(last))
+        die_of_frame(j, "a frame without unwind tables is in the way of a panic",
+                     " (compile with -fexceptions or -fasynchronous-unwind-tables)");
     if (UNLIKELY(k->tracing))
-        trace_frame(&k->trace, context, true);
-    return true;
+        trace_frame(&k->trace, context, false);
+    if (j->held)
+        job_leave_locks(j, _Unwind_GetCFA(context)); /* P3: below it lie the frames that have gone */
+    terminate_on_frame(j, context);
+    return _URC_NO_REASON;
 }
 
 /* Called for every frame on the way, before its cleanups, and once more after each. */
@@ -60,28 +87,11 @@ static _Unwind_Reason_Code on_frame(int version, _Unwind_Action actions,
                                     struct _Unwind_Context *context, void *arg)
 {
     struct job *j = arg;
-    struct wreck *k = j->wreck;
-    int interrupted = 0; /* this frame was interrupted by a signal: the handler is below it */
 
     (void)version;
     (void)class;
     (void)e;
-    if (begins_leg(j, context))
-        return _URC_NO_REASON;
-    k->passing = _Unwind_GetIPInfo(context, &interrupted);
-    if (interrupted)
-        fatal("panic in a signal handler: %s:%d: %s", k->failure.file ? k->failure.file : "?",
-              k->failure.line, k->failure.message);
-    if (actions & _UA_END_OF_STACK)
-        fatal("a frame without unwind tables is in the way of a panic: %s:%d: %s (compile with "
-              "-fexceptions or -fasynchronous-unwind-tables)",
-              k->failure.file ? k->failure.file : "?", k->failure.line, k->failure.message);
-    if (UNLIKELY(k->tracing))
-        trace_frame(&k->trace, context, false);
-    if (j->held)
-        job_leave_locks(j, _Unwind_GetCFA(context)); /* P3: below it lie the frames that have gone */
-    terminate_on_frame(j, context);
-    return _URC_NO_REASON;
+    return begins_leg(j->wreck, context) ? begin_leg(j, context) : pass_frame(j, context, actions & _UA_END_OF_STACK);
 }
 
 /* A catch of another language ended the panic without passing it on. */
@@ -182,8 +192,8 @@ static NOINLINE struct job *announce(const struct words *said)
     return j;
 }
 
-/* What is to be raised. */
-static struct _Unwind_Exception *begin(const struct words *said)
+/* What is to be raised. Hot: gcc makes for size what leads to a call that does not return, and clears by `rep stos`. */
+__attribute__((hot)) static struct _Unwind_Exception *begin(const struct words *said)
 {
     struct job *j = announce(said);
     struct wreck *k = j->wreck;

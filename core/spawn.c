@@ -258,12 +258,11 @@ void spawn_drop_canceled(struct coir_runtime *rt)
 
 void coir_counter_init(coir_counter *counter)
 {
-    static const coir_counter fresh = COIR_COUNTER_INIT;
-
     if (!counter)
         return;
     job_disown(*job_slot(), counter_of(counter));
-    *counter = fresh;
+    coir_counter_init_local(counter); /* what is for failures only is not read before it is written */
+    counter->opaque[0] = 0;
 }
 
 void coir_counter_add(coir_counter *counter, long n)

@@ -145,22 +145,19 @@ static bool may_terminate(struct _Unwind_Context *context)
            _Unwind_GetRegionStart(context) != (uintptr_t)arch_boundary;
 }
 
-void terminate_resumed(struct job *j)
+void terminate_note_caught(struct job *j)
 {
-    const struct eh_globals *eh;
+    const struct eh_globals *eh = thread_exceptions();
 
-    if (!j->wreck->watched)
-        return;
-    eh = thread_exceptions();
     j->wreck->caught = eh ? eh->caught : NULL;
 }
 
-void terminate_on_frame(struct job *j, struct _Unwind_Context *context)
+void terminate_look(struct job *j, struct _Unwind_Context *context)
 {
-    if (!set_terminate || j->wreck->watched || !may_terminate(context))
+    if (!set_terminate || !may_terminate(context))
         return;
     watch(j);
-    terminate_resumed(j);
+    terminate_note_caught(j);
 }
 
 void terminate_ended(struct job *j)

@@ -21,6 +21,7 @@ struct wreck {
     struct job *job;          /* a fiber's: whose it is, NULL: nobody's. All is valid only once job_wreck was called */
     uintptr_t passing;        /* return address in the frame that its panic is passing */
     const void *leg;          /* the unwinder's context, which is another after each cleanup; NULL: not yet begun */
+    int interrupted;          /* that frame was interrupted by a signal: the handler is below it */
     const void *caught;       /* what C++ was handling there; only if watched */
     bool tracing;             /* its panic notes the frames that it passes; set by each panic */
     bool watched;             /* terminate.c reports what C++ makes of that panic */
