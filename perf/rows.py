@@ -122,7 +122,7 @@ def panics():
         for frames in (1, 10, 100):
             name = f"panic/{frames}{cleanup}"
             yield Row(name, name, {**own("C++ throw", name, IN_TURN), **peers("Go", name)},
-                      {} if cleanup else {"setjmp": (SETJMP, name)})
+                      own("bare unwind", f"panic/bare/{frames}{cleanup}") if cleanup else {"setjmp": (SETJMP, name)})
     for frames in (1, 10, 100):
         name = f"panic/{frames}/backtrace"
         yield Row(name, name, own("C++ throw", name, IN_TURN))
