@@ -178,22 +178,22 @@ static struct fiber *steal_fiber(struct worker *w, struct worker *victim)
 
 /* The oldest job and some of the others: small jobs would otherwise cost the two workers a cache line
  * each. What is not run at once can be stolen again. Not inlined: as find_injected. */
-static NOINLINE bool steal_jobs(struct worker *w, struct deque *victim, struct next *n)
+static NOINLINE bool steal_jobs(struct worker *w, struct deque *victim, bool held_up, struct next *n)
 {
     struct work batch[STEAL_BATCH];
-    size_t count;
+    size_t count, max = deque_room(&w->deque) < STEAL_BATCH ? 1 : STEAL_BATCH;
     uint64_t asked;
-    enum steal s = steal(victim, batch, STEAL_BATCH, &count, &asked);
+    enum steal s = steal(victim, batch, max, &count, &asked);
 
-    if (s == STEAL_ASKED && (w->looks >= ASK_LOOKS || !find_may_spin(w))) {
+    if (s == STEAL_ASKED && (held_up || w->looks >= ASK_LOOKS || !find_may_spin(w))) {
         w->looks = 0;
-        s = steal_unanswered(w->runtime, victim, batch, STEAL_BATCH, &count, asked);
+        s = steal_unanswered(w->runtime, victim, batch, max, &count, asked);
     }
     if (s != STEAL_OK)
         return false;
     n->work = batch[0];
     for (size_t i = 1; i < count; i++)
-        deque_push(&w->deque, &batch[i]); /* it was empty: there is room */
+        deque_push(&w->deque, &batch[i]); /* there is room */
     if (count > 1)
         park_notify(&w->runtime->park); /* SLEEP: as in find_injected */
     return n->has_work = true;
@@ -204,7 +204,7 @@ static bool steal_from(struct worker *w, struct worker *victim, struct next *n)
 {
     if ((n->fiber = steal_fiber(w, victim)))
         return true;
-    return !deque_empty(&victim->deque) && steal_jobs(w, &victim->deque, n);
+    return !deque_empty(&victim->deque) && steal_jobs(w, &victim->deque, false, n);
 }
 
 static bool find_stolen(struct worker *w, struct next *n)
@@ -316,6 +316,39 @@ static bool find_oldest(struct worker *w, struct next *n)
     return n->has_work = true;
 }
 
+static uint64_t moved(struct worker *w)
+{
+    return worker_turns(w) + tally_read(&w->switches);
+}
+
+struct worker *find_held_up(struct worker *w)
+{
+    struct coir_runtime *rt = w->runtime;
+    unsigned i = w->peer.index;
+    struct worker *peer = rt->worker[i];
+
+    if (rt->worker_count == 1 || w->looked_at - w->peer.since < BUSY_NS)
+        return NULL;
+    if (peer != w && moved(peer) == w->peer.moved && !(ring_empty(&peer->ring) && deque_empty(&peer->deque)))
+        return peer;
+    i = (i + 1) % rt->worker_count;
+    w->peer.index = i;
+    w->peer.moved = moved(rt->worker[i]);
+    w->peer.since = w->looked_at;
+    return NULL;
+}
+
+/* From a worker that has not come to it: a fiber, or jobs, which run before what is here. */
+static bool find_behind(struct worker *w, struct next *n)
+{
+    struct worker *peer = find_held_up(w);
+
+    if (!peer || !((n->fiber = find_ready_of(peer)) || steal_jobs(w, &peer->deque, true, n)))
+        return false;
+    tally(&w->steals, 1);
+    return true;
+}
+
 bool find_next(struct worker *w, struct next *n)
 {
     *n = (struct next){0};
@@ -326,7 +359,7 @@ bool find_next(struct worker *w, struct next *n)
         worker_put_off_look(w);
         atomic_store_explicit(&w->busy_tick, tally_read(&w->tick) | 1, memory_order_relaxed); /* a hint */
         find_events(w, false);
-        if (find_oldest(w, n) || (!inject_empty(&w->runtime->inject) && find_injected(w, n)))
+        if (find_oldest(w, n) || find_behind(w, n) || (!inject_empty(&w->runtime->inject) && find_injected(w, n)))
             return true;
     }
     if (find_local(w, n) || find_injected(w, n) || find_stolen(w, n))

@@ -25,6 +25,10 @@ struct lab_ops {
 /* A look every POLL_TURNS turns: whether it is time that the worker's oldest job has its turn. */
 bool find_starved(struct worker *w);
 
+/* Another worker that has not moved since this one looked at it last, behind whose job work waits; or NULL, and it looks at the
+ * next one. No worker that is idle has come for that work, so all may be busy for as long as that job runs. */
+struct worker *find_held_up(struct worker *w);
+
 /* Whether the worker may look around for a while before it sleeps: a processor is there for each that is awake. */
 static inline bool find_may_spin(struct worker *w)
 {

@@ -64,6 +64,11 @@ struct worker {
     uint64_t turns_seen;      /* tick and switches then */
     int64_t busy_since;       /* the first such look since its deque was seen empty, or its other end served; 0: it is
                                  empty */
+    struct {
+        unsigned index;
+        uint64_t moved;       /* turns and switches */
+        int64_t since;        /* looked_at */
+    } peer;                   /* the worker it has an eye on while it is busy (find_held_up) */
     unsigned claims_seen;     /* looks at fibers that others have claimed and not run */
     const char *hostcall;     /* the host's code that runs now and must not suspend, or NULL */
     bool watching;            /* it is who watches in runtime->park */

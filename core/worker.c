@@ -448,7 +448,7 @@ COLD void worker_look_around(struct worker *w)
 {
     worker_put_off_look(w);
     find_events(w, false);
-    if (find_starved(w) || !inject_empty(&w->runtime->inject))
+    if (find_starved(w) || find_held_up(w) || !inject_empty(&w->runtime->inject))
         w->look_outside = true;
 }
 

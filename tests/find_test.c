@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * find_test.c - core/find.c: what is taken together from the queue that all workers share.
+ * find_test.c - core/find.c: what is taken together from the queue that all workers share, and what waits behind a long job
+ * while nobody is idle.
  */
 #include "run.h"
 
@@ -64,4 +65,62 @@ static void a_long_job_holds_up_few_of_those_that_came_with_it(void)
     CHECK(ended >= SHORTS - BEHIND);
 }
 
-CHECK_MAIN(CASE(a_long_job_holds_up_few_of_those_that_came_with_it))
+/* ------------------------------------------------------------------- behind a long job, nobody is idle */
+
+#define FIBERS 3
+#define PATIENCE (20 * COIR_SEC)
+
+static _Atomic int busy, parked, resumed, over;
+static coir_counter gate;
+
+/* Always leaves its worker something to do. */
+static void keep_busy(void *unused)
+{
+    atomic_store(&busy, 1);
+    if (!atomic_load(&over))
+        CHECK_EQ(coir_spawn(&all, keep_busy, unused), COIR_OK);
+}
+
+static void wait_at_gate(void *unused)
+{
+    (void)unused;
+    atomic_fetch_add(&parked, 1);
+    CHECK_EQ(coir_wait(&gate), COIR_DONE);
+    atomic_fetch_add(&resumed, 1);
+}
+
+/* Leaves jobs and fibers behind itself, and does not let its worker go until others have run them all. */
+static void hold_up(void *unused)
+{
+    int64_t until = coir_now() + PATIENCE;
+
+    while (!atomic_load(&busy))
+        sched_yield();
+    coir_counter_done(&gate, COIR_DONE);
+    for (int i = 0; i < SHORTS; i++)
+        CHECK_EQ(coir_spawn(&all, end_short, unused), COIR_OK);
+    while ((atomic_load(&shorts) < SHORTS || atomic_load(&resumed) < FIBERS) && coir_now() < until)
+        sched_yield();
+    CHECK_EQ(atomic_load(&shorts), SHORTS);
+    CHECK_EQ(atomic_load(&resumed), FIBERS);
+    atomic_store(&over, 1);
+}
+
+static void busy_workers_take_what_waits_behind_a_long_job(void)
+{
+    runtime = run_open(2);
+    atomic_store(&shorts, 0);
+    coir_counter_init(&all);
+    coir_counter_init(&gate);
+    coir_counter_add(&gate, 1);
+    for (int i = 0; i < FIBERS; i++)
+        CHECK_EQ(coir_submit(runtime, &all, wait_at_gate, NULL), COIR_OK);
+    while (atomic_load(&parked) < FIBERS)
+        sched_yield();
+    CHECK_EQ(coir_submit(runtime, &all, hold_up, NULL), COIR_OK);
+    CHECK_EQ(coir_submit(runtime, &all, keep_busy, NULL), COIR_OK);
+    CHECK_EQ(coir_wait(&all), COIR_DONE);
+    run_close(runtime);
+}
+
+CHECK_MAIN(CASE(a_long_job_holds_up_few_of_those_that_came_with_it), CASE(busy_workers_take_what_waits_behind_a_long_job))
