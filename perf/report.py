@@ -205,7 +205,7 @@ def draw(script, file):
     done = subprocess.run(["gnuplot"], input=head + body, text=True, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT)
     if done.returncode:
-        raise OSError(f"gnuplot failed: {done.stdout.strip()}")
+        raise OSError(f"gnuplot failed: {'; '.join(done.stdout.strip().splitlines()[-2:])}")
     with open(file) as drawn:
         text = "".join(line.rstrip() + "\n" for line in drawn if line.strip())
     with open(file, "w") as tidy:

@@ -152,15 +152,38 @@ class Tool(unittest.TestCase):
             again = call("tools/perf", "--from", file)
             self.assertEqual((again.returncode, again.stderr), (0, ""))
             self.assertIn(again.stdout, said.getvalue())
-            pathlib.Path(file).write_text("[]")
-            wrong = call("tools/perf", "--from", file)
-            self.assertEqual((wrong.returncode, wrong.stdout, wrong.stderr.count("\n")), (1, "", 1), wrong)
+            good = json.loads(pathlib.Path(file).read_text())
+            row = good["rows"][0]
+            for bad in ([], {"rows": 3}, good | {"rows": [row | {"peers": ["Go"]}]}, good | {"rows": [row | {"coir": {"a": 1}}]},
+                        good | {"rows": [row | {"row": "workers/1\nEND\nsystem 'true'"}]},
+                        good | {"rows": [row | {"peers": {"it's\nme": 1}}]}):
+                pathlib.Path(file).write_text(json.dumps(bad))
+                self.refused(file)
+            pathlib.Path(file).write_text("[" * 200000)
+            self.refused(file)
+
+    def refused(self, file):
+        wrong = call("tools/perf", "--from", file)
+        self.assertEqual((wrong.returncode, wrong.stderr.count("\n")), (1, 1), wrong)
+        self.assertIn("was not written by --json", wrong.stderr)
+
+    def test_figures_are_kept_whatever_becomes_of_the_chart(self):
+        with tempfile.TemporaryDirectory() as folder, mock.patch.object(perf, "installed", lambda header: False), \
+                mock.patch.object(report, "draw", side_effect=OSError("gnuplot failed")), \
+                contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            file = os.path.join(folder, "perf.json")
+            with self.assertRaises(OSError):
+                perf.main(["--quick", "--only", "memory/lease", "--json", file, "--chart", file + ".svg"])
+            self.assertEqual(len(json.loads(pathlib.Path(file).read_text())["rows"]), 1)
 
     def test_bad_options_end_with_status_2_and_one_line(self):
         for words, text in ((["--only", "nosuch"], "nosuch is not a row; rows: switch/2 "),
                             (["--grow", "--only", "switch/2"], "rows: workers/1 "),
                             (["--chart", "x.png"], "x.png does not end with .svg"),
                             (["--quick", "--only", "server/cpu"], "servers are not measured with --quick"),
+                            (["--json", "/nonexistent/x.json"], "/nonexistent/x.json cannot be written there"),
+                            (["--chart", "/nonexistent/x.svg"], "/nonexistent/x.svg cannot be written there"),
+                            (["--from", "x.json", "--only", "open"], "beside it there is only --chart"),
                             (["--json"], "--json")):
             done = call("tools/perf", *words)
             self.assertEqual((done.returncode, done.stdout, done.stderr.count("\n")), (2, "", 1), done)

@@ -238,6 +238,11 @@ def options(words):
     asked = parser.parse_args(words)
     if asked.chart and not asked.chart.endswith(".svg"):
         parser.error(f"--chart {asked.chart} does not end with .svg")
+    for file in filter(None, (asked.json, asked.chart)):
+        if not os.access(os.path.dirname(os.path.abspath(file)), os.W_OK):
+            parser.error(f"{file} cannot be written there")
+    if asked.source and (asked.json or asked.only or asked.quick or asked.grow or asked.urgent):
+        parser.error("--from measures nothing: beside it there is only --chart")
     if asked.chart and not shutil.which("gnuplot"):
         fail("--chart needs gnuplot; tools/deps --perf installs it")
     if asked.urgent and os.geteuid() != 0:
@@ -286,14 +291,23 @@ def show(asked, results):
                 report.draw(report.lines(title, grown), f"{asked.chart.removesuffix('.svg')}-{name}.svg")
 
 
+def known(found):
+    """What a file has, if its names are ours: they go into gnuplot's commands."""
+    ours = {row.name: row for row in [*rows.ROWS, *(row for _, grown in rows.GROW.values() for row in grown)]}
+    for r in found["rows"]:
+        if not set(r["peers"]) <= set(ours[r["row"]].peers):
+            raise KeyError(r["row"])
+    return found
+
+
 def show_again(asked):
     """What an earlier run has found."""
     with open(asked.source) as file:
         try:
-            found = json.load(file)
+            found = known(json.load(file))
             asked.grow = found["grow"]
             show(asked, found["rows"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             fail(f"{asked.source} was not written by --json")
     return 0
 
@@ -318,14 +332,14 @@ def main(words):
     counts = {len(r["runs"]) for r in results}
     print(f"coir beside packaged peers: {before['cpus']} CPUs, load {before['load']:.1f}; medians of "
           f"{' to '.join(str(n) for n in sorted({min(counts), max(counts)}))}\n")
+    if asked.json:
+        report.write({"machine": before, "quick": asked.quick, "grow": asked.grow}, results, asked.json)
     show(asked, results)
     if before["loaded"]:
         print(f"The machine was busy (load {before['load']:.1f}): " +
               ("what ran here ran ahead of the rest." if urgent else "these figures are no evidence."))
     if missing:
         print("Not all peers are installed: tools/deps --perf")
-    if asked.json:
-        report.write({"machine": before, "quick": asked.quick, "grow": asked.grow}, results, asked.json)
     return 0 if all(r["coir"] for r in results) else 1
 
 
