@@ -58,14 +58,17 @@ static void leave(struct cond *c, struct waiter *w)
 }
 
 /* Takes the mutex again, for the boundary that has held it: the wait may be in a coir_try further in. Want of a stack
- * passes: some fiber that runs will end or park. */
+ * passes, but perhaps not before a canceled caller has ended: the mutex's holder may be the one that has it. */
 static int relock(coir_mutex *mutex, struct held **list)
 {
     struct held *h = &mutex_of(mutex)->held;
     int status;
 
-    while ((status = coir_mutex_lock(mutex)) == COIR_ENOMEM)
+    while ((status = coir_mutex_lock(mutex)) == COIR_ENOMEM) {
+        if (coir_canceled())
+            return COIR_ECANCELED;
         coir_yield();
+    }
     if ((status == COIR_OK || status == COIR_EPOISONED) && h->back != list) {
         held_remove(h);
         held_push(list, h, h->kind);

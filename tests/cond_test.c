@@ -3,7 +3,7 @@
  * cond_test.c - a signal finds who waits; none is lost to who gives up; the mutex is held, or not, as
  * said.
  */
-#include "run.h"
+#include "domains.h"
 #include "threads.h"
 
 static coir_mutex mutex;
@@ -283,6 +283,37 @@ static void a_panicking_parent_does_not_strand_a_waiter(void)
     CHECK_EQ(canceled, 1);
 }
 
+/* The same when the child has been signaled, and the parent's own wait has the last stack of their domain. */
+static void panic_over_a_signaled_waiter(void *unused)
+{
+    coir_counter c = COIR_COUNTER_INIT;
+
+    (void)unused;
+    waiting = told = canceled = 0;
+    CHECK_EQ(coir_spawn(&c, wait_to_be_told, NULL), COIR_OK);
+    await_waiting(1);
+    CHECK_EQ(coir_cond_signal(&cond), COIR_OK);
+    coir_panic("with the mutex, and the stack, that a child waits for");
+}
+
+static void a_canceled_waiter_leaves_though_no_stack_is_left(void)
+{
+    coir_domain_options o = domain_options("one stack");
+    coir_runtime *rt = run_open(1);
+    coir_counter c = COIR_COUNTER_INIT;
+    coir_domain *d;
+
+    o.stacks_max = 1;
+    d = domain_open(rt, NULL, &o);
+    renew();
+    CHECK_EQ(coir_domain_submit(d, &c, panic_over_a_signaled_waiter, NULL), COIR_OK);
+    CHECK_EQ(coir_wait(&c), COIR_PANICKED);
+    CHECK(domain_stats(d).denied > 0);
+    CHECK_EQ(canceled, 1);
+    domain_close(d);
+    run_close(rt);
+}
+
 /* ------------------------------------------------------------------------------------ poison */
 
 static void wait_for_poison(void *unused)
@@ -383,4 +414,5 @@ CHECK_MAIN(CASE(a_mutex_stays_with_who_has_locked_it),
            CASE(a_canceled_waiter_leaves_without_the_mutex),
            CASE(a_signal_is_passed_on_by_who_must_leave),
            CASE(a_panicking_parent_does_not_strand_a_waiter),
+           CASE(a_canceled_waiter_leaves_though_no_stack_is_left),
            CASE(a_waiter_learns_that_the_mutex_is_poisoned), CASE(broadcast_tells_all))
