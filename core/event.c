@@ -28,10 +28,16 @@ static struct event *event_of(coir_event *e)
     return (struct event *)(void *)e;
 }
 
-/* Whether it is set, and the one who set it is done with it. */
+/* Whether it is set, and the one who set it is done with it. LOCK on a set event is somebody's who sets it again, or
+ * resets it: what he leaves it as is awaited. */
 static bool look(struct event *e)
 {
-    return atomic_load_explicit(&e->state, memory_order_acquire) == SET; /* WORD */
+    uint64_t s;
+    unsigned looks = 0;
+
+    while ((s = atomic_load_explicit(&e->state, memory_order_acquire)) == (SET | WORD_LOCK)) /* WORD */
+        lock_pause(&looks);
+    return s == SET;
 }
 
 static uint64_t with_waiters(const struct event *e, uint64_t word)

@@ -28,6 +28,30 @@ static void an_event_is_set_until_it_is_reset(void)
     run_on(1, one_caller, NULL);
 }
 
+static void *set_again(void *events)
+{
+    coir_event *e = events;
+
+    for (int i = 0; i < MANY(200000); i++)
+        CHECK_EQ(coir_event_set(e), COIR_OK);
+    CHECK_EQ(coir_event_set(e + 1), COIR_OK);
+    return NULL;
+}
+
+static void who_sets_it_again_hides_it_from_nobody(void)
+{
+    coir_event e[2] = {COIR_EVENT_INIT, COIR_EVENT_INIT}; /* looked at, and the end */
+    struct threads all = {.count = 0};
+    int hidden = 0;
+
+    CHECK_EQ(coir_event_set(&e[0]), COIR_OK);
+    threads_add(&all, set_again, e);
+    while (!coir_event_is_set(&e[1]))
+        hidden += !coir_event_is_set(&e[0]);
+    threads_join(&all);
+    CHECK_EQ(hidden, 0);
+}
+
 static void bad_input_is_refused(void)
 {
     coir_event_init(NULL);
@@ -151,5 +175,6 @@ static void it_may_go_when_the_wait_returns(void)
 }
 
 CHECK_MAIN(CASE(an_event_is_set_until_it_is_reset), CASE(bad_input_is_refused),
+           CASE(who_sets_it_again_hides_it_from_nobody),
            CASE(everyone_who_waits_is_let_go), CASE(a_canceled_waiter_is_told),
            CASE(a_closing_runtime_ends_the_wait), CASE(it_may_go_when_the_wait_returns))

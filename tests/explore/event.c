@@ -60,6 +60,12 @@ static void set_and_reset(void)
     MUST(coir_event_reset(&event) == COIR_OK);
 }
 
+static void setup_set(void)
+{
+    setup();
+    set();
+}
+
 static void check_set(void)
 {
     MUST(coir_event_is_set(&event));
@@ -97,6 +103,7 @@ EXPLORE_MAIN(
     {.name = "all_go_on", setup, {set, wait_and_read, wait_and_read}, check_set},
     {.name = "who_waited_may_free_it", setup, {set, wait_and_free}, NULL},
     {.name = "who_looked_may_free_it", setup, {set, look_and_free}, NULL},
+    {.name = "set_again_it_stays_set", setup_set, {set, check_set}, check_set},
     {.name = "a_reset_races_a_deadline", setup, {set_and_reset, wait_for_a_while, wait_for_a_while},
      NULL, .less = 1},
     {.name = "two_fibers", setup_fibers, {world_work_1, NULL, set}, check_fibers, .less = 1})

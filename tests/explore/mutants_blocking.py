@@ -197,6 +197,8 @@ PLANTED = [
     ("core/event.c", "set before those who wait are taken",
      "    all = waitq_take_all(&e->queue, COIR_OK);\n    word_unlock(&e->state, SET);\n",
      "    word_unlock(&e->state, SET);\n    all = waitq_take_all(&e->queue, COIR_OK);\n"),
+    ("core/event.c", "set again it seems not to be set",
+     "(SET | WORD_LOCK)) /* WORD */\n", "UINT64_MAX) /* WORD */\n"),
     ("core/once.c", "queued though it has ended", "    if (ended(word) == 1)\n        waitq_append",
      "    if (ended(word) != 2)\n        waitq_append"),
     ("core/once.c", "two call",
