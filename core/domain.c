@@ -24,6 +24,7 @@
 #define WINDOW_DEFAULT_NS (10 * COIR_SEC)
 #define PROBE_DEFAULT_NS COIR_SEC
 #define LATE_DEFAULT_NS (10 * COIR_SEC)
+#define DEPTH_MAX 128 /* some go down the tree by recursion, on a job's stack */
 
 /* --------------------------------------------------------------------------------------- open */
 
@@ -112,6 +113,7 @@ static struct coir_domain *make(struct coir_runtime *rt, struct coir_domain *par
     d->scope = (struct scope){.domain = d, .deadline = COIR_NEVER};
     d->rt = rt;
     d->parent = parent;
+    d->depth = parent ? parent->depth + 1 : 0;
     d->judge = o->panics_max ? d : parent ? parent->judge : NULL;
     d->jobs_max = o->jobs_max;
     d->full = (int)o->full;
@@ -194,7 +196,7 @@ int domain_open_with(struct coir_runtime *rt, struct coir_domain *parent, const 
 {
     struct finalizer *f = NULL;
     coir_domain_options o;
-    int status = copy_options(options, &o);
+    int status = parent && parent->depth == DEPTH_MAX - 1 ? COIR_ERANGE : copy_options(options, &o);
 
     if (status == COIR_OK)
         status = check_support(rt, &o);
@@ -452,17 +454,16 @@ static void turn_away(struct coir_domain *at, const struct coir_domain *d, int v
 }
 
 /* The same at every level below, which is where those who want to enter below may wait. */
-static void turn_away_below(struct coir_domain *at, const struct coir_domain *d, int verdict)
+static void turn_away_below(struct coir_domain *d, int verdict)
 {
-    turn_away(at, d, verdict);
-    for (struct coir_domain *child = at->child; child; child = child->next)
-        turn_away_below(child, d, verdict);
+    for (struct coir_domain *at = d; at; at = domain_after(at, d))
+        turn_away(at, d, verdict);
 }
 
 void domain_turn_away(struct coir_domain *d, int verdict)
 {
     lock_take(&d->rt->domains_lock);
-    turn_away_below(d, d, verdict);
+    turn_away_below(d, verdict);
     for (struct coir_domain *at = d->parent; at; at = at->parent)
         turn_away(at, d, verdict);
     lock_drop(&d->rt->domains_lock);
@@ -473,7 +474,7 @@ void domain_turn_away_all(struct coir_runtime *rt, int verdict)
 {
     lock_take(&rt->domains_lock);
     for (struct coir_domain *d = rt->domains; d; d = d->next)
-        turn_away_below(d, d, verdict);
+        turn_away_below(d, verdict);
     lock_drop(&rt->domains_lock);
 }
 

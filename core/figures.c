@@ -24,7 +24,7 @@ static void add(struct domain_books *sum, const struct domain_books *b)
     sum->memory_leaked += b->memory_leaked;
 }
 
-void domain_sum(struct coir_domain *d, struct domain_books *sum)
+static void add_own(struct coir_domain *d, struct domain_books *sum)
 {
     struct domain_books own;
 
@@ -36,8 +36,12 @@ void domain_sum(struct coir_domain *d, struct domain_books *sum)
     own.denied += tally_read(&d->denied);
     own.trips += breaker_figures(&d->breaker).opened;
     add(sum, &own);
-    for (struct coir_domain *child = d->child; child; child = child->next)
-        domain_sum(child, sum);
+}
+
+void domain_sum(struct coir_domain *d, struct domain_books *sum)
+{
+    for (struct coir_domain *at = d; at; at = domain_after(at, d))
+        add_own(at, sum);
 }
 
 void domain_fold(struct coir_domain *into, const struct domain_books *b)

@@ -138,37 +138,47 @@ static void show_child(struct map_node *n, const struct child *c)
 static void add_below(struct map *m, struct coir_domain *d, uint32_t up, uint32_t judge);
 static void add_children(struct map *m, struct coir_supervisor *s, uint32_t up, uint32_t judge);
 
-static void add_supervisor(struct map *m, struct map_node *n, struct coir_supervisor *s, uint32_t judge)
+static void add_supervisor(struct map *m, struct map_node *n, struct coir_supervisor *s)
 {
     lock_take(&s->tree->lock);
     n->kind = MAP_SUPERVISOR;
     n->state = s->state;
     show_supervisor(n, s);
-    add_children(m, s, index_of(m, n), judge);
+    add_children(m, s, index_of(m, n), n->judge);
     lock_drop(&s->tree->lock);
 }
 
-/* A domain, and all below it. c: the child whose it is, its tree locked; NULL: nobody's. */
-static void add_domain(struct map *m, struct coir_domain *d, const struct child *c, uint32_t up, uint32_t judge)
+/* What it is. Not inlined: add_domain, which calls itself, is to need little stack for each level.
+ * c: the child whose it is, its tree locked; NULL: nobody's. */
+static NOINLINE struct map_node *add_itself(struct map *m, struct coir_domain *d, const struct child *c, uint32_t up,
+                                            uint32_t judge)
 {
     struct map_node *n = add(m, MAP_DOMAIN, up, d->name);
 
     if (!n)
-        return;
+        return NULL;
     show_domain(n, d);
-    if (n->failures.of)
-        judge = index_of(m, n);
-    n->judge = judge;
+    n->judge = n->failures.of ? index_of(m, n) : judge;
     if (d->pool)
         show_pool(n, d->pool);
     if (c)
         show_child(n, c);
+    return n;
+}
+
+/* A domain, and all below it. c: as above. */
+static void add_domain(struct map *m, struct coir_domain *d, const struct child *c, uint32_t up, uint32_t judge)
+{
+    struct map_node *n = add_itself(m, d, c, up, judge);
+
+    if (!n)
+        return;
     if (c && c->sub)
-        add_children(m, c->sub, index_of(m, n), judge);
+        add_children(m, c->sub, index_of(m, n), n->judge);
     else if (d->supervisor)
-        add_supervisor(m, n, d->supervisor, judge);
+        add_supervisor(m, n, d->supervisor);
     else
-        add_below(m, d, index_of(m, n), judge);
+        add_below(m, d, index_of(m, n), n->judge);
 }
 
 static void add_below(struct map *m, struct coir_domain *d, uint32_t up, uint32_t judge)

@@ -77,6 +77,7 @@ struct coir_domain {
     struct coir_domain *judge;  /* this or the nearest above that has a threshold: counts the panics */
     uint64_t jobs_max;          /* 0: no limit */
     int full;                   /* enum coir_full */
+    unsigned depth;             /* domains above it */
     int64_t full_wait_ns;       /* COIR_FULL_WAIT: at most so long */
     int64_t deadline_ns;        /* from submission; COIR_NEVER: none */
     unsigned contained;         /* faults that end a job of it and not the process: FAULT_OVERFLOW, and
@@ -158,6 +159,16 @@ static inline bool domain_within(const struct coir_domain *d, const struct coir_
     while (d && d != in)
         d = d->parent;
     return d != NULL;
+}
+
+/* What comes after d in the tree of `top`, each before those below it; NULL: nothing. Tree locked. */
+static inline struct coir_domain *domain_after(const struct coir_domain *d, const struct coir_domain *top)
+{
+    if (d->child)
+        return d->child;
+    while (d != top && !d->next)
+        d = d->parent;
+    return d == top ? NULL : d->next;
 }
 
 /* Takes one place at this level alone; false: it is full. */

@@ -1780,7 +1780,8 @@ typedef struct coir_domain_options {
  *
  * Returns     COIR_OK; COIR_EINVAL (size wrong, parent of another runtime, a policy that could never act: full
  *             without jobs_max, faults_also without faults); COIR_ERANGE (a negative time, a stall_ns below 1 ms,
- *             a number too large, full, faults or share_stacks unknown); COIR_ENOMEM; COIR_ESHUTDOWN (the parent or the
+ *             a number too large, full, faults or share_stacks unknown; or the parent lies below 127 others,
+ *             which is as deep as they go); COIR_ENOMEM; COIR_ESHUTDOWN (the parent or the
  *             runtime is closing); COIR_EPOLICY (options.panic is COIR_PANIC_ABORT: panics_max could
  *             never count, nor a fault be contained); COIR_ENOTSUP (faults, but options.faults is NONE;
  *             stall_ns, but options.stall_ns is 0)
@@ -2322,7 +2323,8 @@ COIR_API int coir_supervisor_print(coir_supervisor *supervisor,
  *
  * Returns     COIR_OK; COIR_EINVAL; COIR_ENOMEM
  * Call from   any thread while the runtime is open; its fibers too
- * Cost        a copy of all of it under the lock that opening and closing a domain takes, and a look at every stack
+ * Cost        a copy of all of it under the lock that opening and closing a domain takes, and a look at every stack;
+ *             12 KiB of stack, and up to 20 more where domains are 128 deep
  */
 COIR_API int coir_map_print(coir_runtime *runtime, void (*line)(void *arg, const char *text), void *arg);
 

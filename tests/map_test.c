@@ -377,6 +377,36 @@ static void any_number_is_shown_in_order(void)
     run_close(rt);
 }
 
+enum { DEPTH_MAX = 128 }; /* as coir.h says */
+
+static void look_at_all_of_it(void *top)
+{
+    map.used = map.lines = 0;
+    CHECK_EQ(coir_map_print(coir_current(), keep, &map), COIR_OK);
+    CHECK_EQ(map.lines, 2 + DEPTH_MAX);
+    map.used = map.lines = 0;
+    CHECK_EQ(coir_map_dot(coir_current(), keep, &map), COIR_OK);
+    CHECK_EQ(domain_stats(top).ended[COIR_DONE], 1);
+}
+
+static void a_tree_as_deep_as_may_be_is_looked_at_on_a_stack(void)
+{
+    coir_domain *deep[DEPTH_MAX], *deeper = (coir_domain *)&map;
+    coir_runtime *rt = run_open(1);
+    coir_counter c = COIR_COUNTER_INIT;
+    int ran = 0;
+
+    for (int i = 0; i < DEPTH_MAX; i++)
+        deep[i] = domain_open(rt, i ? deep[i - 1] : NULL, NULL);
+    CHECK_EQ(coir_domain_open(rt, deep[DEPTH_MAX - 1], NULL, &deeper), COIR_ERANGE);
+    CHECK(deeper == NULL);
+    CHECK_EQ(domain_run(deep[DEPTH_MAX - 1], job_count, &ran, NULL), COIR_DONE);
+    CHECK_EQ(coir_submit(rt, &c, look_at_all_of_it, deep[0]), COIR_OK);
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+    domain_close(deep[0]);
+    run_close(rt);
+}
+
 static int refuse;
 
 static void *alloc(size_t bytes, void *arg)
@@ -452,4 +482,5 @@ CHECK_MAIN(CASE(domains_say_their_limits_and_what_is_left),
            CASE(supervisors_say_who_goes_along_and_which_restarts_are_left), CASE(pools_say_their_budgets),
            CASE(as_a_graph_names_are_escaped_and_groups_are_framed),
            CASE(it_may_be_drawn_while_all_of_it_changes), CASE(any_number_is_shown_in_order),
+           CASE(a_tree_as_deep_as_may_be_is_looked_at_on_a_stack),
            CASE(what_cannot_be_is_refused), CASE(names_forge_no_line), CASE(a_line_that_panics_leaves_no_memory_behind))
