@@ -116,7 +116,7 @@ int coir_cell_init(coir_cell *cell, coir_cell_version *first,
 
     if (!c)
         return COIR_EINVAL;
-    c->destroy = destroy;
+    *c = (struct cell){.destroy = destroy};
     status = first ? adopt(c, first) : COIR_OK;
     if (status == COIR_OK)
         atomic_store_explicit(&c->word, word_of(first), memory_order_relaxed); /* not shared yet */

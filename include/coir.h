@@ -1569,7 +1569,8 @@ typedef struct coir_cell {
  *   destroy    called once for each version; must not suspend while a lock is held that readers take;
  *              NULL: nothing
  *
- * Returns     COIR_OK; COIR_EINVAL; COIR_ERANGE (the address of the version needs more than 48 bits)
+ * Returns     COIR_OK; COIR_EINVAL; COIR_ERANGE (the address of the version needs more than 48 bits: the cell is empty,
+ *             and the version stays the caller's)
  */
 COIR_API int coir_cell_init(coir_cell *cell, coir_cell_version *first,
                             void (*destroy)(coir_cell_version *version));
@@ -2717,7 +2718,7 @@ typedef struct coir_once_table coir_once_table;
 /*
  * Opens a table.
  *
- *   keys_max   results remembered; 1 to 16,777,216; about 64 bytes each, allocated here
+ *   keys_max   results remembered; 1 to 16,777,216; 80 to 88 bytes each, allocated here
  *
  * Returns     COIR_OK; COIR_EINVAL; COIR_ERANGE; COIR_ENOMEM
  * Call from   any thread

@@ -81,7 +81,10 @@ static void bad_input_is_refused(void)
     CHECK_EQ(coir_cell_init(NULL, NULL, NULL), COIR_EINVAL);
     CHECK_EQ(coir_cell_publish(&cell, NULL), COIR_EINVAL);
     CHECK_EQ(coir_cell_publish(&cell, far), COIR_ERANGE);
-    CHECK_EQ(coir_cell_init(&cell, far, NULL), COIR_ERANGE);
+    memset(&cell, 0x5a, sizeof cell);
+    CHECK_EQ(coir_cell_init(&cell, far, destroy), COIR_ERANGE);
+    CHECK(coir_cell_read(&cell) == NULL); /* it is empty, */
+    coir_cell_fini(&cell);                /* and has nothing to destroy */
     CHECK_EQ(coir_cell_replace(&cell, NULL, NULL), COIR_EINVAL);
     CHECK_EQ(coir_cell_replace(&cell, NULL, far), COIR_ERANGE);
     CHECK_EQ(coir_cell_init(&cell, NULL, destroy), COIR_OK);
