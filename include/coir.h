@@ -28,7 +28,8 @@
  *   NULL        a NULL pointer gives COIR_EINVAL unless a meaning is stated.
  *   C++         usable as it is. A catch (...) inside a job that does not rethrow swallows a
  *               panic, and the jobs spawned on counters of the frames it left are then the
- *               program's duty.
+ *               program's duty. A panic that it raises instead, or an exception that reaches the boundary,
+ *               takes the swallowed one's place, which cannot be rethrown then (std::terminate).
  */
 #ifndef COIR_H
 #define COIR_H

@@ -30,6 +30,52 @@ void throw_over_bomb(void *)
     throw 1;
 }
 
+/* What a catch of a panic raises instead of it, and then a cleanup. */
+struct late_bomb {
+    ~late_bomb() { coir_require(coir_now() < 0, "in a destructor"); } /* no compiler knows that it never returns */
+};
+
+void throw_over_bomb_instead(void *)
+{
+    try {
+        raise_plain();
+    } catch (...) {
+        late_bomb b;
+
+        throw 1;
+    }
+}
+
+void raise_over_bomb_instead(void *)
+{
+    try {
+        raise_plain();
+    } catch (...) {
+        late_bomb b;
+
+        coir_panic("instead");
+    }
+}
+
+/* A cleanup handles what it throws itself, not the panic that runs it. */
+struct handler {
+    ~handler()
+    {
+        try {
+            throw 1;
+        } catch (...) {
+            coir_panic("in a destructor");
+        }
+    }
+};
+
+void raise_over_handler(void *)
+{
+    handler h;
+
+    raise_plain();
+}
+
 void throw_int() { throw 2; }
 
 void throw_in_noexcept(void *)
@@ -89,6 +135,12 @@ void raise_with_throwing_hook(void *)
       raise_under_empty_specification, NOEXCEPT, HERE, "on its way", FRAME)                        \
     X(a_panic_in_a_destructor, SIGABRT, ANYWHERE, leave_bomb, NOEXCEPT, HERE, "in a destructor", FRAME) \
     X(a_panic_in_a_destructor_that_an_exception_runs, SIGABRT, ANYWHERE, throw_over_bomb,          \
+      "fatal: panic while an earlier one unwinds", HERE, "in a destructor")                        \
+    X(a_panic_in_a_destructor_that_what_a_catch_threw_runs, SIGABRT, ANYWHERE, throw_over_bomb_instead, \
+      "fatal: panic while an earlier one unwinds", HERE, "in a destructor")                        \
+    X(a_panic_in_a_destructor_that_a_panic_of_a_catch_runs, SIGABRT, ANYWHERE, raise_over_bomb_instead, \
+      "fatal: panic while an earlier one unwinds", HERE, "in a destructor")                        \
+    X(a_panic_in_a_destructor_that_handles_its_own, SIGABRT, ANYWHERE, raise_over_handler,         \
       "fatal: panic while an earlier one unwinds", HERE, "in a destructor")                        \
     X(an_exception_in_a_noexcept_frame, SIGABRT, ANYWHERE, throw_in_noexcept,                      \
       "terminate called after throwing an instance of 'int'")                                      \
