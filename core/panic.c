@@ -293,6 +293,27 @@ static _Unwind_Reason_Code land(struct _Unwind_Context *context, struct _Unwind_
     return _URC_INSTALL_CONTEXT;
 }
 
+/* A panic of a boundary further out, in whose C++ catch this one runs code that rethrew it. That catch has it still when
+ * this boundary has failed of it, too. */
+static COLD void fail_of_outer(struct job *j, const struct _Unwind_Exception *e)
+{
+    struct wreck *k = job_wreck(j);
+
+    k->failure = CONTAINER_OF(e, struct wreck, exception)->failure;
+    k->tracing = false;
+    j->raising = true;
+    job_tell_locks(j, (uintptr_t)__builtin_frame_address(0));
+}
+
+static _Unwind_Reason_Code land_panic(struct _Unwind_Context *context, struct _Unwind_Exception *e)
+{
+    struct job *j = *job_slot();
+
+    if (UNLIKELY(e != &j->wreck->exception))
+        fail_of_outer(j, e);
+    return land(context, e);
+}
+
 /* The search of a foreign exception has come to the boundary. Every frame is still whole. */
 static void foreign_panicked(struct job *j, struct _Unwind_Exception *e)
 {
@@ -322,7 +343,7 @@ _Unwind_Reason_Code coir_personality(int version, _Unwind_Action actions,
     if (version != 1)
         return _URC_FATAL_PHASE1_ERROR;
     if (class == JOB_EXCEPTION_CLASS)
-        return land(context, e);
+        return land_panic(context, e);
     if (actions & _UA_FORCE_UNWIND)
         fatal("a thread is being ended (pthread_exit or pthread_cancel) through a job");
     if (foreign_is_untouchable(class))

@@ -951,6 +951,7 @@ COIR_API __attribute__((noreturn, cold)) void coir_panic_stuck(int reason);
  *
  * coir_defer and coir_fail inside fn belong to this boundary; handlers run before the return. The
  * floating-point control words stay as fn has left them, as at a C++ catch; at the end of a job they are reset.
+ * A C++ exception or a panic that the caller handles may be rethrown in fn: both end PANICKED, if the caller rethrows it, too.
  *
  * Returns     COIR_DONE; COIR_FAILED (coir_fail was called); COIR_PANICKED; COIR_EINVAL; COIR_EPOLICY
  *             (fn was not called: the caller's runtime aborts on panics)

@@ -219,6 +219,62 @@ void end_in_catches(void *)
 
 void a_panic_in_the_catch_of_one_may_be_caught_as_any() { on_workers(end_in_catches); }
 
+/* ------------------------------------------------------------ it is rethrown inside a boundary of its own */
+
+void rethrow(void *) { throw; }
+
+void rethrow_and_catch(void *)
+{
+    try {
+        throw;
+    } catch (...) {
+    }
+}
+
+void rethrow_inside(void *again)
+{
+    uint64_t before = swallowed();
+    coir_failure f;
+
+    try {
+        raise_plain();
+    } catch (...) {
+        CHECK_EQ(coir_try(rethrow, nullptr, &f), COIR_PANICKED);
+        CHECK_EQ(f.kind, COIR_KIND_PANIC);
+        CHECK_STR(f.message, "plain");
+        CHECK_EQ(swallowed(), before);
+        if (again)
+            throw;
+    }
+}
+
+void rethrow_and_catch_inside(void *)
+{
+    try {
+        raise_plain();
+    } catch (...) {
+        CHECK_EQ(coir_try(rethrow_and_catch, nullptr, nullptr), COIR_DONE);
+    }
+}
+
+/* Whichever boundary it comes to fails of it; it lives until its catch has ended. */
+void rethrow_in_tries(void *)
+{
+    uint64_t before = swallowed();
+    coir_failure f;
+    int again = 1;
+
+    CHECK_EQ(coir_try(rethrow_inside, &again, &f), COIR_PANICKED);
+    CHECK_STR(f.message, "plain");
+    CHECK_EQ(swallowed(), before);
+    CHECK_EQ(coir_try(rethrow_inside, nullptr, nullptr), COIR_DONE);
+    CHECK_EQ(swallowed(), before + 1);
+    CHECK_EQ(coir_try(rethrow_and_catch_inside, nullptr, nullptr), COIR_DONE);
+    CHECK_EQ(swallowed(), before + 2);
+}
+
+void one_that_is_rethrown_inside_another_boundary_ends_both() { on_workers(rethrow_in_tries); }
+
 /* ------------------------------------------------------------------------- what is owed to its frames */
 
 void touch(void *cell)
@@ -264,4 +320,5 @@ void children_of_a_catch_end_before_what_it_raises_takes_its_frame() { run_on(1,
 CHECK_MAIN(CASE(what_a_catch_raises_instead_of_a_panic_takes_its_place),
            CASE(who_waits_gets_the_record_of_what_came_instead),
            CASE(a_panic_in_the_catch_of_one_may_be_caught_as_any),
+           CASE(one_that_is_rethrown_inside_another_boundary_ends_both),
            CASE(children_of_a_catch_end_before_what_it_raises_takes_its_frame))
