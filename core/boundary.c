@@ -102,6 +102,11 @@ static NOINLINE void reset_exceptions(const struct job *j)
         *eh = j->is_try ? j->eh : (struct eh_globals){0};
 }
 
+static bool is_panic(const struct _Unwind_Exception *e)
+{
+    return e->exception_class == JOB_EXCEPTION_CLASS;
+}
+
 /* An exception has landed at the boundary; its record was written before it unwound anything. */
 static COLD int caught(struct job *j, void *exception)
 {
@@ -112,7 +117,7 @@ static COLD int caught(struct job *j, void *exception)
     job_keep_trace(j);
     if (exception == &j->wreck->exception)
         terminate_ended(j);
-    else
+    else if (!is_panic(exception)) /* of an outer boundary, whose catch will end it */
         foreign_end(exception); /* still raising: its destructor must not panic */
     j->raising = false;
     reset_exceptions(j);

@@ -14,6 +14,8 @@
 #define CLASS_CXX_CLANG UINT64_C(0x434c4e47432b2b00) /* "CLNGC++\0" */
 #define CLASS_VARIANT UINT64_C(0xff)                 /* a dependent exception: same language */
 #define CXX_HEADER_BYTES 80 /* of a C++ exception's own header, before the unwinder's */
+#define CLANG_HEADER_BYTES 96 /* two words more at its beginning, where lists lead to; all else is alike */
+#define NEXT_CAUGHT_BYTES 48  /* before the unwinder's: what was being handled already */
 
 extern void *__cxa_begin_catch(void *exception) __attribute__((weak));
 extern void __cxa_end_catch(void) __attribute__((weak));
@@ -65,6 +67,31 @@ void foreign_name(const struct _Unwind_Exception *e, char *message, size_t bytes
     else
         snprintf(message, bytes, "foreign exception of class 0x%016llx",
                  (unsigned long long)e->exception_class);
+}
+
+static uint64_t class_at(const char *e)
+{
+    return ((const struct _Unwind_Exception *)e)->exception_class & ~CLASS_VARIANT;
+}
+
+/* Only C++'s own lead on: others are not caught while C++ handles one. */
+static void **next_caught(char *header)
+{
+    if (class_at(header + CXX_HEADER_BYTES) == CLASS_CXX)
+        return (void **)(header + CXX_HEADER_BYTES - NEXT_CAUGHT_BYTES);
+    if (class_at(header + CLANG_HEADER_BYTES) == CLASS_CXX_CLANG)
+        return (void **)(header + CLANG_HEADER_BYTES - NEXT_CAUGHT_BYTES);
+    return NULL;
+}
+
+bool foreign_take_caught(void **caught, const void *at, size_t bytes)
+{
+    while (caught && *caught && (uintptr_t)*caught - (uintptr_t)at >= bytes)
+        caught = next_caught(*caught);
+    if (!caught || !*caught)
+        return false;
+    *caught = NULL;
+    return true;
 }
 
 /* Beginning and ending a catch keeps the C++ runtime's count of uncaught exceptions right, where

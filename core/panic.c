@@ -18,6 +18,8 @@
  *       has done so: cleanups further up run on the memory it lay in. A foreign exception does not say
  *       which frame is next, so they are let go when its search has come to the boundary.
  *   P4  The exception object lies in the job's wreck (wreck.h), which no unwind tears down.
+ *   P5  What a C++ catch of the panic raises instead of it finds the object unused: it is off C++'s list by then, which
+ *       also lets an inner catch have what comes next. So one object serves all panics of a boundary.
  *
  * What cannot be contained aborts with a report: no boundary, a panic while unwinding, in the panic
  * hook or in a signal handler, a frame without unwind tables or one that is noexcept (terminate.c), the
@@ -95,17 +97,32 @@ static _Unwind_Reason_Code on_frame(int version, _Unwind_Action actions,
 }
 
 /* A catch of another language ended the panic without passing it on. */
-static void on_swallowed(_Unwind_Reason_Code reason, struct _Unwind_Exception *e)
+static void swallowed(struct job *j)
 {
-    struct job *j = CONTAINER_OF(e, struct wreck, exception)->job;
     struct worker *w = worker_here();
 
-    (void)reason;
     j->raising = false;
     job_keep_trace(j);
     terminate_ended(j);
     if (w)
         tally(&w->swallowed, 1);
+}
+
+static void on_swallowed(_Unwind_Reason_Code reason, struct _Unwind_Exception *e)
+{
+    (void)reason;
+    swallowed(CONTAINER_OF(e, struct wreck, exception)->job);
+}
+
+/* What comes while j is raising may: its panic is in a C++ catch, which ends here and not where the catch does (P5). */
+static NOINLINE COLD bool replaces(struct job *j)
+{
+    struct eh_globals *eh = exceptions_here();
+
+    if (!eh || !foreign_take_caught(&eh->caught, j->wreck, sizeof *j->wreck))
+        return false;
+    swallowed(j);
+    return true;
 }
 
 /* What a failure says. */
@@ -184,7 +201,7 @@ static NOINLINE struct job *announce(const struct words *said)
         die_told("panic outside any boundary", j, said);
     if (on_other_stack(said->frame))
         die_told("panic in a signal handler, or on another stack that is not the job's", j, said);
-    if (j->raising)
+    if (j->raising && !replaces(j))
         die_told("panic while an earlier one unwinds", j, said);
     job_failure(j, &job_wreck(j)->failure, COIR_PANICKED, COIR_KIND_PANIC);
     put_words(&j->wreck->failure, said);
@@ -276,6 +293,27 @@ static _Unwind_Reason_Code land(struct _Unwind_Context *context, struct _Unwind_
     return _URC_INSTALL_CONTEXT;
 }
 
+/* A panic of a boundary further out, in whose C++ catch this one runs code that rethrew it. That catch has it still when
+ * this boundary has failed of it, too. */
+static COLD void fail_of_outer(struct job *j, const struct _Unwind_Exception *e)
+{
+    struct wreck *k = job_wreck(j);
+
+    k->failure = CONTAINER_OF(e, struct wreck, exception)->failure;
+    k->tracing = false;
+    j->raising = true;
+    job_tell_locks(j, (uintptr_t)__builtin_frame_address(0));
+}
+
+static _Unwind_Reason_Code land_panic(struct _Unwind_Context *context, struct _Unwind_Exception *e)
+{
+    struct job *j = *job_slot();
+
+    if (UNLIKELY(e != &j->wreck->exception))
+        fail_of_outer(j, e);
+    return land(context, e);
+}
+
 /* The search of a foreign exception has come to the boundary. Every frame is still whole. */
 static void foreign_panicked(struct job *j, struct _Unwind_Exception *e)
 {
@@ -285,7 +323,7 @@ static void foreign_panicked(struct job *j, struct _Unwind_Exception *e)
     foreign_name(e, said.text, sizeof said.text);
     if (hostcall_name())
         die_in_hostcall("an exception left", &said);
-    if (j->raising)
+    if (j->raising && !replaces(j))
         die_told("an exception left a cleanup while an earlier panic unwinds", j, &said);
     job_failure(j, &job_wreck(j)->failure, COIR_PANICKED, COIR_KIND_FOREIGN);
     put_words(&j->wreck->failure, &said);
@@ -305,7 +343,7 @@ _Unwind_Reason_Code coir_personality(int version, _Unwind_Action actions,
     if (version != 1)
         return _URC_FATAL_PHASE1_ERROR;
     if (class == JOB_EXCEPTION_CLASS)
-        return land(context, e);
+        return land_panic(context, e);
     if (actions & _UA_FORCE_UNWIND)
         fatal("a thread is being ended (pthread_exit or pthread_cancel) through a job");
     if (foreign_is_untouchable(class))

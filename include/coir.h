@@ -21,6 +21,8 @@
  *               COIR_LOCKCHECK=abort in the environment it aborts there. Neither mtx_lock nor
  *               programs that are linked statically are watched.
  *   Signals     no function here may be called from a signal handler unless it says so.
+ *   Jumps       longjmp must not leave a job, a coir_try or another callback: the record of that call would
+ *               stay where its frame was. Within one of them it is as in any C.
  *   Forks       a process forked while runtimes are open has their memory, not their threads. What touches
  *               them there (a runtime or anything that belongs to one, a call that needs a fiber, a wait) gets
  *               COIR_EFORKED, a job that returns there ends the process. It may open runtimes of its own, from
@@ -28,7 +30,11 @@
  *   NULL        a NULL pointer gives COIR_EINVAL unless a meaning is stated.
  *   C++         usable as it is. A catch (...) inside a job that does not rethrow swallows a
  *               panic, and the jobs spawned on counters of the frames it left are then the
- *               program's duty.
+ *               program's duty. A panic that it raises instead, or an exception that reaches the boundary,
+ *               takes the swallowed one's place, which cannot be rethrown then (std::terminate).
+ *               A catch (...) that a panic comes to in a catch of an exception, or in a coir_try that a catch
+ *               has called, is std::terminate, even if it would rethrow: the C++ runtime handles no foreign
+ *               exception beside another one. Destructors are not concerned.
  */
 #ifndef COIR_H
 #define COIR_H
@@ -950,6 +956,7 @@ COIR_API __attribute__((noreturn, cold)) void coir_panic_stuck(int reason);
  *
  * coir_defer and coir_fail inside fn belong to this boundary; handlers run before the return. The
  * floating-point control words stay as fn has left them, as at a C++ catch; at the end of a job they are reset.
+ * A C++ exception or a panic that the caller handles may be rethrown in fn: both end PANICKED, if the caller rethrows it, too.
  *
  * Returns     COIR_DONE; COIR_FAILED (coir_fail was called); COIR_PANICKED; COIR_EINVAL; COIR_EPOLICY
  *             (fn was not called: the caller's runtime aborts on panics)

@@ -17,6 +17,33 @@ void empty_specification() throw() { raise_plain(); }
 
 void raise_under_empty_specification(void *) { empty_specification(); }
 
+void raise_through_catch(void *)
+{
+    try {
+        raise_plain();
+    } catch (...) {
+        throw;
+    }
+}
+
+void raise_through_second_catch(void *)
+{
+    try {
+        throw 1;
+    } catch (int) {
+        raise_through_catch(nullptr);
+    }
+}
+
+void raise_through_second_catch_in_try(void *)
+{
+    try {
+        throw 1;
+    } catch (int) {
+        (void)!coir_try(raise_through_catch, nullptr, nullptr);
+    }
+}
+
 struct bomb {
     ~bomb() { coir_panic("in a destructor"); } /* destructors are noexcept */
 };
@@ -28,6 +55,52 @@ void throw_over_bomb(void *)
     bomb b;
 
     throw 1;
+}
+
+/* What a catch of a panic raises instead of it, and then a cleanup. */
+struct late_bomb {
+    ~late_bomb() { coir_require(coir_now() < 0, "in a destructor"); } /* no compiler knows that it never returns */
+};
+
+void throw_over_bomb_instead(void *)
+{
+    try {
+        raise_plain();
+    } catch (...) {
+        late_bomb b;
+
+        throw 1;
+    }
+}
+
+void raise_over_bomb_instead(void *)
+{
+    try {
+        raise_plain();
+    } catch (...) {
+        late_bomb b;
+
+        coir_panic("instead");
+    }
+}
+
+/* A cleanup handles what it throws itself, not the panic that runs it. */
+struct handler {
+    ~handler()
+    {
+        try {
+            throw 1;
+        } catch (...) {
+            coir_panic("in a destructor");
+        }
+    }
+};
+
+void raise_over_handler(void *)
+{
+    handler h;
+
+    raise_plain();
 }
 
 void throw_int() { throw 2; }
@@ -80,6 +153,7 @@ void raise_with_throwing_hook(void *)
 
 #define HERE "tests/deaths_cxx_test.cc:"
 #define NOEXCEPT "fatal: a noexcept frame is in the way of a panic: "
+#define CALLED "fatal: std::terminate was called while a panic unwinds: "
 #define FRAME "; in deaths_cxx_test+0x"
 
 #define DEATHS(X)                                                                                  \
@@ -90,6 +164,16 @@ void raise_with_throwing_hook(void *)
     X(a_panic_in_a_destructor, SIGABRT, ANYWHERE, leave_bomb, NOEXCEPT, HERE, "in a destructor", FRAME) \
     X(a_panic_in_a_destructor_that_an_exception_runs, SIGABRT, ANYWHERE, throw_over_bomb,          \
       "fatal: panic while an earlier one unwinds", HERE, "in a destructor")                        \
+    X(a_panic_in_a_destructor_that_what_a_catch_threw_runs, SIGABRT, ANYWHERE, throw_over_bomb_instead, \
+      "fatal: panic while an earlier one unwinds", HERE, "in a destructor")                        \
+    X(a_panic_in_a_destructor_that_a_panic_of_a_catch_runs, SIGABRT, ANYWHERE, raise_over_bomb_instead, \
+      "fatal: panic while an earlier one unwinds", HERE, "in a destructor")                        \
+    X(a_panic_in_a_destructor_that_handles_its_own, SIGABRT, ANYWHERE, raise_over_handler,         \
+      "fatal: panic while an earlier one unwinds", HERE, "in a destructor")                        \
+    X(a_catch_all_that_a_panic_comes_to_inside_another, SIGABRT, ANYWHERE, raise_through_second_catch, \
+      CALLED, HERE, "on its way", FRAME)                                                           \
+    X(the_same_in_a_coir_try, SIGABRT, ANYWHERE, raise_through_second_catch_in_try, CALLED, HERE,  \
+      "on its way", FRAME)                                                                         \
     X(an_exception_in_a_noexcept_frame, SIGABRT, ANYWHERE, throw_in_noexcept,                      \
       "terminate called after throwing an instance of 'int'")                                      \
     X(an_exception_under_options_panic, SIGABRT, BARE, throw_under_abort,                          \

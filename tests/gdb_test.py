@@ -70,6 +70,11 @@ def contains(names, chain):
     return any(names[i:i + len(chain)] == chain for i in range(len(names)))
 
 
+def line_of(text):
+    lines = (ROOT / "tests/gdb_program.c").read_text(encoding="utf-8").splitlines()
+    return str(1 + next(i for i, line in enumerate(lines) if text in line))
+
+
 class Views:
     """What both a live process and a core file must show; cls.gdb shows one."""
 
@@ -206,6 +211,39 @@ class Running(unittest.TestCase):
         self.assertIn("wait_job", gdb.run("bt"))
         gdb.run("next")
         self.assertNotIn("wait_job", gdb.run("bt"))
+
+    def test_damaged_fibers_hide_no_other(self):
+        gdb = self.session(*TO_BREAKPOINT)
+        whole = rows(gdb.run("info fibers"))
+        [fiber] = [r for r in whole if r["job"] == "the waiter (wait_job)"]
+        gdb.run(f"python gdb.set_convenience_variable('f', find_fiber('{fiber['id']}').value.address)")
+        for damage, seen in [("job = (struct job *)16", {"jobs": "?", "job": "?"}),
+                             ("job->outer = $f->job", {"jobs": "?"}),
+                             ("job->outer = (struct job *)-64", {"jobs": "?"}),
+                             ("job->name = (char *)1", {"job": "? (wait_job)"}),
+                             ("waits_for = (char *)8", {"waits for": "? sleepers"})]:
+            field = damage.split(" = ")[0]
+            gdb.run(f"set $kept = $f->{field}")
+            gdb.run(f"set var $f->{damage}")
+            self.assertEqual(rows(gdb.run("info fibers")),
+                             [{**r, **seen} if r == fiber else r for r in whole], damage)
+            gdb.run(f"set var $f->{field} = $kept")
+        for sp in "24", "-64", "(char *)$f + 64":
+            gdb.run(f"set var $f->sp = (void *)({sp})")
+            self.assertRegex(gdb.run(f"fiber {fiber['id']} bt"), r"\Afiber \d+ was not saved in its stack.*\Z")
+            self.assertEqual(rows(gdb.run("info fibers")), whole)
+
+    def test_a_thread_that_is_in_main_itself_is_left_for_another(self):
+        gdb = self.session(*TO_BREAKPOINT, "break gdb_program.c:" + line_of("check(coir_close("), "continue")
+        frame = gdb.run("frame")
+        self.assertIn("main (", frame)
+        idle = [r["id"] for r in rows(gdb.run("info fibers all")) if r["state"] == "idle"]
+        parked = [text for text in (gdb.run(f"fiber {i} bt") for i in idle) if "has not run yet" not in text]
+        self.assertEqual([functions(text)[-1] for text in parked], ["arch_enter"] * len(parked))
+        self.assertTrue(parked)
+        self.assertEqual(gdb.run("frame"), frame)
+        self.assertNotEqual([gdb.run(f"fiber {i}") for i in idle], [])
+        self.assertEqual(functions(gdb.run("bt"))[-1], "arch_enter")
 
     def test_without_a_process_one_line_says_so(self):
         gdb = self.session()

@@ -11,8 +11,12 @@ usage: gdb -x tools/gdb_coir.py PROGRAM [PID|CORE]
 Where several runtimes live in the process, the fibers of the others are 1.N, 2.N, ...
 
 Nothing is written or called in the process: a parked fiber is shown by an unwinder that claims the
-caller of a thread's newest frame to be what arch_switch has saved. Therefore core files will do. Of
+caller of a thread's newest frame to be what arch_switch has saved (of another thread's, if that is in
+main() itself, where gdb goes no further). Therefore core files will do. Of
 a live process let the kernel write them: gdb's generate-core-file stops at the guards of stacks.
+
+A process that is looked at may be damaged: what cannot be read is "?", and no pointer is followed out of a
+fiber's stack, nor twice to the same place.
 
 Names and numbers come from DWARF, but one: the state is the low byte of its word (fiber_state_of).
 """
@@ -48,6 +52,14 @@ def symbol(pointer):
     """Name of what is at an address; the address if there is none."""
     named = re.search("<(.+)>", str(pointer))
     return named[1] if named else hex(int(pointer))
+
+
+def readable(read, *args):
+    """What read gives; "?" where memory is damaged, or not in the core file."""
+    try:
+        return read(*args)
+    except gdb.error:
+        return "?"
 
 
 class Selection:
@@ -89,11 +101,10 @@ def find_workers():
             thread.switch()
             try:
                 worker = gdb.parse_and_eval("worker_tls")
+                if worker:
+                    found.append(Worker(worker))
             except gdb.error as reason:     # a thread without thread-locals, or no libthread_db
                 error = reason
-                continue
-            if worker:
-                found.append(Worker(worker))
     if not found:
         raise gdb.GdbError("no coir runtime in this process: %s" % error)
     return found
@@ -104,15 +115,15 @@ class Fiber:
         self.address = address
         self.value = gdb.Value(address).cast(struct("fiber").pointer()).dereference()
         self.index = int(self.value["stack"]["index"])
+        self.low = int(self.value["stack"]["low"])
         self.id = runtime_name + str(self.index)
         self.state = states().get(int(self.value["state"]) & STATE_MASK, "?")
         self.worker = self.find_worker(workers)
 
     def find_worker(self, workers):
         """Who runs it: whose stack pointer is in its stack, or (on a signal stack) who says so."""
-        low = int(self.value["stack"]["low"])
         for worker in workers:
-            if low <= worker.sp < self.address:
+            if self.low <= worker.sp < self.address:
                 return worker
         if self.state == "running":
             for worker in workers:
@@ -121,18 +132,24 @@ class Fiber:
         return None
 
     def jobs(self):
-        """The jobs on its stack, innermost first, with the boundaries of coir_try in between."""
-        job = self.value["job"]
+        """The jobs on its stack, innermost first, with the boundaries of coir_try in between; as in peek.c, each
+        lies above the one before."""
+        job, above = self.value["job"], self.low
         while job:
+            if not above <= int(job) <= self.address - job.type.target().sizeof:
+                raise gdb.MemoryError("no job at %s" % job)
             yield job
-            job = job["outer"]
+            job, above = job["outer"], int(job) + 1
+
+    def depth(self):
+        return str(sum(1 for job in self.jobs() if not job["is_try"]))
 
     def job(self):
         """The innermost job: its own name, if it has one, and its function."""
         name = None
         for job in self.jobs():
             if not name and job["name"]:
-                name = job["name"].string(errors="replace")
+                name = readable(job["name"].string, "utf-8", "replace")
             if not job["is_try"]:
                 function = symbol(job["fn"])
                 return "%s (%s)" % (name, function) if name else function
@@ -142,12 +159,11 @@ class Fiber:
         what, on = self.value["waits_for"], self.value["waits_on"]
         if self.worker or not what:
             return ""
-        return what.string(errors="replace") + (" " + symbol(on) if on else "")
+        return readable(what.string, "utf-8", "replace") + (" " + symbol(on) if on else "")
 
     def row(self):
-        depth = sum(1 for job in self.jobs() if not job["is_try"])
         worker = [str(self.worker.index), str(self.worker.thread.num)] if self.worker else ["-", "-"]
-        return [self.id, self.state, *worker, str(depth), self.job(), self.waits_for()]
+        return [self.id, self.state, *worker, *map(readable, (self.depth, self.job, self.waits_for))]
 
 
 class Runtime:
@@ -213,8 +229,11 @@ class Parked:
     """A parked fiber and the frame of a thread whose caller it shall seem to be."""
 
     def __init__(self, fiber):
-        if not fiber.value["sp"]:
+        sp = int(fiber.value["sp"])
+        if not sp:
             raise gdb.GdbError("fiber %s has not run yet" % fiber.id)
+        if not fiber.low <= sp < fiber.address:
+            raise gdb.GdbError("fiber %s was not saved in its stack but at 0x%x" % (fiber.id, sp))
         frame = gdb.newest_frame()
         saved = fiber.value["sp"].cast(struct("arch_frame").pointer()).dereference()
         self.below = self.place(frame)
@@ -238,11 +257,10 @@ class Parked:
                         yield name, value
 
     def newest_frame(self):
+        """None if gdb does not unwind from the thread's frame: it ends at main(), for one."""
         frame = gdb.newest_frame()
         while frame and int(frame.pc()) != int(self.id.pc):
             frame = frame.older()
-        if not frame:
-            raise gdb.GdbError("gdb cannot unwind from this thread's frame; select another thread")
         return frame
 
 
@@ -268,16 +286,20 @@ class ParkedUnwinder(gdb.unwinder.Unwinder):
 # ------------------------------------------------------------------------------------ commands
 
 def show(fiber):
-    """Selects the newest frame of a fiber; returns it."""
+    """Selects the newest frame of a fiber, if need be in another thread; returns it."""
     if fiber.worker:
         fiber.worker.thread.switch()
         unwinder.show(None)
         return gdb.newest_frame()
-    parked = Parked(fiber)
-    unwinder.show(parked)
-    frame = parked.newest_frame()
-    frame.select()
-    return frame
+    for thread in [gdb.selected_thread(), *gdb.selected_inferior().threads()]:
+        thread.switch()
+        parked = Parked(fiber)
+        unwinder.show(parked)
+        frame = parked.newest_frame()
+        if frame:
+            frame.select()
+            return frame
+    raise gdb.GdbError("gdb cannot unwind from any thread's frame")
 
 
 def backtrace(first):
