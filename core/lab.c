@@ -16,7 +16,8 @@
  *       a time would never end) and when nothing can run: then it is the earliest deadline.
  *
  * Order: the worker is told before each turn to look outside (worker->look_outside), which is where the
- * scheduler asks `find` and where it neither switches directly nor goes on with children in place.
+ * scheduler asks `find` and where it neither switches directly nor goes on with the jobs of a batch. And no fiber
+ * runs its children in place (fiber->in_place).
  *
  * Why not threads that take turns: a preemptive schedule shows races of the program's own shared memory, too,
  * but needs each access to be seen. ThreadSanitizer does that; what fibers add are suspensions.
