@@ -114,7 +114,8 @@ static int64_t lab_now(void)
 static void pass_time(struct lab *l, int64_t until)
 {
     l->now = until > l->now ? until : l->now;
-    note(l, LAB_TIME, (uint64_t)l->now);
+    if (!l->over)
+        note(l, LAB_TIME, (uint64_t)l->now);
 }
 
 /* -------------------------------------------------------------------------------------- order */
@@ -214,7 +215,7 @@ static void look_outside(struct fiber *f, void *found)
         *(bool *)found = true;
 }
 
-/* Time passes: all that can run has run. */
+/* Time passes: all that can run has run. After the end, too, for jobs that were canceled and wait until a time. */
 static bool lab_idle(struct worker *w)
 {
     const struct timespec pause = {.tv_nsec = OUTSIDE_NS};
@@ -222,7 +223,7 @@ static bool lab_idle(struct worker *w)
     struct lab *l = lab_of(w);
     bool outside = false;
 
-    if (!l->begun || l->over)
+    if (!l->begun || (l->over && earliest == COIR_NEVER))
         return false;
     worker_each_fiber(w->runtime, look_outside, &outside);
     if (outside) {

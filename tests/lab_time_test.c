@@ -159,4 +159,38 @@ static void a_quarantine_expires_in_virtual_time(void)
     CHECK_EQ(coir_lab_run(&lab, &o, outwait_quarantine, NULL, NULL), COIR_DONE);
 }
 
-CHECK_MAIN(CASE(a_quarantine_expires_in_virtual_time), CASE(waits_end_when_they_must_and_in_order))
+/* ----------------------------------------------------------------------------------- where time ends */
+
+static int run_seed(coir_fn *fn, void *arg, coir_lab_report *r)
+{
+    coir_lab lab = {.size = sizeof lab, .seed = 1};
+    coir_options o = run_options(0);
+
+    return coir_lab_run(&lab, &o, fn, arg, r);
+}
+
+/* Waits for what never comes; canceled, it still waits for a time, as a clean-up may. */
+static void wait_on_when_canceled(void *ended)
+{
+    coir_counter gate = COIR_COUNTER_INIT;
+    int64_t began;
+
+    coir_counter_add(&gate, 1);
+    CHECK_EQ(coir_wait(&gate), COIR_ECANCELED);
+    began = coir_now();
+    while (coir_now() < began + 3600 * COIR_SEC)
+        (void)!coir_wait_until(&gate, coir_now() + COIR_SEC);
+    coir_counter_done(&gate, COIR_DONE);
+    *(bool *)ended = true;
+}
+
+static void time_passes_for_who_is_canceled_at_the_end(void)
+{
+    bool ended = false;
+
+    CHECK_EQ(run_seed(wait_on_when_canceled, &ended, NULL), COIR_EDEADLK);
+    CHECK(ended);
+}
+
+CHECK_MAIN(CASE(a_quarantine_expires_in_virtual_time), CASE(waits_end_when_they_must_and_in_order),
+           CASE(time_passes_for_who_is_canceled_at_the_end))
