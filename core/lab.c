@@ -33,6 +33,7 @@
 #include "wait.h"
 
 #define BEGIN_NS COIR_SEC        /* what the clock says at first: deadlines of 0 are in the past */
+#define LAST_NS (COIR_NEVER / 2) /* what is due after 146 years never is: the clock would overflow */
 #define READING_NS COIR_US       /* what a job's look at the clock takes */
 #define OUTSIDE_NS (50 * COIR_US) /* between looks at what goes on outside, in real time */
 #define MILLION 1000000
@@ -223,6 +224,8 @@ static bool lab_idle(struct worker *w)
     struct lab *l = lab_of(w);
     bool outside = false;
 
+    if (earliest > LAST_NS)
+        earliest = COIR_NEVER;
     if (!l->begun || (l->over && earliest == COIR_NEVER))
         return false;
     worker_each_fiber(w->runtime, look_outside, &outside);

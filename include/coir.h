@@ -3083,8 +3083,8 @@ typedef struct coir_lab_report {
  * socket, coir_offload, a signal), time is real and the run is its own; so is one in which other threads
  * submit, or whose program looks at addresses, real time or other chance.
  *
- * The experiment is over when nothing can run and no deadline is left. If jobs still wait then, the log
- * names them, and they are canceled.
+ * The experiment is over when nothing can run and no deadline is left; one after more than 146 years (COIR_NEVER / 2)
+ * is none. If jobs still wait then, the log names them, and they are canceled; time passes on for these.
  *
  * Returns     the first job's outcome (COIR_DONE..COIR_PANICKED); COIR_EDEADLK: jobs waited for what could
  *             never come; COIR_EINVAL; COIR_ERANGE (more than a million in a million, several workers); a

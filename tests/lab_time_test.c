@@ -192,5 +192,24 @@ static void time_passes_for_who_is_canceled_at_the_end(void)
     CHECK(ended);
 }
 
+/* 146 years, and then 292. */
+static void sleep_for_ages(void *status)
+{
+    CHECK_EQ(coir_sleep_until(COIR_NEVER / 2), COIR_OK);
+    CHECK(coir_now() > COIR_NEVER / 2 && coir_now() < COIR_NEVER / 2 + COIR_SEC);
+    *(int *)status = coir_sleep_until(COIR_NEVER - 1);
+    CHECK(coir_now() < COIR_NEVER / 2 + COIR_SEC);
+}
+
+static void a_deadline_that_never_comes_is_none(void)
+{
+    coir_lab_report r;
+    int status = COIR_OK;
+
+    CHECK_EQ(run_seed(sleep_for_ages, &status, &r), COIR_EDEADLK);
+    CHECK_EQ(status, COIR_ECANCELED);
+    CHECK(r.ns > COIR_NEVER / 2 - 2 * COIR_SEC && r.ns < COIR_NEVER / 2);
+}
+
 CHECK_MAIN(CASE(a_quarantine_expires_in_virtual_time), CASE(waits_end_when_they_must_and_in_order),
-           CASE(time_passes_for_who_is_canceled_at_the_end))
+           CASE(time_passes_for_who_is_canceled_at_the_end), CASE(a_deadline_that_never_comes_is_none))
