@@ -39,6 +39,7 @@
 #define MILLION 1000000
 #define CANDIDATES 8             /* ready fibers, and jobs of the deque, that the dice choose from */
 #define DELAY_NS COIR_MS
+#define DELAY_MAX_NS (INT64_C(365) * 86400 * COIR_SEC)
 
 enum event { LAB_PICK = 1, LAB_ROTATE, LAB_TIMERS, LAB_PANIC, LAB_DELAY, LAB_DELAY_NS, LAB_NOMEM, LAB_TIME,
              LAB_DRAW };
@@ -256,8 +257,10 @@ struct late {
 static void run_late(void *arg)
 {
     struct late *late = arg;
+    int64_t begin = time_after(coir_now(), late->ns);
 
-    (void)!coir_sleep_until(time_after(coir_now(), late->ns)); /* canceled, or no stack: then it starts now */
+    if (begin <= LAST_NS)               /* else the mishap would be a deadlock */
+        (void)!coir_sleep_until(begin); /* canceled, or no stack: then it starts now */
     late->fn(late->arg);
 }
 
@@ -324,7 +327,7 @@ static int set_up(struct lab *l, const coir_lab *set, const coir_options *option
     if (status != COIR_OK)
         return status;
     if (l->set.panic_ppm > MILLION || l->set.delay_ppm > MILLION || l->set.nomem_ppm > MILLION ||
-        l->set.delay_ns < 0 || o->workers > 1)
+        l->set.delay_ns < 0 || l->set.delay_ns > DELAY_MAX_NS || o->workers > 1)
         return COIR_ERANGE;
     if (o->stall_ns || o->deadlock) /* they watch by real time */
         return COIR_EINVAL;

@@ -211,5 +211,43 @@ static void a_deadline_that_never_comes_is_none(void)
     CHECK(r.ns > COIR_NEVER / 2 - 2 * COIR_SEC && r.ns < COIR_NEVER / 2);
 }
 
+#define YEAR_NS (INT64_C(365) * 86400 * COIR_SEC)
+
+static void run_late(void *ran)
+{
+    run_count(ran);
+}
+
+#define LATE 500
+
+static void run_one_by_one(void *ran)
+{
+    while (*(int *)ran < LATE) {
+        coir_counter c = COIR_COUNTER_INIT;
+
+        CHECK_EQ(coir_spawn(&c, run_late, ran), COIR_OK);
+        CHECK_EQ(coir_wait(&c), COIR_DONE);
+    }
+}
+
+static void a_job_may_be_a_year_late(void)
+{
+    coir_lab lab = {.size = sizeof lab, .seed = 1, .delay_ppm = 1000000, .delay_ns = YEAR_NS};
+    coir_options o = run_options(0);
+    coir_lab_report r;
+    int ran = 0;
+
+    CHECK_EQ(coir_lab_run(&lab, &o, run_late, &ran, &r), COIR_DONE);
+    CHECK_EQ(ran, 1);
+    CHECK(r.ns < YEAR_NS + COIR_SEC);
+    CHECK_EQ(coir_lab_run(&lab, &o, run_one_by_one, &ran, &r), COIR_DONE);
+    CHECK_EQ(ran, LATE);
+    CHECK(r.ns > COIR_NEVER / 4 && r.ns < COIR_NEVER / 2); /* the last ones are on time */
+    lab.delay_ns++;
+    CHECK_EQ(coir_lab_run(&lab, &o, run_late, &ran, &r), COIR_ERANGE);
+    CHECK_EQ(ran, LATE);
+}
+
 CHECK_MAIN(CASE(a_quarantine_expires_in_virtual_time), CASE(waits_end_when_they_must_and_in_order),
-           CASE(time_passes_for_who_is_canceled_at_the_end), CASE(a_deadline_that_never_comes_is_none))
+           CASE(time_passes_for_who_is_canceled_at_the_end), CASE(a_deadline_that_never_comes_is_none),
+           CASE(a_job_may_be_a_year_late))
