@@ -12,8 +12,8 @@
  * Invariants
  *   X1  The dice are thrown on the worker only, from the first job's start until the end.
  *   X2  Between two throws the program runs alone: jobs switch only where they may suspend.
- *   X3  Time stands still but for readings of the clock by jobs (a microsecond each, or a loop that waits for
- *       a time would never end) and when nothing can run: then it is the earliest deadline.
+ *   X3  Time stands still but for turns and readings of the clock by jobs (a microsecond each, or a loop that waits
+ *       for a time, or for who sleeps, would never end) and when nothing can run: then it is the earliest deadline.
  *
  * Order: the worker is told before each turn to look outside (worker->look_outside), which is where the
  * scheduler asks `find` and where it neither switches directly nor goes on with the jobs of a batch. And no fiber
@@ -35,6 +35,7 @@
 #define BEGIN_NS COIR_SEC        /* what the clock says at first: deadlines of 0 are in the past */
 #define LAST_NS (COIR_NEVER / 2) /* what is due after 146 years never is: the clock would overflow */
 #define READING_NS COIR_US       /* what a job's look at the clock takes */
+#define TURN_NS COIR_US          /* what a turn takes */
 #define OUTSIDE_NS (50 * COIR_US) /* between looks at what goes on outside, in real time */
 #define MILLION 1000000
 #define CANDIDATES 8             /* ready fibers, and jobs of the deque, that the dice choose from */
@@ -176,6 +177,8 @@ static bool pick(struct lab *l, struct worker *w, struct next *n)
     if (!l->begun) { /* by the first job, alone; how often the worker has looked for it before is chance */
         atomic_store_explicit(&w->tick, 0, memory_order_relaxed); /* own write */
         worker_put_off_look(w);
+    } else {
+        l->now += TURN_NS;
     }
     l->begun = true;
     switch (source[choose(l, LAB_PICK, count)]) {

@@ -3077,8 +3077,8 @@ typedef struct coir_lab_report {
  *              watch by real time, must be 0
  *   report     NULL: not wanted; filled unless the call refused to begin
  *
- * Inside, coir_now begins at 1 s and is virtual: a job's look at it takes 1 us, and when nothing can run it
- * jumps to the next deadline, so hours of backoff take no time. Jobs take turns only in calls that
+ * Inside, coir_now begins at 1 s and is virtual: a job's look at it takes 1 us, as does each turn, and when nothing can
+ * run it jumps to the next deadline, so hours of backoff take no time. Jobs take turns only in calls that
  * suspend: what a race needs in between, ThreadSanitizer finds. While a job waits for something outside (a
  * socket, coir_offload, a signal), time is real and the run is its own; so is one in which other threads
  * submit, or whose program looks at addresses, real time or other chance.

@@ -248,6 +248,59 @@ static void a_job_may_be_a_year_late(void)
     CHECK_EQ(ran, LATE);
 }
 
+/* ---------------------------------------------------------------------------- while something can run */
+
+static void raise_flag_later(void *flag)
+{
+    CHECK_EQ(coir_sleep_until(coir_now() + COIR_MS), COIR_OK);
+    *(bool *)flag = true;
+}
+
+static void yield_until_raised(void *flag)
+{
+    coir_counter c = COIR_COUNTER_INIT;
+
+    CHECK_EQ(coir_spawn(&c, raise_flag_later, flag), COIR_OK);
+    while (!*(bool *)flag)
+        coir_yield();
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+}
+
+struct relay {
+    bool flag;
+    coir_counter all;
+};
+
+/* A chain of jobs, each of which is the next one's parent. */
+static void pass_on_until_raised(void *arg)
+{
+    struct relay *r = arg;
+
+    if (!r->flag)
+        CHECK_EQ(coir_spawn(&r->all, pass_on_until_raised, r), COIR_OK);
+}
+
+static void relay_until_raised(void *arg)
+{
+    struct relay *r = arg;
+
+    CHECK_EQ(coir_spawn(&r->all, raise_flag_later, &r->flag), COIR_OK);
+    CHECK_EQ(coir_spawn(&r->all, pass_on_until_raised, r), COIR_OK);
+    CHECK_EQ(coir_wait(&r->all), COIR_DONE);
+}
+
+static void who_sleeps_wakes_though_others_run_all_the_time(void)
+{
+    struct relay relay = {.flag = false};
+    coir_lab_report r;
+    bool flag = false;
+
+    CHECK_EQ(run_seed(yield_until_raised, &flag, &r), COIR_DONE);
+    CHECK(flag && r.ns >= COIR_MS && r.ns < COIR_SEC);
+    CHECK_EQ(run_seed(relay_until_raised, &relay, &r), COIR_DONE);
+    CHECK(relay.flag && r.ns >= COIR_MS && r.ns < COIR_SEC);
+}
+
 CHECK_MAIN(CASE(a_quarantine_expires_in_virtual_time), CASE(waits_end_when_they_must_and_in_order),
            CASE(time_passes_for_who_is_canceled_at_the_end), CASE(a_deadline_that_never_comes_is_none),
-           CASE(a_job_may_be_a_year_late))
+           CASE(a_job_may_be_a_year_late), CASE(who_sleeps_wakes_though_others_run_all_the_time))
