@@ -263,7 +263,7 @@ static ALWAYS_INLINE uint64_t run_children(struct fiber *self, struct counter *c
     struct worker *w = worker_of(self);
     uint64_t fp;
 
-    if ((uintptr_t)__builtin_frame_address(0) < self->half || !deque_pop_like(&w->deque, &item))
+    if ((uintptr_t)__builtin_frame_address(0) < self->in_place || !deque_pop_like(&w->deque, &item))
         return 0;
     arch_fp_save(&fp);
     if (UNLIKELY(eh_globals_used(w->carrier.eh)))

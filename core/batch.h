@@ -21,7 +21,7 @@ bool job_run_in_place(struct fiber *self, const struct work *item);
 void job_run_outside(const struct work *item);
 
 /* The caller waits for c: runs those of its jobs that this worker has queued last, in place, while at least half
- * of the stack is left, and releases their units. */
+ * of the stack is left, and releases their units. In an experiment (lab.c) it runs none. */
 void job_run_children(struct fiber *self, struct counter *c);
 
 /* The same for j's own local counter; then the wait's outcome, if nothing is owed and nobody else has had to do

@@ -111,6 +111,7 @@ struct fiber {
     struct job *job;             /* innermost job on this stack, or NULL */
     uint64_t tenant;             /* whose jobs' bytes it may hold (wipe.h) */
     uintptr_t half;              /* above it half of the stack is left, and more */
+    uintptr_t in_place;          /* above it a job that waits runs its children where it is: half, or nowhere */
 
     /* For reports; written by the fiber before it parks. */
     const char *waits_for;       /* what it waits for, or NULL */

@@ -12,11 +12,12 @@
  * Invariants
  *   X1  The dice are thrown on the worker only, from the first job's start until the end.
  *   X2  Between two throws the program runs alone: jobs switch only where they may suspend.
- *   X3  Time stands still but for readings of the clock by jobs (a microsecond each, or a loop that waits for
- *       a time would never end) and when nothing can run: then it is the earliest deadline.
+ *   X3  Time stands still but for turns and readings of the clock by jobs (a microsecond each, or a loop that waits
+ *       for a time, or for who sleeps, would never end) and when nothing can run: then it is the earliest deadline.
  *
  * Order: the worker is told before each turn to look outside (worker->look_outside), which is where the
- * scheduler asks `find` and where it neither switches directly nor goes on with children in place.
+ * scheduler asks `find` and where it neither switches directly nor goes on with the jobs of a batch. And no fiber
+ * runs its children in place (fiber->in_place).
  *
  * Why not threads that take turns: a preemptive schedule shows races of the program's own shared memory, too,
  * but needs each access to be seen. ThreadSanitizer does that; what fibers add are suspensions.
@@ -32,11 +33,14 @@
 #include "wait.h"
 
 #define BEGIN_NS COIR_SEC        /* what the clock says at first: deadlines of 0 are in the past */
+#define LAST_NS (COIR_NEVER / 2) /* what is due after 146 years never is: the clock would overflow */
 #define READING_NS COIR_US       /* what a job's look at the clock takes */
+#define TURN_NS COIR_US          /* what a turn takes */
 #define OUTSIDE_NS (50 * COIR_US) /* between looks at what goes on outside, in real time */
 #define MILLION 1000000
 #define CANDIDATES 8             /* ready fibers, and jobs of the deque, that the dice choose from */
 #define DELAY_NS COIR_MS
+#define DELAY_MAX_NS (INT64_C(365) * 86400 * COIR_SEC)
 
 enum event { LAB_PICK = 1, LAB_ROTATE, LAB_TIMERS, LAB_PANIC, LAB_DELAY, LAB_DELAY_NS, LAB_NOMEM, LAB_TIME,
              LAB_DRAW };
@@ -113,7 +117,8 @@ static int64_t lab_now(void)
 static void pass_time(struct lab *l, int64_t until)
 {
     l->now = until > l->now ? until : l->now;
-    note(l, LAB_TIME, (uint64_t)l->now);
+    if (!l->over)
+        note(l, LAB_TIME, (uint64_t)l->now);
 }
 
 /* -------------------------------------------------------------------------------------- order */
@@ -172,6 +177,8 @@ static bool pick(struct lab *l, struct worker *w, struct next *n)
     if (!l->begun) { /* by the first job, alone; how often the worker has looked for it before is chance */
         atomic_store_explicit(&w->tick, 0, memory_order_relaxed); /* own write */
         worker_put_off_look(w);
+    } else {
+        l->now += TURN_NS;
     }
     l->begun = true;
     switch (source[choose(l, LAB_PICK, count)]) {
@@ -213,7 +220,7 @@ static void look_outside(struct fiber *f, void *found)
         *(bool *)found = true;
 }
 
-/* Time passes: all that can run has run. */
+/* Time passes: all that can run has run. After the end, too, for jobs that were canceled and wait until a time. */
 static bool lab_idle(struct worker *w)
 {
     const struct timespec pause = {.tv_nsec = OUTSIDE_NS};
@@ -221,7 +228,9 @@ static bool lab_idle(struct worker *w)
     struct lab *l = lab_of(w);
     bool outside = false;
 
-    if (!l->begun || l->over)
+    if (earliest > LAST_NS)
+        earliest = COIR_NEVER;
+    if (!l->begun || (l->over && earliest == COIR_NEVER))
         return false;
     worker_each_fiber(w->runtime, look_outside, &outside);
     if (outside) {
@@ -251,8 +260,10 @@ struct late {
 static void run_late(void *arg)
 {
     struct late *late = arg;
+    int64_t begin = time_after(coir_now(), late->ns);
 
-    (void)!coir_sleep_until(time_after(coir_now(), late->ns)); /* canceled, or no stack: then it starts now */
+    if (begin <= LAST_NS)               /* else the mishap would be a deadlock */
+        (void)!coir_sleep_until(begin); /* canceled, or no stack: then it starts now */
     late->fn(late->arg);
 }
 
@@ -319,7 +330,7 @@ static int set_up(struct lab *l, const coir_lab *set, const coir_options *option
     if (status != COIR_OK)
         return status;
     if (l->set.panic_ppm > MILLION || l->set.delay_ppm > MILLION || l->set.nomem_ppm > MILLION ||
-        l->set.delay_ns < 0 || o->workers > 1)
+        l->set.delay_ns < 0 || l->set.delay_ns > DELAY_MAX_NS || o->workers > 1)
         return COIR_ERANGE;
     if (o->stall_ns || o->deadlock) /* they watch by real time */
         return COIR_EINVAL;

@@ -41,8 +41,10 @@ static struct fiber *take_loop(struct worker *w)
 
     if (!s)
         return NULL;
-    if (!fiber_of(s)->sp)
+    if (!fiber_of(s)->sp) {
         fiber_prepare(fiber_of(s), w->runtime, loop_entry);
+        fiber_of(s)->in_place = w->runtime->lab ? UINTPTR_MAX : fiber_of(s)->half; /* there the dice choose among children, too */
+    }
     return fiber_of(s);
 }
 

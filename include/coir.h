@@ -3056,7 +3056,7 @@ typedef struct coir_lab {
     unsigned panic_ppm; /* of a million jobs that start, so many panic instead of running; 0: none */
     unsigned delay_ppm; /* so many start late: others overtake them; 0: none */
     unsigned nomem_ppm; /* of a million allocations by the runtime for a job, so many fail; 0: none */
-    int64_t delay_ns;   /* how late they start, at most; 0: 1 ms */
+    int64_t delay_ns;   /* how late they start, at most; 0: 1 ms; at most a year, 365 days */
 } coir_lab;
 
 /* What happened in it. */
@@ -3077,18 +3077,19 @@ typedef struct coir_lab_report {
  *              watch by real time, must be 0
  *   report     NULL: not wanted; filled unless the call refused to begin
  *
- * Inside, coir_now begins at 1 s and is virtual: a job's look at it takes 1 us, and when nothing can run it
- * jumps to the next deadline, so hours of backoff take no time. Jobs take turns only in calls that
+ * Inside, coir_now begins at 1 s and is virtual: a job's look at it takes 1 us, as does each turn, and when nothing can
+ * run it jumps to the next deadline, so hours of backoff take no time. Jobs take turns only in calls that
  * suspend: what a race needs in between, ThreadSanitizer finds. While a job waits for something outside (a
  * socket, coir_offload, a signal), time is real and the run is its own; so is one in which other threads
  * submit, or whose program looks at addresses, real time or other chance.
  *
- * The experiment is over when nothing can run and no deadline is left. If jobs still wait then, the log
- * names them, and they are canceled.
+ * The experiment is over when nothing can run and no deadline is left; one after more than 146 years (COIR_NEVER / 2)
+ * is none. If jobs still wait then, the log names them, and they are canceled; time passes on for these.
  *
  * Returns     the first job's outcome (COIR_DONE..COIR_PANICKED); COIR_EDEADLK: jobs waited for what could
- *             never come; COIR_EINVAL; COIR_ERANGE (more than a million in a million, several workers); a
- *             status of coir_open. A job that does not end when it is canceled then aborts by name.
+ *             never come; COIR_EINVAL; COIR_ERANGE (more than a million in a million, a delay that is
+ *             negative or above a year, several workers); a status of coir_open. A job that does not end when it is
+ *             canceled then aborts by name.
  * Call from   a plain thread
  */
 COIR_API COIR_MUST_USE int coir_lab_run(const coir_lab *lab, const coir_options *options, coir_fn *fn,

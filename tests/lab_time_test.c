@@ -159,4 +159,148 @@ static void a_quarantine_expires_in_virtual_time(void)
     CHECK_EQ(coir_lab_run(&lab, &o, outwait_quarantine, NULL, NULL), COIR_DONE);
 }
 
-CHECK_MAIN(CASE(a_quarantine_expires_in_virtual_time), CASE(waits_end_when_they_must_and_in_order))
+/* ----------------------------------------------------------------------------------- where time ends */
+
+static int run_seed(coir_fn *fn, void *arg, coir_lab_report *r)
+{
+    coir_lab lab = {.size = sizeof lab, .seed = 1};
+    coir_options o = run_options(0);
+
+    return coir_lab_run(&lab, &o, fn, arg, r);
+}
+
+/* Waits for what never comes; canceled, it still waits for a time, as a clean-up may. */
+static void wait_on_when_canceled(void *ended)
+{
+    coir_counter gate = COIR_COUNTER_INIT;
+    int64_t began;
+
+    coir_counter_add(&gate, 1);
+    CHECK_EQ(coir_wait(&gate), COIR_ECANCELED);
+    began = coir_now();
+    while (coir_now() < began + 3600 * COIR_SEC)
+        (void)!coir_wait_until(&gate, coir_now() + COIR_SEC);
+    coir_counter_done(&gate, COIR_DONE);
+    *(bool *)ended = true;
+}
+
+static void time_passes_for_who_is_canceled_at_the_end(void)
+{
+    bool ended = false;
+
+    CHECK_EQ(run_seed(wait_on_when_canceled, &ended, NULL), COIR_EDEADLK);
+    CHECK(ended);
+}
+
+/* 146 years, and then 292. */
+static void sleep_for_ages(void *status)
+{
+    CHECK_EQ(coir_sleep_until(COIR_NEVER / 2), COIR_OK);
+    CHECK(coir_now() > COIR_NEVER / 2 && coir_now() < COIR_NEVER / 2 + COIR_SEC);
+    *(int *)status = coir_sleep_until(COIR_NEVER - 1);
+    CHECK(coir_now() < COIR_NEVER / 2 + COIR_SEC);
+}
+
+static void a_deadline_that_never_comes_is_none(void)
+{
+    coir_lab_report r;
+    int status = COIR_OK;
+
+    CHECK_EQ(run_seed(sleep_for_ages, &status, &r), COIR_EDEADLK);
+    CHECK_EQ(status, COIR_ECANCELED);
+    CHECK(r.ns > COIR_NEVER / 2 - 2 * COIR_SEC && r.ns < COIR_NEVER / 2);
+}
+
+#define YEAR_NS (INT64_C(365) * 86400 * COIR_SEC)
+
+static void run_late(void *ran)
+{
+    run_count(ran);
+}
+
+#define LATE 500
+
+static void run_one_by_one(void *ran)
+{
+    while (*(int *)ran < LATE) {
+        coir_counter c = COIR_COUNTER_INIT;
+
+        CHECK_EQ(coir_spawn(&c, run_late, ran), COIR_OK);
+        CHECK_EQ(coir_wait(&c), COIR_DONE);
+    }
+}
+
+static void a_job_may_be_a_year_late(void)
+{
+    coir_lab lab = {.size = sizeof lab, .seed = 1, .delay_ppm = 1000000, .delay_ns = YEAR_NS};
+    coir_options o = run_options(0);
+    coir_lab_report r;
+    int ran = 0;
+
+    CHECK_EQ(coir_lab_run(&lab, &o, run_late, &ran, &r), COIR_DONE);
+    CHECK_EQ(ran, 1);
+    CHECK(r.ns < YEAR_NS + COIR_SEC);
+    CHECK_EQ(coir_lab_run(&lab, &o, run_one_by_one, &ran, &r), COIR_DONE);
+    CHECK_EQ(ran, LATE);
+    CHECK(r.ns > COIR_NEVER / 4 && r.ns < COIR_NEVER / 2); /* the last ones are on time */
+    lab.delay_ns++;
+    CHECK_EQ(coir_lab_run(&lab, &o, run_late, &ran, &r), COIR_ERANGE);
+    CHECK_EQ(ran, LATE);
+}
+
+/* ---------------------------------------------------------------------------- while something can run */
+
+static void raise_flag_later(void *flag)
+{
+    CHECK_EQ(coir_sleep_until(coir_now() + COIR_MS), COIR_OK);
+    *(bool *)flag = true;
+}
+
+static void yield_until_raised(void *flag)
+{
+    coir_counter c = COIR_COUNTER_INIT;
+
+    CHECK_EQ(coir_spawn(&c, raise_flag_later, flag), COIR_OK);
+    while (!*(bool *)flag)
+        coir_yield();
+    CHECK_EQ(coir_wait(&c), COIR_DONE);
+}
+
+struct relay {
+    bool flag;
+    coir_counter all;
+};
+
+/* A chain of jobs, each of which is the next one's parent. */
+static void pass_on_until_raised(void *arg)
+{
+    struct relay *r = arg;
+
+    if (!r->flag)
+        CHECK_EQ(coir_spawn(&r->all, pass_on_until_raised, r), COIR_OK);
+}
+
+static void relay_until_raised(void *arg)
+{
+    struct relay *r = arg;
+
+    CHECK_EQ(coir_spawn(&r->all, raise_flag_later, &r->flag), COIR_OK);
+    CHECK_EQ(coir_spawn(&r->all, pass_on_until_raised, r), COIR_OK);
+    CHECK_EQ(coir_wait(&r->all), COIR_DONE);
+}
+
+static void who_sleeps_wakes_though_others_run_all_the_time(void)
+{
+    struct relay relay = {.flag = false};
+    coir_lab_report r;
+    bool flag = false;
+
+    CHECK_EQ(run_seed(yield_until_raised, &flag, &r), COIR_DONE);
+    CHECK(flag && r.ns >= COIR_MS && r.ns < COIR_SEC);
+    CHECK_EQ(run_seed(relay_until_raised, &relay, &r), COIR_DONE);
+    CHECK(relay.flag && r.ns >= COIR_MS && r.ns < COIR_SEC);
+}
+
+CHECK_MAIN(CASE(a_quarantine_expires_in_virtual_time), CASE(waits_end_when_they_must_and_in_order),
+           CASE(time_passes_for_who_is_canceled_at_the_end), CASE(a_deadline_that_never_comes_is_none),
+           CASE(a_job_may_be_a_year_late), CASE(who_sleeps_wakes_though_others_run_all_the_time))
