@@ -20,8 +20,8 @@ import subprocess
 import threading
 import time
 
-from kv_kit import (Client, Error, NOT_INTEGER, PATIENCE, WRONG_NUMBER, at_most, best, each, each_io, encode,
-                    equal, main, percentile, until, within)
+from kv_kit import (Client, Error, NOT_INTEGER, PATIENCE, Server, WRONG_NUMBER, at_most, best, case, each, each_io,
+                    encode, equal, have_answers, main, percentile, until, within)
 
 # ---------------------------------------------------------------------------------- the commands
 
@@ -239,6 +239,24 @@ def many_keys_are_all_found(server):
         equal(c("MGET", *(f"key:{i}" for i in keys)), [b"%d" % i for i in keys])
         equal(c("DEL", *(f"key:{i}" for i in range(count))), count)
         equal(c("DBSIZE"), 0)
+
+
+@case
+def a_flush_of_many_keys_lets_others_in():
+    """The keys are gone at once; that their memory is given back, which takes longer, nobody waits for but its client."""
+    with Server("--workers", "1", "--request-ms", "60000") as server, server.client() as c, server.client() as other:
+        def waits():
+            for first in range(0, 200000, 10000):
+                c("MSET", *[word for i in range(first, first + 10000) for word in (f"key:{i}", "1")])
+            c.send(encode("FLUSHALL"))
+            until(lambda: other("DBSIZE") == 0, "they are gone")
+            waiting = not have_answers(c)
+            equal(c.reply(), "OK")
+            return waiting
+
+        equal(any(waits() for _ in range(20)), True)
+        c("MSET", "a", "1", "b", "2")
+        equal((c("MGET", "a", "key:1", "b"), c("DBSIZE")), ([b"1", None, b"2"], 2))
 
 
 @each

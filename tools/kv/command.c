@@ -57,6 +57,7 @@ static const char *mget(struct client *c)
         if (!store_read(argument(c, i), reply_value, &c->out))
             reply_text(&c->out, "$-1\r\n");
         client_flush(c);
+        client_worked(c, 1);
     }
     return NULL;
 }
@@ -119,8 +120,10 @@ static const char *mset(struct client *c)
 
     if (count(c) % 2 == 0)
         return "wrong number of arguments for 'mset' command";
-    for (size_t i = 1; i < count(c) && !error; i += 2)
+    for (size_t i = 1; i < count(c) && !error; i += 2) {
         error = store_set(argument(c, i), argument(c, i + 1), STORE_KEEPS, STORE_ALWAYS, &done);
+        client_worked(c, 1);
+    }
     if (!error)
         reply_text(&c->out, "+OK\r\n");
     return error;
@@ -132,8 +135,10 @@ static const char *del(struct client *c)
     bool remove = bytes_are(argument(c, 0), "del");
     int64_t there = 0;
 
-    for (size_t i = 1; i < count(c); i++)
+    for (size_t i = 1; i < count(c); i++) {
         there += remove ? store_expire(argument(c, i), 0) : store_read(argument(c, i), NULL, NULL);
+        client_worked(c, 1);
+    }
     reply_number(&c->out, ':', there);
     return NULL;
 }
@@ -192,10 +197,14 @@ static const char *dbsize(struct client *c)
 static const char *flushall(struct client *c)
 {
     struct bytes how = count(c) == 2 ? argument(c, 1) : (struct bytes){"sync", 4};
+    struct store_flush flush = {0};
+    size_t freed;
 
     if (count(c) > 2 || (!bytes_are(how, "sync") && !bytes_are(how, "async")))
         return "syntax error";
-    store_sweep(SIZE_MAX, STORE_KEEPS);
+    store_flush(&flush);
+    while ((freed = store_flush_step(&flush)) > 0)
+        client_worked(c, freed);
     reply_text(&c->out, "+OK\r\n");
     return NULL;
 }
