@@ -166,7 +166,7 @@ def idle_scrapers_delay_no_scrape(server):
 def shutdown_ends_the_server_in_good_order(server):
     idle = server.client()
     with server.client() as c:
-        c.send(encode("SHUTDOWN", "NOSAVE"))
+        c.send(encode("SHUTDOWN", "NOSAVE", "now", "FORCE"))
         c.is_closed()
     idle.is_closed()
     idle.close()

@@ -111,12 +111,15 @@ def options_of_set_are_obeyed(server):
         equal(c("TTL", "k"), -1)
         for bad in (["EX"], ["EX", "1", "PX", "1"], ["NX", "XX"], ["FOO"], ["EX", "5", "x"]):
             c.fails("ERR syntax error", "SET", "k", "v", *bad)
+        for bad in (["EX", "x", "FOO"], ["EX", "0", "PX", "1"], ["EX", "x", "EX"]):
+            c.fails("ERR syntax error", "SET", "k", "v", *bad)
         for bad in ("0", "-1", str(2**63 - 1), str(2**62)):
             c.fails("ERR invalid expire time in 'set' command", "SET", "k", "v", "EX", bad)
         c.fails(NOT_INTEGER, "SET", "k", "v", "PX", "1.5")
         equal(c("GET", "k"), b"5")
-        equal(c("SET", "k", "6", "XX", "EX", "1", "xx", "ex", "100"), "OK")
-        within(99, c("TTL", "k"), 100)
+        for unread in ("1", "0", "x"):
+            equal(c("SET", "k", "6", "XX", "EX", unread, "xx", "ex", "100"), "OK")
+            within(99, c("TTL", "k"), 100)
 
 
 @each
@@ -186,6 +189,10 @@ def errors_say_what_is_wrong(server):
         c.fails(NOT_INTEGER, "DEBUG", "SLEEP", "x")
         c.fails("ERR syntax error", "DEBUG", "SLEEP", "1", "2")
         c.fails("ERR only CONFIG GET is supported", "CONFIG", "SET", "save")
+        for abort in (["ABORT"], ["abort", "ABORT"]):
+            c.fails("ERR No shutdown in progress.", "SHUTDOWN", *abort)
+        for bad in (["foo"], ["SAVE", "NOSAVE"], ["NOW", "foo"], ["ABORT", "NOW"], ["SAVE", "ABORT"]):
+            c.fails("ERR syntax error", "SHUTDOWN", *bad)
         equal(c("PING"), "PONG")
 
 

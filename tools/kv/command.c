@@ -74,9 +74,10 @@ static enum store_condition condition_named(struct bytes option)
     return bytes_are(option, "xx") ? STORE_IF_PRESENT : STORE_ALWAYS;
 }
 
-/* An option may be repeated; of times, the last counts. */
+/* An option may be repeated; of times, the last counts, and only it has to be one. */
 static const char *set_options(struct client *c, int64_t *expires, enum store_condition *condition)
 {
+    struct bytes time = {0};
     int64_t timed = 0, n; /* timed: in units of */
 
     for (size_t i = 3; i < count(c); i++) {
@@ -85,16 +86,17 @@ static const char *set_options(struct client *c, int64_t *expires, enum store_co
 
         if (unit && (!timed || timed == unit) && i + 1 < count(c)) {
             timed = unit;
-            if (!bytes_integer(argument(c, ++i), &n))
-                return NOT_INTEGER;
-            if (n <= 0 || !time_after(n, unit, expires))
-                return "invalid expire time in 'set' command";
+            time = argument(c, ++i);
         } else if (wanted && (*condition == STORE_ALWAYS || *condition == wanted)) {
             *condition = wanted;
         } else {
             return "syntax error";
         }
     }
+    if (timed && !bytes_integer(time, &n))
+        return NOT_INTEGER;
+    if (timed && (n <= 0 || !time_after(n, timed, expires)))
+        return "invalid expire time in 'set' command";
     return NULL;
 }
 
@@ -228,9 +230,30 @@ static const char *quit(struct client *c)
     return NULL;
 }
 
+/* Those of Redis. There is nothing to save and no end to be called off; so they make sense, or what is wrong is returned. */
+static const char *shutdown_options(const struct client *c)
+{
+    static const char *const known[] = {"save", "nosave", "now", "force", "abort"};
+    enum { BOTH = 1 | 2, ABORT = 16, COUNT = 5 };
+    unsigned given = 0, k;
+
+    for (size_t i = 1; i < count(c); i++) {
+        for (k = 0; k < COUNT && !bytes_are(argument(c, i), known[k]); k++)
+            ;
+        given |= 1u << k;
+    }
+    if (given >> COUNT || (given & BOTH) == BOTH || (given & ABORT && given != ABORT))
+        return "syntax error";
+    return given == ABORT ? "No shutdown in progress." : NULL;
+}
+
 /* Main waits for this signal and closes in good order. As in Redis, the reply is the close. */
 static const char *shutdown_server(struct client *c)
 {
+    const char *error = shutdown_options(c);
+
+    if (error)
+        return error;
     kill(getpid(), SIGTERM);
     c->ended = true;
     return NULL;
