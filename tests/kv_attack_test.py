@@ -19,7 +19,7 @@ import socket
 import statistics
 import time
 
-from kv_kit import Error, PATIENCE, Server, at_most, case, encode, equal, main, until, within
+from kv_kit import Error, PATIENCE, Server, at_most, best, case, encode, equal, main, until, within
 
 TRIES = 4         # of a case: what else runs may have begun between the two that are compared
 ROUNDS = 3        # medians; the least counts, since what else runs on the machine makes them greater only
@@ -190,6 +190,25 @@ def flood(say, port, data):
                 s.sendall(data)
 
 
+def ask_again(say, ports, data, replies):
+    """Sends to each, reads the replies, of so many bytes together, and does it again."""
+    while True:
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            sockets = [stack.enter_context(connect(port)) for port in ports]
+            for s in sockets:
+                s.sendall(data)
+            say()
+            while True:
+                for s in sockets:
+                    left = replies
+                    while left > 0:
+                        got = len(s.recv(left))
+                        if got == 0:
+                            raise OSError
+                        left -= got
+                    s.sendall(data)
+
+
 # --------------------------------------------------------------------------------------- slowloris
 
 @each_io()
@@ -249,6 +268,28 @@ def pipelines_whose_replies_nobody_reads_are_ended(server, quiet):
             says(1)
     calm.holds("afterwards", 2 * MIB)
     within(2, late(server), 100)
+
+
+@each_io()
+def pipelines_of_what_takes_long_keep_nobody_waiting(server, quiet):
+    """FLUSHALL has no more to do for the many keys that there were once."""
+    keys, flush = [b"k:%d" % i for i in range(200000)], b"FLUSHALL\r\n"
+    for first in range(0, len(keys), 1000):
+        equal(quiet("MSET", *[word for key in keys[first:first + 1000] for word in (key, "1")]), "OK")
+    equal(quiet("FLUSHALL"), "OK")
+
+    def hundred():
+        took = 0
+        for _ in range(100):
+            select.select([], [], [], 0.002)  # in which the others go on: without, most come between two stalls
+            start = time.monotonic()
+            equal(quiet("PING"), "PONG")
+            took += time.monotonic() - start
+        return took
+
+    for data, replies in ((flush * 1000, 5 * 1000), (encode("DEL", *keys[:1000]) * 100, 4 * 100)):
+        with attack(ask_again, [server.port] * 2, data, replies):
+            within(0, best(hundred, 100 * 0.01, tries=3), 100 * 0.01)
 
 
 BOMBS = [  # connections, what each sends, and what memory that may take

@@ -21,6 +21,7 @@ import time
 import kv_kit
 from kv_kit import (Client, Error, KINDS, PATIENCE, Server, best, case, each, each_io, encode, equal, have_answers,
                     main, percentile, until, within)
+from ports import free_port
 
 # ------------------------------------------------------------------- panics and long requests
 
@@ -162,11 +163,37 @@ def idle_scrapers_delay_no_scrape(server):
 
 # ---------------------------------------------------------------------------------- the process
 
+@case
+def a_request_head_with_a_nul_is_answered():
+    with Server() as server:
+        for head, line in ((b"GET /healthz HTTP/1.1\r\nA: \0\r\n\r\n", b"200 OK"),
+                           (b"GET /healthz\0 HTTP/1.1\r\n\r\n", b"404 Not Found")):
+            with Client(server.metrics_port) as c:
+                c.send(head)
+                equal(c.file.readline(), b"HTTP/1.1 " + line + b"\r\n")
+
+
+@case
+def what_it_opens_is_never_taken_for_its_output():
+    def answers():
+        with contextlib.suppress(ConnectionRefusedError), Client(port) as c:
+            return c("PING") == "PONG"
+
+    port = free_port()
+    process = subprocess.Popen([kv_kit.BINARY, "--port", str(port)], preexec_fn=lambda: os.closerange(0, 3))
+    try:
+        until(answers, "it serves")
+        equal([os.readlink(f"/proc/{process.pid}/fd/{fd}") for fd in range(3)], ["/dev/null"] * 3)
+    finally:
+        process.terminate()
+        equal(process.wait(PATIENCE), 0)
+
+
 @each
 def shutdown_ends_the_server_in_good_order(server):
     idle = server.client()
     with server.client() as c:
-        c.send(encode("SHUTDOWN", "NOSAVE"))
+        c.send(encode("SHUTDOWN", "NOSAVE", "now", "FORCE"))
         c.is_closed()
     idle.is_closed()
     idle.close()

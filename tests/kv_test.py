@@ -20,8 +20,8 @@ import subprocess
 import threading
 import time
 
-from kv_kit import (Client, Error, NOT_INTEGER, PATIENCE, WRONG_NUMBER, at_most, best, each, each_io, encode,
-                    equal, main, percentile, until, within)
+from kv_kit import (Client, Error, NOT_INTEGER, PATIENCE, Server, WRONG_NUMBER, at_most, best, case, each, each_io,
+                    encode, equal, have_answers, main, percentile, until, within)
 
 # ---------------------------------------------------------------------------------- the commands
 
@@ -111,12 +111,15 @@ def options_of_set_are_obeyed(server):
         equal(c("TTL", "k"), -1)
         for bad in (["EX"], ["EX", "1", "PX", "1"], ["NX", "XX"], ["FOO"], ["EX", "5", "x"]):
             c.fails("ERR syntax error", "SET", "k", "v", *bad)
+        for bad in (["EX", "x", "FOO"], ["EX", "0", "PX", "1"], ["EX", "x", "EX"]):
+            c.fails("ERR syntax error", "SET", "k", "v", *bad)
         for bad in ("0", "-1", str(2**63 - 1), str(2**62)):
             c.fails("ERR invalid expire time in 'set' command", "SET", "k", "v", "EX", bad)
         c.fails(NOT_INTEGER, "SET", "k", "v", "PX", "1.5")
         equal(c("GET", "k"), b"5")
-        equal(c("SET", "k", "6", "XX", "EX", "1", "xx", "ex", "100"), "OK")
-        within(99, c("TTL", "k"), 100)
+        for unread in ("1", "0", "x"):
+            equal(c("SET", "k", "6", "XX", "EX", unread, "xx", "ex", "100"), "OK")
+            within(99, c("TTL", "k"), 100)
 
 
 @each
@@ -186,6 +189,10 @@ def errors_say_what_is_wrong(server):
         c.fails(NOT_INTEGER, "DEBUG", "SLEEP", "x")
         c.fails("ERR syntax error", "DEBUG", "SLEEP", "1", "2")
         c.fails("ERR only CONFIG GET is supported", "CONFIG", "SET", "save")
+        for abort in (["ABORT"], ["abort", "ABORT"]):
+            c.fails("ERR No shutdown in progress.", "SHUTDOWN", *abort)
+        for bad in (["foo"], ["SAVE", "NOSAVE"], ["NOW", "foo"], ["ABORT", "NOW"], ["SAVE", "ABORT"]):
+            c.fails("ERR syntax error", "SHUTDOWN", *bad)
         equal(c("PING"), "PONG")
 
 
@@ -239,6 +246,24 @@ def many_keys_are_all_found(server):
         equal(c("MGET", *(f"key:{i}" for i in keys)), [b"%d" % i for i in keys])
         equal(c("DEL", *(f"key:{i}" for i in range(count))), count)
         equal(c("DBSIZE"), 0)
+
+
+@case
+def a_flush_of_many_keys_lets_others_in():
+    """The keys are gone at once; that their memory is given back, which takes longer, nobody waits for but its client."""
+    with Server("--workers", "1", "--request-ms", "60000") as server, server.client() as c, server.client() as other:
+        def waits():
+            for first in range(0, 200000, 10000):
+                c("MSET", *[word for i in range(first, first + 10000) for word in (f"key:{i}", "1")])
+            c.send(encode("FLUSHALL"))
+            until(lambda: other("DBSIZE") == 0, "they are gone")
+            waiting = not have_answers(c)
+            equal(c.reply(), "OK")
+            return waiting
+
+        equal(any(waits() for _ in range(20)), True)
+        c("MSET", "a", "1", "b", "2")
+        equal((c("MGET", "a", "key:1", "b"), c("DBSIZE")), ([b"1", None, b"2"], 2))
 
 
 @each

@@ -349,9 +349,9 @@ class Poison(unittest.TestCase):
         with Server(talk) as server:
             status, figures, _ = run(server.port, "--rate", "100", "--seconds", "0.5", "--warmup",
                                      "0", "--mix", "ping=1", "--poison", "20",
-                                     "--poison-command", 'DEBUG "PANIC\\\t')
+                                     "--poison-command", b'DEBUG "PANIC\\\t\xe9')
         self.assertEqual((figures["lost"], figures["unanswered"]), (0, 0))
-        self.assertEqual(figures["poison_command"], 'DEBUG "PANIC\\\t')
+        self.assertEqual(figures["poison_command"], 'DEBUG "PANIC\\\t\u00e9')
         self.assertGreater(figures["poison_sent"], 0)
         self.assertEqual(figures["poison_sent"],
                          figures["poison_contained"] + figures["poison_uncontained"])
@@ -421,6 +421,16 @@ class CommandLine(unittest.TestCase):
         listener, port = listen()
         listener.close()
         self.check_line(["--port", str(port)], 1, f"127.0.0.1:{port}", "Connection refused")
+
+    def test_the_figures_of_the_last_run_stay_when_none_starts(self):
+        listener, port = listen()
+        listener.close()
+        with tempfile.NamedTemporaryFile("r+") as figures:
+            figures.write("figures")
+            figures.flush()
+            self.check_line(["--port", str(port), "--json", figures.name], 1, "Connection refused")
+            figures.seek(0)
+            self.assertEqual(figures.read(), "figures")
 
     def test_an_unwritable_json_file_is_found_before_the_run(self):
         self.check_line(["--json", "/nonexistent/figures"], 1, "/nonexistent/figures")

@@ -6,6 +6,7 @@
  * fetching stops, the workers finish what has been taken, and the receipt is printed.
  */
 #include <err.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -68,7 +69,7 @@ static long parse_number(int option, const char *text)
     char *end;
     long n = strtol(text, &end, 10);
 
-    if (end == text || *end || n < range[option].min || n > range[option].max)
+    if (*text < '0' || *text > '9' || *end || n < range[option].min || n > range[option].max)
         errx(2, "--%s: must be a number from %ld to %ld", known[option].name, range[option].min,
              range[option].max);
     return n;
@@ -89,8 +90,8 @@ static const char **word(int option)
 
 static void parse_options(int argc, char **argv)
 {
-    static char consumer[96], dead[256];
-    char host[64] = "host";
+    static char consumer[96];
+    char host[64] = "host", *dead;
     int option;
 
     while ((option = getopt_long(argc, argv, "", known, NULL)) != -1) {
@@ -109,11 +110,14 @@ static void parse_options(int argc, char **argv)
         errx(2, "--stream is missing; see --help");
     (void)gethostname(host, sizeof host - 1); /* a name for people */
     snprintf(consumer, sizeof consumer, "%s-%ld", host, (long)getpid());
-    snprintf(dead, sizeof dead, "%s:dead", service.stream);
+    if (asprintf(&dead, "%s:dead", service.stream) < 0)
+        errx(1, "out of memory");
     if (!service.consumer)
         service.consumer = consumer;
     if (!service.dead)
-        service.dead = dead;
+        service.dead = dead; /* until the process ends */
+    if (strcmp(service.dead, service.stream) == 0)
+        errx(2, "--dead: must not be the stream itself: its letters would be taken for messages");
     service.port = (uint16_t)number[PORT];
     service.in_flight = (unsigned)number[IN_FLIGHT];
     service.attempts = number[ATTEMPTS];
@@ -193,6 +197,17 @@ static void serve(void *unused)
     must(coir_channel_fini(&service.messages), "channel");
 }
 
+/* What is opened later must not become 0, 1 or 2, of which the last two are written to. */
+static void fill_standard_descriptors(void)
+{
+    int fd;
+
+    do
+        fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    close(fd);
+}
+
 int main(int argc, char **argv)
 {
     coir_options o = {.size = sizeof o,
@@ -204,6 +219,7 @@ int main(int argc, char **argv)
 
     service.address = "127.0.0.1";
     service.group = "workers";
+    fill_standard_descriptors();
     parse_options(argc, argv);
     o.workers = (unsigned)number[WORKERS];
     if (coir_contain_object((const void *)handle) != COIR_OK)

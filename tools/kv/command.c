@@ -57,6 +57,7 @@ static const char *mget(struct client *c)
         if (!store_read(argument(c, i), reply_value, &c->out))
             reply_text(&c->out, "$-1\r\n");
         client_flush(c);
+        client_worked(c, 1);
     }
     return NULL;
 }
@@ -73,9 +74,10 @@ static enum store_condition condition_named(struct bytes option)
     return bytes_are(option, "xx") ? STORE_IF_PRESENT : STORE_ALWAYS;
 }
 
-/* An option may be repeated; of times, the last counts. */
+/* An option may be repeated; of times, the last counts, and only it has to be one. */
 static const char *set_options(struct client *c, int64_t *expires, enum store_condition *condition)
 {
+    struct bytes time = {0};
     int64_t timed = 0, n; /* timed: in units of */
 
     for (size_t i = 3; i < count(c); i++) {
@@ -84,16 +86,17 @@ static const char *set_options(struct client *c, int64_t *expires, enum store_co
 
         if (unit && (!timed || timed == unit) && i + 1 < count(c)) {
             timed = unit;
-            if (!bytes_integer(argument(c, ++i), &n))
-                return NOT_INTEGER;
-            if (n <= 0 || !time_after(n, unit, expires))
-                return "invalid expire time in 'set' command";
+            time = argument(c, ++i);
         } else if (wanted && (*condition == STORE_ALWAYS || *condition == wanted)) {
             *condition = wanted;
         } else {
             return "syntax error";
         }
     }
+    if (timed && !bytes_integer(time, &n))
+        return NOT_INTEGER;
+    if (timed && (n <= 0 || !time_after(n, timed, expires)))
+        return "invalid expire time in 'set' command";
     return NULL;
 }
 
@@ -119,8 +122,10 @@ static const char *mset(struct client *c)
 
     if (count(c) % 2 == 0)
         return "wrong number of arguments for 'mset' command";
-    for (size_t i = 1; i < count(c) && !error; i += 2)
+    for (size_t i = 1; i < count(c) && !error; i += 2) {
         error = store_set(argument(c, i), argument(c, i + 1), STORE_KEEPS, STORE_ALWAYS, &done);
+        client_worked(c, 1);
+    }
     if (!error)
         reply_text(&c->out, "+OK\r\n");
     return error;
@@ -132,8 +137,10 @@ static const char *del(struct client *c)
     bool remove = bytes_are(argument(c, 0), "del");
     int64_t there = 0;
 
-    for (size_t i = 1; i < count(c); i++)
+    for (size_t i = 1; i < count(c); i++) {
         there += remove ? store_expire(argument(c, i), 0) : store_read(argument(c, i), NULL, NULL);
+        client_worked(c, 1);
+    }
     reply_number(&c->out, ':', there);
     return NULL;
 }
@@ -192,10 +199,14 @@ static const char *dbsize(struct client *c)
 static const char *flushall(struct client *c)
 {
     struct bytes how = count(c) == 2 ? argument(c, 1) : (struct bytes){"sync", 4};
+    struct store_flush flush = {0};
+    size_t freed;
 
     if (count(c) > 2 || (!bytes_are(how, "sync") && !bytes_are(how, "async")))
         return "syntax error";
-    store_sweep(SIZE_MAX, STORE_KEEPS);
+    store_flush(&flush);
+    while ((freed = store_flush_step(&flush)) > 0)
+        client_worked(c, freed);
     reply_text(&c->out, "+OK\r\n");
     return NULL;
 }
@@ -219,9 +230,30 @@ static const char *quit(struct client *c)
     return NULL;
 }
 
+/* Those of Redis. There is nothing to save and no end to be called off; so they make sense, or what is wrong is returned. */
+static const char *shutdown_options(const struct client *c)
+{
+    static const char *const known[] = {"save", "nosave", "now", "force", "abort"};
+    enum { BOTH = 1 | 2, ABORT = 16, COUNT = 5 };
+    unsigned given = 0, k;
+
+    for (size_t i = 1; i < count(c); i++) {
+        for (k = 0; k < COUNT && !bytes_are(argument(c, i), known[k]); k++)
+            ;
+        given |= 1u << k;
+    }
+    if (given >> COUNT || (given & BOTH) == BOTH || (given & ABORT && given != ABORT))
+        return "syntax error";
+    return given == ABORT ? "No shutdown in progress." : NULL;
+}
+
 /* Main waits for this signal and closes in good order. As in Redis, the reply is the close. */
 static const char *shutdown_server(struct client *c)
 {
+    const char *error = shutdown_options(c);
+
+    if (error)
+        return error;
     kill(getpid(), SIGTERM);
     c->ended = true;
     return NULL;

@@ -126,6 +126,8 @@ struct client {
     size_t reply_at;   /* where in out the reply of the running command begins */
     uint64_t commands; /* run, and not yet added to server.commands */
     int64_t arrived;   /* the first bytes of the oldest request that has no reply yet */
+    int64_t turn;      /* when it began, about: at its bytes, or when others had last had theirs */
+    size_t worked;     /* since the clock was last read for the turn */
 };
 
 /* When this request must have been answered. */
@@ -136,6 +138,12 @@ static inline int64_t client_deadline(const struct client *c)
 
 /* Sends the replies gathered so far, if no more may be left with us. Suspends. */
 void client_flush(struct client *client);
+
+/*
+ * Called with how much has been done for it, counted in keys looked up, roughly: when that has taken long,
+ * others have their turn. Suspends, or not.
+ */
+void client_worked(struct client *client, size_t keys);
 
 /* Ends a connection whose deadline has passed. Returns what to tell the client. */
 const char *client_late(struct client *client);
@@ -168,6 +176,7 @@ const char *native_crash(struct client *client);
  * that is returned says what is wrong; NULL: nothing.
  */
 #define STORE_KEEPS INT64_MAX /* the time of a key that stays */
+#define STORE_SHARDS 64
 
 enum store_condition { STORE_ALWAYS, STORE_IF_ABSENT, STORE_IF_PRESENT };
 
@@ -193,16 +202,28 @@ bool store_expire(struct bytes key, int64_t expires);
 
 /*
  * Removes the keys whose time is not after `now`, in the next `slots` slots of each shard: many
- * short sweeps see every key. At STORE_KEEPS no key stays.
+ * short sweeps see every key.
  */
 void store_sweep(size_t slots, int64_t now);
+
+/*
+ * Removes all keys at once, and then frees them step by step, so that whoever does it can let others in between.
+ * What is to be freed is the caller's: all zero at first, and step after step until one returns 0.
+ */
+struct store_flush {
+    struct entry **slot[STORE_SHARDS];
+    size_t slots[STORE_SHARDS], shard, next;
+};
+
+void store_flush(struct store_flush *flush);
+
+/* Returns how much was done, counted in keys; 0: nothing is left. */
+size_t store_flush_step(struct store_flush *flush);
 
 /*
  * A walk over one shard, 0 to STORE_SHARDS - 1: all zero but for that at first. Each step visits the keys
  * of a few slots; a key that is there from the first step to the last is visited once.
  */
-#define STORE_SHARDS 64
-
 struct store_walk {
     size_t shard, slots, next;
 };

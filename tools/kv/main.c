@@ -222,6 +222,17 @@ static void prepare(void)
         errx(1, "cannot open the store: out of memory");
 }
 
+/* What is opened later must not become 0, 1 or 2, of which the last two are written to. */
+static void fill_standard_descriptors(void)
+{
+    int fd;
+
+    do
+        fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    close(fd);
+}
+
 int main(int argc, char **argv)
 {
     coir_options o = {
@@ -237,6 +248,7 @@ int main(int argc, char **argv)
     };
     int status;
 
+    fill_standard_descriptors();
     parse_options(argc, argv, &o);
     prepare();
     status = service_run(&o);

@@ -62,7 +62,9 @@ static bool read_head(int socket, char head[HEAD_BYTES_MAX], int64_t deadline)
 
         if (got <= 0)
             return false;
-        head[used += (size_t)got] = '\0';
+        for (; got > 0; got--, used++)
+            head[used] = head[used] ? head[used] : '?'; /* which ends the text no more, and is in no name */
+        head[used] = '\0';
     } while (!strstr(head, "\r\n\r\n") && used < HEAD_BYTES_MAX - 1);
     return true;
 }

@@ -20,6 +20,7 @@
 #define SHARDS STORE_SHARDS
 #define STEP_SLOTS 64 /* of a walk, under one lock */
 #define SLOTS_MIN 16
+#define BIG (4u << 10) /* bytes of a value that it takes as long to free as a key, roughly */
 
 struct entry {
     struct entry *next;
@@ -257,35 +258,85 @@ bool store_expire(struct bytes key, int64_t expires)
 
 /* ---------------------------------------------------------------------------- the whole store */
 
-void store_sweep(size_t slots, int64_t now)
+/* Returns how many there were, a big one as several: it takes longer. */
+static size_t free_chain(struct entry *e)
 {
-    for (struct shard *s = shards; s < shards + SHARDS; s++) {
-        struct entry *dead = NULL, *e;
+    size_t n = 0;
 
-        pthread_mutex_lock(&s->lock);
-        for (size_t n = 0; n < slots && n <= s->mask; n++) {
-            struct entry **link = &s->slot[s->swept++ & s->mask];
+    for (struct entry *next; e; e = next) {
+        next = e->next;
+        n += 1 + e->value_length / BIG;
+        free(e);
+    }
+    return n;
+}
 
-            while ((e = *link)) {
-                if (e->expires > now) {
-                    link = &e->next;
-                } else {
-                    take(s, link)->next = dead;
-                    dead = e;
-                }
+static void sweep(struct shard *s, size_t slots, int64_t now)
+{
+    struct entry *dead = NULL, *e;
+
+    pthread_mutex_lock(&s->lock);
+    for (size_t n = 0; n < slots && n <= s->mask; n++) {
+        struct entry **link = &s->slot[s->swept++ & s->mask];
+
+        while ((e = *link)) {
+            if (e->expires > now) {
+                link = &e->next;
+            } else {
+                take(s, link)->next = dead;
+                dead = e;
             }
         }
-        pthread_mutex_unlock(&s->lock);
-        while ((e = dead)) {
-            dead = e->next;
-            free(e);
-        }
     }
+    pthread_mutex_unlock(&s->lock);
+    free_chain(dead);
+}
+
+void store_sweep(size_t slots, int64_t now)
+{
+    for (struct shard *s = shards; s < shards + SHARDS; s++)
+        sweep(s, slots, now);
+}
+
+/* A shard gets slots as at the start. Without memory for them it keeps its own, and its keys are freed in here. */
+void store_flush(struct store_flush *flush)
+{
+    for (size_t i = 0; i < SHARDS; i++) {
+        struct entry **fresh = calloc(SLOTS_MIN, sizeof *fresh);
+        struct shard *s = &shards[i];
+
+        if (!fresh) {
+            sweep(s, SIZE_MAX, STORE_KEEPS);
+            continue;
+        }
+        pthread_mutex_lock(&s->lock);
+        flush->slot[i] = s->slot;
+        flush->slots[i] = s->mask + 1;
+        s->slot = fresh;
+        s->mask = SLOTS_MIN - 1;
+        s->count = 0;
+        pthread_mutex_unlock(&s->lock);
+    }
+}
+
+size_t store_flush_step(struct store_flush *flush)
+{
+    size_t i = flush->shard, freed = 0;
+
+    while (i < SHARDS && freed < STEP_SLOTS && flush->next < flush->slots[i])
+        freed += 1 + free_chain(flush->slot[i][flush->next++]);
+    if (i < SHARDS && flush->next == flush->slots[i]) {
+        free(flush->slot[i]);
+        flush->shard++;
+        flush->next = 0;
+    }
+    return i < SHARDS ? freed + 1 : 0;
 }
 
 /*
  * The slots are those of the first step. A shard that has grown since has what one of them had in several:
- * all whose number is the same, modulo what it was then.
+ * all whose number is the same, modulo what it was then. One that was flushed since may have fewer, and what
+ * several of them had in one.
  */
 bool store_step(struct store_walk *walk, store_visit_key *visit, void *arg)
 {
@@ -296,9 +347,9 @@ bool store_step(struct store_walk *walk, store_visit_key *visit, void *arg)
     pthread_mutex_lock(&s->lock);
     walk->slots = walk->slots ? walk->slots : s->mask + 1;
     for (size_t n = 0; more && n < STEP_SLOTS && walk->next < walk->slots; n++, walk->next++)
-        for (size_t i = walk->next; i <= s->mask; i += walk->slots)
+        for (size_t i = walk->next & s->mask; i <= s->mask; i += walk->slots)
             for (struct entry *e = s->slot[i]; e; e = e->next)
-                if (e->expires > now)
+                if ((e->hash & (walk->slots - 1)) == walk->next && e->expires > now)
                     more &= visit(arg, (struct bytes){e->data, e->key_length}, value_of(e));
     pthread_mutex_unlock(&s->lock);
     return walk->next < walk->slots;

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #define POISONERS 8            /* so many poisoned requests may be in flight */
 #define NAP (LOAD_SECOND / 50) /* how late a thread that sleeps notices an interruption */
@@ -221,7 +222,7 @@ int main(int count, char **arguments)
     FILE *json = NULL;
 
     options_read(&load.options, arguments + (count > 0));
-    if (load.options.json && !(json = fopen(load.options.json, "w")))
+    if (load.options.json && !(json = fopen(load.options.json, "a"))) /* what it has stays until the run is over */
         load_fail("cannot write %s: %s", load.options.json, strerror(errno));
     signal(SIGINT, stop);
     signal(SIGTERM, stop);
@@ -230,7 +231,8 @@ int main(int count, char **arguments)
     run();
     collect();
     report_table(&load);
-    if (json && (!report_json(json, &load) || fclose(json) != 0))
+    if (json && ((ftruncate(fileno(json), 0) != 0 && errno != EINVAL) || /* a pipe */
+                 !report_json(json, &load) || fclose(json) != 0))
         load_fail("cannot write %s: %s", load.options.json, strerror(errno));
     return good() ? 0 : 1;
 }

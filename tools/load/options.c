@@ -214,12 +214,13 @@ void options_read(struct load_options *o, char **arguments)
 
 /* ------------------------------------------------------------------------------------- JSON */
 
+/* Which may be of any encoding, or none: each byte becomes the character of its number. */
 void options_json_text(FILE *out, const char *text)
 {
     putc('"', out);
     for (; *text; text++) {
-        if ((unsigned char)*text < ' ')
-            fprintf(out, "\\u%04x", (unsigned)*text);
+        if ((unsigned char)*text < ' ' || (unsigned char)*text >= 0x80)
+            fprintf(out, "\\u%04x", (unsigned)(unsigned char)*text);
         else
             fprintf(out, *text == '"' || *text == '\\' ? "\\%c" : "%c", *text);
     }
