@@ -10,7 +10,7 @@
 struct fault {
     int signal;
     uintptr_t address; /* of the access, or of the instruction, as the signal has it */
-    bool overflow;     /* a hit of the running fiber's own guard */
+    bool overflow;     /* the running fiber has no stack left */
 };
 
 /* "SIGSEGV" and so on. Async-signal-safe, like all here. */

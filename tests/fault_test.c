@@ -6,6 +6,8 @@
 #include "base.h"
 #include "child.h"
 
+#include <sys/syscall.h>
+
 /* Sanitizers look for these functions, and then leave the signals to us and what was before. */
 #define NO_HANDLERS "handle_segv=0:handle_sigbus=0:handle_abort=0:use_sigaltstack=0"
 
@@ -178,6 +180,36 @@ static void a_sent_signal_ends_the_process_as_without_us(void)
     CHILD_DIES(report, &fn, SIGSEGV, "");
     CHILD_DIES(kill_self_on_plain_thread, NULL, SIGSEGV, "");
 }
+
+#ifdef __x86_64__ /* emulators take what seems to come from the kernel for a fault of theirs */
+/* As the kernel does. The job would go on. */
+static void come_once(int number, int code)
+{
+    siginfo_t info = {.si_signo = number, .si_code = code};
+
+    syscall(SYS_rt_tgsigqueueinfo, getpid(), gettid(), number, &info);
+}
+
+static void want_room(void *unused)
+{
+    (void)unused;
+    come_once(SIGSEGV, SI_KERNEL); /* a handler's frame does not fit */
+}
+
+static void lose_memory(void *unused)
+{
+    (void)unused;
+    come_once(SIGBUS, BUS_MCEERR_AO);
+}
+
+static void what_does_not_come_again_ends_the_process_as_without_us(void)
+{
+    coir_fn *room = want_room, *memory = lose_memory;
+
+    CHILD_DIES(report, &room, SIGSEGV, "");
+    CHILD_DIES(report, &memory, SIGBUS, "");
+}
+#endif
 #endif
 
 /* -------------------------------------------------------------------------- previous handlers */
@@ -360,6 +392,9 @@ CHECK_MAIN(CASE(an_overflow_is_reported_and_aborts), CASE(the_report_is_one_line
            CASE(a_wild_pointer_is_not_an_overflow),
 #ifndef COIR_TSAN
            CASE(a_sent_signal_ends_the_process_as_without_us),
+#ifdef __x86_64__
+           CASE(what_does_not_come_again_ends_the_process_as_without_us),
+#endif
 #endif
            CASE(a_previous_handler_is_chained_to), CASE(handlers_come_back_with_the_last_close),
            CASE(a_handler_on_top_of_ours_stays), CASE(ours_is_there_again_if_nothing_is_left_on_top),
