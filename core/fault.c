@@ -108,12 +108,21 @@ static bool has_no_room(const struct fiber *f, const siginfo_t *info, uintptr_t 
            sp - (uintptr_t)f->stack.low < signal_frame_bytes();
 }
 
-static bool is_overflow(const struct worker *w, const siginfo_t *info, const void *context)
+static bool is_at_end(const struct worker *w, const struct fiber *f, const siginfo_t *info, uintptr_t sp)
+{
+    return f && info->si_code > 0 && (hits_guard(w, f, info, sp) || has_no_room(f, info, sp));
+}
+
+/* The fiber that has no stack left, or NULL. A switch says who runs next before it leaves the stack it comes from, so
+ * then the stack pointer tells. */
+static const struct fiber *overflown(struct worker *w, const siginfo_t *info, uintptr_t sp)
 {
     const struct fiber *f = fiber_of(w);
-    uintptr_t sp = arch_context_sp(context);
 
-    return f && info->si_code > 0 && (hits_guard(w, f, info, sp) || has_no_room(f, info, sp));
+    if (!f || is_at_end(w, f, info, sp))
+        return f;
+    f = (const struct fiber *)(void *)stack_around(&w->runtime->stacks, sp);
+    return is_at_end(w, f, info, sp) ? f : NULL;
 }
 
 /* On its stack, or in the guard of it: what went beyond may have written to the neighbour's. */
@@ -174,11 +183,13 @@ static void pass_on(int number, siginfo_t *info, void *context)
 static void on_fault(int number, siginfo_t *info, void *context)
 {
     struct worker *w = worker_here();
-    struct fault f = {number, (uintptr_t)info->si_addr, is_overflow(w, info, context)};
+    uintptr_t sp = arch_context_sp(context);
+    const struct fiber *end = overflown(w, info, sp);
+    struct fault f = {number, (uintptr_t)info->si_addr, end != NULL, end ? end : fiber_of(w)};
 
     if (f.overflow && !f.address)
-        f.address = arch_context_sp(context);
-    contain_check_walk(w, arch_context_sp(context));
+        f.address = sp;
+    contain_check_walk(w, sp);
     if (is_to_contain(w, info, context, f.overflow) && contain_redirect(context, &f))
         return;
     if (!f.overflow) {

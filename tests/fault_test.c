@@ -3,8 +3,8 @@
  * fault_test.c - options.faults = REPORT: a stack overflow is reported and ends the process;
  * every other fault ends it as it would have without us. Each case runs in a child.
  */
-#include "base.h"
 #include "child.h"
+#include "job.h"
 
 #include <sys/syscall.h>
 
@@ -126,6 +126,45 @@ static void the_report_tells_the_depth(void)
     coir_fn *fn = overflow_in_place;
 
     CHILD_DIES(report_on_one, &fn, SIGABRT, "stack overflow: fiber ", " 2 jobs deep");
+}
+
+static void nop(void *unused)
+{
+    (void)unused;
+}
+
+/* Most of these waits park, and with a stack beside them a switch is the deepest of what they call. */
+static __attribute__((noinline)) long wait_deeper(volatile signed char *above)
+{
+    volatile signed char frame[32];
+    coir_counter c = COIR_COUNTER_INIT;
+
+    frame[0] = *above;
+    if (frame[0] < 0 || coir_spawn(&c, nop, NULL) != COIR_OK || coir_wait(&c) != COIR_DONE)
+        return 0; /* never */
+    return wait_deeper(frame) + frame[0];
+}
+
+static void wait_to_the_end(void *begin)
+{
+    volatile signed char *used = __builtin_alloca(*(size_t *)begin);
+
+    used[0] = 0;
+    wait_deeper(used);
+}
+
+static void wait_to_the_end_on_one(void *begin)
+{
+    coir_options o = with_faults(COIR_FAULTS_REPORT);
+
+    o.workers = 1;
+    (void)!coir_run(&o, wait_to_the_end, begin);
+}
+
+static void an_overflow_on_the_way_to_another_fiber_is_reported(void)
+{
+    for (size_t begin = 16; begin <= (SLOW ? 64 : 256); begin += 16)
+        CHILD_DIES(wait_to_the_end_on_one, &begin, SIGABRT, "stack overflow: fiber ", " 1 jobs deep");
 }
 
 static void without_the_option_an_overflow_is_a_plain_fault(void)
@@ -276,11 +315,6 @@ static int handler_is(int number, void (*handler)(int))
     return sigaction(number, NULL, &now) == 0 && now.sa_handler == handler;
 }
 
-static void nop(void *unused)
-{
-    (void)unused;
-}
-
 static void close_two(void *unused)
 {
     coir_options o = with_faults(COIR_FAULTS_REPORT);
@@ -387,7 +421,7 @@ static void a_handler_on_top_is_entered_once_after_another_open(void)
 }
 
 CHECK_MAIN(CASE(an_overflow_is_reported_and_aborts), CASE(the_report_is_one_line),
-           CASE(the_report_tells_the_depth),
+           CASE(the_report_tells_the_depth), CASE(an_overflow_on_the_way_to_another_fiber_is_reported),
            CASE(without_the_option_an_overflow_is_a_plain_fault),
            CASE(a_wild_pointer_is_not_an_overflow),
 #ifndef COIR_TSAN
