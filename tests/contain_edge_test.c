@@ -45,4 +45,52 @@ static void a_signal_that_finds_no_room_is_an_overflow(void)
     child_ends(signal_at_end, NULL);
 }
 
-CHECK_MAIN(CASE(a_signal_that_finds_no_room_is_an_overflow))
+#ifdef __x86_64__
+
+static CONTAINABLE void divide_by_zero(void *unused)
+{
+    enum { ZERO_DIVIDE = 4 };
+    uint16_t control;
+
+    (void)unused;
+    __asm__ volatile("fnstcw %0" : "=m"(control));
+    control &= (uint16_t)~ZERO_DIVIDE;
+    __asm__ volatile("fldcw %0; fld1; fldz; fdivrp; fwait" : : "m"(control) : "st", "st(1)");
+}
+
+static void fpe_in_job(void *unused)
+{
+    (void)unused;
+    contain_twice(divide_by_zero, COIR_KIND_FAULT);
+}
+
+static void divide_in_try(void *unused)
+{
+    must_hold(coir_try(divide_by_zero, unused, NULL) == COIR_PANICKED);
+    __asm__ volatile("fwait");
+}
+
+static void fpe_in_try(void *unused)
+{
+    coir_options o = containing(1);
+
+    (void)unused;
+    o.faults_also = COIR_FAULT_FPE;
+    o.log = NULL;
+    register_containable();
+    must_hold(coir_run(&o, divide_in_try, NULL) == COIR_DONE);
+}
+
+static void an_exception_of_the_x87_is_raised_once(void)
+{
+    child_ends(fpe_in_job, NULL);
+    child_ends(fpe_in_try, NULL);
+}
+
+#endif
+
+CHECK_MAIN(
+#ifdef __x86_64__
+           CASE(an_exception_of_the_x87_is_raised_once),
+#endif
+           CASE(a_signal_that_finds_no_room_is_an_overflow))
