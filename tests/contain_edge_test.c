@@ -87,10 +87,29 @@ static void an_exception_of_the_x87_is_raised_once(void)
     child_ends(fpe_in_try, NULL);
 }
 
+static CONTAINABLE __attribute__((no_sanitize("undefined"))) void misalign(void *unused)
+{
+    long word[2];
+
+    (void)unused;
+    __asm__ volatile("pushfq; orq $0x40000, (%%rsp); popfq; movl $1, 1(%0)" : : "r"(word) : "memory", "cc");
+}
+
+static void misalign_in_job(void *unused)
+{
+    (void)unused;
+    contain_twice(misalign, COIR_KIND_FAULT);
+}
+
+static void alignment_is_checked_no_more(void)
+{
+    child_ends(misalign_in_job, NULL);
+}
+
 #endif
 
 CHECK_MAIN(
 #ifdef __x86_64__
-           CASE(an_exception_of_the_x87_is_raised_once),
+           CASE(an_exception_of_the_x87_is_raised_once), CASE(alignment_is_checked_no_more),
 #endif
            CASE(a_signal_that_finds_no_room_is_an_overflow))

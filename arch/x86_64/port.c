@@ -83,7 +83,7 @@ static void drop_x87_exceptions(mcontext_t *m)
 
 void arch_redirect(void *context, void *top, void (*entry)(void *arg), void *arg)
 {
-    enum { TRAP_FLAG = 0x100, DIRECTION_FLAG = 0x400 };
+    enum { TRAP_FLAG = 0x100, DIRECTION_FLAG = 0x400, ALIGNMENT_CHECK = 0x40000 };
     mcontext_t *m = &((ucontext_t *)context)->uc_mcontext;
     greg_t *r = m->gregs;
     struct arch_fault *saved = (struct arch_fault *)top - 1;
@@ -102,7 +102,7 @@ void arch_redirect(void *context, void *top, void (*entry)(void *arg), void *arg
     r[REG_RDI] = (greg_t)(uintptr_t)arg;
     r[REG_RSI] = (greg_t)(uintptr_t)entry;
     drop_x87_exceptions(m);
-    r[REG_EFL] &= ~(greg_t)(TRAP_FLAG | DIRECTION_FLAG); /* as the psABI has it at an entry */
+    r[REG_EFL] &= ~(greg_t)(TRAP_FLAG | DIRECTION_FLAG | ALIGNMENT_CHECK); /* as the psABI has it at an entry */
 }
 
 void *arch_capture(struct _Unwind_Context *boundary, struct arch_frame *frame)
