@@ -86,6 +86,7 @@ struct walk {
     bool by_abort;           /* SIGABRT: only abort() itself is excused */
     bool aborted;            /* and was found */
     uintptr_t own;           /* the job's function, if it is this library's, or 0 */
+    struct trace trace;      /* the frames up to the boundary's */
 };
 
 /* C lets a handler leave abort() for good, and so it holds nothing when it raises the signal. Its frames,
@@ -116,6 +117,13 @@ static void judge(struct walk *w, uintptr_t pc)
     }
 }
 
+/* Readers of a return address look up the byte before it. */
+static void note(struct walk *w, uintptr_t return_address)
+{
+    if (w->trace.count < COIR_BACKTRACE_MAX)
+        w->trace.pc[w->trace.count++] = (void *)return_address;
+}
+
 static _Unwind_Reason_Code on_frame(struct _Unwind_Context *c, void *arg)
 {
     uintptr_t function = _Unwind_GetRegionStart(c);
@@ -129,11 +137,14 @@ static _Unwind_Reason_Code on_frame(struct _Unwind_Context *c, void *arg)
     }
     if (w->left-- == 0)
         return _URC_NORMAL_STOP;
+    if (function != w->own && excuse_abort(w, function))
+        return _URC_NO_REASON;
+    note(w, pc + (stopped_there != 0));
     if (function == (uintptr_t)arch_boundary) {
         w->landing->sp = arch_capture(c, &w->landing->frame);
         return _URC_NORMAL_STOP;
     }
-    if (function != w->own && !excuse_abort(w, function))
+    if (function != w->own)
         judge(w, pc - !stopped_there);
     return _URC_NO_REASON;
 }
@@ -247,7 +258,7 @@ static void write_record(struct worker *w, struct job *j, const struct walk *wal
     tally(&w->contained, 1);
     if (!f->overflow)
         taint(w);
-    job_panicked(j, told->message, NULL);
+    job_faulted(j, told->message, &walk->trace);
     job_tell_locks(j, (uintptr_t)w->current->bottom);
 }
 

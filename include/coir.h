@@ -1049,9 +1049,10 @@ COIR_API int coir_failure_domain(coir_runtime *runtime, uint64_t id, char *name,
 
 /*
  * The backtrace of a kept failure: return addresses, from the caller of coir_panic to the boundary that contains
- * it. Under options.backtrace every panic has one, but for one found at a return (COIR_KIND_OWED), when the frames
- * have gone. It is there when the panic has reached its boundary; before that if a panic hook or metrics ask, which
- * costs a walk of its own.
+ * it; of a contained fault from the instruction that faulted (a byte past its start), or the caller of abort. Under
+ * options.backtrace every panic has one, but for one found at a return (COIR_KIND_OWED), when the frames have gone.
+ * It is there when the panic has reached its boundary; before that if a panic hook or metrics ask, which costs a walk
+ * of its own.
  *
  *   pc         receives at most n of them
  *

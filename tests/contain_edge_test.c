@@ -108,8 +108,82 @@ static void alignment_is_checked_no_more(void)
 
 #endif
 
+/* ----------------------------------------------------------------------------------- backtraces */
+
+static CONTAINABLE void touch_wild(void *unused)
+{
+    (void)unused;
+    *(volatile int *)(uintptr_t)4096 = 1;
+}
+
+static CONTAINABLE void call_abort(void *unused)
+{
+    if (!unused)
+        abort();
+}
+
+static CONTAINABLE void call(void *fn)
+{
+    (*(coir_fn **)fn)(NULL);
+    __asm__ volatile("" : : : "memory"); /* not a tail call */
+}
+
+static bool is_in(const void *pc, coir_fn *fn)
+{
+    return (uintptr_t)pc - 1 - (uintptr_t)fn < 400;
+}
+
+static uint64_t hooked; /* the backtrace that the hook was told of */
+
+static void keep_backtrace(const coir_failure *f, void *unused)
+{
+    (void)unused;
+    hooked = f->backtrace;
+}
+
+static int frames_of(coir_fn *fn, void **pc)
+{
+    coir_failure f;
+
+    hooked = 0;
+    must_hold(coir_try(call, &fn, &f) == COIR_PANICKED);
+    must_hold(f.backtrace == f.id && hooked == f.id);
+    return coir_failure_frames(coir_current(), f.id, pc, COIR_BACKTRACE_MAX);
+}
+
+static void trace_faults(void *unused)
+{
+    void *pc[COIR_BACKTRACE_MAX];
+
+    (void)unused;
+    must_hold(frames_of(touch_wild, pc) == 3); /* the boundary's is the last */
+    must_hold(is_in(pc[0], touch_wild) && is_in(pc[1], call));
+    must_hold(frames_of(call_abort, pc) == 3);
+    must_hold(is_in(pc[0], call_abort) && is_in(pc[1], call));
+    must_hold(frames_of(overflow, pc) == COIR_BACKTRACE_MAX);
+    must_hold(is_in(pc[0], (coir_fn *)(uintptr_t)recurse) && is_in(pc[31], (coir_fn *)(uintptr_t)recurse));
+}
+
+static void run_traced(void *unused)
+{
+    coir_options o = containing(1);
+
+    (void)unused;
+    o.backtrace = 1;
+    o.faults_also = COIR_FAULTS_ALSO_ALL;
+    o.panic_hook = keep_backtrace;
+    o.log = NULL;
+    register_containable();
+    must_hold(coir_run(&o, trace_faults, NULL) == COIR_DONE);
+}
+
+static void a_contained_fault_has_a_backtrace(void)
+{
+    child_ends(run_traced, NULL);
+}
+
 CHECK_MAIN(
 #ifdef __x86_64__
            CASE(an_exception_of_the_x87_is_raised_once), CASE(alignment_is_checked_no_more),
 #endif
-           CASE(a_signal_that_finds_no_room_is_an_overflow))
+           CASE(a_contained_fault_has_a_backtrace), CASE(a_signal_that_finds_no_room_is_an_overflow))
