@@ -89,6 +89,17 @@ struct walk {
     struct trace trace;      /* the frames up to the boundary's */
 };
 
+/* By its name, too: the address of abort is that of a stub in a program that is linked at a fixed address and takes it. */
+static bool is_abort(uintptr_t function)
+{
+    char name[16];
+
+    if (function == (uintptr_t)abort || function == (uintptr_t)__assert_fail)
+        return true;
+    text_name(function, name, sizeof name);
+    return strcmp(name, "abort") == 0 || strcmp(name, "__assert_fail") == 0;
+}
+
 /* C lets a handler leave abort() for good, and so it holds nothing when it raises the signal. Its frames,
  * and those of a failed assert, are as if they were not there. */
 static bool excuse_abort(struct walk *w, uintptr_t function)
@@ -96,8 +107,7 @@ static bool excuse_abort(struct walk *w, uintptr_t function)
     const struct walk begin = {.landing = w->landing, .inside = true, .left = w->left,
                                .by_abort = true, .aborted = true, .own = w->own};
 
-    if (!w->by_abort || w->frames > ABORT_FRAMES || w->foreign_ended ||
-        (function != (uintptr_t)abort && function != (uintptr_t)__assert_fail))
+    if (!w->by_abort || w->frames > ABORT_FRAMES || w->foreign_ended || !is_abort(function))
         return false;
     *w = begin;
     return true;
