@@ -190,10 +190,11 @@ void contain_check_walk(const struct worker *w, uintptr_t sp)
     fault_abort();
 }
 
-/* Unwinders read the instructions at an address that no table knows. */
+/* Unwinders read the instructions at an address that no table knows. What a program has made itself and registered is
+ * there to be read. */
 static void check_place(struct worker *w, const struct rescue *r)
 {
-    if (!text_is_known(r->pc))
+    if (!text_is_known(r->pc) && !text_is_containable(r->pc))
         refuse(w, &r->fault, "the place is no code of the program");
 }
 

@@ -6,6 +6,8 @@
 #include "child.h"
 #include "containable.h"
 
+#include <sys/mman.h>
+
 static void must_hold(int holds)
 {
     if (!holds)
@@ -106,6 +108,57 @@ static void alignment_is_checked_no_more(void)
     child_ends(misalign_in_job, NULL);
 }
 
+/* ------------------------------------------------------------------------------- code made here */
+
+extern void __register_frame(void *tables); /* the unwinder's */
+
+/* Of code with nothing on its stack but where it returns to. */
+struct unwind_tables {
+    uint32_t common_bytes, common_id;
+    uint8_t common[16];
+    uint32_t bytes, common_distance;
+    uint64_t start, length;
+    uint32_t end;
+};
+
+static void *made;
+
+static CONTAINABLE void call_made(void *unused)
+{
+    (void)unused;
+    ((void (*)(void))made)();
+    __asm__ volatile("" : : : "memory"); /* not a tail call */
+}
+
+static void make_code(void)
+{
+    static const uint8_t store_at_null[] = {0xc7, 0x04, 0x25, 0, 0, 0, 0, 1, 0, 0, 0, 0xc3}; /* movl $1, 0; ret */
+    static struct unwind_tables t = {
+        20, 0, {1, 0, 1, 0x78, 16, 0x0c, 7, 8, 0x90, 1}, /* the frame ends 8 above rsp, rip lies at its end - 8 */
+        20, 28, 0, sizeof store_at_null, 0};
+
+    made = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    must_hold(made != MAP_FAILED);
+    memcpy(made, store_at_null, sizeof store_at_null);
+    must_hold(mprotect(made, 4096, PROT_READ | PROT_EXEC) == 0);
+    t.start = (uint64_t)made;
+    __register_frame(&t);
+}
+
+static void fault_in_made(void *registered)
+{
+    make_code();
+    if (registered)
+        must_hold(coir_contain_text(made, (char *)made + 4096) == COIR_OK);
+    contain_twice(call_made, COIR_KIND_FAULT);
+}
+
+static void code_of_no_object_is_contained_if_registered(void)
+{
+    child_ends(fault_in_made, "registered");
+    CHILD_DIES(fault_in_made, NULL, SIGABRT, "the place is no code of the program");
+}
+
 #endif
 
 /* ----------------------------------------------------------------------------------- backtraces */
@@ -185,5 +238,6 @@ static void a_contained_fault_has_a_backtrace(void)
 CHECK_MAIN(
 #ifdef __x86_64__
            CASE(an_exception_of_the_x87_is_raised_once), CASE(alignment_is_checked_no_more),
+           CASE(code_of_no_object_is_contained_if_registered),
 #endif
            CASE(a_contained_fault_has_a_backtrace), CASE(a_signal_that_finds_no_room_is_an_overflow))
