@@ -176,6 +176,7 @@ void contain_open(void)
 
 /* ------------------------------------------------------------------------------------- refusing */
 
+/* Handlers that were there before are not called: the signal's context has gone. */
 static __attribute__((noreturn)) void refuse(struct worker *w, const struct fault *f, const char *why)
 {
     fault_report(w, f, why);

@@ -1668,8 +1668,10 @@ COIR_API void *coir_local_get(const coir_local *key);
  * child's function and its boundary there is none that stands in the way.
  *
  * Never contained: faults on plain threads and in coir itself, signals that somebody sent, faults while a
- * panic or a C++ exception unwinds. Handlers that were there before are chained to. A signal whose handler has no
- * alternate stack (SA_ONSTACK) and finds no room on a fiber's is lost, and counts as an overflow there.
+ * panic or a C++ exception unwinds. Handlers that were there before are chained to. They are not where containing was
+ * begun and is refused, SIGABRT that somebody sent to a job's thread included: there is a report, and the process ends
+ * by SIGABRT, whoever handles that. A signal whose handler has no alternate stack (SA_ONSTACK) and finds no room on a
+ * fiber's is lost, and counts as an overflow there.
  *
  * options.faults_also contains other faults in the same way (kind FAULT). After one of these nobody
  * can promise that memory is what it should be: coir_stats.tainted counts them, the log recommends

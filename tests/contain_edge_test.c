@@ -161,6 +161,32 @@ static void code_of_no_object_is_contained_if_registered(void)
 
 #endif
 
+/* -------------------------------------------------------------------------------------- refused */
+
+static void leave(int number)
+{
+    _exit(number ? 7 : 8);
+}
+
+static void touch_wild_outside(void *unused)
+{
+    (void)unused;
+    *(volatile int *)(uintptr_t)4096 = 1;
+}
+
+static void refuse_handled(void *unused)
+{
+    (void)unused;
+    signal(SIGSEGV, leave);
+    signal(SIGABRT, leave);
+    contain_twice(touch_wild_outside, COIR_KIND_FAULT);
+}
+
+static void what_is_refused_is_chained_to_nobody(void)
+{
+    CHILD_DIES(refuse_handled, NULL, SIGABRT, "; not contained: ", "is not registered as containable");
+}
+
 /* ----------------------------------------------------------------------------------- backtraces */
 
 static CONTAINABLE void touch_wild(void *unused)
@@ -240,4 +266,5 @@ CHECK_MAIN(
            CASE(an_exception_of_the_x87_is_raised_once), CASE(alignment_is_checked_no_more),
            CASE(code_of_no_object_is_contained_if_registered),
 #endif
-           CASE(a_contained_fault_has_a_backtrace), CASE(a_signal_that_finds_no_room_is_an_overflow))
+           CASE(what_is_refused_is_chained_to_nobody), CASE(a_contained_fault_has_a_backtrace),
+           CASE(a_signal_that_finds_no_room_is_an_overflow))
