@@ -89,6 +89,8 @@ static void an_exception_of_the_x87_is_raised_once(void)
     child_ends(fpe_in_try, NULL);
 }
 
+#ifndef COIR_TSAN /* its own handler misaligns */
+
 static CONTAINABLE __attribute__((no_sanitize("undefined"))) void misalign(void *unused)
 {
     long word[2];
@@ -107,6 +109,8 @@ static void alignment_is_checked_no_more(void)
 {
     child_ends(misalign_in_job, NULL);
 }
+
+#endif
 
 /* ------------------------------------------------------------------------------- code made here */
 
@@ -209,7 +213,7 @@ static CONTAINABLE void call(void *fn)
 
 static bool is_in(const void *pc, coir_fn *fn)
 {
-    return (uintptr_t)pc - 1 - (uintptr_t)fn < 400;
+    return (uintptr_t)pc - 1 - (uintptr_t)fn < 1000; /* sanitizers make them long */
 }
 
 static uint64_t hooked; /* the backtrace that the hook was told of */
@@ -263,7 +267,10 @@ static void a_contained_fault_has_a_backtrace(void)
 
 CHECK_MAIN(
 #ifdef __x86_64__
-           CASE(an_exception_of_the_x87_is_raised_once), CASE(alignment_is_checked_no_more),
+           CASE(an_exception_of_the_x87_is_raised_once),
+#ifndef COIR_TSAN
+           CASE(alignment_is_checked_no_more),
+#endif
            CASE(code_of_no_object_is_contained_if_registered),
 #endif
            CASE(what_is_refused_is_chained_to_nobody), CASE(a_contained_fault_has_a_backtrace),
