@@ -99,7 +99,8 @@ extern const char arch_boundary_landing[];
  * Out of a signal handler. context is the handler's third argument. arch_redirect makes the
  * handler's return go on in entry(arg), which must not return, on the stack that ends below `top`
  * (16-byte aligned), signal mask and all. There arch_rescue is the first frame; unwinders that have
- * reached it step on into the interrupted frame, with the registers as they were. Async-signal-safe.
+ * reached it step on into the interrupted frame, with the registers as they were. What the interrupted code had made
+ * of flags is as a call wants it, and no floating-point exception waits to be raised. Async-signal-safe.
  */
 uintptr_t arch_context_pc(const void *context);
 uintptr_t arch_context_sp(const void *context);

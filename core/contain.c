@@ -86,7 +86,19 @@ struct walk {
     bool by_abort;           /* SIGABRT: only abort() itself is excused */
     bool aborted;            /* and was found */
     uintptr_t own;           /* the job's function, if it is this library's, or 0 */
+    struct trace trace;      /* the frames up to the boundary's */
 };
+
+/* By its name, too: the address of abort is that of a stub in a program that is linked at a fixed address and takes it. */
+static bool is_abort(uintptr_t function)
+{
+    char name[16];
+
+    if (function == (uintptr_t)abort || function == (uintptr_t)__assert_fail)
+        return true;
+    text_name(function, name, sizeof name);
+    return strcmp(name, "abort") == 0 || strcmp(name, "__assert_fail") == 0;
+}
 
 /* C lets a handler leave abort() for good, and so it holds nothing when it raises the signal. Its frames,
  * and those of a failed assert, are as if they were not there. */
@@ -95,8 +107,7 @@ static bool excuse_abort(struct walk *w, uintptr_t function)
     const struct walk begin = {.landing = w->landing, .inside = true, .left = w->left,
                                .by_abort = true, .aborted = true, .own = w->own};
 
-    if (!w->by_abort || w->frames > ABORT_FRAMES || w->foreign_ended ||
-        (function != (uintptr_t)abort && function != (uintptr_t)__assert_fail))
+    if (!w->by_abort || w->frames > ABORT_FRAMES || w->foreign_ended || !is_abort(function))
         return false;
     *w = begin;
     return true;
@@ -116,6 +127,13 @@ static void judge(struct walk *w, uintptr_t pc)
     }
 }
 
+/* Readers of a return address look up the byte before it. */
+static void note(struct walk *w, uintptr_t return_address)
+{
+    if (w->trace.count < COIR_BACKTRACE_MAX)
+        w->trace.pc[w->trace.count++] = (void *)return_address;
+}
+
 static _Unwind_Reason_Code on_frame(struct _Unwind_Context *c, void *arg)
 {
     uintptr_t function = _Unwind_GetRegionStart(c);
@@ -129,11 +147,14 @@ static _Unwind_Reason_Code on_frame(struct _Unwind_Context *c, void *arg)
     }
     if (w->left-- == 0)
         return _URC_NORMAL_STOP;
+    if (function != w->own && excuse_abort(w, function))
+        return _URC_NO_REASON;
+    note(w, pc + (stopped_there != 0));
     if (function == (uintptr_t)arch_boundary) {
         w->landing->sp = arch_capture(c, &w->landing->frame);
         return _URC_NORMAL_STOP;
     }
-    if (function != w->own && !excuse_abort(w, function))
+    if (function != w->own)
         judge(w, pc - !stopped_there);
     return _URC_NO_REASON;
 }
@@ -155,6 +176,7 @@ void contain_open(void)
 
 /* ------------------------------------------------------------------------------------- refusing */
 
+/* Handlers that were there before are not called: the signal's context has gone. */
 static __attribute__((noreturn)) void refuse(struct worker *w, const struct fault *f, const char *why)
 {
     fault_report(w, f, why);
@@ -169,10 +191,11 @@ void contain_check_walk(const struct worker *w, uintptr_t sp)
     fault_abort();
 }
 
-/* Unwinders read the instructions at an address that no table knows. */
+/* Unwinders read the instructions at an address that no table knows. What a program has made itself and registered is
+ * there to be read. */
 static void check_place(struct worker *w, const struct rescue *r)
 {
-    if (!text_is_known(r->pc))
+    if (!text_is_known(r->pc) && !text_is_containable(r->pc))
         refuse(w, &r->fault, "the place is no code of the program");
 }
 
@@ -247,7 +270,7 @@ static void write_record(struct worker *w, struct job *j, const struct walk *wal
     tally(&w->contained, 1);
     if (!f->overflow)
         taint(w);
-    job_panicked(j, told->message, NULL);
+    job_faulted(j, told->message, &walk->trace);
     job_tell_locks(j, (uintptr_t)w->current->bottom);
 }
 

@@ -6,11 +6,12 @@
  * the fiber that runs on this very thread: in any other guard it is a wild pointer. An overflow is
  * contained if the job's policy says so (contain.c), else reported, and the process aborts. Other
  * faults are contained where they were opted in. The rest goes to the handler that was there before;
- * with none, the default action is restored and the instruction runs again, so the core shows it.
+ * with none, the default action is restored and the instruction runs again, so the core shows it; what did not
+ * come of that instruction is raised once more.
  * Never contained: what was sent and not raised, faults of plain threads, of the scheduler and of any
  * other code of this library.
  *
- * The handler runs on the worker's alternate stack and uses write(2) and nothing else of libc. It
+ * The handler runs on the worker's alternate stack and uses nothing of libc that locks or allocates. It
  * reads the worker's thread-local (initial-exec: no allocation) and the fiber it runs.
  */
 #include "fault.h"
@@ -69,6 +70,14 @@ static unsigned bit_of(int number)
     return caught_by(number)->bit;
 }
 
+/* What the kernel needs on a stack to call a handler there, at most: the red zone, too. */
+static size_t signal_frame_bytes(void)
+{
+    size_t told = getauxval(AT_MINSIGSTKSZ);
+
+    return (told ? told : 5120) + 256;
+}
+
 /* ------------------------------------------------------------------------------- the handler */
 
 /* What is contained in this job. Its domain's word is constant while a job is in it. */
@@ -84,15 +93,36 @@ static struct fiber *fiber_of(const struct worker *w)
     return w && w->current && w->current != &w->home ? w->current : NULL;
 }
 
-/* A hit of the own guard by code that has come near it, or gone beyond in one stride: from farther up it
- * is a wild pointer. */
-static bool is_overflow(const struct worker *w, const siginfo_t *info, const void *context)
+/* By code that has come near the guard, or gone beyond in one stride: from farther up it is a wild pointer. */
+static bool hits_guard(const struct worker *w, const struct fiber *f, const siginfo_t *info, uintptr_t sp)
+{
+    return (info->si_signo == SIGSEGV || info->si_signo == SIGBUS) &&
+           stack_guards(&w->runtime->stacks, &f->stack, (uintptr_t)info->si_addr) &&
+           (uintptr_t)f->stack.low + REACH - sp < STRIDE;
+}
+
+/* A handler without an alternate stack was to be called. The kernel dropped its signal and raised this one. */
+static bool has_no_room(const struct fiber *f, const siginfo_t *info, uintptr_t sp)
+{
+    return info->si_signo == SIGSEGV && info->si_code == SI_KERNEL && !info->si_addr &&
+           sp - (uintptr_t)f->stack.low < signal_frame_bytes();
+}
+
+static bool is_at_end(const struct worker *w, const struct fiber *f, const siginfo_t *info, uintptr_t sp)
+{
+    return f && info->si_code > 0 && (hits_guard(w, f, info, sp) || has_no_room(f, info, sp));
+}
+
+/* The fiber that has no stack left, or NULL. A switch says who runs next before it leaves the stack it comes from, so
+ * then the stack pointer tells. */
+static const struct fiber *overflown(struct worker *w, const siginfo_t *info, uintptr_t sp)
 {
     const struct fiber *f = fiber_of(w);
 
-    return f && info->si_code > 0 && (info->si_signo == SIGSEGV || info->si_signo == SIGBUS) &&
-           stack_guards(&w->runtime->stacks, &f->stack, (uintptr_t)info->si_addr) &&
-           (uintptr_t)f->stack.low + REACH - arch_context_sp(context) < STRIDE;
+    if (!f || is_at_end(w, f, info, sp))
+        return f;
+    f = (const struct fiber *)(void *)stack_around(&w->runtime->stacks, sp);
+    return is_at_end(w, f, info, sp) ? f : NULL;
 }
 
 /* On its stack, or in the guard of it: what went beyond may have written to the neighbour's. */
@@ -103,12 +133,18 @@ static bool is_on_stack(const struct worker *w, uintptr_t sp)
     return sp >= low && sp < (uintptr_t)w->current;
 }
 
+/* Memory that went bad the kernel tells of whenever it finds out. */
+static bool is_late(const siginfo_t *info)
+{
+    return info->si_signo == SIGBUS && info->si_code == BUS_MCEERR_AO;
+}
+
 /* Raised by what the thread did, or by its abort(): whether that sent it contain.c will see. */
 static bool is_own(const siginfo_t *info)
 {
     if (info->si_signo == SIGABRT)
         return info->si_code == SI_TKILL && info->si_pid == getpid();
-    return info->si_code > 0;
+    return info->si_code > 0 && !is_late(info);
 }
 
 /* Whether to leave the handler for contain.c, which has the last word. */
@@ -122,7 +158,15 @@ static bool is_to_contain(const struct worker *w, const siginfo_t *info, const v
            (policy(w->runtime, f->job) & (overflow ? FAULT_OVERFLOW : bit_of(info->si_signo)));
 }
 
-/* Not ours: what was there before decides. */
+/* As without us. What is raised here is blocked until the handler has returned. */
+static void die_of(const siginfo_t *info)
+{
+    signal(info->si_signo, SIG_DFL);
+    if (info->si_code <= 0 || info->si_code == SI_KERNEL || is_late(info)) /* else it faults again */
+        raise(info->si_signo);
+}
+
+/* Not ours: what was there before decides. What the kernel raised it does not let anybody ignore. */
 static void pass_on(int number, siginfo_t *info, void *context)
 {
     const struct sigaction *before = &caught_by(number)->previous;
@@ -131,22 +175,21 @@ static void pass_on(int number, siginfo_t *info, void *context)
         before->sa_sigaction(number, info, context);
     } else if (before->sa_handler != SIG_DFL && before->sa_handler != SIG_IGN) {
         before->sa_handler(number);
-    } else if (info->si_code <= 0) {
-        if (before->sa_handler == SIG_DFL) { /* sent by somebody: die of it, as without us */
-            signal(number, SIG_DFL);
-            raise(number);
-        }
-    } else {
-        signal(number, SIG_DFL); /* the instruction faults again, and the core shows it */
+    } else if (before->sa_handler == SIG_DFL || info->si_code > 0) {
+        die_of(info);
     }
 }
 
 static void on_fault(int number, siginfo_t *info, void *context)
 {
     struct worker *w = worker_here();
-    struct fault f = {number, (uintptr_t)info->si_addr, is_overflow(w, info, context)};
+    uintptr_t sp = arch_context_sp(context);
+    const struct fiber *end = overflown(w, info, sp);
+    struct fault f = {number, (uintptr_t)info->si_addr, end != NULL, end ? end : fiber_of(w)};
 
-    contain_check_walk(w, arch_context_sp(context));
+    if (f.overflow && !f.address)
+        f.address = sp;
+    contain_check_walk(w, sp);
     if (is_to_contain(w, info, context, f.overflow) && contain_redirect(context, &f))
         return;
     if (!f.overflow) {

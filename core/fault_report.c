@@ -47,7 +47,7 @@ static void say_job(struct line *t, const struct job *j)
 
 void fault_report(const struct worker *w, const struct fault *f, const char *why)
 {
-    const struct fiber *fiber = w->current;
+    const struct fiber *fiber = f->fiber;
     struct line t = {.length = 0};
 
     line_say(&t, "coir: ");

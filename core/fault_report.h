@@ -10,13 +10,14 @@
 struct fault {
     int signal;
     uintptr_t address; /* of the access, or of the instruction, as the signal has it */
-    bool overflow;     /* a hit of the running fiber's own guard */
+    bool overflow;     /* no stack is left */
+    const struct fiber *fiber; /* whose stack the thread was on */
 };
 
 /* "SIGSEGV" and so on. Async-signal-safe, like all here. */
 const char *fault_signal_name(int signal);
 
-/* One line on standard error about a fault in the fiber that w runs. why: NULL, or why it could not be
+/* One line on standard error about a fault of a fiber on w. why: NULL, or why it could not be
  * contained. */
 void fault_report(const struct worker *w, const struct fault *f, const char *why);
 

@@ -135,6 +135,12 @@ static const char *aborting_option(const struct coir_runtime *rt, const struct j
     return rt && rt->options.defer_panic == COIR_PANIC_ABORT && j->is_defer ? "defer_panic" : NULL;
 }
 
+static void keep_trace(struct coir_runtime *rt, struct wreck *k, const struct trace *t)
+{
+    k->failure.backtrace = k->failure.id;
+    records_trace(&rt->records, k->failure.id, t->pc, t->count);
+}
+
 void job_keep_trace(struct job *j)
 {
     struct wreck *k = j->wreck;
@@ -146,8 +152,7 @@ void job_keep_trace(struct job *j)
     rt = runtime_here();
     if (!rt)
         return; /* a cleanup has forked, and this is the fork */
-    k->failure.backtrace = k->failure.id;
-    records_trace(&rt->records, k->failure.id, k->trace.pc, k->trace.count);
+    keep_trace(rt, k, &k->trace);
 }
 
 /* A forced unwind collects them itself, and nobody misses them meanwhile but the host's code, which is told now. */
@@ -165,7 +170,7 @@ static void begin_trace(struct coir_runtime *rt, struct job *j, const void *fram
     }
 }
 
-void job_panicked(struct job *j, const char *text, const void *frame)
+static ALWAYS_INLINE void tell_panic(struct job *j, const char *text, const void *frame, const struct trace *walked)
 {
     struct wreck *k = j->wreck;
     coir_failure *f = &k->failure;
@@ -177,11 +182,23 @@ void job_panicked(struct job *j, const char *text, const void *frame)
     k->watched = false;
     untold = report_keep(rt, f, text, job_domain(j));
     begin_trace(rt, j, frame);
+    if (walked && rt && rt->options.backtrace)
+        keep_trace(rt, k, walked);
     hostcall_panic_hook(rt, f);
     report_failure(rt, f, text, untold);
     hostcall_panicked(rt, f);
     if (option)
         fatal("a panic aborts (options.%s): %s:%d: %s", option, f->file ? f->file : "?", f->line, text);
+}
+
+void job_panicked(struct job *j, const char *text, const void *frame)
+{
+    tell_panic(j, text, frame, NULL);
+}
+
+void job_faulted(struct job *j, const char *text, const struct trace *walked)
+{
+    tell_panic(j, text, NULL, walked);
 }
 
 int job_failed(struct job *j)

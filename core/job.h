@@ -262,6 +262,7 @@ const char *job_domain(const struct job *j);
  * from then on the job is raising. Does not return if the policy is to abort. text: the whole message. frame: of
  * the function whose callers make the backtrace, if it is asked for; NULL: has none. */
 void job_panicked(struct job *j, const char *text, const void *frame);
+void job_faulted(struct job *j, const char *text, const struct trace *walked); /* the same of a fault */
 
 /* A panic has ended, at its boundary or before: the frames it has passed belong to its record. */
 void job_keep_trace(struct job *j);

@@ -263,6 +263,19 @@ struct stack *stack_at(struct stacks *s, size_t i)
     return (struct stack *)(void *)(top - i % COLOURS * COLOUR_BYTES - s->header);
 }
 
+struct stack *stack_around(struct stacks *s, uintptr_t address)
+{
+    size_t n = atomic_load_explicit(&s->created, memory_order_acquire); /* SEEN */
+
+    for (size_t i = 0; i < n; i += s->per_chunk) {
+        size_t at = address - (uintptr_t)base_of(s, i), k = i + at / stride(s);
+
+        if (at < s->per_chunk * stride(s))
+            return k < n ? stack_at(s, k) : NULL;
+    }
+    return NULL;
+}
+
 static struct stack *write_header(struct stacks *s, size_t i)
 {
     struct stack *stack = stack_at(s, i);

@@ -77,6 +77,9 @@ void stacks_empty(struct stacks *s, char *low, size_t bytes);
 /* The i-th stack, i < created; its memory may have been given back (then it reads as zero). */
 struct stack *stack_at(struct stacks *s, size_t i);
 
+/* The stack that an address lies in, or in whose guard; NULL: in none. Async-signal-safe. */
+struct stack *stack_around(struct stacks *s, uintptr_t address);
+
 /* Whether an address lies in the guard of this stack. Async-signal-safe. */
 static inline bool stack_guards(const struct stacks *s, const struct stack *stack, uintptr_t address)
 {

@@ -1056,9 +1056,10 @@ COIR_API int coir_failure_domain(coir_runtime *runtime, uint64_t id, char *name,
 
 /*
  * The backtrace of a kept failure: return addresses, from the caller of coir_panic to the boundary that contains
- * it. Under options.backtrace every panic has one, but for one found at a return (COIR_KIND_OWED), when the frames
- * have gone. It is there when the panic has reached its boundary; before that if a panic hook or metrics ask, which
- * costs a walk of its own.
+ * it; of a contained fault from the instruction that faulted (a byte past its start), or the caller of abort. Under
+ * options.backtrace every panic has one, but for one found at a return (COIR_KIND_OWED), when the frames have gone.
+ * It is there when the panic has reached its boundary; before that if a panic hook or metrics ask, which costs a walk
+ * of its own.
  *
  *   pc         receives at most n of them
  *
@@ -1674,7 +1675,10 @@ COIR_API void *coir_local_get(const coir_local *key);
  * child's function and its boundary there is none that stands in the way.
  *
  * Never contained: faults on plain threads and in coir itself, signals that somebody sent, faults while a
- * panic or a C++ exception unwinds. Handlers that were there before are chained to.
+ * panic or a C++ exception unwinds. Handlers that were there before are chained to. They are not where containing was
+ * begun and is refused, SIGABRT that somebody sent to a job's thread included: there is a report, and the process ends
+ * by SIGABRT, whoever handles that. A signal whose handler has no alternate stack (SA_ONSTACK) and finds no room on a
+ * fiber's is lost, and counts as an overflow there.
  *
  * options.faults_also contains other faults in the same way (kind FAULT). After one of these nobody
  * can promise that memory is what it should be: coir_stats.tainted counts them, the log recommends

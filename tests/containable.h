@@ -8,8 +8,11 @@
 #ifndef COIR_CONTAINABLE_H
 #define COIR_CONTAINABLE_H
 
-#include "base.h"
+#include "job.h"
 #include "run.h"
+
+#include <signal.h>
+#include <sys/syscall.h>
 
 /* Instrumented code tells TSan of each entry and each return, and these functions may never return.
  * (no_sanitize("thread") leaves that in.) */
@@ -57,6 +60,50 @@ static CONTAINABLE __attribute__((unused)) void overflow(void *unused)
 
     (void)unused;
     recurse(&start, NULL, NULL);
+}
+
+/* Sends the signal to the calling thread by a call of nothing. */
+static CONTAINABLE __attribute__((unused)) void signal_self(long process, long thread, long number)
+{
+#ifdef __x86_64__
+    long call = SYS_tgkill;
+
+    __asm__ volatile("syscall" : "+a"(call) : "D"(process), "S"(thread), "d"(number) : "rcx", "r11", "memory");
+#else
+    register long x0 __asm__("x0") = process;
+    register long x1 __asm__("x1") = thread, x2 __asm__("x2") = number, x8 __asm__("x8") = SYS_tgkill;
+
+    __asm__ volatile("svc #0" : "+r"(x0) : "r"(x1), "r"(x2), "r"(x8) : "memory");
+#endif
+}
+
+static CONTAINABLE void come_to_end(uintptr_t end, long process, long thread, long number)
+{
+    volatile char frame[64];
+
+    frame[0] = 0;
+    if ((uintptr_t)__builtin_frame_address(0) - end > 700)
+        come_to_end(end, process, thread, number);
+    else
+        signal_self(process, thread, number);
+    frame[1] = frame[0]; /* not a tail call */
+}
+
+static inline void handle_nothing(int number)
+{
+    (void)number;
+}
+
+/* A job that gets a signal where its handler finds no room any more. */
+static CONTAINABLE __attribute__((unused)) void be_signaled_at_end(void *unused)
+{
+    sigset_t set;
+
+    (void)unused;
+    sigemptyset(&set);
+    sigaddset(&set, SIGPROF);
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL); /* emulators leave it blocked when they have lost it */
+    come_to_end((uintptr_t)worker_here()->current->stack.low, getpid(), gettid(), SIGPROF);
 }
 
 static inline void register_containable(void)

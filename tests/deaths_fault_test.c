@@ -33,6 +33,16 @@ static void overflow_reported(void *unused)
     run_with(&o, overflow);
 }
 
+static void signal_at_end_reported(void *unused)
+{
+    coir_options o = run_options(1);
+
+    (void)unused;
+    signal(SIGPROF, handle_nothing);
+    o.faults = COIR_FAULTS_REPORT;
+    run_with(&o, be_signaled_at_end);
+}
+
 static CONTAINABLE void touch_wild(void *unused)
 {
     (void)unused;
@@ -198,6 +208,7 @@ static void contain_in_hook(void *unused)
     X(an_overflow_that_nobody_looks_at, SIGSEGV, BARE, overflow_plainly)                           \
     X(an_overflow_under_options_faults, SIGABRT, BARE, overflow_reported, OVERFLOW,                \
       " on worker 0, job function 0x", "fault at 0x", " 1 jobs deep")                              \
+    X(a_signal_that_finds_no_room, SIGABRT, BARE, signal_at_end_reported, OVERFLOW, "fault at 0x") \
     X(an_overflow_in_code_that_is_not_registered, SIGABRT, BARE, contain_foreign, OVERFLOW,        \
       "; not contained: deaths_fault_test+0x", FOREIGN)                                            \
     X(an_overflow_below_a_function_of_libc, SIGABRT, BARE, contain_qsort, OVERFLOW,                \

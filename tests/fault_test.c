@@ -3,8 +3,10 @@
  * fault_test.c - options.faults = REPORT: a stack overflow is reported and ends the process;
  * every other fault ends it as it would have without us. Each case runs in a child.
  */
-#include "base.h"
 #include "child.h"
+#include "job.h"
+
+#include <sys/syscall.h>
 
 /* Sanitizers look for these functions, and then leave the signals to us and what was before. */
 #define NO_HANDLERS "handle_segv=0:handle_sigbus=0:handle_abort=0:use_sigaltstack=0"
@@ -126,6 +128,45 @@ static void the_report_tells_the_depth(void)
     CHILD_DIES(report_on_one, &fn, SIGABRT, "stack overflow: fiber ", " 2 jobs deep");
 }
 
+static void nop(void *unused)
+{
+    (void)unused;
+}
+
+/* Most of these waits park, and with a stack beside them a switch is the deepest of what they call. */
+static __attribute__((noinline)) long wait_deeper(volatile signed char *above)
+{
+    volatile signed char frame[32];
+    coir_counter c = COIR_COUNTER_INIT;
+
+    frame[0] = *above;
+    if (frame[0] < 0 || coir_spawn(&c, nop, NULL) != COIR_OK || coir_wait(&c) != COIR_DONE)
+        return 0; /* never */
+    return wait_deeper(frame) + frame[0];
+}
+
+static void wait_to_the_end(void *begin)
+{
+    volatile signed char *used = __builtin_alloca(*(size_t *)begin);
+
+    used[0] = 0;
+    wait_deeper(used);
+}
+
+static void wait_to_the_end_on_one(void *begin)
+{
+    coir_options o = with_faults(COIR_FAULTS_REPORT);
+
+    o.workers = 1;
+    (void)!coir_run(&o, wait_to_the_end, begin);
+}
+
+static void an_overflow_on_the_way_to_another_fiber_is_reported(void)
+{
+    for (size_t begin = 16; begin <= (SLOW ? 64 : 256); begin += 16)
+        CHILD_DIES(wait_to_the_end_on_one, &begin, SIGABRT, "stack overflow: fiber ", " 1 jobs deep");
+}
+
 static void without_the_option_an_overflow_is_a_plain_fault(void)
 {
     coir_fn *fn = overflow;
@@ -178,6 +219,36 @@ static void a_sent_signal_ends_the_process_as_without_us(void)
     CHILD_DIES(report, &fn, SIGSEGV, "");
     CHILD_DIES(kill_self_on_plain_thread, NULL, SIGSEGV, "");
 }
+
+#ifdef __x86_64__ /* emulators take what seems to come from the kernel for a fault of theirs */
+/* As the kernel does. The job would go on. */
+static void come_once(int number, int code)
+{
+    siginfo_t info = {.si_signo = number, .si_code = code};
+
+    syscall(SYS_rt_tgsigqueueinfo, getpid(), gettid(), number, &info);
+}
+
+static void want_room(void *unused)
+{
+    (void)unused;
+    come_once(SIGSEGV, SI_KERNEL); /* a handler's frame does not fit */
+}
+
+static void lose_memory(void *unused)
+{
+    (void)unused;
+    come_once(SIGBUS, BUS_MCEERR_AO);
+}
+
+static void what_does_not_come_again_ends_the_process_as_without_us(void)
+{
+    coir_fn *room = want_room, *memory = lose_memory;
+
+    CHILD_DIES(report, &room, SIGSEGV, "");
+    CHILD_DIES(report, &memory, SIGBUS, "");
+}
+#endif
 #endif
 
 /* -------------------------------------------------------------------------- previous handlers */
@@ -242,11 +313,6 @@ static int handler_is(int number, void (*handler)(int))
     struct sigaction now;
 
     return sigaction(number, NULL, &now) == 0 && now.sa_handler == handler;
-}
-
-static void nop(void *unused)
-{
-    (void)unused;
 }
 
 static void close_two(void *unused)
@@ -355,11 +421,14 @@ static void a_handler_on_top_is_entered_once_after_another_open(void)
 }
 
 CHECK_MAIN(CASE(an_overflow_is_reported_and_aborts), CASE(the_report_is_one_line),
-           CASE(the_report_tells_the_depth),
+           CASE(the_report_tells_the_depth), CASE(an_overflow_on_the_way_to_another_fiber_is_reported),
            CASE(without_the_option_an_overflow_is_a_plain_fault),
            CASE(a_wild_pointer_is_not_an_overflow),
 #ifndef COIR_TSAN
            CASE(a_sent_signal_ends_the_process_as_without_us),
+#ifdef __x86_64__
+           CASE(what_does_not_come_again_ends_the_process_as_without_us),
+#endif
 #endif
            CASE(a_previous_handler_is_chained_to), CASE(handlers_come_back_with_the_last_close),
            CASE(a_handler_on_top_of_ours_stays), CASE(ours_is_there_again_if_nothing_is_left_on_top),

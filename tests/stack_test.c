@@ -102,6 +102,7 @@ static void check_guards(bool advice)
         CHECK(stack_guards(&stacks, s[i], (uintptr_t)s[i]->low - stacks.guard));
         CHECK(!stack_guards(&stacks, s[i], (uintptr_t)s[i]->low));
         CHECK(!stack_guards(&stacks, s[i], (uintptr_t)s[i]->low - stacks.guard - 1));
+        CHECK(stack_around(&stacks, (uintptr_t)s[i]->low - stacks.guard) == s[i]);
     }
     stacks_fini(&stacks);
 }

@@ -71,10 +71,21 @@ uintptr_t arch_context_sp(const void *context)
     return (uintptr_t)uc->uc_mcontext.gregs[REG_RSP];
 }
 
+/* An exception of the x87 is raised at its next instruction, whatever that is: here at the one that would restore the
+ * control word. */
+static void drop_x87_exceptions(mcontext_t *m)
+{
+    enum { EXCEPTIONS = 0x80ff }; /* with their summary, and what once was the same as that */
+
+    if (m->fpregs)
+        m->fpregs->swd &= (uint16_t)~EXCEPTIONS;
+}
+
 void arch_redirect(void *context, void *top, void (*entry)(void *arg), void *arg)
 {
-    enum { TRAP_FLAG = 0x100, DIRECTION_FLAG = 0x400 };
-    greg_t *r = ((ucontext_t *)context)->uc_mcontext.gregs;
+    enum { TRAP_FLAG = 0x100, DIRECTION_FLAG = 0x400, ALIGNMENT_CHECK = 0x40000 };
+    mcontext_t *m = &((ucontext_t *)context)->uc_mcontext;
+    greg_t *r = m->gregs;
     struct arch_fault *saved = (struct arch_fault *)top - 1;
 
 #define SAVED(register, from) .register = (uint64_t)r[from]
@@ -90,7 +101,8 @@ void arch_redirect(void *context, void *top, void (*entry)(void *arg), void *arg
     r[REG_RIP] = (greg_t)(uintptr_t)arch_rescue;
     r[REG_RDI] = (greg_t)(uintptr_t)arg;
     r[REG_RSI] = (greg_t)(uintptr_t)entry;
-    r[REG_EFL] &= ~(greg_t)(TRAP_FLAG | DIRECTION_FLAG); /* as the psABI has it at an entry */
+    drop_x87_exceptions(m);
+    r[REG_EFL] &= ~(greg_t)(TRAP_FLAG | DIRECTION_FLAG | ALIGNMENT_CHECK); /* as the psABI has it at an entry */
 }
 
 void *arch_capture(struct _Unwind_Context *boundary, struct arch_frame *frame)
