@@ -75,6 +75,7 @@ struct job {
     bool is_defer;            /* that coir_try runs a deferred handler */
     bool whole;               /* of an is_try: nobody around it unlocks what it leaves locked */
     bool outside;             /* of an is_try: a job of its own all the same, which a plain thread runs */
+    bool between;             /* a pool's job, which handles no message now: what a callback leaves ends with the callback */
     bool apart;               /* outer is on another stack: a clean-up after it */
     bool masked;              /* a domain's finalizer, or a callback of its pool; its name is the domain's: cancels
                                  do not reach it */

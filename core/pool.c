@@ -71,6 +71,7 @@ static void serve(void *arg)
     struct pool_worker *w = arg;
     coir_failure failure;
 
+    retry_serve();
     pool_probe_nothing(w->pool);
     coir_job_name(w->pool->name);
     counter_settle(&w->started, 1);

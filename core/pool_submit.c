@@ -159,6 +159,7 @@ static void handle_in_job(void *arg)
     struct handling *h = arg;
 
     h->begun = true;
+    retry_serve();
     pool_probe_nothing(h->pool);
     if (job_try(handle, h, &h->message->failure) != COIR_DONE) { /* the host's log, not the handler */
         job_serve(h->pool->domain, NULL);

@@ -74,24 +74,48 @@ static int end_leftovers(struct retry *r, struct job *j, int outcome, coir_failu
     return outcome;
 }
 
+void retry_serve(void)
+{
+    job_proper(*job_slot())->between = true;
+}
+
 /* The job is the pool's. */
 static int call(struct retry *r, coir_message *m, coir_failure *failure)
 {
-    int outcome = job_try_whole(as_call(r->handle), m, failure);
+    struct job *j = job_proper(*job_slot());
+    int outcome;
 
-    return end_leftovers(r, job_proper(*job_slot()), outcome, failure);
+    j->between = false;
+    outcome = end_leftovers(r, j, job_try_whole(as_call(r->handle), m, failure), failure);
+    j->between = true;
+    return outcome;
+}
+
+/* A handler that submits to its own pool, or a job that it has spawned, keeps what it has. */
+static struct job *between_messages(void)
+{
+    struct job *j = *job_slot();
+
+    j = j ? job_proper(j) : NULL;
+    return j && j->between ? j : NULL;
 }
 
 int retry_call_back(struct retry *r, coir_message_fn *fn, coir_message *m, const struct coir_domain *d)
 {
     struct coir_runtime *before = runtime_adopt_thread(d->rt); /* its panics are this runtime's */
-    int outcome = job_try_callback(as_call(fn), m, d);
-    struct job *j = *job_slot();
+    struct job *j = between_messages();
     coir_failure unused;
+    int outcome;
 
+    if (j)
+        j->between = false;
+    outcome = job_try_callback(as_call(fn), m, d);
+    if (j) {
+        outcome = end_leftovers(r, j, outcome, &unused);
+        j->between = true;
+    }
     runtime_adopt_thread(before);
-    j = j ? job_proper(j) : NULL;
-    return j && j->scope && j->scope->domain == d ? end_leftovers(r, j, outcome, &unused) : outcome;
+    return outcome;
 }
 
 /* ------------------------------------------------------------------------------- the verdict */

@@ -32,14 +32,17 @@ enum verdict {
     VERDICT_HOLD    /* not before the breaker's probe is back, or *due */
 };
 
+/* The calling job is a pool's from now on: it makes attempts, and what a handler or a callback leaves ends with the call. */
+void retry_serve(void);
+
 /* Makes one attempt, if it may be made now. The calling job is the pool's. deadline: the message's. */
 enum verdict retry_attempt(struct retry *r, coir_message *m, int64_t deadline, int64_t *due);
 
 /* What the counter of a message that has ended is told: its last failure, if that is why; else why it was not done. */
 int retry_outcome(const coir_message *m, coir_failure *f);
 
-/* Calls the sink or `ended` of the pool whose domain is d. If the calling job is one of d, it goes on without what is
- * left; else that is the affair of whoever closes the pool. The outcome. */
+/* Calls the sink or `ended` of the pool whose domain is d. If the calling job is a pool's, between messages, it goes on without what is
+ * left; else that is the affair of whoever closes the pool, or submits to it. The outcome. */
 int retry_call_back(struct retry *r, coir_message_fn *fn, coir_message *m, const struct coir_domain *d);
 
 /* The pause after so many attempts. */
