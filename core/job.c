@@ -336,9 +336,7 @@ void job_leave_locks(struct job *j, uintptr_t end)
 
 void job_end_awaited(struct job *j, uintptr_t frame)
 {
-    struct coir_runtime *rt = runtime_here();
-
-    if (rt && atomic_load_explicit(&rt->pending_count, memory_order_relaxed)) /* what its children have left happened before */
+    if (atomic_load_explicit(&runtimes_pending, memory_order_relaxed)) /* what its children have left happened before */
         job_ops_set()->end_awaited(j, frame);
 }
 

@@ -826,8 +826,8 @@ COIR_API COIR_MUST_USE int coir_fork2(coir_fn *here, void *here_arg, coir_fn *th
  *   after      borrowed until the job has started or ended
  *   done       owed one unit until the job has ended; NULL: nobody waits
  *
- * If `after` lies in a frame that a panic takes, the job ends CANCELED (kind DEPENDENCY) as well, before the panic's
- * first cleanup. If it lies in one of the calling job, whose return (or that of a coir_try in it) takes it, that is a
+ * If `after` lies in a frame that a panic takes, a job's of any runtime or a plain thread's, the job ends CANCELED
+ * (kind DEPENDENCY) as well, before the panic's first cleanup. If it lies in one of the calling job, whose return (or that of a coir_try in it) takes it, that is a
  * panic (kind OWED).
  *
  * Returns     as coir_spawn; COIR_EINVAL also if `done` is `after`; COIR_EAGAIN also when options.jobs_max jobs
