@@ -310,7 +310,11 @@ void job_settle_owned(struct job *j, uintptr_t frame)
             job_ops_set()->cancel(c, COIR_CANCEL_OWNER);
     }
     while ((c = j->owned)) {
+        bool apart = counter_set_apart(c); /* what is owed by hand may be for a cleanup to release, or for nobody */
+
         job_ops_set()->join(c);
+        if (apart)
+            counter_put_back(c);
         job_disown(j, c);
     }
 }
