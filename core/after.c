@@ -2,7 +2,7 @@
 /*
  * after.c - work that waits for a counter, and is queued when that has settled as DONE, else dropped.
  *
- * Does not know how work enters otherwise (spawn.c). Owns the runtime's list of what is pending.
+ * Does not know how work enters otherwise (spawn.c). Owns each runtime's list of what is pending.
  *
  * Frames do not go with a counter that pending work waits for: that is dropped (after_end_awaited). A panic looks for such
  * counters by their addresses, before any frame goes; a return, for which nobody looks, is told by the boundary's count of
@@ -41,7 +41,9 @@ static bool list_pending(struct after *a)
     count = atomic_load_explicit(&rt->pending_count, memory_order_relaxed); /* the lock orders it */
     room = count < rt->options.jobs_max;
     if (room) {
-        atomic_store_explicit(&rt->pending_count, count + 1, memory_order_relaxed); /* as above; job_end_awaited */
+        atomic_store_explicit(&rt->pending_count, count + 1, memory_order_relaxed); /* as above */
+        if (count == 0)
+            atomic_fetch_add_explicit(&runtimes_pending, 1, memory_order_relaxed); /* job_end_awaited */
         a->next = rt->pending;
         if (a->next)
             a->next->prev = a;
@@ -63,7 +65,8 @@ static void unlist_pending(struct after *a)
     if (a->next)
         a->next->prev = a->prev;
     a->next = a->prev = NULL;
-    atomic_fetch_sub_explicit(&a->rt->pending_count, 1, memory_order_relaxed); /* the lock orders it */
+    if (atomic_fetch_sub_explicit(&a->rt->pending_count, 1, memory_order_relaxed) == 1)  /* the lock orders it */
+        atomic_fetch_sub_explicit(&runtimes_pending, 1, memory_order_relaxed); /* what it was added for is over */
     if (a->around)
         atomic_fetch_sub_explicit(&a->around->awaited, 1, memory_order_release); /* AWAITED: its last use */
     a->visiting = runtime_visit(a->rt);
@@ -163,48 +166,54 @@ static bool goes_with(const struct after *a, const struct job *j, uintptr_t from
     return from ? at >= from && at < (uintptr_t)j : a->around == j;
 }
 
-/* Lock held. Takes out what waits for counters that go. *late: such a counter, whose finisher has that work. */
-static struct after *take_awaited(struct coir_runtime *rt, const struct job *j, uintptr_t from, struct counter **late)
-{
-    struct after *taken = NULL, *next;
+/* Frames that go, and what has waited for counters there. */
+struct going {
+    const struct job *j;
+    uintptr_t from;       /* as for after_end_awaited */
+    struct after *taken;  /* out of the lists */
+    struct counter *late; /* such a counter, whose finisher has that work; or NULL */
+};
 
-    *late = NULL;
+static void take_awaited(struct coir_runtime *rt, void *arg)
+{
+    struct going *g = arg;
+    struct after *next;
+
+    if (atomic_load_explicit(&rt->pending_count, memory_order_relaxed) == 0) /* job_end_awaited */
+        return;
+    lock_take(&rt->pending_lock);
     for (struct after *a = rt->pending; a; a = next) {
         next = a->next;
-        if (!goes_with(a, j, from))
+        if (!goes_with(a, g->j, g->from))
             continue;
         if (!counter_try_delist(a->after, &a->node)) {
-            *late = a->after;
+            g->late = a->after;
             continue;
         }
         unlist_pending(a);
-        a->next = taken;
-        taken = a;
+        a->next = g->taken;
+        g->taken = a;
     }
-    return taken;
+    lock_drop(&rt->pending_lock);
 }
 
 /* What is owed there by jobs has been waited for; what is owed by hand alone never may be, and nobody shall look at
- * that counter again. */
+ * that counter again. The work may be any runtime's: its jobs may have been given the counter. */
 bool after_end_awaited(struct job *j, uintptr_t from)
 {
-    struct coir_runtime *rt = runtime_here();
+    struct going g;
     bool any = false;
-    struct counter *late;
 
-    if (!rt)
-        return false; /* a fork */
+    if (life_is_over())
+        return false;
     do {
-        struct after *taken;
-
-        lock_take(&rt->pending_lock);
-        taken = take_awaited(rt, j, from, &late);
-        lock_drop(&rt->pending_lock);
-        any |= taken || late;
-        drop_all(taken, COIR_KIND_DEPENDENCY);
-        if (late)
-            job_ops_set()->join(late);
-    } while (late);
+        g = (struct going){j, from, NULL, NULL};
+        runtime_each_open(take_awaited, &g);
+        any |= g.taken || g.late;
+        drop_all(g.taken, COIR_KIND_DEPENDENCY);
+        if (g.late)
+            job_ops_set()->join(g.late);
+    } while (g.late);
     return any;
 }
 

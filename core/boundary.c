@@ -63,7 +63,7 @@ static COLD int returned_owing(struct job *j, uintptr_t frame)
     if (!owed)
         return COIR_DONE;
     return job_panicked_at_return(j, COIR_KIND_OWED,
-                                  "returned while jobs it spawned still owed a counter in its frame");
+                                  "returned while jobs it spawned, or a hand, still owed a counter in its frame");
 }
 
 /* Whether a lock that is held lies in frames that have been left, from `frame` on. */

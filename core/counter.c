@@ -20,6 +20,8 @@
  *       owner has told the word what it owes, with which LOCAL goes; it does so before it parks or ends.
  *   C6  Who is foretold has the counter, whoever frees it as soon as it settles: WAITERS, which the finisher
  *       keeps without LOCK meanwhile, leaves the word unsettled, and as no unit is owed the list only grows (C3).
+ *   C7  While APART is set the units by hand are those of `mine`, under LOCK. Who releases one looks before, so that
+ *       the release is one step, and its last access, in either place: after a step too much it would have to come back.
  *
  * Orderings
  *   SETTLE  a release of a unit (release) -> the load that finds the word settled (acquire), or the
@@ -131,6 +133,63 @@ void counter_settle(struct counter *c, uint64_t n)
     ASSERT(was & COUNTER_LOCAL || was >= n * COUNTER_ONE);
     if (UNLIKELY(was & COUNTER_WAITERS) && was < (n + 1) * COUNTER_ONE && !(was & COUNTER_LOCAL)) /* C5 */
         finish(c);
+}
+
+/* C7. False: they are in the word again. */
+static bool settle_apart(struct counter *c)
+{
+    uint32_t apart;
+
+    lock(c, 0);
+    apart = atomic_load_explicit(&c->mine, memory_order_relaxed); /* LOCK */
+    if (apart)
+        atomic_store_explicit(&c->mine, apart - 1, memory_order_relaxed); /* LOCK */
+    unlock(c, 0);
+    return apart != 0;
+}
+
+void counter_settle_by_hand(struct counter *c)
+{
+    uint64_t s = atomic_load_explicit(&c->state, memory_order_relaxed); /* rechecked by the CAS */
+
+    do
+        if (UNLIKELY(s & COUNTER_APART) && s < COUNTER_BY_HAND && settle_apart(c)) /* what was added since goes first */
+            return;
+    while (!atomic_compare_exchange_weak_explicit(&c->state, &s, s - COUNTER_BY_HAND, memory_order_release,
+                                                  memory_order_relaxed)); /* SETTLE */
+    if (UNLIKELY(s & COUNTER_WAITERS) && s < COUNTER_BY_HAND + COUNTER_ONE && !(s & COUNTER_LOCAL)) /* C5 */
+        finish(c);
+}
+
+bool counter_set_apart(struct counter *c)
+{
+    uint64_t s = atomic_load_explicit(&c->state, memory_order_relaxed), to; /* rechecked by the CAS */
+
+    if (s < COUNTER_BY_HAND)
+        return false;
+    counter_note(c, COIR_CANCELED, NULL);
+    lock(c, 0);
+    s = atomic_load_explicit(&c->state, memory_order_relaxed); /* rechecked by the CAS */
+    do
+        to = s % COUNTER_BY_HAND | COUNTER_APART;
+    while (!atomic_compare_exchange_weak_explicit(&c->state, &s, to, memory_order_relaxed,
+                                                  memory_order_relaxed)); /* LOCK is still to be dropped */
+    atomic_store_explicit(&c->mine, (uint32_t)(s / COUNTER_BY_HAND), memory_order_relaxed); /* LOCK */
+    unlock(c, 0);
+    if (UNLIKELY(to & COUNTER_WAITERS) && to < COUNTER_ONE)
+        finish(c);
+    return true;
+}
+
+void counter_put_back(struct counter *c)
+{
+    uint64_t apart;
+
+    lock(c, 0);
+    apart = atomic_load_explicit(&c->mine, memory_order_relaxed); /* LOCK */
+    atomic_store_explicit(&c->mine, 0, memory_order_relaxed);     /* LOCK */
+    atomic_fetch_add_explicit(&c->state, apart * COUNTER_BY_HAND - COUNTER_APART, memory_order_relaxed); /* LOCK */
+    unlock(c, 0);
 }
 
 void counter_share(struct counter *c)

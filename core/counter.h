@@ -27,7 +27,7 @@ struct wait_node {
 
 /* What a coir_counter is. All zero is a valid, settled counter. */
 struct counter {
-    _Atomic uint64_t state;    /* units << 8 | LOCAL | outcome << 3 | CANCEL | WAITERS | LOCK */
+    _Atomic uint64_t state;    /* units by hand << 40 | units << 8 | APART | LOCAL | outcome << 3 | CANCEL | WAITERS | LOCK */
     struct wait_node *waiters; /* LOCK */
 
     /* Of the job in whose frames the counter lies, once it has spawned on it (job.c). */
@@ -35,7 +35,7 @@ struct counter {
     struct counter *next_owned;
 
     _Atomic uint32_t claimed; /* the failure record: 0 free, 1 being written, 2 valid */
-    _Atomic uint32_t mine;    /* units owed beside those of state, while LOCAL: its owner's to write and read */
+    _Atomic uint32_t mine;    /* units owed beside those of state. LOCAL: its owner's to write and read. APART: LOCK */
     coir_failure failure;     /* of the first job that failed */
 };
 
@@ -50,8 +50,10 @@ _Static_assert(sizeof(coir_counter) == 192, "one hot line and an inline cold rec
 #define COUNTER_OUTCOME_SHIFT 3
 #define COUNTER_OUTCOME (UINT64_C(7) << COUNTER_OUTCOME_SHIFT)
 #define COUNTER_LOCAL UINT64_C(64)
+#define COUNTER_APART UINT64_C(128)
 #define COUNTER_ONE UINT64_C(256)
-#define COUNTER_UNITS (UINT64_MAX / COUNTER_ONE) /* no counter owes so many */
+#define COUNTER_BY_HAND (COUNTER_ONE << 32) /* a job's units: fewer than that. As one number they are all units */
+#define COUNTER_HANDS (UINT64_MAX / COUNTER_BY_HAND) /* fewer are owed by hand */
 
 _Static_assert(COUNTER_LOCAL == COIR_COUNTER_LOCAL_BIT, "as coir.h initializes it");
 
@@ -86,12 +88,28 @@ static inline int counter_look(struct counter *c)
     return counter_is_settled(s) ? counter_outcome_of(s) : -1;
 }
 
-/* Whether it can be owed n more; C5 says nothing of a local one, where n has to be less than that. */
+/* Whether it can be owed n more by hand; C5 says nothing of a local one, where n has to be less than that. */
 static inline bool counter_has_room(struct counter *c, uint64_t n)
 {
     uint64_t s = atomic_load_explicit(&c->state, memory_order_relaxed); /* a guard against nonsense, no more */
 
-    return n < COUNTER_UNITS - (s & COUNTER_LOCAL ? 0 : s / COUNTER_ONE);
+    return n < COUNTER_HANDS - (s & COUNTER_LOCAL ? 0 : s / COUNTER_BY_HAND);
+}
+
+/* Whether a unit is owed by hand, or may be. */
+static inline bool counter_is_owed_by_hand(struct counter *c)
+{
+    uint64_t s = atomic_load_explicit(&c->state, memory_order_relaxed); /* as above, if the caller has none */
+
+    return s >= COUNTER_BY_HAND || s & (COUNTER_LOCAL | COUNTER_APART);
+}
+
+/* Whether the last unit is owed; a hint. */
+static inline bool counter_is_owed_one(struct counter *c)
+{
+    uint64_t s = atomic_load_explicit(&c->state, memory_order_relaxed); /* a hint */
+
+    return (s / COUNTER_ONE == 1 || s / COUNTER_ONE == COUNTER_BY_HAND / COUNTER_ONE) && !(s & COUNTER_LOCAL);
 }
 
 static inline void counter_owe(struct counter *c, uint64_t n)
@@ -100,11 +118,26 @@ static inline void counter_owe(struct counter *c, uint64_t n)
     atomic_fetch_add_explicit(&c->state, n * COUNTER_ONE, memory_order_relaxed);
 }
 
+static inline void counter_owe_by_hand(struct counter *c, uint64_t n)
+{
+    atomic_fetch_add_explicit(&c->state, n * COUNTER_BY_HAND, memory_order_relaxed); /* as counter_owe */
+}
+
 /* One unit more, so that it does not settle meanwhile; false: none is owed any more. */
 bool counter_owe_more(struct counter *c);
 
 /* Releases n units, all of them DONE. */
 void counter_settle(struct counter *c, uint64_t n);
+
+/* Releases a unit that is owed by hand. */
+void counter_settle_by_hand(struct counter *c);
+
+/* Owner, of one that is not local: units by hand do not count until they are put back, so that it settles when the jobs
+ * have ended, as CANCELED at best. False: there were none, and nothing has changed. */
+bool counter_set_apart(struct counter *c);
+
+/* It has settled since: what has not been released by hand meanwhile is owed again. */
+void counter_put_back(struct counter *c);
 
 /* Whether its owner owes by counter_owe_mine. Only the owner ends that (counter_share). */
 static inline bool counter_is_local(struct counter *c)

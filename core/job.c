@@ -310,7 +310,11 @@ void job_settle_owned(struct job *j, uintptr_t frame)
             job_ops_set()->cancel(c, COIR_CANCEL_OWNER);
     }
     while ((c = j->owned)) {
+        bool apart = counter_set_apart(c); /* what is owed by hand may be for a cleanup to release, or for nobody */
+
         job_ops_set()->join(c);
+        if (apart)
+            counter_put_back(c);
         job_disown(j, c);
     }
 }
@@ -336,9 +340,7 @@ void job_leave_locks(struct job *j, uintptr_t end)
 
 void job_end_awaited(struct job *j, uintptr_t frame)
 {
-    struct coir_runtime *rt = runtime_here();
-
-    if (rt && atomic_load_explicit(&rt->pending_count, memory_order_relaxed)) /* what its children have left happened before */
+    if (atomic_load_explicit(&runtimes_pending, memory_order_relaxed)) /* what its children have left happened before */
         job_ops_set()->end_awaited(j, frame);
 }
 

@@ -270,8 +270,8 @@ void coir_counter_add(coir_counter *counter, long n)
     coir_require(counter != NULL, "coir_counter_add: counter is NULL");
     coir_require(n >= 1, "coir_counter_add: n is %ld, it must be 1 or more", n);
     coir_require(counter_has_room(counter_of(counter), (uint64_t)n),
-                 "coir_counter_add: n is %ld, and a counter is owed less than 2^56", n);
-    counter_owe(counter_of(counter), (uint64_t)n);
+                 "coir_counter_add: n is %ld, and a counter is owed less than 2^24 by hand", n);
+    counter_owe_by_hand(counter_of(counter), (uint64_t)n);
 }
 
 void coir_counter_done(coir_counter *counter, int outcome)
@@ -282,17 +282,17 @@ void coir_counter_done(coir_counter *counter, int outcome)
     coir_require(counter != NULL, "coir_counter_done: counter is NULL");
     coir_require(outcome >= COIR_DONE && outcome <= COIR_PANICKED,
                  "coir_counter_done: %d is no outcome", outcome);
-    coir_require(counter_is_owed(atomic_load_explicit(&c->state, memory_order_relaxed)), /* our unit */
-                 "coir_counter_done: nothing is owed");
+    coir_require(counter_is_owed_by_hand(c), "coir_counter_done: nothing is owed by hand");
     if (outcome == COIR_DONE) {
-        counter_settle(c, 1);
+        counter_settle_by_hand(c);
         return;
     }
     job_failure(*job_slot(), &f, outcome, COIR_KIND_DONE);
     snprintf(f.message, sizeof f.message, "released by coir_counter_done as %s",
              coir_status_name(outcome));
     report_keep(runtime_here(), &f, f.message, job_domain(*job_slot()));
-    counter_fail(c, outcome, &f);
+    counter_note(c, outcome, &f);
+    counter_settle_by_hand(c);
 }
 
 /* ------------------------------------------------------------------------------ asking a job */

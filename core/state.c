@@ -6,6 +6,7 @@
 
 static struct lock open_lock; /* guards the list of open runtimes */
 static struct coir_runtime *open_list;
+_Atomic unsigned runtimes_pending;
 
 __thread struct worker *worker_tls;
 static __thread struct coir_runtime *adopted;
@@ -52,6 +53,7 @@ void runtime_forget_all(void)
 {
     open_lock = (struct lock){0};
     open_list = NULL;
+    atomic_store_explicit(&runtimes_pending, 0, memory_order_relaxed); /* a fork has one thread */
 }
 
 void runtime_unregister(struct coir_runtime *rt)

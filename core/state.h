@@ -351,6 +351,9 @@ static inline bool runtime_visit_to_wake(struct coir_runtime *rt)
 void runtime_register(struct coir_runtime *rt);
 void runtime_unregister(struct coir_runtime *rt);
 
+/* How many runtimes of the process have a list of pending work (after.c) that is not empty. */
+extern _Atomic unsigned runtimes_pending;
+
 /* In a fork, before it opens a runtime of its own: its parent's are none of its own. */
 void runtime_forget_all(void);
 

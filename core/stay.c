@@ -24,15 +24,7 @@
 #endif
 #define STAY_NS (20 * COIR_US) /* a deadline further off than this is not missed meanwhile */
 
-/* Whether its last unit is owed. Who waits for many would take the line from each who releases one. */
-static bool is_nearly_settled(struct counter *c)
-{
-    uint64_t s = atomic_load_explicit(&c->state, memory_order_relaxed); /* a hint */
-
-    return s / COUNTER_ONE == 1 && !(s & COUNTER_LOCAL);
-}
-
-/* Each stay is a turn: every so many of them the worker is to look at timers, I/O and injected work first. */
+/* Who waits for many units would take the line from each who releases one. Each stay is a turn: every so many of them the worker is to look at timers, I/O and injected work first. */
 int stay_for_counter(struct worker *w, struct counter *c, int64_t deadline)
 {
     int outcome;
@@ -40,7 +32,7 @@ int stay_for_counter(struct worker *w, struct counter *c, int64_t deadline)
     if (worker_turn_is_due(w) || (deadline != COIR_NEVER && deadline < time_after(coir_now(), STAY_NS)))
         return -1;
     for (unsigned i = 0; (outcome = counter_look(c)) < 0; i++) {
-        if (i == STAY_LOOKS || !is_nearly_settled(c) || find_promising(w))
+        if (i == STAY_LOOKS || !counter_is_owed_one(c) || find_promising(w))
             break;
         arch_relax();
     }

@@ -115,7 +115,7 @@ enum coir_kind {
     COIR_KIND_NONE = 0,
     COIR_KIND_PANIC,    /* coir_panic, or a failed coir_require */
     COIR_KIND_FOREIGN,  /* an exception of another language reached the boundary */
-    COIR_KIND_OWED,     /* a job returned while jobs still owed, or waited for, a counter of its frame */
+    COIR_KIND_OWED,     /* a job returned while jobs (or, beside them, a hand) still owed, or waited for, a counter of its frame */
     COIR_KIND_SKIPPED,  /* canceled before it started, or its domain has tripped */
     COIR_KIND_SHUTDOWN, /* dropped because the runtime closed */
     COIR_KIND_DEPENDENCY, /* a job it was spawned after did not end as COIR_DONE */
@@ -653,8 +653,9 @@ COIR_API int coir_checkpoint(void);
  * or freed at once, if nobody else is in a wait for it still. The outcome stays until coir_counter_init.
  *
  * A counter that is a local variable of a job, and that this job has spawned on, is known to the
- * job: a panic settles it first, and a return while it is owed is a panic. So this very job must wait for
- * it, or coir_counter_init it, before it leaves the block in which the variable lives.
+ * job: a panic waits first for the jobs that owe it, and a return while it is owed is a panic. So this very job must
+ * wait for it, or coir_counter_init it, before it leaves the block in which the variable lives. What is owed by hand
+ * is not waited for: see coir_counter_add.
  */
 typedef struct coir_counter {
     uint64_t opaque[24];
@@ -691,8 +692,12 @@ COIR_API void coir_counter_init(coir_counter *counter);
  * Adds n to what is owed, by hand: a guard around work that is not a job. Each unit is released
  * by one coir_counter_done.
  *
- *   n          1 or more; anything else, or 2^56 owed in all, is a panic (an abort on a plain thread outside
+ *   n          1 or more; anything else, or 2^24 owed by hand, is a panic (an abort on a plain thread outside
  *              coir_try)
+ *
+ * A panic that takes the counter's frame does not wait for these units, which a cleanup may release, or nobody; who waits
+ * for the counter of a job that has spawned on it is told when the jobs have ended, COIR_CANCELED at best. So where
+ * another thread is to release one, a cleanup has to wait for the counter, or it lies in no such frame.
  *
  * While others wait on the counter, only a job that is itself counted may add.
  */
@@ -826,9 +831,9 @@ COIR_API COIR_MUST_USE int coir_fork2(coir_fn *here, void *here_arg, coir_fn *th
  *   after      borrowed until the job has started or ended
  *   done       owed one unit until the job has ended; NULL: nobody waits
  *
- * If `after` lies in a frame that a panic takes, the job ends CANCELED (kind DEPENDENCY) as well, before the panic's
- * first cleanup. If it lies in one of the calling job, whose return (or that of a coir_try in it) takes it, that is a
- * panic (kind OWED).
+ * If `after` lies in a frame that a panic takes, a job's of any runtime or a plain thread's, the job ends CANCELED
+ * (kind DEPENDENCY) as well, before the panic's first cleanup. If it lies in one of the calling job, whose return (or
+ * that of a coir_try in it) takes it, that is a panic (kind OWED).
  *
  * Returns     as coir_spawn; COIR_EINVAL also if `done` is `after`; COIR_EAGAIN also when options.jobs_max jobs
  *             wait for others
@@ -895,8 +900,8 @@ COIR_API uint64_t coir_job_id(void);
  * Ends the calling job: unwinds its stack to the innermost boundary (the job's, or coir_try's),
  * running __attribute__((cleanup)) handlers of C compiled with -fexceptions, C++ destructors and
  * coir_defer handlers on the way. The jobs that it spawned on counters inside these frames are
- * canceled and waited for first. The counter it is owed to becomes PANICKED. Under options.panic
- * COIR_PANIC_ABORT none of this happens: the process aborts with a report.
+ * canceled and waited for first, but not what is owed there by hand. The counter it is owed to becomes
+ * PANICKED. Under options.panic COIR_PANIC_ABORT none of this happens: the process aborts with a report.
  *
  * The message is formatted as printf does. Outside a boundary, while a cleanup of an earlier panic
  * runs, or with a frame without unwind tables in the way, the process aborts with a report. A noexcept

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * after_frames_test.c - work that waits for a counter in a frame that goes: a panic, also one that ends at a coir_try,
- * and a return drop it; frames further up keep theirs.
+ * and a return drop it, whichever runtime's it is; frames further up keep theirs.
  */
 #include "run.h"
 
@@ -211,7 +211,67 @@ static void what_is_over_takes_no_stack_from_handlers(void)
     CHECK_EQ(ran, 2);
 }
 
+/* The frames are those of a plain thread, or of another runtime's job, which has given the counter away. */
+struct lent {
+    coir_runtime *to;
+    coir_counter gate, done;
+};
+
+static void wait_for_lent(void *lent)
+{
+    struct lent *l = lent;
+
+    CHECK_EQ(coir_spawn_after(&l->gate, &elsewhere, tick, NULL), COIR_OK);
+}
+
+static void lend_gate(void *to)
+{
+    struct lent l = {.to = to};
+
+    coir_counter_add(&l.gate, 1);
+    CHECK_EQ(coir_submit(l.to, &l.done, wait_for_lent, &l), COIR_OK);
+    CHECK_EQ(coir_wait(&l.done), COIR_DONE);
+    coir_panic("over a gate that is lent");
+}
+
+static void lend_and_go_on(void *to)
+{
+    CHECK_EQ(coir_try(lend_gate, to, NULL), COIR_PANICKED);
+    check_elsewhere(NULL);
+}
+
+static void check_lent(coir_runtime *lender)
+{
+    coir_runtime *rt = run_open(2);
+    coir_counter c = COIR_COUNTER_INIT;
+    coir_receipt r;
+
+    coir_counter_init(&elsewhere);
+    ran = 0;
+    if (!lender)
+        lend_and_go_on(rt);
+    else if (CHECK_EQ(coir_submit(lender, &c, lend_and_go_on, rt), COIR_OK))
+        CHECK_EQ(coir_wait(&c), COIR_DONE);
+    CHECK_EQ(coir_close(rt, 5000 * COIR_MS, &r), COIR_OK);
+    CHECK_EQ(r.ended[COIR_CANCELED], 1);
+    CHECK_EQ(ran, 0);
+}
+
+static void so_does_what_waits_for_a_plain_threads_frames(void)
+{
+    check_lent(NULL);
+}
+
+static void so_does_what_waits_in_another_runtime(void)
+{
+    coir_runtime *lender = run_open(1);
+
+    check_lent(lender);
+    run_close(lender);
+}
+
 CHECK_MAIN(CASE(a_panic_drops_what_waits_for_its_frames), CASE(so_does_one_that_ends_at_a_try),
            CASE(a_return_under_what_waits_for_its_frames_is_a_panic), CASE(what_waits_for_frames_that_stay_is_kept),
            CASE(it_has_ended_when_cleanups_and_handlers_come), CASE(so_does_what_a_child_has_left),
+           CASE(so_does_what_waits_for_a_plain_threads_frames), CASE(so_does_what_waits_in_another_runtime),
            CASE(what_is_over_takes_no_stack_from_handlers))

@@ -5,6 +5,8 @@
  */
 #include "run.h"
 
+#include <stdbool.h>
+
 #define CLEANUP(f) __attribute__((cleanup(f), unused))
 
 static void on_workers(coir_fn *fn)
@@ -201,6 +203,225 @@ static void nothing_is_corrupted_by_jobs_that_return_owing(void)
     run_on(1, wait_for_many_owing, NULL); /* with one worker the children cannot be done in time */
 }
 
+/* ---------------------------------------------------------------------------- owed by hand as well */
+
+static void end_when_canceled(void *ended)
+{
+    CHECK_EQ(coir_sleep_until(COIR_NEVER), COIR_ECANCELED);
+    run_count(ended);
+}
+
+enum how { GUARD_PANICS, GUARD_RETURNS };
+
+struct guarded {
+    coir_counter done;
+    enum how how;
+    int ended; /* children */
+};
+
+/* The unit by hand keeps the counter from settling while there is more to spawn. */
+static void end_under_guard(void *arg)
+{
+    struct guarded *g = arg;
+    coir_counter c = COIR_COUNTER_INIT;
+
+    coir_counter_add(&c, 1);
+    for (int i = 0; i < 5; i++)
+        CHECK_EQ(coir_spawn(&c, end_when_canceled, &g->ended), COIR_OK);
+    coir_yield(); /* they sleep */
+    if (g->how == GUARD_PANICS)
+        coir_panic("while it spawns");
+}
+
+static void check_guarded(enum how how, int kind)
+{
+    static struct guarded g;
+    coir_runtime *rt = run_open(1);
+    coir_failure f;
+
+    g = (struct guarded){.how = how};
+    CHECK_EQ(coir_submit(rt, &g.done, end_under_guard, &g), COIR_OK);
+    if (!CHECK_EQ(coir_wait_until(&g.done, coir_now() + 5000 * COIR_MS), COIR_PANICKED))
+        return; /* no close would end either */
+    if (CHECK_EQ(coir_counter_failure(&g.done, &f), COIR_OK))
+        CHECK_EQ(f.kind, kind);
+    CHECK_EQ(g.ended, 5);
+    run_close(rt);
+}
+
+static void a_panic_waits_for_jobs_and_not_for_a_hand(void)
+{
+    check_guarded(GUARD_PANICS, COIR_KIND_PANIC);
+}
+
+static void so_does_a_return(void)
+{
+    check_guarded(GUARD_RETURNS, COIR_KIND_OWED);
+}
+
+static void try_under_guard(void *rt)
+{
+    coir_counter c = COIR_COUNTER_INIT;
+    int ended = 0;
+
+    coir_counter_add(&c, 1);
+    CHECK_EQ(coir_submit(rt, &c, end_when_canceled, &ended), COIR_OK);
+    coir_panic("on a plain thread");
+}
+
+static void so_does_a_plain_thread(void)
+{
+    coir_runtime *rt = run_open(1);
+
+    CHECK_EQ(coir_try(try_under_guard, rt, NULL), COIR_PANICKED);
+    run_close(rt);
+}
+
+/* A cleanup finds what is owed by hand as it was. */
+static void release_guard(coir_counter *c)
+{
+    CHECK_EQ(coir_wait_until(c, 0), COIR_ETIMEDOUT);
+    coir_counter_done(c, COIR_DONE);
+    CHECK_EQ(coir_wait_until(c, 0), COIR_ETIMEDOUT);
+    coir_counter_done(c, COIR_DONE);
+    CHECK_EQ(coir_wait_until(c, 0), COIR_CANCELED);
+    run_count(&cleaned);
+}
+
+static void panic_under_cleanup(void *ended)
+{
+    coir_counter c CLEANUP(release_guard) = COIR_COUNTER_INIT;
+
+    coir_counter_add(&c, 2);
+    CHECK_EQ(coir_spawn(&c, end_when_canceled, ended), COIR_OK);
+    coir_yield();
+    coir_panic("under a guard");
+}
+
+static void guard_with_cleanup(void *unused)
+{
+    coir_counter c = COIR_COUNTER_INIT;
+    int ended = 0;
+
+    (void)unused;
+    cleaned = 0;
+    CHECK_EQ(coir_spawn(&c, panic_under_cleanup, &ended), COIR_OK);
+    CHECK_EQ(coir_wait(&c), COIR_PANICKED);
+    CHECK_EQ(cleaned, 1);
+}
+
+static void a_cleanup_releases_what_is_owed_by_hand(void)
+{
+    run_on(1, guard_with_cleanup, NULL);
+}
+
+/* Others wait for the counter meanwhile: a job, and one that has not started. */
+struct watched {
+    coir_counter waiter, pending;
+    coir_counter *watched;
+    bool waits;
+    int ran; /* jobs */
+};
+
+static void wait_for_watched(void *arg)
+{
+    struct watched *w = arg;
+
+    w->waits = true;
+    CHECK_EQ(coir_wait(w->watched), COIR_CANCELED);
+}
+
+static void panic_while_watched(void *arg)
+{
+    struct watched *w = arg;
+    coir_counter c = COIR_COUNTER_INIT;
+
+    coir_counter_add(&c, 1);
+    w->watched = &c;
+    CHECK_EQ(coir_spawn(&c, count, &w->ran), COIR_OK);
+    CHECK_EQ(coir_spawn(&w->waiter, wait_for_watched, w), COIR_OK);
+    CHECK_EQ(coir_spawn_after(&c, &w->pending, count, &w->ran), COIR_OK);
+    while (!w->waits || !w->ran)
+        coir_yield();
+    coir_panic("while others wait");
+}
+
+static void watch_guarded(void *unused)
+{
+    struct watched w = {.waits = false};
+    coir_counter c = COIR_COUNTER_INIT;
+
+    (void)unused;
+    CHECK_EQ(coir_spawn(&c, panic_while_watched, &w), COIR_OK);
+    CHECK_EQ(coir_wait(&c), COIR_PANICKED);
+    CHECK_EQ(coir_wait(&w.pending), COIR_CANCELED);
+    CHECK_EQ(coir_wait(&w.waiter), COIR_DONE);
+    CHECK_EQ(w.ran, 1);
+}
+
+static void whoever_waits_for_such_a_counter_is_told(void)
+{
+    run_on(1, watch_guarded, NULL);
+}
+
+/* Children release units by hand while their parent's panic waits for them. */
+struct hands {
+    coir_counter c;
+    int started;
+};
+
+static void release_when_canceled(void *arg)
+{
+    struct hands *h = arg;
+
+    coir_counter_add(&h->c, 1);
+    run_count(&h->started);
+    CHECK_EQ(coir_sleep_until(COIR_NEVER), COIR_ECANCELED);
+    coir_counter_done(&h->c, COIR_DONE);
+    coir_counter_add(&h->c, 1);
+    coir_yield();
+    coir_counter_done(&h->c, COIR_DONE);
+    coir_counter_done(&h->c, COIR_DONE);
+}
+
+static void check_released(struct hands *h)
+{
+    CHECK_EQ(coir_wait_until(&h->c, 0), COIR_ETIMEDOUT);
+    coir_counter_done(&h->c, COIR_DONE);
+    CHECK_EQ(coir_wait_until(&h->c, 0), COIR_CANCELED); /* not one unit too many or too few */
+    run_count(&cleaned);
+}
+
+static void panic_beside_hands(void *unused)
+{
+    struct hands h CLEANUP(check_released) = {.started = 0};
+
+    (void)unused;
+    coir_counter_add(&h.c, 5);
+    CHECK_EQ(coir_spawn_many(&h.c, release_when_canceled, &h, 0, 4), COIR_OK);
+    while (__atomic_load_n(&h.started, __ATOMIC_RELAXED) < 4)
+        coir_yield();
+    coir_panic("beside hands");
+}
+
+static void wait_for_hands(void *unused)
+{
+    coir_counter c = COIR_COUNTER_INIT;
+    int jobs = MANY(200) + 1;
+
+    (void)unused;
+    cleaned = 0;
+    for (int i = 0; i < jobs; i++)
+        CHECK_EQ(coir_spawn(&c, panic_beside_hands, NULL), COIR_OK);
+    CHECK_EQ(coir_wait(&c), COIR_PANICKED);
+    CHECK_EQ(cleaned, jobs);
+}
+
+static void children_release_by_hand_until_they_end(void)
+{
+    on_workers(wait_for_hands);
+}
+
 /* ------------------------------------------------------------------------------------ balance */
 
 static int panicked; /* jobs that were going to */
@@ -254,4 +475,6 @@ static void each_job_releases_one_unit_on_every_way_out(void)
 CHECK_MAIN(CASE(children_end_before_the_frames_they_owe_go), CASE(childrens_children_end_as_well),
            CASE(a_job_that_returns_while_it_is_owed_has_panicked),
            CASE(nothing_is_corrupted_by_jobs_that_return_owing),
-           CASE(each_job_releases_one_unit_on_every_way_out))
+           CASE(a_panic_waits_for_jobs_and_not_for_a_hand), CASE(so_does_a_return), CASE(so_does_a_plain_thread),
+           CASE(a_cleanup_releases_what_is_owed_by_hand), CASE(whoever_waits_for_such_a_counter_is_told),
+           CASE(children_release_by_hand_until_they_end), CASE(each_job_releases_one_unit_on_every_way_out))

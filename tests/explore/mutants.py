@@ -263,7 +263,8 @@ PLANTED = [
      "was < (n + 1) * COUNTER_ONE && !(was & COUNTER_LOCAL)) /* C5 */",
      "was < (n + 1) * COUNTER_ONE)"),
     ("core/counter.c", "shared, and nobody lets go who waits",
-     "    if (UNLIKELY(to & COUNTER_WAITERS) && to < COUNTER_ONE)\n        finish(c);\n", ""),
+     "    if (UNLIKELY(to & COUNTER_WAITERS) && to < COUNTER_ONE)\n        finish(c);\n}\n\nvoid counter_note",
+     "}\n\nvoid counter_note"),
     ("core/counter.c", "shared by a store",
      "    } while (!atomic_compare_exchange_weak_explicit(&c->state, &s, to, memory_order_release,\n"
      "                                                    memory_order_relaxed)); /* SETTLE: what it has run itself */\n",
@@ -317,6 +318,22 @@ PLANTED = [
      "    counter_settle(c, 1);\n    counter_note(c, outcome, failure);\n"),
     ("core/counter.c", "a better outcome replaces the worst",
      "    while (counter_outcome_of(s) < outcome) {\n", "    while (counter_outcome_of(s) != outcome) {\n"),
+    ("core/counter.c", "released by hand without a look for what is apart",
+     "        if (UNLIKELY(s & COUNTER_APART) && s < COUNTER_BY_HAND && settle_apart(c)) /* what was added since goes first */\n"
+     "            return;\n", "        ;\n"),
+    ("core/counter.c", "a hand lets nobody go",
+     "    if (UNLIKELY(s & COUNTER_WAITERS) && s < COUNTER_BY_HAND + COUNTER_ONE && !(s & COUNTER_LOCAL)) /* C5 */\n"
+     "        finish(c);\n", ""),
+    ("core/counter.c", "set apart, and nobody lets go who waits",
+     "    if (UNLIKELY(to & COUNTER_WAITERS) && to < COUNTER_ONE)\n        finish(c);\n    return true;\n",
+     "    return true;\n"),
+    ("core/counter.c", "put back without the lock",
+     "    lock(c, 0);\n    apart = atomic_load_explicit(&c->mine, memory_order_relaxed); /* LOCK */\n"
+     "    atomic_store_explicit(&c->mine, 0, memory_order_relaxed);     /* LOCK */\n",
+     "    apart = atomic_load_explicit(&c->mine, memory_order_relaxed);\n"
+     "    atomic_store_explicit(&c->mine, 0, memory_order_relaxed);\n    lock(c, 0);\n"),
+    ("core/counter.c", "set apart with the outcome of who has ended",
+     "    counter_note(c, COIR_CANCELED, NULL);\n", ""),
     ("core/counter.h", "settled though locked",
      "return state < COUNTER_ONE && !(state & (COUNTER_LOCAL | COUNTER_WAITERS | COUNTER_LOCK));",
      "return state < COUNTER_ONE && !(state & (COUNTER_LOCAL | COUNTER_WAITERS));"),

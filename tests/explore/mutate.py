@@ -29,7 +29,7 @@ FEW = 6
 
 # Which explorers look at the files of this name, in this order.
 LOOKS = {"deque": ["deque"], "ring": ["ring"], "inject": ["inject", "close", "park"], "park": ["park", "wait"],
-         "counter": ["counter", "fiber"], "fiber": ["fiber", "wait"], "timer": ["timer"],
+         "counter": ["counter", "hand", "fiber"], "fiber": ["fiber", "wait"], "timer": ["timer"],
          "base": ["timer", "inject", "close"], "worker": ["wait", "close"], "state": ["wait", "close"], "books": ["close"], "find": ["wait", "close"],
          "idle": ["wait", "close"],
          "wait": ["wait", "errand"], "stay": ["wait"], "errand": ["errand"], "thread": ["wait"],
