@@ -20,10 +20,24 @@
 
 /* ------------------------------------------------------------------------------- sanitizers */
 
-#ifdef FIBER_ASAN
-#include <sanitizer/asan_interface.h>
-#include <sanitizer/common_interface_defs.h>
-#endif
+/* ASan's calls are there if the program has ASan, however the library was built. Without them all of this is a compare
+ * where a stack is new, or a switch rare, or a frame torn down; with them every switch is rare, for a fiber that is left
+ * forgets its carrier. Its leak checker reads what is parked as well. */
+extern void __sanitizer_start_switch_fiber(void **save, const void *bottom, size_t bytes) __attribute__((weak));
+extern void __sanitizer_finish_switch_fiber(void *saved, const void **old_bottom, size_t *old_bytes) __attribute__((weak));
+extern void __asan_unpoison_memory_region(const volatile void *low, size_t bytes) __attribute__((weak));
+extern void __lsan_register_root_region(const void *low, size_t bytes) __attribute__((weak));
+extern void __lsan_unregister_root_region(const void *low, size_t bytes) __attribute__((weak));
+
+static inline bool has_asan(void)
+{
+    return __asan_unpoison_memory_region != NULL;
+}
+
+static inline bool has_lsan(void)
+{
+    return __lsan_register_root_region != NULL;
+}
 
 #ifdef COIR_TSAN
 void *__tsan_get_current_fiber(void);
@@ -41,21 +55,18 @@ void __tsan_switch_to_fiber(void *fiber, unsigned flags);
 #define VALGRIND_STACK_DEREGISTER(id) (void)(id)
 #endif
 
-static void sanitizer_arrive(struct fiber *self, struct fiber *left)
+static void tell_arrival(struct fiber *self, struct fiber *left)
 {
-#ifdef FIBER_ASAN
-    __sanitizer_finish_switch_fiber(self->fake_stack, &left->bottom, &left->bytes);
-#endif
-    (void)self;
-    (void)left;
+    if (has_asan())
+        __sanitizer_finish_switch_fiber(self->fake_stack, &left->bottom, &left->bytes);
 }
 
 /* A fresh stack in a place that held another: nothing on it is poisoned. */
-static void sanitizer_new_stack(struct fiber *f)
+static void tell_new_stack(struct fiber *f)
 {
-#ifdef FIBER_ASAN
-    __asan_unpoison_memory_region(f->bottom, f->bytes);
-#endif
+    fiber_forget_stack(f->bottom, f);
+    if (has_lsan())
+        __lsan_register_root_region(f->bottom, f->bytes);
 #ifdef COIR_TSAN
     if (!f->tsan)
         f->tsan = __tsan_create_fiber(0);
@@ -66,21 +77,40 @@ static void sanitizer_new_stack(struct fiber *f)
 
 NOINLINE void fiber_forget_frames(const void *high)
 {
-#ifdef FIBER_ASAN
-    const char *low = __builtin_frame_address(0);
-
-    __asan_unpoison_memory_region(low, (size_t)((const char *)high - low));
-#endif
-    (void)high;
+    fiber_forget_stack(__builtin_frame_address(0), high);
 }
 
 void fiber_forget_stack(const void *low, const void *high)
 {
-#ifdef FIBER_ASAN
-    __asan_unpoison_memory_region(low, (size_t)((const char *)high - (const char *)low));
+    if (has_asan())
+        __asan_unpoison_memory_region(low, (size_t)((const char *)high - (const char *)low));
+}
+
+/* What ASan has made for the stack besides goes if ASan believes that it is left for good. */
+static void tell_end(struct fiber *f)
+{
+    const void *bottom;
+    void *mine;
+    size_t bytes;
+
+    fiber_forget_stack(f->bottom, f); /* its loop does not return, and its place will be others' */
+    if (has_lsan())
+        __lsan_unregister_root_region(f->bottom, f->bytes);
+    if (!has_asan() || !f->fake_stack)
+        return;
+    __sanitizer_start_switch_fiber(&mine, f->bottom, f->bytes);
+    __sanitizer_finish_switch_fiber(f->fake_stack, &bottom, &bytes);
+    __sanitizer_start_switch_fiber(NULL, bottom, bytes);
+    __sanitizer_finish_switch_fiber(mine, NULL, NULL);
+}
+
+bool fiber_keeps_stacks(void)
+{
+#ifdef COIR_TSAN
+    return true;
+#else
+    return has_asan() || has_lsan();
 #endif
-    (void)low;
-    (void)high;
 }
 
 /* --------------------------------------------------------------------------------- the switch */
@@ -102,7 +132,7 @@ void fiber_prepare(struct fiber *f, struct coir_runtime *runtime, arch_entry_fn 
     f->bytes = (size_t)(top - f->stack.low);
     f->half = (uintptr_t)f->bottom + f->bytes / 2;
     f->wreck.job = NULL;
-    sanitizer_new_stack(f);
+    tell_new_stack(f);
     f->sp = arch_prepare(top, entry, f, &f->record);
     /* A generation that no earlier use of this memory can have reached: time in units of 8 ns, in which none is resumed
      * twice. It comes again after 26 days. */
@@ -127,8 +157,8 @@ NOINLINE void fiber_adopt_thread(struct fiber *home, struct carrier *c, bool sha
 
 void fiber_forget(struct fiber *f)
 {
-    if (f->bottom) /* it has been prepared: its loop does not return, and its place will be others' */
-        fiber_forget_stack(f->bottom, f);
+    if (f->bottom) /* it has been prepared */
+        tell_end(f);
 #ifdef COIR_TSAN
     if (f->tsan)
         __tsan_destroy_fiber(f->tsan);
@@ -167,32 +197,35 @@ void fiber_hand_over(struct carrier *c, struct fiber *from, struct fiber *to)
     c->left = from;
 }
 
+/* Its frame is the last on the stack that is left, and the first that goes on there. */
+static NOINLINE struct carrier *switch_told(struct carrier *c, struct fiber *from, struct fiber *to, arch_switch_fn *by)
+{
+    from->carrier = NULL;
+    __sanitizer_start_switch_fiber(&from->fake_stack, to->bottom, to->bytes);
+    c = fiber_switch_stacks(c, from, to, by);
+    tell_arrival(from, c->left);
+    return c;
+}
+
 struct carrier *fiber_switch_rarely(struct carrier *c, struct fiber *from, struct fiber *to, arch_switch_fn *by)
 {
     fiber_hand_over(c, from, to);
-    return fiber_switch_stacks(c, from, to, by);
+    return has_asan() ? switch_told(c, from, to, by) : fiber_switch_stacks(c, from, to, by);
 }
 
-#if FIBER_SANITIZED
+#ifdef COIR_TSAN
 FIBER_UNSANITIZED struct carrier *fiber_switch_by(struct carrier *c, struct fiber *from, struct fiber *to,
                                                   arch_switch_fn *by)
 {
     fiber_hand_over(c, from, to);
-#ifdef FIBER_ASAN
-    __sanitizer_start_switch_fiber(&from->fake_stack, to->bottom, to->bytes);
-#endif
-#ifdef COIR_TSAN
     __tsan_switch_to_fiber(to->tsan, 0);
-#endif
-    c = fiber_switch_stacks(c, from, to, by);
-    sanitizer_arrive(from, c->left);
-    return c;
+    return fiber_switch_stacks(c, from, to, by);
 }
 #endif
 
 void fiber_arrive(struct fiber *self, struct carrier *c)
 {
-    sanitizer_arrive(self, c->left);
+    tell_arrival(self, c->left);
 }
 
 /* ----------------------------------------------------------------------------------- states */

@@ -38,23 +38,10 @@
 #include "stack.h"
 #include "wreck.h"
 
-/* Whether a sanitizer must be told of each switch. */
-#if defined(__SANITIZE_ADDRESS__)
-#define FIBER_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define FIBER_ASAN 1
-#endif
-#endif
 #if defined(COIR_TSAN)
 #define FIBER_UNSANITIZED __attribute__((no_sanitize("thread")))
 #else
 #define FIBER_UNSANITIZED
-#endif
-#if defined(FIBER_ASAN) || defined(COIR_TSAN)
-#define FIBER_SANITIZED 1
-#else
-#define FIBER_SANITIZED 0
 #endif
 
 enum fiber_state {
@@ -103,7 +90,7 @@ struct fiber {
     struct stack stack;          /* first: the stack row knows only this */
     void *sp;                    /* saved stack pointer while not RUNNING */
     _Atomic uint64_t state;      /* generation << 16 | enum wake << 8 | enum fiber_state */
-    struct carrier *carrier;     /* who runs it, or ran it last; NULL: it never ran, or has eh */
+    struct carrier *carrier;     /* who runs it, or ran it last; NULL: it never ran, or has eh, or ASan is there */
     struct eh_globals eh;        /* while not RUNNING; else none */
 
     struct arch_record *record;  /* top frame-pointer record of its stack */
@@ -190,10 +177,14 @@ void fiber_forget_frames(const void *high);
 /* The same for memory that has been a stack, and on which nobody runs now. */
 void fiber_forget_stack(const void *low, const void *high);
 
+/* What a sanitizer knows of a stack lies in its header: then no stack is given back. */
+bool fiber_keeps_stacks(void);
+
 /* First thing in a fiber's entry: what fiber_switch does on arrival. */
 void fiber_arrive(struct fiber *self, struct carrier *c);
 
-/* A switch with its rare parts: `from` handles C++ exceptions; `to` does, or another thread ran it last. */
+/* A switch with its rare parts: `from` handles C++ exceptions; `to` does, or another thread ran it last, or ASan is to be
+ * told of it. */
 void fiber_hand_over(struct carrier *c, struct fiber *from, struct fiber *to);
 struct carrier *fiber_switch_rarely(struct carrier *c, struct fiber *from, struct fiber *to, arch_switch_fn *by);
 
@@ -211,7 +202,7 @@ static inline struct carrier *fiber_switch_stacks(struct carrier *c, struct fibe
 /* Suspends `from` (which runs on c) and resumes `to`, by c->change or c->cross. Returns when somebody resumes `from`,
  * with the carrier it then runs on, whose `left` is the fiber suspended for it. Each store costs a cycle here, a compare
  * next to nothing: so what seldom changes is compared first. */
-#if FIBER_SANITIZED
+#if defined(COIR_TSAN)
 struct carrier *fiber_switch_by(struct carrier *c, struct fiber *from, struct fiber *to, arch_switch_fn *by);
 #else
 static inline struct carrier *fiber_switch_by(struct carrier *c, struct fiber *from, struct fiber *to, arch_switch_fn *by)
@@ -284,11 +275,5 @@ static inline enum wake fiber_resume(struct fiber *f)
                           memory_order_relaxed); /* own; wakers of the old generation fail */
     return fiber_reason_of(w);
 }
-
-#if defined(COIR_TSAN)
-#define FIBER_KEEPS_STACKS 1 /* TSan's fiber handle lives in the stack: no stack is given back */
-#else
-#define FIBER_KEEPS_STACKS 0
-#endif
 
 #endif

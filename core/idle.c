@@ -234,7 +234,7 @@ static void give_back_stacks(struct worker *w)
 {
     struct coir_runtime *rt = w->runtime;
 
-    while (!FIBER_KEEPS_STACKS && !runtime_flag(&rt->draining) && !find_quietly(rt) && stacks_trim(&rt->stacks))
+    while (!fiber_keeps_stacks() && !runtime_flag(&rt->draining) && !find_quietly(rt) && stacks_trim(&rt->stacks))
         ;
     stack_cache_share(&rt->stacks, &w->stacks);
 }

@@ -31,15 +31,24 @@ static void *map(size_t bytes, bool *wiped)
     return p != MAP_FAILED ? p : NULL;
 }
 
+/* There if the program's leaks are looked for: what lies here has been lent to us, such as the arguments of jobs. */
+extern void __lsan_register_root_region(const void *low, size_t bytes) __attribute__((weak));
+extern void __lsan_unregister_root_region(const void *low, size_t bytes) __attribute__((weak));
+
 void *life_alloc(size_t bytes)
 {
     bool wiped;
+    void *memory = map(bytes, &wiped);
 
-    return map(bytes, &wiped);
+    if (memory && __lsan_register_root_region)
+        __lsan_register_root_region(memory, bytes);
+    return memory;
 }
 
 void life_free(void *memory, size_t bytes)
 {
+    if (__lsan_unregister_root_region)
+        __lsan_unregister_root_region(memory, bytes);
     munmap(memory, bytes);
 }
 

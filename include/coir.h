@@ -35,6 +35,12 @@
  *               A catch (...) that a panic comes to in a catch of an exception, or in a coir_try that a catch
  *               has called, is std::terminate, even if it would rethrow: the C++ runtime handles no foreign
  *               exception beside another one. Destructors are not concerned.
+ *   ASan        a program built with -fsanitize=address links the library as it is: stacks, switches, panics
+ *               and what jobs hold are made known to it. With detect_stack_use_after_return (clang 15 and later have
+ *               it on: ASAN_OPTIONS turns it off) variables of frames lie elsewhere: no counter or lock
+ *               is then known to lie in a frame, and what is promised for those, at a panic or a return, does not
+ *               hold. In a process that exits while a runtime with options.alloc is open its leak checker may
+ *               stop at the guard of a stack. Other sanitizers are told nothing.
  */
 #ifndef COIR_H
 #define COIR_H

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 #
 # install_test - tools/install, and the program of README.md built against what it has installed,
-# with pkg-config, from C and from C++, with either library; what the libraries show to a program.
+# with pkg-config, from C and from C++, with either library; one with AddressSanitizer, which the libraries are built
+# without; what the libraries show to a program.
 
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -166,6 +167,63 @@ programs()
     check "$name, in the build tree, needs no library at run time" not uses_the_shared_library
 }
 
+# --------------------------------------------------------------------- programs with AddressSanitizer
+
+# asan_user STATUS WAY: runs it.
+asan_user()
+{
+    local status=0
+    LD_LIBRARY_PATH=$prefix/lib ASAN_OPTIONS=detect_stack_use_after_return=${uar:-0} \
+        timeout 120 "$work/asan_user" "$2" > "$work/said" 2>&1 || status=$?
+    head -n 40 "$work/said"
+    ((status == $1))
+}
+
+nothing_is_reported()
+{
+    asan_user 0 right && same "$(< "$work/said")" fine &&
+        uar=1 asan_user 0 right && same "$(< "$work/said")" fine
+}
+
+an_overrun_is_found_with_its_variable()
+{
+    asan_user 1 overruns || return 1
+    grep 'ERROR: AddressSanitizer: stack-buffer-overflow' "$work/said" && grep "'planted'.*overflows this" "$work/said"
+}
+
+what_parked_jobs_hold_is_no_leak()
+{
+    asan_user 1 leaks || return 1
+    same "$(grep SUMMARY "$work/said")" "SUMMARY: AddressSanitizer: 12345 byte(s) leaked in 1 allocation(s)."
+}
+
+# with_asan COMPILER LANGUAGE LEVEL FLAG...: the program, linked by these flags.
+with_asan()
+{
+    local name="a program with ASan by $1 $3"
+    rm -f "$work/asan_user"
+    check "$name is built" "$1" -x "$2" "$3" -g -Wall -Wextra -Werror -fexceptions -fsanitize=address \
+        tests/asan_user.c -x none "${@:4}" -o "$work/asan_user"
+    check "$name: nothing is reported" nothing_is_reported
+    check "$name: an overrun is found" an_overrun_is_found_with_its_variable
+    check "$name: what parked jobs hold is no leak" what_parked_jobs_hold_is_no_leak
+}
+
+# shellcheck disable=SC2086 # flags are several arguments
+programs_with_asan()
+{
+    local cc cxx shared static
+    shared=$(flags)
+    static=$(flags --static | sed 's/-lcoir/-l:libcoir.a/')
+    for cc in gcc clang; do
+        cxx=${cc/%gcc/g}++
+        with_asan $cc c -O0 $shared
+        with_asan $cxx c++ -O2 $shared
+        with_asan $cc c -O2 $static
+        with_asan $cxx c++ -O0 $static
+    done
+}
+
 # ---------------------------------------------------------------------- what the libraries show
 
 header_stands_alone()
@@ -233,6 +291,7 @@ check "bad arguments give one line each" bad_arguments_give_one_line_each
 check "README.md has a program" readme_has_a_program
 programs gcc "$work/hello.c" -std=c11
 programs g++ "$work/hello.cc" -std=c++17
+programs_with_asan
 check "coir.h stands alone, in C and in C++" header_stands_alone
 check "the shared library shows what coir.h declares" shared_library_shows_what_the_header_declares
 check "the archive shows what coir.h declares" archive_shows_what_the_header_declares

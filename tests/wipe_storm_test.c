@@ -168,6 +168,11 @@ static void nobody_sees_anything_whoever_steals_what(void)
 
 /* ------------------------------------------------------------------------------------------ signals */
 
+#if defined(__SANITIZE_ADDRESS__) || defined(COIR_TSAN)
+#define FRAMES_ARE_LARGE true
+#else
+#define FRAMES_ARE_LARGE false
+#endif
 #define ROOM ((size_t)9728) /* below a frame; a profiler's handler takes more than half of it */
 
 static _Atomic bool pesters;
@@ -218,7 +223,7 @@ static void a_profiler_finds_room_while_a_stack_is_wiped(void)
     struct profiled p;
     coir_counter blocked = COIR_COUNTER_INIT, c = COIR_COUNTER_INIT;
 
-    if (FIBER_SANITIZED || !getauxval(AT_MINSIGSTKSZ) || getauxval(AT_MINSIGSTKSZ) > ROOM / 2)
+    if (FRAMES_ARE_LARGE || !getauxval(AT_MINSIGSTKSZ) || getauxval(AT_MINSIGSTKSZ) > ROOM / 2)
         return; /* frames are too large, or nobody knows how large */
     o.stack_bytes = 16 << 10;
     rt = meet(&o);
