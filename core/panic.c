@@ -307,9 +307,9 @@ static COLD void fail_of_outer(struct job *j, const struct _Unwind_Exception *e)
 
 static _Unwind_Reason_Code land_panic(struct _Unwind_Context *context, struct _Unwind_Exception *e)
 {
-    struct job *j = *job_slot();
+    struct job *j = *job_slot(); /* NULL: the process has been forked on the way */
 
-    if (UNLIKELY(e != &j->wreck->exception))
+    if (UNLIKELY(j && e != &j->wreck->exception))
         fail_of_outer(j, e);
     return land(context, e);
 }
