@@ -257,13 +257,23 @@ static void release_later(void *owed)
         coir_counter_done(owed, COIR_DONE);
 }
 
+/* Though it is canceled. */
+static void outlast(void *unused)
+{
+    (void)unused;
+    while (coir_wait(&gate) < 0)
+        coir_yield();
+}
+
 static void raise_owed_by_a_sleeper(void *n)
 {
     coir_counter c = COIR_COUNTER_INIT;
 
-    coir_counter_add(&c, 1);
-    CHECK_EQ(coir_spawn(&c, count, n), COIR_OK); /* so it is waited for: it holds jobs */
-    CHECK_EQ(coir_spawn(NULL, release_later, &c), COIR_OK);
+    coir_counter_init(&gate);
+    coir_counter_add(&gate, 1);
+    CHECK_EQ(coir_spawn(&c, count, n), COIR_OK);
+    CHECK_EQ(coir_spawn(&c, outlast, NULL), COIR_OK);
+    CHECK_EQ(coir_spawn(NULL, release_later, &gate), COIR_OK);
     coir_yield();
     CHECK_EQ(coir_spawn_many(NULL, release_later, NULL, 0, 8), COIR_OK);
     coir_yield(); /* they park, as many as there are stacks for */
