@@ -131,11 +131,11 @@ static void take_short_turns(void *unused)
 }
 
 /* Where others' turns are short a send is prepared, and leaves the worker to them until there are more, or all wait. A
- * machine that takes the processor away makes turns long; so not each time. */
+ * machine that takes the processor away makes turns long; so not each time, and under a sanitizer maybe never. */
 static void send_among_the_brisk(void *unused)
 {
     coir_counter c = COIR_COUNTER_INIT;
-    int together = 0;
+    int together = 0, swift = 0;
     char got;
 
     (void)unused;
@@ -144,10 +144,12 @@ static void send_among_the_brisk(void *unused)
     for (int i = 0; i < YIELDERS; i++)
         CHECK_EQ(coir_spawn(&c, take_short_turns, NULL), COIR_OK);
     for (int i = 0; i < 10000 && !together; i++) {
+        int64_t start = coir_now();
         int before;
 
         for (int k = 0; k < 100; k++)
             coir_yield();
+        swift |= coir_now() - start < COIR_MS / 4;
         before = turns;
         CHECK_EQ(coir_socket_send(restless.p.a, "x", 1), 1);
         together = turns > before;
@@ -155,7 +157,7 @@ static void send_among_the_brisk(void *unused)
     }
     restless.returned = 1;
     CHECK_EQ(coir_wait(&c), COIR_DONE);
-    CHECK(together);
+    CHECK(together || !swift);
     pair_close(restless.p);
 }
 
