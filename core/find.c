@@ -19,6 +19,7 @@
 #define CLAIM_LOOKS 32   /* looks at what others have claimed, before it is wrested; microseconds */
 #define RING_LOOKS 64    /* looks around of an idle worker in which it is seen how fast rings move; some microseconds */
 #define RING_FAST 8      /* fibers pushed meanwhile, for each worker */
+#define HELD_UP_NS (50 * COIR_MS) /* a worker that has not moved is in a long job; longer than the system keeps it waiting */
 #define BUSY_NS (COIR_MS / 2) /* with jobs of its own all the while, then the oldest has its turn */
 #define BRISK_TURNS 32   /* of which it is seen how long they take */
 #define BRISK_NS (COIR_MS / 2) /* all of them, if they are short */
@@ -327,7 +328,7 @@ struct worker *find_held_up(struct worker *w)
     unsigned i = w->peer.index;
     struct worker *peer = rt->worker[i];
 
-    if (rt->worker_count == 1 || w->looked_at - w->peer.since < BUSY_NS)
+    if (rt->worker_count == 1 || w->looked_at - w->peer.since < HELD_UP_NS)
         return NULL;
     if (peer != w && moved(peer) == w->peer.moved && !(ring_empty(&peer->ring) && deque_empty(&peer->deque)))
         return peer;
