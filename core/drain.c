@@ -171,7 +171,8 @@ static void finish(struct coir_domain *d, coir_domain_receipt *r, struct domain_
 
     run_finalizers(d, r);
     obligation_leak_domain(d);
-    await_visitors(d); /* late ones that were told that it closes */
+    await_visitors(d); /* late ones that were told that it closes, or discharge what has leaked */
+    obligation_free_slots(d);
     leaked = charge_end(d);
     lock_take(&d->lock);
     d->books.memory_leaked += leaked;

@@ -201,6 +201,10 @@ void obligation_leak_domain(struct coir_domain *d)
 {
     while (leak_first(d, &d->obligations.unbound, "the domain closed"))
         ;
+}
+
+void obligation_free_slots(struct coir_domain *d)
+{
     for (unsigned k = 0; k < OBLIGATION_CHUNKS; k++)
         mem_free(&d->rt->host, d->obligations.chunk[k]);
 }

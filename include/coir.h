@@ -1968,7 +1968,9 @@ typedef struct coir_domain_receipt {
  *
  * Returns     COIR_OK; COIR_ETIMEDOUT while a job still runs (the receipt names some); COIR_EINVAL;
  *             COIR_EDEADLK from a job of the domain; COIR_EBUSY while it, or one above or below, is being
- *             closed; COIR_ENOMEM (no stack left to park on); COIR_EPERM (that of a supervisor's child: see
+ *             closed (nothing has changed; but where a supervisor below was ending a child as the call began, it may
+ *             come late: then the domain is closed to outsiders and supervisors in it have been asked to stop, so close
+ *             it again); COIR_ENOMEM (no stack left to park on); COIR_EPERM (that of a supervisor's child: see
  *             coir_supervisor_remove)
  * Call from   a fiber or a plain thread
  * Suspends    yes

@@ -352,10 +352,86 @@ static void each_one_is_discharged_or_leaked_once(void)
     run_close(rt);
 }
 
+/* A discharge that begins while what is left leaks, and is not over when all has. */
+static struct late_discharge {
+    coir_obligation held;
+    void *slots; /* of the domain's obligations */
+    int leaking, discharging, freed, freed_under_it;
+} late_one;
+static __thread int takes;
+
+static void *alloc_noted(size_t bytes, void *unused)
+{
+    void *block = malloc(bytes);
+
+    (void)unused;
+    if (takes)
+        late_one.slots = block;
+    return block;
+}
+
+static void free_noted(void *block, void *unused)
+{
+    (void)unused;
+    if (block && block == late_one.slots)
+        run_set(&late_one.freed);
+    free(block);
+}
+
+static void on_late_leak(void *unused, const char *what)
+{
+    (void)unused;
+    (void)what;
+    run_set(&late_one.leaking);
+    run_until(&late_one.discharging);
+}
+
+/* Inside the call, which looks at the slots again if another of its kind begins here. */
+static void on_late_discharge(void *unused, const char *what)
+{
+    int64_t end = coir_now() + 20 * COIR_MS;
+
+    (void)unused;
+    (void)what;
+    run_set(&late_one.discharging);
+    while (!(late_one.freed_under_it = __atomic_load_n(&late_one.freed, __ATOMIC_ACQUIRE)) && coir_now() < end)
+        sched_yield();
+}
+
+static void the_slots_stay_while_a_late_discharge_goes_on(void)
+{
+    coir_metrics metrics = {.size = sizeof metrics,
+                            .obligation_leaked = on_late_leak,
+                            .obligation_discharged = on_late_discharge};
+    coir_options o = run_options(1);
+    coir_runtime *rt = NULL;
+    struct threads t = {.count = 0};
+    coir_domain *d;
+
+    late_one = (struct late_discharge){.slots = NULL};
+    o.metrics = &metrics;
+    o.alloc = alloc_noted;
+    o.free = free_noted;
+    CHECK_EQ(coir_open(&o, &rt), COIR_OK);
+    d = domain_open(rt, NULL, NULL);
+    takes = 1;
+    late_one.held = taken(d, "late");
+    takes = 0;
+    taken(d, "leaks first");
+    threads_add(&t, closes_on_a_thread, d);
+    run_until(&late_one.leaking);
+    CHECK_EQ(coir_obligation_discharge(late_one.held), COIR_OK);
+    CHECK(!late_one.freed_under_it);
+    threads_join(&t);
+    CHECK(late_one.freed);
+    run_close(rt);
+}
+
 CHECK_MAIN(CASE(what_is_discharged_is_not_reported),
            CASE(a_second_discharge_is_refused_even_if_the_slot_is_in_use_again),
            CASE(bad_input_is_named), CASE(a_domain_reports_what_it_closes_over),
            CASE(a_job_that_ends_owing_is_reported), CASE(a_storm_of_leaks_is_no_storm_of_lines),
            CASE(an_obligation_can_be_handed_on), CASE(a_finalizer_may_discharge),
            CASE(a_closing_domain_lends_to_its_own_only),
-           CASE(each_one_is_discharged_or_leaked_once))
+           CASE(each_one_is_discharged_or_leaked_once),
+           CASE(the_slots_stay_while_a_late_discharge_goes_on))
