@@ -313,6 +313,16 @@ static inline bool runtime_is_here(const struct coir_runtime *rt)
     return worker_here() && worker_here()->runtime == rt;
 }
 
+/* Lines that are written by whoever queues a fiber here from outside, and by a worker that sleeps or wakes: another processor
+ * has them, so they are fetched all at once. */
+static inline void runtime_fetch_queues(struct coir_runtime *rt)
+{
+    __builtin_prefetch(&rt->inject.lock, 1);
+    __builtin_prefetch(&rt->inject.fibers, 1);
+    __builtin_prefetch(&rt->park.counts, 1);
+    __builtin_prefetch(&rt->park.lock, 1);
+}
+
 /* VISIT. A foreign thread that lets a job go on may find the runtime closed before it has finished
  * its wake-up. So it registers while the job still holds the runtime open, and coir_close waits
  * for it: leaving (release) is its last access, which the closer reads (acquire). Who submits is held by the
@@ -324,16 +334,6 @@ static inline bool runtime_visit(struct coir_runtime *rt)
         return false;
     atomic_fetch_add_explicit(&rt->visitors, 1, memory_order_relaxed); /* the job keeps it open */
     return true;
-}
-
-/* Lines that who queues a fiber here and wakes a worker has written, and who sleeps here: other processors have them, so they are
- * fetched all at once. */
-static inline void runtime_fetch_queues(struct coir_runtime *rt)
-{
-    __builtin_prefetch(&rt->inject.lock, 1);
-    __builtin_prefetch(&rt->inject.fibers, 1);
-    __builtin_prefetch(&rt->park.counts, 1);
-    __builtin_prefetch(&rt->park.lock, 1);
 }
 
 /* The same for one that lets a fiber go. It leaves word of it: a runtime that has rested may be woken again. */

@@ -3,22 +3,12 @@
  * catch_cxx_test.cc - what a C++ catch of a panic raises instead of it. A catch that only passes it on, or
  * ends it, is in panic_cxx_test.cc; what ends the process, in deaths_cxx_test.cc.
  */
-#include "run.h"
+#include "frames.h"
 
 #include <exception>
 #include <stdexcept>
 
 namespace {
-
-struct poison {
-    int value;
-};
-
-int destroyed;
-
-struct guard {
-    ~guard() { destroyed++; }
-};
 
 void throw_standard()
 {
@@ -30,20 +20,6 @@ void throw_standard()
 void raise_plain() { coir_panic("plain"); }
 
 void raise_another() { coir_panic("another"); }
-
-void on_workers(coir_fn *fn)
-{
-    run_on(1, fn, nullptr);
-    run_on(2, fn, nullptr);
-}
-
-uint64_t swallowed()
-{
-    coir_stats s;
-
-    CHECK_EQ(coir_stats_read(coir_current(), &s), COIR_OK);
-    return s.swallowed;
-}
 
 /* --------------------------------------------------------------------- it goes on to the boundary */
 

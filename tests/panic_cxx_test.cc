@@ -3,7 +3,7 @@
  * panic_cxx_test.cc - coir in C++: exceptions that reach the boundary, panics through C++
  * frames, and the exception being handled, which belongs to what runs and not to the thread.
  */
-#include "run.h"
+#include "frames.h"
 
 #include <pthread.h>
 
@@ -13,35 +13,11 @@
 
 namespace {
 
-struct poison {
-    int value;
-};
-
-int destroyed;
-
-struct guard {
-    ~guard() { destroyed++; }
-};
-
 void throw_poison(void *) { throw poison{7}; }
 
 void raise_plain(void *) { coir_panic("plain"); }
 
 void nop(void *) {}
-
-void on_workers(coir_fn *fn)
-{
-    run_on(1, fn, nullptr);
-    run_on(2, fn, nullptr);
-}
-
-uint64_t swallowed()
-{
-    coir_stats s;
-
-    CHECK_EQ(coir_stats_read(coir_current(), &s), COIR_OK);
-    return s.swallowed;
-}
 
 /* ------------------------------------------------------------------------- foreign exceptions */
 
