@@ -77,5 +77,6 @@ UNSANITIZED unsigned peek_kept(struct worker *w)
     const volatile struct worker *seen = w;
     struct fiber *spare = seen->spare;
 
-    return (unsigned)seen->stacks.list.count + (spare && fiber_is(spare, FIBER_IDLE)) + (seen->reserve != NULL);
+    return (unsigned)seen->stacks.list.count + (spare && fiber_is(spare, FIBER_IDLE)) + (seen->reserve != NULL) +
+           (seen->standby != NULL);
 }
