@@ -3105,8 +3105,8 @@ typedef struct coir_lab_report {
  *
  * Returns     the first job's outcome (COIR_DONE..COIR_PANICKED); COIR_EDEADLK: jobs waited for what could
  *             never come; COIR_EINVAL; COIR_ERANGE (more than a million in a million, a delay that is
- *             negative or above a year, several workers); a status of coir_open. A job that does not end when it is
- *             canceled then aborts by name.
+ *             negative or above a year, several workers); a status of coir_open. A job that does not end within
+ *             10 s of real time after it was canceled then aborts by name.
  * Call from   a plain thread
  */
 COIR_API COIR_MUST_USE int coir_lab_run(const coir_lab *lab, const coir_options *options, coir_fn *fn,

@@ -17,6 +17,7 @@ import urllib.request
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BINARY = os.path.join(TOP, "build", "bin", "coir-kv")
+SANITIZED = False  # then its memory says nothing of the product
 PATIENCE = 60  # seconds; the bound of every wait in here
 SLOW = 5  # seconds; a case that takes longer is named with its time
 
@@ -253,9 +254,12 @@ NOT_INTEGER = "ERR value is not an integer or out of range"
 
 
 def main():
-    global BINARY
+    global BINARY, SANITIZED
     sys.stdout.reconfigure(line_buffering=True)
     wanted, unwanted = sys.argv[1:], []
+    if wanted[:1] == ["--sanitized"]:
+        SANITIZED = True
+        wanted = wanted[1:]
     while wanted[:1] in (["--server"], ["--without"]):
         if wanted[0] == "--server":
             BINARY = os.path.abspath(wanted[1])
