@@ -126,16 +126,17 @@ static void pass_time(struct lab *l, int64_t until)
 
 enum source { NEWEST, OLDEST, READY, INJECTED };
 
-/* One of the ready fibers; those before it go behind. */
+/* One of the ready fibers; those before it go behind. False: who closes the runtime has taken it meanwhile. */
 static bool pick_ready(struct lab *l, struct worker *w, struct next *n)
 {
     uint64_t count = (uint64_t)ring_count(&w->ring);
+    struct link *e;
 
     count = count < 1 ? 1 : count < CANDIDATES ? count : CANDIDATES; /* it may all be in the list */
-    for (uint64_t behind = choose(l, LAB_ROTATE, count); behind; behind--)
-        ring_push(&w->ring, ring_take(&w->ring));
+    for (uint64_t behind = choose(l, LAB_ROTATE, count); behind && (e = ring_take(&w->ring)); behind--)
+        ring_push(&w->ring, e);
     n->fiber = find_ready(w);
-    return true;
+    return n->fiber != NULL;
 }
 
 /* One of the oldest jobs; those before it become the newest. */
