@@ -11,12 +11,13 @@
  * reads at each push and pop; it answers by lending half. An owner that does neither, because it is in a
  * long job, is not waited for: the thief has all threads pass a fence (membarrier) and opens the window
  * itself. (van Dijk and van de Pol, 2014, split a deque so, but wait for the owner.)
+ * What has come from elsewhere, and may be long, it lends as a whole, for it will not be there to answer.
  *
  * Bounded on purpose: a full deque refuses, and its owner moves the oldest to the injector, which is where admission
  * is limited. A growing array would bring a stale array after a resize, and its publication.
  *
  * Invariants
- *   D1  The window never has the same value twice: for one top it goes from nothing lent to ASKED to some
+ *   D1  The window never has the same value twice: for one top it goes from nothing lent to ASKED, if somebody asks, to some
  *       lent, and on to more; to have fewer the owner raises top by DEQUE_LAP, which leaves the slots the same.
  *       So a CAS that succeeds has found what was read before it, several items included. (Top has 48
  *       bits: to be fooled a thief would have to sleep through 2^36 takings back.)
@@ -58,6 +59,7 @@ static uint64_t raised(uint64_t window, uint32_t by, uint32_t lent)
 void deque_init(struct deque *d, bool asymmetric)
 {
     d->asymmetric = asymmetric;
+    d->lends_all = false;
     d->full = d->floor = 0;
     d->seen = SEEN_NONE;
 }
@@ -130,6 +132,16 @@ COLD void deque_answer(struct deque *d)
         move_window(d, &window, raised(window, 0, n / 2));
 }
 
+void deque_lend_all(struct deque *d)
+{
+    uint64_t window = atomic_load_explicit(&d->window, memory_order_relaxed); /* checked by the CAS */
+    uint32_t b = atomic_load_explicit(&d->bottom, memory_order_relaxed);      /* own write */
+
+    d->lends_all = true;
+    while (b != deque_top_of(window) && !move_window(d, &window, raised(window, 0, b - deque_top_of(window))))
+        ;
+}
+
 /* Raises top by DEQUE_LAP, so that `lent` are lent and no more. */
 static bool take_back(struct deque *d, uint64_t *window, uint32_t b, uint32_t lent)
 {
@@ -140,14 +152,15 @@ static bool take_back(struct deque *d, uint64_t *window, uint32_t b, uint32_t le
     return true;
 }
 
-/* Item b is below the window's end, or nothing is there. Of the items before it half stay lent, or are if
+/* Item b is below the window's end, or nothing is there. Of the items before it half stay lent, or all, or are if
  * somebody has asked. */
 static bool pop_lent(struct deque *d, uint32_t b, uint64_t *window)
 {
     for (;;) {
         int32_t before = (int32_t)(b - deque_top_of(*window)); /* items older than this */
-        uint32_t half = ((uint32_t)before + 1) / 2;
+        uint32_t lent = d->lends_all ? (uint32_t)before : ((uint32_t)before + 1) / 2;
 
+        d->lends_all &= before > 0;
         if (before < 0) {
             atomic_store_explicit(&d->bottom, b + 1, memory_order_relaxed); /* PUB: nothing is there to be seen */
             return false;
@@ -155,9 +168,9 @@ static bool pop_lent(struct deque *d, uint32_t b, uint64_t *window)
         if (before >= (int32_t)deque_lent_of(*window))
             return true; /* a thief has moved on: it is the owner's alone */
         if (*window & DEQUE_ASKED && before > 0) {
-            if (move_window(d, window, raised(*window, 0, half)))
+            if (move_window(d, window, raised(*window, 0, lent)))
                 return true;
-        } else if (take_back(d, window, b, *window & DEQUE_ASKED ? 0 : half)) {
+        } else if (take_back(d, window, b, *window & DEQUE_ASKED ? 0 : lent)) {
             return true;
         }
     }
@@ -182,7 +195,7 @@ COLD bool deque_pop_slowly(struct deque *d) /* bottom is at the floor: what is b
     uint32_t b = atomic_load_explicit(&d->bottom, memory_order_relaxed); /* own write */
 
     if (deque_is_empty(d))
-        return false;
+        return d->lends_all = false;
     atomic_store_explicit(&d->bottom, b - 1, memory_order_release); /* PUB: the floor of ASKED is 2^15 pushes off, not lent */
     return deque_pop_lowered(d);
 }

@@ -46,6 +46,7 @@ struct deque {
     _Alignas(COIR_CACHE_LINE) _Atomic uint32_t bottom; /* next index to push; indices wrap around */
     uint32_t full;   /* a push looks at the window when bottom is there; D5 */
     uint32_t floor;  /* a pop fends for itself when bottom is there */
+    bool lends_all;  /* the owner takes back no more than it pops */
     uint64_t seen;   /* the window for which floor holds, or none */
     bool asymmetric; /* thieves have the owner pass a fence when they need one; else it always does */
     _Alignas(COIR_CACHE_LINE) struct deque_slot slot[DEQUE_CAP]; /* valid in [top, bottom) */
@@ -95,6 +96,9 @@ void deque_init(struct deque *d, bool asymmetric);
 
 /* Owner: lends half, if somebody has asked. */
 void deque_answer(struct deque *d);
+
+/* Owner: lends all that is there, and until it finds the deque empty takes back what it pops, by a CAS each. */
+void deque_lend_all(struct deque *d);
 
 /* Owner: the rest of a pop that may meet the window: before and after bottom has been lowered. False: empty. */
 bool deque_pop_slowly(struct deque *d);
@@ -226,6 +230,32 @@ static inline bool deque_lends(struct deque *d)
     uint64_t window = atomic_load_explicit(&d->window, memory_order_relaxed); /* a hint */
 
     return deque_lent_of(window) ? !(window & DEQUE_ASKED) : !deque_empty(d);
+}
+
+/* What somebody has seen of another's deque. */
+struct deque_view {
+    uint64_t window;
+    uint32_t bottom;
+};
+
+/* Anyone. What bottom is matters, and moves a line from its owner, where something is lent. */
+static inline void deque_see(struct deque *d, struct deque_view *v)
+{
+    uint32_t lent;
+
+    v->window = atomic_load_explicit(&d->window, memory_order_relaxed); /* a hint */
+    lent = deque_lent_of(v->window);
+    if (lent && lent < DEQUE_ASKED)
+        v->bottom = atomic_load_explicit(&d->bottom, memory_order_relaxed); /* a hint */
+    else
+        v->window = DEQUE_ASKED;
+}
+
+/* Anyone: whether something was lent then, and neither the owner nor a thief has come since. A hint. */
+static inline bool deque_has_stayed(struct deque *d, const struct deque_view *v)
+{
+    return !(v->window & DEQUE_ASKED) && v->window == atomic_load_explicit(&d->window, memory_order_relaxed) && /* a hint */
+           v->bottom == atomic_load_explicit(&d->bottom, memory_order_relaxed); /* a hint */
 }
 
 #endif

@@ -20,6 +20,9 @@
 #define RING_LOOKS 64    /* looks around of an idle worker in which it is seen how fast rings move; some microseconds */
 #define RING_FAST 8      /* fibers pushed meanwhile, for each worker */
 #define HELD_UP_NS (50 * COIR_MS) /* a worker that has not moved is in a long job; longer than the system keeps it waiting */
+#define BEHIND_TURNS 3   /* of one worker; another that has not come to what it lends meanwhile leaves it behind */
+#define LONG_NS (4 * COIR_US)    /* jobs that take so long on average: beside that it costs little to lend them */
+#define LEND_NS (10 * COIR_MS)   /* after some of these, for they may be a few among short ones */
 #define BUSY_NS (COIR_MS / 2) /* with jobs of its own all the while, then the oldest has its turn */
 #define BRISK_TURNS 32   /* of which it is seen how long they take */
 #define BRISK_NS (COIR_MS / 2) /* all of them, if they are short */
@@ -119,6 +122,8 @@ static NOINLINE bool find_injected(struct worker *w, struct next *n)
     count = inject_take(&w->runtime->inject, batch, deque_empty(&w->deque) ? injected_batch(w->runtime) : 1);
     for (size_t i = count; i > 1; i--)
         deque_push(&w->deque, &batch[i - 1]); /* an empty deque has room for a batch */
+    if (count > 1 && w->looked_at < w->lend_until)
+        deque_lend_all(&w->deque);
     if (count > 1)
         park_notify(&w->runtime->park); /* SLEEP: who looked while they were in neither queue may sleep */
     n->work = batch[0];
@@ -227,16 +232,26 @@ static bool find_stolen(struct worker *w, struct next *n)
     return false;
 }
 
-/* A fiber that hands what it has to do to others' turns relies on these being short. */
+static uint64_t moved(struct worker *w)
+{
+    return worker_turns(w) + tally_read(&w->switches);
+}
+
+/* A fiber that hands what it has to do to others' turns relies on these being short. Jobs that are long, and none are where
+ * there are no more than turns, hold up what was taken from the injector with them. */
 static void see_turns(struct worker *w, int64_t now)
 {
     uint64_t turn = tally_read(&w->tick) + tally_read(&w->switches), turns = turn - w->turns_seen;
+    uint64_t all = moved(w) - w->moved_seen;
     int64_t ns = now - w->turns_seen_at;
 
     if (turns < BRISK_TURNS && ns < BRISK_NS)
         return;
     w->brisk = ns < BRISK_NS; /* else that few turns, or a batch, were long */
     w->cached = (uint64_t)ns < turns * SWIFT_NS ? CACHED_FIBERS : 0;
+    if (all > turns && (uint64_t)ns > all * LONG_NS)
+        w->lend_until = now + LEND_NS;
+    w->moved_seen += all;
     w->turns_seen = turn;
     w->turns_seen_at = now;
 }
@@ -325,11 +340,6 @@ static bool find_oldest(struct worker *w, struct next *n)
     return n->has_work = true;
 }
 
-static uint64_t moved(struct worker *w)
-{
-    return worker_turns(w) + tally_read(&w->switches);
-}
-
 struct worker *find_held_up(struct worker *w)
 {
     struct coir_runtime *rt = w->runtime;
@@ -358,6 +368,33 @@ static bool find_behind(struct worker *w, struct next *n)
     return true;
 }
 
+static void look_at_next_lender(struct worker *w)
+{
+    unsigned count = w->runtime->worker_count, i = (w->lender.index + 1) % count;
+
+    w->lender.index = i == w->index ? (i + 1) % count : i;
+    w->lender.turn = tally_read(&w->tick);
+    deque_see(&w->runtime->worker[w->lender.index]->deque, &w->lender.view);
+}
+
+/* What another has taken from the injector before what is there now, and does not come to: it is in a long job, or without a
+ * processor. It is lent, so to take it disturbs nobody; and what is short is not, so it is not looked at again and again. */
+static bool find_left_behind(struct worker *w, struct next *n)
+{
+    struct coir_runtime *rt = w->runtime;
+    struct deque *d = &rt->worker[w->lender.index]->deque;
+
+    if (rt->worker_count == 1 || inject_empty(&rt->inject) || tally_read(&w->tick) - w->lender.turn < BEHIND_TURNS)
+        return false;
+    if (deque_has_stayed(d, &w->lender.view) && steal_jobs(w, d, false, n)) {
+        deque_see(d, &w->lender.view); /* the rest has stayed for as long */
+        tally(&w->steals, 1);
+        return true;
+    }
+    look_at_next_lender(w);
+    return false;
+}
+
 bool find_next(struct worker *w, struct next *n)
 {
     *n = (struct next){0};
@@ -371,7 +408,7 @@ bool find_next(struct worker *w, struct next *n)
         if (find_oldest(w, n) || find_behind(w, n) || (!inject_empty(&w->runtime->inject) && find_injected(w, n)))
             return true;
     }
-    if (find_local(w, n) || find_injected(w, n) || find_stolen(w, n))
+    if (find_local(w, n) || find_left_behind(w, n) || find_injected(w, n) || find_stolen(w, n))
         return true;
     return find_events(w, true) && find_local(w, n);
 }

@@ -63,6 +63,8 @@ struct worker {
     int64_t cached;           /* so many ready fibers are in the cache yet, as turns are that short; 0: none may be */
     int64_t turns_seen_at;    /* coir_now() when that was last decided */
     uint64_t turns_seen;      /* tick and switches then */
+    uint64_t moved_seen;      /* these and jobs */
+    int64_t lend_until;       /* jobs have been long of late: till then what is injected is lent */
     int64_t busy_since;       /* the first such look since its deque was seen empty, or its other end served; 0: it is
                                  empty */
     struct {
@@ -70,6 +72,11 @@ struct worker {
         uint64_t moved;       /* turns and switches */
         int64_t since;        /* looked_at */
     } peer;                   /* the worker it has an eye on while it is busy (find_held_up) */
+    struct {
+        unsigned index;
+        uint64_t turn;        /* its own, when it saw the deque so */
+        struct deque_view view;
+    } lender;                 /* the same between injected jobs (find_left_behind) */
     unsigned claims_seen;     /* looks at fibers that others have claimed and not run */
     const char *hostcall;     /* the host's code that runs now and must not suspend, or NULL */
     bool watching;            /* it is who watches in runtime->park */

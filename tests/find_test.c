@@ -6,6 +6,7 @@
 #include "run.h"
 
 #include <stdatomic.h>
+#include <stdbool.h>
 
 #define SHORTS 30 /* one batch could have them all */
 #define NEWER 1000
@@ -123,4 +124,77 @@ static void busy_workers_take_what_waits_behind_a_long_job(void)
     run_close(runtime);
 }
 
-CHECK_MAIN(CASE(a_long_job_holds_up_few_of_those_that_came_with_it), CASE(busy_workers_take_what_waits_behind_a_long_job))
+/* ------------------------------------------- behind a long job, in what was injected before the rest */
+
+#define CAME_TOGETHER 200 /* a worker takes several of so many */
+#define ROUNDS 16
+
+static _Atomic int first, stop_renewing;
+
+static void take_a_while(void *unused)
+{
+    int64_t until = coir_now() + 20 * COIR_US;
+
+    (void)unused;
+    while (coir_now() < until)
+        ;
+}
+
+static void renew_for_ever(void *unused)
+{
+    take_a_while(unused);
+    if (!atomic_load(&stop_renewing))
+        CHECK_EQ(coir_submit(runtime, &all, renew_for_ever, unused), COIR_OK);
+}
+
+static void be_first(void *unused)
+{
+    take_a_while(unused);
+    atomic_fetch_add(&first, 1);
+}
+
+/* Does not end before those that came with it have, or for so long that who looks at held up workers would come. */
+static void wait_for_the_others(void *others_first)
+{
+    int64_t until = coir_now() + 30 * COIR_MS;
+
+    while (atomic_load(&first) < CAME_TOGETHER && coir_now() < until)
+        sched_yield();
+    *(bool *)others_first = atomic_load(&first) == CAME_TOGETHER;
+    atomic_store(&stop_renewing, 1);
+}
+
+/* One long job among many, and newer ones all the while. */
+static bool others_come_first(void)
+{
+    coir_counter came = COIR_COUNTER_INIT;
+    bool others_first = false;
+
+    atomic_store(&first, 0);
+    atomic_store(&stop_renewing, 0);
+    for (int i = 0; i <= CAME_TOGETHER; i++)
+        CHECK_EQ(i == CAME_TOGETHER / 3 ? coir_submit(runtime, &came, wait_for_the_others, &others_first)
+                                        : coir_submit(runtime, &came, be_first, NULL), COIR_OK);
+    for (int i = 0; i < 64; i++)
+        CHECK_EQ(coir_submit(runtime, &all, renew_for_ever, NULL), COIR_OK);
+    CHECK_EQ(coir_wait(&came), COIR_DONE);
+    CHECK_EQ(coir_wait(&all), COIR_DONE);
+    return others_first;
+}
+
+/* A worker that has lost its processor may be late: not each time. */
+static void what_a_long_job_holds_up_goes_before_what_came_later(void)
+{
+    int good = 0;
+
+    runtime = run_open(2);
+    coir_counter_init(&all);
+    for (int i = 0; i < ROUNDS; i++)
+        good += others_come_first();
+    run_close(runtime);
+    if (!CHECK(good > ROUNDS * 2 / 3))
+        fprintf(stderr, "    %d of %d times\n", good, ROUNDS);
+}
+
+CHECK_MAIN(CASE(a_long_job_holds_up_few_of_those_that_came_with_it), CASE(busy_workers_take_what_waits_behind_a_long_job),
+           CASE(what_a_long_job_holds_up_goes_before_what_came_later))

@@ -178,6 +178,15 @@ static void setup_lent(void)
     deque_answer(&d);
 }
 
+/* Three, all lent, and so is what is left of them after each pop. */
+static void setup_all_lent(void)
+{
+    setup_empty();
+    for (int i = 0; i < 3; i++)
+        push(i);
+    deque_lend_all(&d);
+}
+
 /* What is left is popped; then each item has been taken once. */
 static void check_exactly_once(void)
 {
@@ -210,6 +219,14 @@ static void pop_push_pop_push(void)
     push(2);
     pop();
     push(3);
+}
+
+static void pop_push_pop_push_again(void)
+{
+    pop();
+    push(3);
+    pop();
+    push(4);
 }
 
 /* Down to what is lent, takes that back, and lends again what has come into its place. */
@@ -251,6 +268,16 @@ static void answer_pop_pop(void)
 }
 
 /* Empty, and known to be: a pop finds nothing only if all has been taken. */
+/* The second time somebody may have asked, or all may have gone. */
+static void lend_all_pop_push_lend_all_pop(void)
+{
+    deque_lend_all(&d);
+    pop();
+    push(2);
+    deque_lend_all(&d);
+    pop();
+}
+
 static void push_pop_until_empty(void)
 {
     push(0);
@@ -403,6 +430,8 @@ EXPLORE_MAIN(
          check_exactly_once),
     BOTH("what_is_taken_back_is_not_stolen", setup_lent,
          {pop_four_push_two_lend, steal_some_2, ask_3}, check_exactly_once),
+    BOTH("all_that_is_lent_has_one_taker", setup_all_lent, {pop_push_pop_push_again, steal_some_2, ask_3}, check_exactly_once),
+    BOTH("all_is_lent_under_thieves", setup_two, {lend_all_pop_push_lend_all_pop, steal_2, ask_3}, check_exactly_once),
     BOTH("the_oldest_has_one_taker", setup_two, {pop_oldest_pop_push, steal_2, steal_3},
          check_exactly_once),
     BOTH("several_of_the_oldest_have_one_taker", setup_lent, {pop_two_oldest_pop_push, steal_some_2, ask_3},

@@ -43,7 +43,11 @@ PLANTED = [
      "    if (!move_window(d, window, raised(*window, DEQUE_LAP, lent)))\n        return false;\n",
      "    atomic_store_explicit(&d->window, raised(*window, DEQUE_LAP, lent), memory_order_release);\n"),
     ("core/deque.c", "more is lent than is left to lend",
-     "        uint32_t half = ((uint32_t)before + 1) / 2;\n", "        uint32_t half = (uint32_t)before + 1;\n"),
+     "((uint32_t)before + 1) / 2;\n", "(uint32_t)before + 1;\n"),
+    ("core/deque.c", "all is lent, and what is popped",
+     "d->lends_all ? (uint32_t)before :", "d->lends_all ? (uint32_t)before + 1 :"),
+    ("core/deque.c", "all is lent, and one more",
+     "raised(window, 0, b - deque_top_of(window))", "raised(window, 0, b - deque_top_of(window) + 1)"),
     ("core/deque.c", "the oldest is popped without a CAS",
      "    } while (n && !move_window(d, &window, raised(window, n, lent > n ? lent - n : 0)));\n",
      "    } while (false);\n"
