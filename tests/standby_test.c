@@ -35,7 +35,7 @@ static void open_gate(void *unused)
 static void fill(void *unused)
 {
     (void)unused;
-    for (int i = 0; i < 40 && !scene.refused; i++) {
+    for (int i = 0; i < 40 && !__atomic_load_n(&scene.refused, __ATOMIC_RELAXED); i++) {
         CHECK_EQ(coir_submit(scene.rt, &scene.jobs, wait_for_gate, NULL), COIR_OK);
         coir_yield();
         coir_yield();
@@ -56,7 +56,7 @@ static void open_scene(unsigned workers, size_t stacks)
 static void await_jobs(void)
 {
     CHECK_EQ(coir_wait(&scene.jobs), COIR_DONE);
-    CHECK(scene.opened);
+    CHECK(__atomic_load_n(&scene.opened, __ATOMIC_RELAXED));
 }
 
 static void handle(coir_message *m)
@@ -113,7 +113,7 @@ static void an_idle_supervisor_does(void)
 static void fill_and_yield(void *unused)
 {
     fill(unused);
-    while (!scene.opened)
+    while (!__atomic_load_n(&scene.opened, __ATOMIC_ACQUIRE))
         coir_yield();
 }
 
