@@ -174,7 +174,7 @@ static COLD void look_between(struct fiber *self)
 
     look_whether_forked(self);
     self->job = j->outer; /* J3 */
-    find_look_around(worker_of(self));
+    worker_look_around(worker_of(self));
     self->job = j;
 }
 

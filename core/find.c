@@ -324,14 +324,6 @@ bool find_starved(struct worker *w)
     return w->busy_since && w->looked_at - w->busy_since >= BUSY_NS;
 }
 
-COLD void find_look_around(struct worker *w)
-{
-    worker_put_off_look(w);
-    find_events(w, false);
-    if (find_starved(w) || find_held_up(w) || !inject_empty(&w->runtime->inject))
-        w->look_outside = true;
-}
-
 static bool find_oldest(struct worker *w, struct next *n)
 {
     if (!find_starved(w) || !deque_pop_oldest(&w->deque, &n->work, 1))

@@ -100,9 +100,6 @@ bool find_events(struct worker *w, bool all);
 /* Takes the oldest job of a deque, whoever owns it and whatever that worker does; false: none. */
 bool find_take_from(struct coir_runtime *rt, struct deque *d, struct work *item);
 
-/* What the loop does every POLL_TURNS turns; w->look_outside: it has found something, or is to go on looking. */
-void find_look_around(struct worker *w);
-
 /* Whether it is worth looking for work in earnest; for an idle worker that looks again and again. Jobs whose
  * owner has been asked for them count when it has not answered for a while. */
 bool find_promising(struct worker *w);

@@ -173,7 +173,7 @@ int mailbox_sleep(struct mailbox *b, int64_t deadline, bool mail)
     wake_up(b);
     if (status != COIR_ENOMEM)
         return status;
-    worker_idle_without_stack();
+    coir_yield(); /* no stack to park on: others run here, and may give one back */
     return coir_now() < deadline ? COIR_OK : COIR_ETIMEDOUT;
 }
 

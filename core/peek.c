@@ -77,6 +77,5 @@ UNSANITIZED unsigned peek_kept(struct worker *w)
     const volatile struct worker *seen = w;
     struct fiber *spare = seen->spare;
 
-    return (unsigned)seen->stacks.list.count + (spare && fiber_is(spare, FIBER_IDLE)) + (seen->reserve != NULL) +
-           (seen->standby != NULL);
+    return (unsigned)seen->stacks.list.count + (spare && fiber_is(spare, FIBER_IDLE)) + (seen->reserve != NULL);
 }

@@ -158,8 +158,8 @@ static bool take_or_sleep(struct coir_pool *p, coir_message **m)
     uint64_t word;
     int status;
 
-    if (sleeper_begin_must(&s, "pool's messages", p) != COIR_OK) {
-        worker_idle_without_stack();
+    if (sleeper_begin_must(&s, "pool's messages", p) != COIR_OK) { /* no stack to go on with: some will end */
+        coir_yield();
         return true;
     }
     word = word_lock(&p->state);

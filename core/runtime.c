@@ -157,12 +157,6 @@ static int start_workers(struct coir_runtime *rt)
     return status;
 }
 
-static void forget_fiber(struct fiber *f, void *unused)
-{
-    (void)unused;
-    fiber_forget(f);
-}
-
 /* Ends the threads that run and frees the workers that exist. */
 static void stop_workers(struct coir_runtime *rt)
 {
@@ -173,7 +167,7 @@ static void stop_workers(struct coir_runtime *rt)
             pthread_join(rt->worker[i]->thread, NULL);
         scope_free_kept(rt->worker[i]);
     }
-    worker_each_fiber(rt, forget_fiber, NULL);
+    worker_each_fiber(rt, worker_forget_fiber, NULL);
     if (rt->worker_count)
         life_free(rt->worker[0], rt->options.workers * sizeof *rt->worker[0]);
 }

@@ -51,10 +51,10 @@ int stacks_init(struct stacks *s, const struct host *host, const coir_options *o
 void stacks_fini(struct stacks *s);
 
 /* So many does each worker need: its loop stands on one, a spare waits beside it for the first job that
- * blocks, one stands by for who yields when there is no other, and where faults are handled there is a reserve. */
+ * blocks, and where faults are handled there is a reserve. */
 static inline size_t stacks_of_worker(const coir_options *options)
 {
-    return options->faults != COIR_FAULTS_NONE ? 4 : 3;
+    return options->faults != COIR_FAULTS_NONE ? 3 : 2;
 }
 
 /* At open: makes what the workers need, and what options.prefault asks for. COIR_OK, COIR_ENOMEM: not what they need. */

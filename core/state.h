@@ -36,7 +36,6 @@ struct worker {
     bool metered;             /* runtime->metered, at hand */
     bool plain;               /* neither metered nor is a fence needed, and it is no fork's */
     struct fiber *reserve;    /* a suspended loop for runtime->clean_up when there is no other */
-    struct fiber *standby;    /* the same for who yields, or is idle; NULL: in use, and the next loop that is left replaces it */
     enum left left;           /* what to do with carrier.left */
     unsigned index;
     unsigned fibers_left;     /* of this round's budget: fibers before jobs get their turn */

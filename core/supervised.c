@@ -144,8 +144,8 @@ static bool drained(struct child *c, int64_t deadline, bool heed)
             return true;
         if (status == COIR_ETIMEDOUT)
             return false;
-        if (status == COIR_ENOMEM) {
-            worker_idle_without_stack();
+        if (status == COIR_ENOMEM) { /* no stack to park on: others run here, and may give one back */
+            coir_yield();
             if (coir_now() >= deadline)
                 return false;
             continue;

@@ -206,14 +206,13 @@ static void drop_canceled(struct worker *w)
             deque_push(&w->deque, &item);
 }
 
-/* There is no stack to park on, so perhaps no loop can run here: what needs none is done without one. What was due may lend
- * its stack to the next attempt. */
+/* There is no stack to park on, so no loop can run here: what needs none is done without one. What was due may lend its
+ * stack to the next attempt. */
 static void do_without_loop(struct worker *w)
 {
     drop_canceled(w);
     park_notify(&w->runtime->park); /* SLEEP: who looked while work was in neither queue may sleep */
     find_what_is_due(w);
-    worker_yield(w);
 }
 
 void wait_join(struct counter *c)

@@ -11,15 +11,13 @@
  * work: that is the next spare. So a wait that blocks costs two switches, a job that does not
  * block costs none, and no stack is ever set up twice.
  *
- * Where stacks have run out, who holds them may wait for what is queued: so a loop stands by for who yields or is idle. The
- * next that is left replaces it. Until then jobs block only if there is another, or the last would be below a job.
- *
  * Switch protocol. Whoever switches says in worker->left what shall become of the fiber it leaves;
  * the destination does it on arrival, when nothing runs on that stack any more. Before that nobody
  * can resume it, for it is not READY.
  */
 #include "worker.h"
 
+#include "find.h"
 #include "idle.h"
 #include "lockcheck.h"
 #include "wipe.h"
@@ -56,8 +54,6 @@ static void keep_loop(struct worker *w, struct fiber *loop)
     fiber_set(loop, FIBER_RUNNING, FIBER_IDLE);
     if (w->left == LEFT_CLEANED && !w->reserve)
         w->reserve = loop;
-    else if (UNLIKELY(!w->standby))
-        w->standby = loop;
     else if (!w->spare)
         w->spare = loop;
     else
@@ -196,9 +192,15 @@ static void loop_entry(void *passed, void *arg)
 bool worker_prepare(struct worker *w)
 {
     w->spare = take_loop(w);
-    w->standby = take_loop(w);
-    w->reserve = w->runtime->clean_up ? take_loop(w) : NULL;
-    return w->spare && w->standby && (w->reserve || !w->runtime->clean_up);
+    if (w->runtime->clean_up)
+        w->reserve = take_loop(w);
+    return w->spare && (w->reserve || !w->runtime->clean_up);
+}
+
+void worker_forget_fiber(struct fiber *f, void *unused)
+{
+    (void)unused;
+    fiber_forget(f);
 }
 
 NOINLINE void worker_main(struct worker *w)
@@ -271,26 +273,12 @@ static ALWAYS_INLINE struct fiber *next_directly(struct worker *w, bool jobs)
     return UNLIKELY(jobs) ? find_ready_beside_jobs(w) : find_ready(w);
 }
 
-/* The last resort is a ready fiber: any suspended stack will do to go on with, but not if that leaves no loop. */
+/* The last resort is a ready fiber: any suspended stack will do to go on with. */
 static NOINLINE bool find_spare(struct worker *w)
 {
     if (UNLIKELY(w->hostcall != NULL))
         fatal("%s must not suspend", w->hostcall);
-    return (w->spare = take_loop(w)) || (w->standby && (w->spare = find_any_ready(w)));
-}
-
-/* The loop that stands by, as the spare. False: it is in use. */
-static bool use_standby(struct worker *w)
-{
-    w->spare = w->standby;
-    w->standby = NULL;
-    return w->spare != NULL;
-}
-
-void worker_idle_without_stack(void)
-{
-    if (!use_standby(worker_here())) /* no spare has been found */
-        worker_yield(worker_here());
+    return (w->spare = take_loop(w)) || (w->spare = find_any_ready(w));
 }
 
 bool worker_park_begin(struct fiber *self, uint64_t *generation, const char *what, const void *on)
@@ -362,7 +350,7 @@ void worker_ready(struct fiber *f)
 static NOINLINE struct fiber *yield_to_loop(struct worker *w)
 {
     if (w->jobs_left || w->look_outside)
-        return w->spare || (w->spare = take_loop(w)) || use_standby(w) ? take_spare(w) : find_without_loop(w);
+        return w->spare || (w->spare = take_loop(w)) ? take_spare(w) : find_without_loop(w);
     return NULL;
 }
 
@@ -391,7 +379,7 @@ static void look_in_passing(struct worker *w)
     if (w->metered || fiber_stack_is_low(w->current))
         w->look_outside = true;
     else
-        find_look_around(w);
+        worker_look_around(w);
 }
 
 static NOINLINE struct way find_slow_way(struct worker *w)
@@ -456,6 +444,14 @@ void worker_yield(struct worker *w)
     fiber_set(left, FIBER_RUNNING, FIBER_READY);
     ring_fill(&w->ring, t, &left->stack.link);
     fiber_resume(w->current);
+}
+
+COLD void worker_look_around(struct worker *w)
+{
+    worker_put_off_look(w);
+    find_events(w, false);
+    if (find_starved(w) || find_held_up(w) || !inject_empty(&w->runtime->inject))
+        w->look_outside = true;
 }
 
 /* ----------------------------------------------------------------------------------- new work */

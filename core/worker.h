@@ -5,10 +5,13 @@
 #ifndef COIR_WORKER_H
 #define COIR_WORKER_H
 
-#include "find.h"
+#include "state.h"
 
 /* Gives a new worker the stack of its first loop. False: none to be had. */
 bool worker_prepare(struct worker *w);
+
+/* For worker_each_fiber, when no worker runs any more. */
+void worker_forget_fiber(struct fiber *f, void *unused);
 
 /* Thread entry: runs loops until runtime->stopping. */
 void worker_main(struct worker *w);
@@ -34,6 +37,8 @@ static inline void worker_wake(struct fiber *f, uint64_t generation, enum wake r
         worker_ready(f);
 }
 
+void worker_look_around(struct worker *w);
+
 /* A turn of a caller that runs jobs by itself, but for a batch. True: it is time to look at timers, I/O and injected work, as the
  * loop does. */
 static ALWAYS_INLINE bool worker_turn_is_due(struct worker *w)
@@ -45,16 +50,12 @@ static ALWAYS_INLINE bool worker_turn_is_due(struct worker *w)
 static ALWAYS_INLINE bool worker_others_wait(struct worker *w)
 {
     if (worker_turn_is_due(w))
-        find_look_around(w);
+        worker_look_around(w);
     return w->look_outside || !ring_empty(&w->ring);
 }
 
 /* Puts the calling fiber behind everything that is runnable on its worker. */
 void worker_yield(struct worker *w);
-
-/* The calling fiber has nothing to do but to wait, and has found no stack for that: if it tries again at once there may be
- * one, which no job would have had. Else others have run meanwhile. */
-void worker_idle_without_stack(void);
 
 /*
  * The calling thread has left the stack of `self`, which it runs, because the job there cannot go on:

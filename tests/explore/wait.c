@@ -383,7 +383,7 @@ static void setup_yield_often(void)
 static void setup_scarce(void)
 {
     setup(0);
-    world_reset_scarce(1, 3);
+    world_reset_scarce(1, 2);
     counter_owe(counter(0), 1);
     world_add(1, wait_if_possible, NULL, NULL);
     world_add(1, wait_if_possible, NULL, NULL);

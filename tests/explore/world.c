@@ -17,7 +17,7 @@
 #include "idle.h"
 #include "scope.h"
 
-#define STACKS 5 /* of each worker, most often */
+#define STACKS 4 /* of each worker, most often */
 #define STACK_BYTES (16 << 10)
 
 struct coir_runtime world;
