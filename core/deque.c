@@ -158,9 +158,11 @@ static bool pop_lent(struct deque *d, uint32_t b, uint64_t *window)
 {
     for (;;) {
         int32_t before = (int32_t)(b - deque_top_of(*window)); /* items older than this */
-        uint32_t lent = d->lends_all ? (uint32_t)before : ((uint32_t)before + 1) / 2;
+        uint32_t lent = ((uint32_t)before + 1) / 2;
 
-        d->lends_all &= before > 0;
+        d->lends_all &= deque_lent_of(*window) != 0 && !(*window & DEQUE_ASKED); /* else that has gone */
+        if (d->lends_all)
+            lent = (uint32_t)before;
         if (before < 0) {
             atomic_store_explicit(&d->bottom, b + 1, memory_order_relaxed); /* PUB: nothing is there to be seen */
             return false;
@@ -195,7 +197,7 @@ COLD bool deque_pop_slowly(struct deque *d) /* bottom is at the floor: what is b
     uint32_t b = atomic_load_explicit(&d->bottom, memory_order_relaxed); /* own write */
 
     if (deque_is_empty(d))
-        return d->lends_all = false;
+        return false;
     atomic_store_explicit(&d->bottom, b - 1, memory_order_release); /* PUB: the floor of ASKED is 2^15 pushes off, not lent */
     return deque_pop_lowered(d);
 }

@@ -97,7 +97,7 @@ void deque_init(struct deque *d, bool asymmetric);
 /* Owner: lends half, if somebody has asked. */
 void deque_answer(struct deque *d);
 
-/* Owner: lends all that is there, and until it finds the deque empty takes back what it pops, by a CAS each. */
+/* Owner: lends all that is there, and while some of that is lent takes back what it pops only, by a CAS each. */
 void deque_lend_all(struct deque *d);
 
 /* Owner: the rest of a pop that may meet the window: before and after bottom has been lowered. False: empty. */

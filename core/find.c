@@ -21,7 +21,7 @@
 #define RING_FAST 8      /* fibers pushed meanwhile, for each worker */
 #define HELD_UP_NS (50 * COIR_MS) /* a worker that has not moved is in a long job; longer than the system keeps it waiting */
 #define BEHIND_TURNS 3   /* of one worker; another that has not come to what it lends meanwhile leaves it behind */
-#define LONG_NS (4 * COIR_US)    /* jobs that take so long on average: beside that it costs little to lend them */
+#define LONG_NS (4 * COIR_US)    /* jobs, and turns without any, take so long on average: beside that it costs little to lend them */
 #define LEND_NS (10 * COIR_MS)   /* after some of these, for they may be a few among short ones */
 #define BUSY_NS (COIR_MS / 2) /* with jobs of its own all the while, then the oldest has its turn */
 #define BRISK_TURNS 32   /* of which it is seen how long they take */

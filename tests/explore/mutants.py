@@ -45,7 +45,7 @@ PLANTED = [
     ("core/deque.c", "more is lent than is left to lend",
      "((uint32_t)before + 1) / 2;\n", "(uint32_t)before + 1;\n"),
     ("core/deque.c", "all is lent, and what is popped",
-     "d->lends_all ? (uint32_t)before :", "d->lends_all ? (uint32_t)before + 1 :"),
+     "            lent = (uint32_t)before;\n", "            lent = (uint32_t)before + 1;\n"),
     ("core/deque.c", "all is lent, and one more",
      "raised(window, 0, b - deque_top_of(window))", "raised(window, 0, b - deque_top_of(window) + 1)"),
     ("core/deque.c", "the oldest is popped without a CAS",
